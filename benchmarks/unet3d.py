@@ -1,0 +1,82 @@
+"""Time `unet3d` on this machine: the patched stem against the plain one, at equal parameters.
+
+    python benchmarks/unet3d.py --size 48 64 48 --widths 16 24 32 --concat 9
+
+Page faults are most of the rest on Linux: compare with MALLOC_TRIM_THRESHOLD_=1000000000000 and
+MALLOC_MMAP_THRESHOLD_=1000000000000 set in the environment. Times are the least of the repeats.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from longigen import Conditioning, Routes
+from longigen_unet3d import UNet3D
+
+STEMS = {"patched": {}, "patched, no refinement": {"refine": 0}, "plain": {"patch": 1}}
+
+
+def seconds(function: Callable[[], object], repeats: int) -> float:
+    """Return the least time of `repeats` calls, after one that is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def measure(denoiser: UNet3D, arguments: argparse.Namespace) -> list[str]:
+    """Return parameters, and times of a training step, of a denoising step, and of one at batch 1."""
+    denoiser.build(channels=1, routes=Routes(concat=arguments.concat))
+    optimizer = torch.optim.AdamW(denoiser.parameters())
+    z_t = torch.randn(arguments.batch, 1, *arguments.size)
+    log_snr = torch.zeros(arguments.batch)
+    concat = torch.randn(arguments.batch, arguments.concat, *arguments.size) if arguments.concat else None
+
+    def forward(batch: int) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
+            part = None if concat is None else concat[:batch]
+            return denoiser(z_t[:batch], log_snr[:batch], Conditioning(part))
+
+    def train() -> None:
+        (forward(arguments.batch) - z_t).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    training = seconds(train, arguments.repeats)
+    with torch.no_grad():
+        steps = [seconds(lambda batch=batch: forward(batch), arguments.repeats) for batch in (arguments.batch, 1)]
+    parameters = sum(parameter.numel() for parameter in denoiser.parameters())
+    return [f"{parameters / 1e6:.2f} M", *(f"{value:.3f}" for value in (training, *steps))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time unet3d: the patched stem against the plain one.")
+    parser.add_argument("--size", type=int, nargs=3, default=(48, 64, 48), metavar=("W", "H", "D"))
+    parser.add_argument("--widths", type=int, nargs="+", default=[16, 24, 32])
+    parser.add_argument("--stems", nargs="+", choices=STEMS, default=list(STEMS))
+    parser.add_argument("--concat", type=int, default=9, help="channels of the route")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    kind = "bf16" if arguments.bf16 else "fp32"
+    table = Table(title=f"{arguments.batch} × {tuple(arguments.size)}, {kind}, {arguments.threads} threads, seconds")
+    for column in ("width", "stem", "parameters", "training step", "denoising step", "denoising step, batch 1"):
+        table.add_column(column, justify="left" if column == "stem" else "right")
+    for width in arguments.widths:
+        for stem in arguments.stems:
+            table.add_row(str(width), stem, *measure(UNet3D(width=width, **STEMS[stem]), arguments))
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

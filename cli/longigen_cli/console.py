@@ -1,0 +1,87 @@
+"""What the commands print with: progress, tables, and options that several share."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="A data set's name (see 'longigen list') or a path that one of them reads, such as a CSV."
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a hyperparameter, e.g. --set denoiser.width=32."),
+]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Model = Annotated[str, typer.Argument(help="A run's folder, a model's folder, or org/name of the Hugging Face Hub.")]
+Output = Annotated[Path, typer.Option("--out", help="The folder to write.")]
+
+
+def say(line: str) -> None:
+    """Print a line to stderr, which is where everything goes that is not a result."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def progress(name: str, every: int = 10) -> Iterator[Callable[..., None]]:
+    """Give a function ``(done, total, note="")`` that shows progress with rate and time left.
+
+    On a terminal it is a bar; elsewhere plain lines, about `every` per cent.
+    """
+    if sys.stderr.isatty():
+        with _bar(name) as update:
+            yield update
+        return
+    import time
+
+    started, shown = time.perf_counter(), -1
+
+    def lines(done: int, total: int, note: str = "") -> None:
+        nonlocal shown
+        part = 100 * done // (total * every)
+        if part != shown or done == total:
+            shown = part
+            spent = time.perf_counter() - started
+            left = spent / max(done, 1) * (total - done)
+            say(f"{name} {done}/{total}  {done / max(spent, 1e-9):.2f}/s  {left:.0f} s left  {note}".rstrip())
+
+    yield lines
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=None, note="", rate="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.2f}/s" if speed else "")
+
+        yield update

@@ -1,0 +1,79 @@
+"""``longigen list``: what there is."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from longigen.catalog import Catalog
+from longigen.errors import LongigenError, did_you_mean
+from longigen.registry import KINDS, registry
+from longigen_cli.console import AsJSON, say
+
+
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="conditioners, denoisers, samplers, datasets, metrics, recipes or models.")
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """List components, recipes and models. Nothing is imported."""
+    catalog = Catalog()
+    sections = [*(f"{kind}s" for kind in KINDS), "recipes", "models"]
+    if kind is not None:
+        kind = kind if kind.endswith("s") else f"{kind}s"
+        if kind not in sections:
+            raise LongigenError(f"There is nothing called '{kind}' to list.{did_you_mean(kind, sections)}")
+        sections = [kind]
+    found = {section: _rows(catalog, section) for section in sections}
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _print(found)
+    for distribution, problem in catalog.problems.items():
+        say(f"The registry.yaml of {distribution} is left out: {problem}")
+
+
+def _rows(catalog: Catalog, section: str) -> list[dict[str, Any]]:
+    kind = section.removesuffix("s")
+    if kind not in KINDS:
+        return [
+            {"name": name, "distribution": entry.distribution, "summary": entry.summary}
+            for name, entries in sorted(catalog.sections[section].items())
+            for entry in entries
+        ]
+    rows = []
+    for name, claims in registry.entries(kind).items():
+        described = catalog.describe(section, name)
+        for claim in claims:
+            problem = claim.problem()
+            if len(claims) > 1:
+                problem = "claimed by " + " and ".join(c.distribution for c in claims)
+            rows.append(
+                {
+                    "name": name,
+                    "distribution": f"{claim.distribution} {claim.version}".strip(),
+                    "summary": described.summary if described else "",
+                    **({"problem": problem} if problem else {}),
+                }
+            )
+    return rows
+
+
+def _print(found: dict[str, list[dict[str, Any]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for section, rows in found.items():
+        if not rows:
+            continue
+        table = Table(title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column()
+        table.add_column(no_wrap=True, style="dim")
+        for row in rows:
+            text = f"[red]broken: {row['problem']}[/red]" if "problem" in row else row["summary"]
+            table.add_row(row["name"], text, row["distribution"])
+        console.print(table)
+        console.print()

@@ -1,0 +1,59 @@
+"""The application: its commands, and how a mistake is told."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from longigen import __version__
+from longigen.errors import LongigenError
+from longigen_cli import check, evaluate, generate, info, train
+from longigen_cli import list as listing
+
+app = typer.Typer(
+    name="longigen",
+    help="A plug-in model zoo for longitudinal 3D medical image generation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("generate")(generate.generate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("list")(listing.list_)
+app.command("info")(info.info)
+app.command("check")(check.check)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"longigen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
+) -> None:
+    """Train, generate and evaluate models of longitudinal 3D medical images."""
+    if debug:
+        os.environ["LONGIGEN_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the application; a user's mistake is one sentence on stderr and exit status 2."""
+    try:
+        app()
+    except LongigenError as error:
+        if os.environ.get("LONGIGEN_DEBUG"):
+            raise
+        sys.stderr.write(f"longigen: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("longigen: interrupted\n")
+        sys.exit(130)

@@ -1,0 +1,73 @@
+"""``longigen train``: compose, train, resume."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from longigen.errors import LongigenError
+from longigen_cli.console import Changes, Data, progress, say
+
+
+def train(
+    data: Data = None,
+    conditioner: Annotated[str | None, typer.Option(help="The conditioner, e.g. sadm.")] = None,
+    denoiser: Annotated[str | None, typer.Option(help="The denoiser, e.g. unet3d.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="The sampler, e.g. continuous.")] = None,
+    recipe: Annotated[str, typer.Option(help="What to start from; the other options change it.")] = "sadm-tiny",
+    changes: Changes = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; by default a new one under runs/.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    """Train a model. With no options: SADM on the embedded simulated brains, for two CPU cores."""
+    changed = [*(changes or []), *([f"training.steps={steps}"] if steps else [])]
+    if resume and (out is None or changes or data or conditioner or denoiser or sampler):
+        raise LongigenError("--resume continues a run as it was: give --out RUN, and at most --steps beside it.")
+
+    from longigen.heap import keep_freed_memory
+
+    keep_freed_memory()
+
+    from longigen.recipe import Recipe
+    from longigen.run import Run
+    from longigen.study import Study
+
+    if resume:
+        assert out is not None
+        run = Run.open(out)
+        study = Study.of(Recipe.from_dict(run.read()["recipe"], changed))
+    else:
+        chosen = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
+        study = Study.of(Recipe.resolve(recipe, components=chosen, data=data, changes=changed))
+        run = Run.create(out or _new_folder(study.recipe.names))
+    with progress("reading") as update:
+        study.read(update)
+    trainer = study.trainer(run, resume=resume)
+    if trainer.accelerator.is_main_process:
+        say(study.summary(trainer.model))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's pre-emption: checkpoint, as for Ctrl-C
+    with progress("training") as update:
+
+        def show(step: int, metrics: dict[str, Any]) -> None:
+            if trainer.accelerator.is_main_process:
+                validation = metrics.get("validation_loss")
+                note = f"loss {metrics['loss']:.4f}" + (f"  validation {validation:.4f}" if validation else "")
+                update(step, study.training.steps, note)
+
+        try:
+            trainer.fit(show)
+        except KeyboardInterrupt:
+            say(f"Stopped at step {trainer.step}; continue with: longigen train --resume --out {run.folder}")
+            raise
+    if trainer.accelerator.is_main_process:
+        say(f"The run is in {run.folder}; next: longigen evaluate {run.folder} --out {run.folder / 'evaluation'}")
+
+
+def _new_folder(names: Any) -> Path:
+    stem = "-".join(names[section] for section in ("conditioner", "denoiser", "sampler"))
+    number = 1
+    while (folder := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return folder

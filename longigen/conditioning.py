@@ -1,0 +1,73 @@
+"""What a conditioner tells a denoiser: up to four routes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Routes:
+    """The channels that a conditioner emits on each route; 0 where it does not use the route."""
+
+    concat: int = 0
+    stem: int = 0
+    embedding: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The four routes from a conditioner to a denoiser, each optional.
+
+    - `concat` (B, K, W, H, D): laid beside the noisy volume.
+    - `stem` (B, F, W, H, D): added to the features of the denoiser's first layer; F is `Denoiser.stem_features`.
+    - `embedding` (B, E): added (after a projection) to the embedding of the noise level.
+    - `tokens` (B, N, E): for cross-attention.
+    """
+
+    concat: Tensor | None = None
+    stem: Tensor | None = None
+    embedding: Tensor | None = None
+    tokens: Tensor | None = None
+
+    @property
+    def routes(self) -> Routes:
+        """The channels that are really here."""
+
+        def channels(tensor: Tensor | None, axis: int) -> int:
+            return 0 if tensor is None else tensor.shape[axis]
+
+        return Routes(
+            channels(self.concat, 1), channels(self.stem, 1), channels(self.embedding, 1), channels(self.tokens, 2)
+        )
+
+    def null(self) -> Self:
+        """Return ∅ of classifier-free guidance: the same routes, all zero."""
+        return self._map(torch.zeros_like)
+
+    def drop(self, dropped: Tensor) -> Self:
+        """Return the conditioning with ∅ for the samples where `dropped` (B,), bool, is set."""
+
+        def masked(tensor: Tensor) -> Tensor:
+            return torch.where(dropped.view(-1, *[1] * (tensor.ndim - 1)), torch.zeros_like(tensor), tensor)
+
+        return self._map(masked)
+
+    def beside(self, other: Self) -> Self:
+        """Return both conditionings as one batch, this one first. Both must use the same routes."""
+        return self._map(lambda tensor, more: torch.cat([tensor, more]), other)
+
+    def with_concat(self, volume: Tensor) -> Self:
+        """Return the conditioning with `volume` (B, C, W, H, D) put behind the channels of `concat`."""
+        return replace(self, concat=volume if self.concat is None else torch.cat([self.concat, volume], dim=1))
+
+    def _map(self, function: Callable[..., Tensor], *others: Self) -> Self:
+        routes = {}
+        for route in fields(self):
+            tensor = getattr(self, route.name)
+            more = [getattr(other, route.name) for other in others]
+            routes[route.name] = None if tensor is None else function(tensor, *more)
+        return replace(self, **routes)

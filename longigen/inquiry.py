@@ -1,0 +1,255 @@
+"""An inquiry: a trained model, the subjects it is asked about, and how its answers are written."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longigen.cohort import Cohort, require_pairs
+from longigen.component import checked, parameters
+from longigen.errors import LongigenError
+from longigen.files import write_json
+from longigen.generation import Answer, GenerationSettings, answer
+from longigen.model import LongitudinalModel
+from longigen.preprocess import Prepared, Preprocess
+from longigen.pretrained import load
+from longigen.recipe import find_dataset, parse_change
+from longigen.registry import registry
+from longigen.run import RECIPE, Run
+from longigen.setting import Setting, Task, tasks
+from longigen.split import Part, SplitSettings, fingerprint
+from longigen.volume import write_volume
+
+Question = tuple[Prepared, Task]
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """A model, the subjects that it is asked about, and a note on who they are.
+
+    Attributes:
+        source: what the model was loaded from.
+        model: the model, on the device where it will compute.
+        cohort: the data set, preprocessed as in the model's training.
+        subjects: those it is asked about.
+        part: of the split; ``all`` where the data set is not the one that the model was trained on.
+        note: one line that says which subjects these are, and why.
+    """
+
+    source: str
+    model: LongitudinalModel
+    cohort: Cohort
+    subjects: list[Prepared]
+    part: Part
+    note: str
+
+    @classmethod
+    def open(
+        cls,
+        source: str,
+        *,
+        data: str | None = None,
+        changes: Sequence[str] = (),
+        part: Part | None = None,
+        ids: Sequence[str] = (),
+    ) -> "Inquiry":
+        """Load a model and find its subjects.
+
+        Args:
+            source: a run's folder, a model's folder, or ``org/name`` of the Hub.
+            data: a data set's name or a path. By default the run's own data, else the data set of that name.
+            changes: ``key=value``, parameters of the data set.
+            part: of the split. By default ``test`` on the data the model was trained on, and ``all`` on other data.
+            ids: only these subjects.
+
+        Raises:
+            LongigenError: if the model or the data cannot be used, or do not fit each other.
+        """
+        model = load(source)
+        recorded = Run(Path(source)).read() if (Path(source) / RECIPE).exists() else None
+        name, config = _dataset(model, recorded, data, changes)
+        dataset = registry.load("dataset", name)(**config)
+        if dataset.time_unit != model.statistics.time_unit:
+            raise LongigenError(
+                f"The model's times are {model.statistics.time_unit}, those of '{name}' are {dataset.time_unit}; "
+                f"convert them, or say --set time_unit={model.statistics.time_unit} if that is what they are."
+            )
+        split = SplitSettings(**model.provenance.data.get("split", {}))
+        cohort = Cohort(name, dataset, Preprocess.from_config(model.provenance.preprocess), split)
+        chosen, note = _part(cohort, model, recorded, part)
+        subjects = cohort.part(chosen)
+        if ids:
+            subjects = _only(cohort, ids)
+            note = f"{len(subjects)} chosen subjects"
+        if not subjects:
+            raise LongigenError(f"The part '{chosen}' of '{name}' has no subjects; choose another with --part.")
+        return cls(source, model, cohort, subjects, chosen, note)
+
+    def questions(
+        self, setting: Setting, *, seed: int, select: Callable[[Sequence[Task], int], list[Task]] | None = None
+    ) -> list[Question]:
+        """Return the tasks of a setting for every subject, as `longigen.setting.tasks`; `select` picks some of them."""
+        require_pairs(self.subjects)
+        found = []
+        for prepared in self.subjects:
+            visits = len(prepared.subject.visits)
+            every = tasks(visits, setting, subject=prepared.subject.id, seed=seed)
+            found += [(prepared, task) for task in (select(every, visits) if select else every)]
+        return found
+
+    def forecasts(
+        self, times: Sequence[str], setting: Setting, *, seed: int
+    ) -> tuple[list[Question], list[list[float]]]:
+        """Return a task for every subject at times of the user's choice, and those times.
+
+        Args:
+            times: numbers in the data set's unit; ``+1`` is one unit after the subject's last visit.
+            setting: which visits are given: the first, a random part, or all.
+            seed: of the missing setting.
+
+        Raises:
+            LongigenError: if a time is no number, not after the subject's first visit, or that of a given visit.
+        """
+        questions: list[Question] = []
+        wanted: list[list[float]] = []
+        for prepared in self.subjects:
+            known = list(prepared.subject.times)
+            made = sorted({_time(text, known[-1]) for text in times})
+            given = tuple(range(len(known)))
+            if setting != "full" and len(known) > 1:
+                given = tasks(len(known), setting, subject=prepared.subject.id, seed=seed)[0].given
+            for time in made:
+                if time <= known[0] or time in [known[index] for index in given]:
+                    raise LongigenError(
+                        f"Time {time:g} cannot be made for subject {prepared.subject.id}: it must lie after the first "
+                        f"visit ({known[0]:g}) and not be that of a given one; its visits are at "
+                        f"{', '.join(f'{t:g}' for t in known)} {self.cohort.dataset.time_unit}."
+                    )
+            questions.append((prepared, Task(given, ())))
+            wanted.append(made)
+        return questions, wanted
+
+    def answers(
+        self,
+        questions: Sequence[Question],
+        settings: GenerationSettings,
+        *,
+        times: Sequence[Sequence[float]] | None = None,
+        batch_size: int = 4,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Answer]:
+        """Yield an answer to each question, in batches; `callback` gets (questions answered, all questions)."""
+        for start in range(0, len(questions), batch_size):
+            batch = questions[start : start + batch_size]
+            asked = None if times is None else times[start : start + batch_size]
+            yield from answer(self.model, batch, settings=settings, times=asked)
+            if callback is not None:
+                callback(start + len(batch), len(questions))
+
+    def write(self, given: Answer, folder: Path, setting: Setting, settings: GenerationSettings) -> list[Path]:
+        """Write each visit of an answer as NIfTI with a JSON sidecar, in the subject's own space; return the paths."""
+        subject, unit = given.prepared.subject, self.cohort.dataset.time_unit
+        paths = []
+        for time, image in zip(given.times, given.images, strict=True):
+            name = f"{subject.id}_time-{time:g}_setting-{setting}_sample-{settings.sample}"
+            path = folder / subject.id / f"{name}.nii.gz"
+            description = f"synthetic: longigen, time {time:g} {unit}, sample {settings.sample}"
+            write_volume(given.prepared.restore(image), path, description)
+            write_json(
+                {
+                    "synthetic": True,
+                    "simulated_history": self.cohort.dataset.simulated,
+                    "subject": subject.id,
+                    "time": time,
+                    "time_unit": unit,
+                    "history": [
+                        {"time": subject.times[i], "source": Path(subject.visits[i].source).name}
+                        for i in given.task.given
+                        if subject.times[i] < time or not self.model.conditioner.causal
+                    ],
+                    "generated_before": [earlier for earlier in given.times if earlier < time],
+                    "setting": setting,
+                    "seed": settings.seed,
+                    "sample": settings.sample,
+                    "steps": settings.steps or (settings.sampler or self.model.sampler).steps,
+                    "guidance": self.model.settings.guidance if settings.guidance is None else settings.guidance,
+                    "model": self.provenance,
+                },
+                path.with_name(f"{name}.json"),
+            )
+            paths.append(path)
+        return paths
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is written of the model beside everything that it makes."""
+        from longigen import __version__
+        from longigen.pretrained import COMPONENTS, WEIGHTS, checksum, describe, locate
+
+        parts = {kind: describe(getattr(self.model, kind))["name"] for kind in COMPONENTS}
+        return {"longigen": __version__, **parts, "weights_sha256": checksum(locate(self.source) / WEIGHTS)}
+
+
+def _dataset(
+    model: LongitudinalModel, recorded: dict[str, Any] | None, data: str | None, changes: Sequence[str]
+) -> tuple[str, dict[str, Any]]:
+    if data is not None:
+        name, config = find_dataset(data)
+        if recorded is not None and not config and recorded["recipe"]["data"].get("name") == name:
+            config = {key: value for key, value in recorded["recipe"]["data"].items() if key != "name"}
+    elif recorded is not None:
+        config = dict(recorded["recipe"]["data"])
+        name = config.pop("name")
+    else:
+        name, config = str(model.provenance.data.get("name")), {}
+    cls = registry.load("dataset", name)
+    known = parameters(cls)
+    if data is None and recorded is None and any(parameter.required for parameter in known.values()):
+        raise LongigenError(f"The model was trained on files (data set '{name}'); say which to use with --data.")
+    for change in changes:
+        _, key, value = parse_change(change, {"data": known})
+        config[key] = value
+    return name, checked(known, config, f"The dataset '{name}'")
+
+
+def _part(
+    cohort: Cohort, model: LongitudinalModel, recorded: dict[str, Any] | None, part: Part | None
+) -> tuple[Part, str]:
+    trained_on_it = fingerprint(cohort.subjects) == model.provenance.data.get("fingerprint")
+    if part is not None and (trained_on_it or part == "all"):
+        return part, f"part '{part}'"
+    if part is not None:
+        raise LongigenError(
+            f"'{cohort.name}' is not the data that the model was trained on, so it has no part "
+            f"'{part}'; leave --part out."
+        )
+    if trained_on_it:
+        return "test", "subjects that training never saw"
+    if recorded is not None:
+        seen = {name for kind in ("train", "validation") for name in recorded["split"][kind]}
+        both = seen & {subject.id for subject in cohort.subjects}
+        if both:
+            raise LongigenError(
+                f"'{cohort.name}' holds {len(both)} subjects that the model was trained on (such as {min(both)}) "
+                "but is not the "
+                "same data; choose subjects with --subject, or all of them with --part all."
+            )
+    return "all", "other data than the model was trained on: all its subjects"
+
+
+def _only(cohort: Cohort, ids: Sequence[str]) -> list[Prepared]:
+    from longigen.errors import did_you_mean
+
+    known = {subject.id: subject for subject in cohort.subjects}
+    for name in ids:
+        if name not in known:
+            raise LongigenError(f"There is no subject '{name}' in '{cohort.name}'.{did_you_mean(name, known)}")
+    return cohort.prepared([known[name] for name in ids])
+
+
+def _time(text: str, last: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise LongigenError(f"--times takes numbers such as 3.5 or +1, got '{text}'.") from None
+    return round(last + value, 6) if text.strip().startswith("+") else value

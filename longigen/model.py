@@ -1,0 +1,311 @@
+"""The model: a conditioner, a denoiser and a sampler, composed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from longigen.batch import Batch
+from longigen.conditioner import Conditioner
+from longigen.denoiser import Denoiser
+from longigen.guidance import Space, guided
+from longigen.randomness import derived_generator
+from longigen.sampler import Generators, Sampler, randn_like
+from longigen.visits import BACKGROUND, VisitSequence
+
+Target = Literal["image", "residual"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What a recipe may say of a model beyond its three parts.
+
+    Args:
+        target: what is diffused: the follow-up `image`, or the `residual`, the follow-up minus the last visit in the
+            history, divided by its standard deviation over the training set. With ``residual`` and a sampler that
+            predicts x, a network that outputs zero is the copy-last baseline. The last visit is then part of the
+            question and not of the condition: it goes to the denoiser's `concat` route, guided or not.
+        p_uncond: the probability with which training replaces a sample's conditioning by ∅ (SADM, Algorithm 1).
+        guidance: w of classifier-free guidance at generation (SADM, Eq. 4).
+        guidance_space: whether the guided combination is made of x̂ or of ε̂; see `longigen.guidance`.
+    """
+
+    target: Target = "residual"
+    p_uncond: float = 0.1
+    guidance: float = 0.1
+    guidance_space: Space = "x"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What a model must know of the data it was trained on.
+
+    Args:
+        channels: C of the volumes.
+        residual_std: standard deviation of follow-up minus last visit over the training set, in model intensities.
+        time_scale: the typical gap between visits, in `time_unit`.
+        time_unit: the unit of all times.
+        covariates: names of the covariates that histories carry.
+    """
+
+    channels: int = 1
+    residual_std: float = 1.0
+    time_scale: float = 1.0
+    time_unit: str = "years"
+    covariates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is kept with the weights: the preprocessing pipeline and the origin of the training data."""
+
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LongitudinalModel(nn.Module):
+    """A conditioner, a denoiser and a sampler, composed into one model.
+
+    Composing builds the layers of both networks: the conditioner is told the denoiser's `stem_features`, the denoiser
+    the conditioner's `routes`.
+    """
+
+    def __init__(
+        self,
+        conditioner: Conditioner,
+        denoiser: Denoiser,
+        sampler: Sampler,
+        *,
+        settings: ModelSettings | None = None,
+        statistics: Statistics | None = None,
+        provenance: Provenance | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings or ModelSettings()
+        self.statistics = statistics or Statistics()
+        self.provenance = provenance or Provenance()
+        conditioner.build(
+            channels=self.statistics.channels,
+            stem_features=denoiser.stem_features,
+            time_scale=self.statistics.time_scale,
+            covariates=self.statistics.covariates,
+        )
+        base = self.statistics.channels if self.settings.target == "residual" else 0
+        denoiser.build(
+            channels=self.statistics.channels,
+            routes=replace(conditioner.routes, concat=conditioner.routes.concat + base),
+        )
+        self.conditioner = conditioner
+        self.denoiser = denoiser
+        self.sampler = sampler
+
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the training loss of each sample (B,); see `loss`. A method of this name is what DDP wraps."""
+        conditioning = self.conditioner(batch.history, batch.target_time)
+        dropped = torch.rand(len(batch.target), generator=generator, device=generator.device)
+        conditioning = conditioning.drop(dropped.to(batch.target.device) < self.settings.p_uncond)
+        base = self._base(batch.history, batch.target_time)
+        if base is None:
+            x = batch.target
+        else:
+            x = (batch.target - base) / self.statistics.residual_std
+            conditioning = conditioning.with_concat(base)
+        z_t, log_snr, target = self.sampler.corrupt(x, generator)
+        return self.sampler.loss(self.denoiser(z_t, log_snr, conditioning), target, log_snr)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the mean training loss of a batch (SADM, Algorithm 1, Eq. 5).
+
+        Args:
+            batch: histories, target visits and their times.
+            generator: of the noise level, the noise and the dropping of conditions.
+        """
+        return self(batch, generator).mean()
+
+    @torch.no_grad()
+    def generate(
+        self,
+        history: VisitSequence,
+        target_times: Tensor,
+        *,
+        target_valid: Tensor | None = None,
+        subjects: Sequence[str] | None = None,
+        seed: int = 0,
+        sample: int = 0,
+        sampler: Sampler | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Generate visits, missing ones and future ones (SADM, Algorithm 2).
+
+        Visits are made in order of time, and each joins the history of the next. Visits that the history holds as
+        valid but not observed and that lie before the last target are imputed on the way. The conditioning is computed
+        once per visit. A visit's noise is seeded by (seed, subject, time, sample): it does not depend on the batch.
+
+        Args:
+            history: what is known; every subject needs an observed visit before its first target.
+            target_times: (B, K), the times to generate, in the data set's unit.
+            target_valid: (B, K), bool, where subjects ask for different numbers of visits; all by default.
+            subjects: the subjects' ids, which seed the noise; their places in the batch by default.
+            seed: of all noise.
+            sample: which of several samples of the same visits this is.
+            sampler: another sampler to walk with; the model's own by default. What the network predicts stays the
+                model's.
+            steps: network evaluations per visit (with guidance, each is a batch of two).
+            guidance: w; the model's own by default.
+            callback: called as ``callback(done, total)`` after each network evaluation.
+
+        Returns:
+            (B, K, C, W, H, D) in [-1, 1]; background where `target_valid` is not set.
+
+        Raises:
+            ValueError: if a target's time is that of an observed visit, or has no observed visit before it.
+        """
+        if target_valid is None:
+            target_valid = torch.ones_like(target_times, dtype=torch.bool)
+        names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
+        sequence, slots = _with_targets(history, target_times, target_valid)
+        last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
+        wanted = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
+        walker = sampler or self.sampler
+        evaluations = walker.steps if steps is None else steps
+        rounds = int(wanted.sum(dim=1).max()) if wanted.numel() else 0
+        for done in range(rounds):
+            rows = torch.nonzero(wanted.any(dim=1)).flatten()
+            index = wanted[rows].int().argmax(dim=1)  # the earliest: visits are in order of time
+            times = sequence.times[rows, index]
+            # A time as written in the data set: float32 noise in its last digits must not change the seed.
+            generators = [
+                derived_generator(seed, names[row], f"{time:.6g}", sample)
+                for row, time in zip(rows.tolist(), times.tolist(), strict=True)
+            ]
+            images = self._generate_visit(
+                _rows(sequence, rows, hidden=index),
+                times,
+                generators,
+                sampler=walker,
+                steps=evaluations,
+                guidance=self.settings.guidance if guidance is None else guidance,
+                callback=callback and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
+            )
+            filled, observed = sequence.images.clone(), sequence.observed.clone()
+            filled[rows, index], observed[rows, index] = images.to(filled.dtype), True
+            wanted[rows, index] = False
+            sequence = replace(sequence, images=filled, observed=observed)
+        result = sequence.select(slots).images
+        return torch.where(target_valid[:, :, None, None, None, None], result, BACKGROUND)
+
+    def _generate_visit(
+        self,
+        history: VisitSequence,
+        target_time: Tensor,
+        generator: Generators,
+        *,
+        sampler: Sampler,
+        steps: int,
+        guidance: float,
+        callback: Callable[[int, int], None] | None,
+    ) -> Tensor:
+        conditional = self.conditioner(history, target_time)
+        unconditional = conditional.null()
+        base = self._base(history, target_time)
+        low, high = torch.tensor(-1.0, device=history.images.device), torch.tensor(1.0, device=history.images.device)
+        scale = 1.0
+        if base is not None:
+            scale = self.statistics.residual_std
+            conditional, unconditional = conditional.with_concat(base), unconditional.with_concat(base)
+            low, high = (low - base) / scale, (high - base) / scale
+
+        def predict(z_t: Tensor, log_snr: Tensor) -> Tensor:
+            return guided(
+                self.denoiser,
+                self.sampler.prediction,
+                z_t,
+                log_snr,
+                conditional,
+                unconditional,
+                weight=guidance,
+                space=self.settings.guidance_space,
+                low=low,
+                high=high,
+            )
+
+        z = randn_like(history.images[:, 0], generator)
+        x = sampler.sample(predict, z, generator, steps=steps, callback=callback)
+        return x if base is None else base + scale * x
+
+    def _base(self, history: VisitSequence, target_time: Tensor) -> Tensor | None:
+        """Return the volume that the residual is relative to, or None where the image itself is diffused."""
+        return history.last(before=target_time)[0] if self.settings.target == "residual" else None
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write ``config.json`` and ``model.safetensors``; see `longigen.pretrained`."""
+        from longigen.pretrained import save
+
+        save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str, *, revision: str | None = None) -> Self:
+        """Load a model from a folder or from the Hub, strictly; see `longigen.pretrained`."""
+        from longigen.pretrained import load
+
+        model = load(str(source), revision=revision)
+        assert isinstance(model, cls)
+        return model
+
+    def push_to_hub(self, repository: str, *, private: bool = True) -> str:
+        """Upload the model to the Hub in one commit and return its address; see `longigen.pretrained`."""
+        from longigen.pretrained import push
+
+        return push(self, repository, private=private)
+
+
+def _with_targets(history: VisitSequence, times: Tensor, valid: Tensor) -> tuple[VisitSequence, Tensor]:
+    """Return the history with an unobserved visit at each target time, in order of time, and where those are (B, K)."""
+    same = (history.times[:, :, None] == times[:, None, :]) & history.valid[:, :, None] & valid[:, None, :]
+    if bool((same.any(dim=2) & history.observed).any()):
+        raise ValueError("a target's time is that of an observed visit")
+    known = history.valid & ~same.any(dim=2)  # a missing visit that is asked for is the target itself
+    number, count = len(history), times.shape[1]
+    shape = history.images.shape
+    images = torch.cat([history.images, history.images.new_full((shape[0], count, *shape[2:]), BACKGROUND)], dim=1)
+    covariates = {
+        name: type(item)(*(torch.cat([part, part.new_zeros(times.shape)], dim=1) for part in item))
+        for name, item in history.covariates.items()
+    }
+    merged = VisitSequence(
+        images=images,
+        times=torch.cat([history.times, times.to(history.times)], dim=1),
+        observed=torch.cat([history.observed & known, torch.zeros_like(valid)], dim=1),
+        valid=torch.cat([known, valid], dim=1),
+        covariates=covariates,
+    )
+    order = torch.where(merged.valid, merged.times, torch.inf).argsort(dim=1, stable=True)
+    slots = order.argsort(dim=1)[:, number:]
+    return merged.select(order), slots
+
+
+def _rows(sequence: VisitSequence, rows: Tensor, hidden: Tensor) -> VisitSequence:
+    """Return some subjects' sequences, in each of which the visit at `hidden` is not valid: it is the target."""
+    length = len(sequence)
+    every = torch.arange(length, device=rows.device).expand(len(rows), length)
+    covariates = {name: type(item)(item.values[rows], item.present[rows]) for name, item in sequence.covariates.items()}
+    return VisitSequence(
+        images=sequence.images[rows],
+        times=sequence.times[rows],
+        observed=sequence.observed[rows],
+        valid=sequence.valid[rows] & (every != hidden[:, None]),
+        covariates=covariates,
+    )

@@ -1,0 +1,181 @@
+"""Recipes: a named, complete choice of components and hyperparameters, and the user's changes to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longigen.catalog import Catalog
+from longigen.component import Parameter, checked, parameters
+from longigen.errors import LongigenError, did_you_mean
+from longigen.registry import registry
+
+COMPONENTS = {"conditioner": "conditioner", "denoiser": "denoiser", "sampler": "sampler", "data": "dataset"}
+"""The sections of a recipe that choose a component, and its kind."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete choice: for each section its checked configuration, and the names of the components.
+
+    Sections that choose a component are ``conditioner``, ``denoiser``, ``sampler`` and ``data``; the others are
+    ``model``, ``preprocess``, ``split`` and ``training``.
+    """
+
+    names: Mapping[str, str]
+    configs: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def resolve(
+        cls,
+        name: str,
+        *,
+        components: Mapping[str, str | None] | None = None,
+        data: str | None = None,
+        changes: Sequence[str] = (),
+    ) -> "Recipe":
+        """Return a recipe of the catalog with the user's changes.
+
+        Args:
+            name: of a recipe in a ``registry.yaml``.
+            components: by section, another component's name; its configuration starts from its own defaults.
+            data: the name of a data set, or a path that one of them claims.
+            changes: ``section.key=value``, or ``key=value`` where only one section has that key.
+
+        Raises:
+            LongigenError: for anything unknown, of the wrong type, or ambiguous.
+        """
+        content = Catalog().recipe(name).content
+        names, given = {}, {section: dict(content.get(section) or {}) for section in (*COMPONENTS, *_settings())}
+        for section in COMPONENTS:
+            names[section] = str(given[section].pop("name", ""))
+            chosen = (components or {}).get(section)
+            if chosen and chosen != names[section]:
+                names[section], given[section] = chosen, {}
+        if data is not None:
+            chosen, config = find_dataset(data)
+            if chosen != names["data"] or config:
+                names["data"], given["data"] = chosen, config
+                given["preprocess"] = {}  # a recipe's grid is of the recipe's data
+        return cls._checked(names, given, changes, owner=f"recipe '{name}'")
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], changes: Sequence[str] = ()) -> "Recipe":
+        """Return what `to_dict` gave, with changes."""
+        given = {section: dict(content.get(section) or {}) for section in (*COMPONENTS, *_settings())}
+        names = {section: str(given[section].pop("name", "")) for section in COMPONENTS}
+        return cls._checked(names, given, changes, owner="the run's recipe")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain values, for JSON."""
+        plain = {
+            section: {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
+            for section, config in self.configs.items()
+        }
+        return {
+            section: {**({"name": self.names[section]} if section in self.names else {}), **config}
+            for section, config in plain.items()
+        }
+
+    def component(self, section: str) -> Any:
+        """Make the component that a section chooses."""
+        return registry.load(COMPONENTS[section], self.names[section])(**self.configs[section])
+
+    def settings(self, section: str) -> Any:
+        """Return the settings of one of the sections ``model``, ``preprocess``, ``split`` and ``training``."""
+        return _settings()[section](**self.configs[section])
+
+    @classmethod
+    def _checked(
+        cls, names: Mapping[str, str], given: dict[str, dict[str, Any]], changes: Sequence[str], owner: str
+    ) -> "Recipe":
+        known: dict[str, dict[str, Parameter]] = {}
+        labels = {}
+        for section, kind in COMPONENTS.items():
+            if not names[section]:
+                raise LongigenError(f"The {owner} names no {section}; choose one with --{section}.")
+            known[section] = parameters(registry.load(kind, names[section]))
+            labels[section] = f"The {kind} '{names[section]}'"
+        for section, settings in _settings().items():
+            known[section] = parameters(settings)
+            labels[section] = f"Section '{section}'"
+        for change in changes:
+            section, key, value = parse_change(change, known)
+            given[section][key] = value
+        return cls(names, {section: checked(known[section], given[section], labels[section]) for section in known})
+
+
+def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
+    """Return the name of the data set that `data` means, and its configuration.
+
+    Args:
+        data: the name of a registered data set, or a path that exactly one of them claims.
+
+    Raises:
+        LongigenError: if it is neither, or two data sets claim the path.
+    """
+    known = registry.entries("dataset")
+    if data in known:
+        return data, {}
+    path = Path(data).expanduser()
+    if not path.exists():
+        raise LongigenError(
+            f"There is no data set and no path '{data}'.{did_you_mean(data, known)} Data sets: {', '.join(known)}."
+        )
+    claims = [name for name in known if registry.load("dataset", name).claims(path)]
+    if len(claims) > 1:
+        raise LongigenError(f"{path} is claimed by the data sets {' and '.join(claims)}; uninstall one.")
+    if not claims:
+        raise LongigenError(f"No data set knows how to read {path}; give a CSV manifest (subject, time, path).")
+    return claims[0], {"path": str(path.resolve())}
+
+
+def _settings() -> dict[str, Any]:
+    from longigen.cohort import PreprocessSettings
+    from longigen.model import ModelSettings
+    from longigen.split import SplitSettings
+    from longigen.training import TrainingSettings
+
+    return {
+        "model": ModelSettings,
+        "preprocess": PreprocessSettings,
+        "split": SplitSettings,
+        "training": TrainingSettings,
+    }
+
+
+def parse_change(change: str, known: Mapping[str, Mapping[str, Parameter]]) -> tuple[str, str, Any]:
+    """Return section, key and value of ``section.key=value`` or ``key=value``."""
+    name, equals, text = change.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        raise LongigenError(f"--set takes KEY=VALUE, got '{change}'.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    section, dot, key = name.partition(".")
+    if dot:
+        if section not in known:
+            raise LongigenError(
+                f"--set {name}: there is no section '{section}'.{did_you_mean(section, known)} "
+                f"Sections: {', '.join(known)}."
+            )
+        if key not in known[section]:
+            raise LongigenError(
+                f"--set {name}: {section} has no '{key}'.{did_you_mean(key, known[section])} "
+                f"It has: {', '.join(known[section]) or 'nothing to set'}."
+            )
+        return section, key, value
+    owners = [section for section, keys in known.items() if name in keys]
+    if len(owners) > 1:
+        raise LongigenError(f"--set {name} could mean {' or '.join(f'{s}.{name}' for s in owners)}; write it out.")
+    if not owners:
+        every = [f"{section}.{key}" for section, keys in known.items() for key in keys]
+        bare = [key for keys in known.values() for key in keys]
+        raise LongigenError(
+            f"--set {name}: nothing has that name.{did_you_mean(name, bare)} You can set: {', '.join(every)}."
+        )
+    return owners[0], name, value

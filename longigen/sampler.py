@@ -1,0 +1,119 @@
+"""The interface of samplers, and the loop that walks from noise to a volume."""
+
+import abc
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from longigen.component import Component
+from longigen.prediction import Prediction, alpha_sigma, expand, target_of
+
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One generator for a batch, or one per sample, so that a sample's noise does not depend on its batch."""
+
+
+def randn_like(x: Tensor, generator: Generators) -> Tensor:
+    """Return standard normal noise of the shape of `x`; a CPU generator gives the same noise on every device."""
+    generators = generator if isinstance(generator, torch.Generator) else list(generator)
+    return randn_tensor(tuple(x.shape), generator=generators, device=x.device, dtype=x.dtype)
+
+
+class Sampler(Component, abc.ABC):
+    """The noise schedule: how training corrupts a volume and how generation walks back.
+
+    Contract:
+
+    - Time t runs from 0 (clean) to 1 (noise). `log_snr(t)` is λ, strictly decreasing; α² = sigmoid(λ), σ² = 1 - α².
+      The schedule here is the cosine one over [log_snr_min, log_snr_max] (Ho and Salimans 2022, Section 4):
+      λ(t) = -2 log tan(a t + b) with b = arctan(exp(-λ_max / 2)), a = arctan(exp(-λ_min / 2)) - b.
+    - `corrupt` and `loss` are training. `prediction` is what a network trained with this sampler predicts; the loss
+      is the squared error of that prediction, so with ``epsilon`` it is the noise-prediction loss.
+    - `step` is generation, and the one method that a new sampler must write: from z_t and x̂ to z_s. It gets x̂, so a
+      sampler can walk with a model that was trained with another one. `sample` holds the loop.
+    - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in.
+    """
+
+    kind: ClassVar[str] = "sampler"
+
+    def __init__(
+        self,
+        *,
+        prediction: Prediction = "epsilon",
+        steps: int = 100,
+        log_snr_min: float = -20.0,
+        log_snr_max: float = 20.0,
+    ) -> None:
+        super().__init__()
+        if not log_snr_min < log_snr_max:
+            raise ValueError(f"log_snr_min must be below log_snr_max, got {log_snr_min} and {log_snr_max}")
+        self.prediction: Prediction = prediction
+        self.steps = steps
+        self._b = math.atan(math.exp(-0.5 * log_snr_max))
+        self._a = math.atan(math.exp(-0.5 * log_snr_min)) - self._b
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Return λ at times `t` in [0, 1]."""
+        # In double precision: near t = 1 the tangent is close to its pole.
+        return (-2.0 * torch.log(torch.tan(self._a * t.double() + self._b))).to(t.dtype)
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return α and σ at times `t`."""
+        return alpha_sigma(self.log_snr(t))
+
+    def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a noisy volume z_t, its λ (B,) and what the network should predict, at times t ~ U(0, 1)."""
+        t = torch.rand(x.shape[0], generator=generator, device=generator.device).to(x.device)
+        log_snr = self.log_snr(t)
+        eps = randn_like(x, generator)
+        alpha, sigma = (expand(part, x) for part in alpha_sigma(log_snr))
+        return alpha * x + sigma * eps, log_snr, target_of(self.prediction, x, eps, log_snr)
+
+    def loss(self, output: Tensor, target: Tensor, log_snr: Tensor) -> Tensor:
+        """Return the loss of each sample (B,): the mean squared error."""
+        return (output - target).float().square().flatten(1).mean(dim=1)
+
+    def timesteps(self, steps: int) -> Tensor:
+        """Return the `steps` + 1 times of generation, from 1 to 0."""
+        return torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+
+    @abc.abstractmethod
+    def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
+        """Return z_s from z_t, the predicted clean volume `x` and the times t > s (scalars)."""
+
+    def sample(
+        self,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        z: Tensor,
+        generator: Generators,
+        *,
+        steps: int | None = None,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Walk from noise to a volume.
+
+        Args:
+            predict: from z_t and λ (B,) to the predicted clean volume x̂; called once a step.
+            z: what the walk starts from, (B, ...), standard normal noise.
+            generator: of the noise that the walk adds.
+            steps: network evaluations; the sampler's own `steps` if None.
+            callback: called as ``callback(done, steps)`` after each step.
+
+        Returns:
+            x̂ of the last step, as in Ho and Salimans 2022, Algorithm 2.
+        """
+        times = self.timesteps(self.steps if steps is None else steps).to(z.device)
+        steps = len(times) - 1
+        x = z
+        for index, (t, s) in enumerate(itertools.pairwise(times)):
+            log_snr = self.log_snr(t).to(z.dtype).expand(z.shape[0])
+            x = predict(z, log_snr)
+            if index < steps - 1:
+                z = self.step(z, x, t, s, generator)
+            if callback is not None:
+                callback(index + 1, steps)
+        return x

@@ -1,0 +1,57 @@
+"""Composition: any conditioner with any denoiser and any sampler."""
+
+import itertools
+from collections.abc import Mapping
+
+import torch
+
+from longigen.batch import Batch
+from longigen.errors import LongigenError
+from longigen.model import LongitudinalModel, ModelSettings
+from longigen.registry import registry
+from longigen.testing.case import Case, after, history
+
+PARTS = ("conditioner", "denoiser", "sampler")
+SIZE = (9, 8, 7)
+
+
+def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) -> None:
+    """Train a composition for two steps and generate one visit with guidance; both must stay finite and in range."""
+    model = LongitudinalModel(*(cases[part].make() for part in PARTS), settings=settings)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4) if list(model.parameters()) else None
+    visits = history(SIZE)
+    batch = Batch(visits, -visits.images[:, 0], after(visits))
+    for step in range(2):
+        loss = model.loss(batch, torch.Generator().manual_seed(step))
+        assert bool(torch.isfinite(loss)), f"the loss of step {step + 1} is {loss.item()}"
+        if optimizer is not None:
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    image = model.eval().generate(visits, after(visits)[:, None], steps=2, guidance=0.5)
+    assert image.shape == (2, 1, 1, *SIZE), f"a generated visit is {tuple(image.shape)}"
+    assert bool(torch.isfinite(image).all()), "the generated visit is not finite"
+    assert image.abs().max() <= 1 + 1e-5, "the generated visit is not in [-1, 1]"
+
+
+def composes_with_every_part(case: Case) -> None:
+    """Run a component with every installed part of the other kinds that loads, for both targets of the diffusion."""
+    others = [part for part in PARTS if part != case.kind]
+    names = [[name for name in registry.entries(part) if _loads(part, name)] for part in others]
+    for chosen in itertools.product(*names):
+        cases = {case.kind: case} | {part: Case(part, name) for part, name in zip(others, chosen, strict=True)}
+        for target in ("image", "residual"):
+            try:
+                two_steps_and_a_visit(cases, ModelSettings(target=target))
+            except Exception as error:
+                partners = " and ".join(chosen)
+                raise AssertionError(f"with {partners}, target {target}: {type(error).__name__}: {error}") from error
+
+
+def _loads(kind: str, name: str) -> bool:
+    """Say whether a part can be used at all: another's broken plugin is not this component's fault."""
+    try:
+        registry.load(kind, name)
+    except LongigenError:
+        return False
+    return True

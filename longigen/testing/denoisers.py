@@ -1,0 +1,138 @@
+"""The checks of denoisers."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import torch
+
+from longigen.conditioning import Routes
+from longigen.testing.case import (
+    SIZES,
+    Case,
+    assert_gradients,
+    built_denoiser,
+    close,
+    conditioning,
+    keeps_its_configuration,
+    restored,
+)
+from longigen.testing.composition import composes_with_every_part
+
+LOG_SNR = torch.tensor([-12.0, 3.0])
+
+
+def _routes(case: Case) -> Routes:
+    return Routes(concat=3, stem=case.make().stem_features, embedding=6, tokens=8)
+
+
+def _noisy(size: tuple[int, ...], batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 1, *size, generator=torch.Generator().manual_seed(3))
+
+
+def keeps_the_shape(case: Case) -> None:
+    """Check shape and dtype over odd sizes, with all routes and with none."""
+    for routes in (_routes(case), Routes()):
+        denoiser = built_denoiser(case, routes)
+        for size in SIZES:
+            z_t = _noisy(size)
+            output = denoiser(z_t, LOG_SNR, conditioning(routes, 2, size))
+            assert output.shape == z_t.shape, f"{tuple(z_t.shape)} became {tuple(output.shape)} with {routes}"
+            assert output.dtype == z_t.dtype, f"{z_t.dtype} became {output.dtype}"
+            assert bool(torch.isfinite(output).all()), f"not finite at {size}"
+
+
+def serves_every_route(case: Case) -> None:
+    """Check that each route, the noise level and the noisy volume matter."""
+    routes, size = _routes(case), SIZES[0]
+    denoiser = built_denoiser(case, routes)
+    z_t, given = _noisy(size), conditioning(routes, 2, size)
+    output = denoiser(z_t, LOG_SNR, given)
+    for route, channels in asdict(routes).items():
+        if channels:
+            changed = replace(given, **{route: getattr(given, route) + 1.0})
+            assert not torch.allclose(denoiser(z_t, LOG_SNR, changed), output), f"the route '{route}' changes nothing"
+    assert not torch.allclose(denoiser(z_t, LOG_SNR + 2, given), output), "the noise level changes nothing"
+    assert not torch.allclose(denoiser(z_t + 1, LOG_SNR, given), output), "the noisy volume changes nothing"
+
+
+def serves_each_route_alone(case: Case) -> None:
+    """Check that a conditioner may use any one route."""
+    for route, channels in asdict(_routes(case)).items():
+        if channels:
+            alone = Routes(**{route: channels})
+            built_denoiser(case, alone)(_noisy(SIZES[0]), LOG_SNR, conditioning(alone, 2, SIZES[0]))
+
+
+def is_deterministic(case: Case) -> None:
+    """Check that the same question twice gives the same answer."""
+    routes = _routes(case)
+    denoiser, given = built_denoiser(case, routes), conditioning(routes, 2, SIZES[0])
+    first, second = (denoiser(_noisy(SIZES[0]), LOG_SNR, given) for _ in range(2))
+    assert torch.equal(first, second), "two calls differ"
+
+
+def treats_samples_apart(case: Case) -> None:
+    """Check that a sample's output does not depend on the others in its batch: guidance relies on it."""
+    routes, size = _routes(case), SIZES[0]
+    denoiser, given, z_t = built_denoiser(case, routes), conditioning(routes, 2, size), _noisy(size)
+    both = denoiser(z_t, LOG_SNR, given)
+    for row in range(2):
+        part = {n: None if t is None else t[row : row + 1] for n, t in vars(given).items()}
+        alone = denoiser(z_t[row : row + 1], LOG_SNR[row : row + 1], replace(given, **part))
+        assert torch.allclose(alone[0], both[row], rtol=1e-3, atol=1e-3), "a sample depends on its batch"
+
+
+def gives_gradients(case: Case) -> None:
+    """Check that training can reach every parameter."""
+    routes = _routes(case)
+    denoiser = built_denoiser(case, routes).train()
+    output = denoiser(_noisy(SIZES[0]), LOG_SNR, conditioning(routes, 2, SIZES[0]))
+    if list(denoiser.parameters()):
+        assert_gradients(denoiser, [output])
+
+
+def saves_and_loads(case: Case) -> None:
+    """Check that weights survive safetensors, strictly."""
+    routes = _routes(case)
+    denoiser, fresh = built_denoiser(case, routes), case.make()
+    fresh.build(channels=1, routes=routes)
+    given = conditioning(routes, 2, SIZES[0])
+    one, two = (net(_noisy(SIZES[0]), LOG_SNR, given) for net in (denoiser, restored(denoiser, fresh)))
+    assert close(one, two), "weights changed"
+
+
+def runs_in_bf16(case: Case) -> None:
+    """Check that it runs under bfloat16 autocast, to a few per cent."""
+    routes = _routes(case)
+    denoiser, given, z_t = built_denoiser(case, routes), conditioning(routes, 2, SIZES[0]), _noisy(SIZES[0])
+    exact = denoiser(z_t, LOG_SNR, given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = denoiser(z_t, LOG_SNR, given)
+    error = (rough.float() - exact).norm() / exact.norm()
+    assert error < 0.1, f"off by {error:.0%} in bfloat16"
+
+
+def compiles(case: Case) -> None:
+    """Check that torch.compile traces it (with the backend that needs no C++ compiler)."""
+    routes = _routes(case)
+    denoiser, given, z_t = built_denoiser(case, routes), conditioning(routes, 2, SIZES[0]), _noisy(SIZES[0])
+    compiled = torch.compile(denoiser, backend="aot_eager")
+    with torch.no_grad():
+        assert torch.allclose(compiled(z_t, LOG_SNR, given), denoiser(z_t, LOG_SNR, given), rtol=1e-3, atol=1e-4), (
+            "compiled differs"
+        )
+
+
+CHECKS: dict[str, Callable[[Case], None]] = {
+    "can be made again from its configuration": keeps_its_configuration,
+    "keeps shape and dtype, at any size": keeps_the_shape,
+    "serves every route": serves_every_route,
+    "serves each route alone": serves_each_route_alone,
+    "is deterministic": is_deterministic,
+    "treats the samples of a batch apart": treats_samples_apart,
+    "gives gradients to every parameter": gives_gradients,
+    "saves and loads": saves_and_loads,
+    "runs in bfloat16": runs_in_bf16,
+    "compiles": compiles,
+    "composes with every installed part": composes_with_every_part,
+}

@@ -1,0 +1,260 @@
+"""Training: the loop, through Accelerate."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader
+
+from longigen.batch import Batch
+from longigen.cohort import Cohort
+from longigen.errors import LongigenError
+from longigen.figure import write_strip
+from longigen.files import unwritable
+from longigen.generation import Answer, answer
+from longigen.model import LongitudinalModel
+from longigen.pairs import TrainingPairs
+from longigen.randomness import derive_seed
+from longigen.run import Run
+from longigen.setting import tasks
+
+VALIDATION_PAIRS = 16
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How to train.
+
+    Args:
+        steps: optimiser steps.
+        batch_size: pairs per step, process and accumulation.
+        gradient_accumulation: batches whose gradients are summed before a step.
+        learning_rate: of AdamW, at its peak.
+        warmup: steps over which the learning rate rises; afterwards it falls along a cosine.
+        weight_decay: of AdamW.
+        clip: the largest norm of the gradient.
+        ema: the largest decay of the moving average of the weights, which is what is validated and exported; it
+            starts small and grows as 1 - (1 + step)^(-3/4).
+        mixed_precision: ``no``, ``bf16`` or ``fp16``.
+        workers: processes that load data; 0 loads in the training process.
+        validate_every: steps between validation losses.
+        sample_every: steps between sample strips.
+        checkpoint_every: steps between checkpoints.
+        seed: of everything that training draws.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 2
+    gradient_accumulation: int = 1
+    learning_rate: float = 3e-4
+    warmup: int = 50
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.9999
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    workers: int = 0
+    validate_every: int = 500
+    sample_every: int = 2_000
+    checkpoint_every: int = 1_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps",
+            "batch_size",
+            "gradient_accumulation",
+            "validate_every",
+            "sample_every",
+            "checkpoint_every",
+        ):
+            if getattr(self, name) < 1:
+                raise LongigenError(f"training.{name} must be at least 1, got {getattr(self, name)}.")
+
+
+Progress = Callable[[int, dict[str, Any]], None]
+"""Called as ``progress(step, metrics)`` after each step."""
+
+
+class Trainer:
+    """Trains a model on a cohort and writes a run.
+
+    What a step sees depends on (seed, step) alone, so an interrupted run that is resumed ends with the weights of one
+    that was not.
+    """
+
+    def __init__(self, model: LongitudinalModel, cohort: Cohort, settings: TrainingSettings, run: Run) -> None:
+        self.settings = settings
+        self.run = run
+        self.cohort = cohort
+        self.accelerator = Accelerator(
+            mixed_precision=settings.mixed_precision,
+            gradient_accumulation_steps=settings.gradient_accumulation,
+        )
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+        )
+        self.schedule = get_scheduler(
+            "cosine", optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps
+        )
+        self.ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4)
+        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.model = model
+        self.ema.to(self.accelerator.device)
+        self.accelerator.register_for_checkpointing(self.ema, self.schedule)
+        self.step = 0
+
+    def resume(self) -> None:
+        """Continue from the run's last complete checkpoint, or from the start where there is none."""
+        checkpoints = self.run.checkpoints()
+        if checkpoints:
+            self.accelerator.load_state(str(checkpoints[-1]))
+            self.step = int(checkpoints[-1].name.removeprefix("step-"))
+        if self.accelerator.is_main_process:
+            self.run.rewind(self.step)
+
+    def fit(self, progress: Progress | None = None) -> None:
+        """Train to the last step, and export the model.
+
+        A KeyboardInterrupt writes a checkpoint before it goes on.
+
+        Raises:
+            LongigenError: if the loss is no longer a number. The checkpoints and the model are kept as they were.
+        """
+        settings = self.settings
+        self.model.train()
+        started, first = time.perf_counter(), self.step
+        batches = self._batches()
+        try:
+            while self.step < settings.steps:
+                metrics = self._train_step(batches)
+                metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - started)
+                if self.step % settings.validate_every == 0 or self.step == settings.steps:
+                    metrics["validation_loss"] = self.validate()
+                if self.accelerator.is_main_process and (
+                    self.step % LOG_EVERY == 0 or "validation_loss" in metrics or self.step == first + 1
+                ):
+                    self.run.log({"step": self.step, **metrics})
+                if progress is not None:
+                    progress(self.step, metrics)
+                if self.step % settings.sample_every == 0 or self.step == settings.steps:
+                    self.sample()
+                if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
+                    self.checkpoint()
+        except KeyboardInterrupt:
+            self.checkpoint()
+            raise
+
+    def validate(self) -> float:
+        """Return the loss of the averaged weights on fixed pairs of the validation part, at fixed noise."""
+        subjects = self.cohort.part("validation") or self.cohort.part("train")
+        pairs = TrainingPairs(
+            subjects,
+            length=VALIDATION_PAIRS,
+            seed=derive_seed("validation", 0),
+            causal=self.model.conditioner.causal,
+            covariates=self.model.statistics.covariates,
+        )
+        device = self.accelerator.device
+        losses = []
+        with self._averaged(), torch.no_grad():
+            for number in range(len(pairs)):
+                generator = torch.Generator(device).manual_seed(derive_seed("validation noise", number))
+                losses.append(self.model.loss(pairs[number].to(device), generator).item())
+        return sum(losses) / len(losses)
+
+    def sample(self) -> None:
+        """Write a strip of a validation subject: given, generated, true, difference."""
+        if self.accelerator.is_main_process:
+            prepared = (self.cohort.part("validation") or self.cohort.part("train"))[0]
+            task = tasks(len(prepared.subject.visits), "full", subject=prepared.subject.id)[-1]
+            with self._averaged():
+                result: Answer = answer(self.model, [(prepared, task)], device=self.accelerator.device)[0]
+            write_strip(result, self.run.sample(self.step), title=f"step {self.step}")
+        self.accelerator.wait_for_everyone()
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint and export the averaged weights, atomically."""
+        part, final = self.run.checkpoint(self.step)
+        with unwritable(final):
+            if self.accelerator.is_main_process and part.exists():
+                shutil.rmtree(part)
+            self.accelerator.wait_for_everyone()
+            self.accelerator.save_state(str(part))
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                self.run.finish_checkpoint(part, final)
+                with self._averaged():
+                    self.model.save_pretrained(self.run.model)
+            self.accelerator.wait_for_everyone()
+
+    def _train_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
+        settings, accelerator = self.settings, self.accelerator
+        losses, norm = [], None
+        for micro in range(settings.gradient_accumulation):
+            seed = derive_seed("noise", settings.seed, self.step, micro, accelerator.process_index)
+            generator = torch.Generator(accelerator.device).manual_seed(seed)
+            batch = next(batches).to(accelerator.device)
+            with accelerator.accumulate(self.wrapped):
+                with accelerator.autocast():
+                    loss = self.wrapped(batch, generator).mean()
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            losses.append(loss.detach())
+        rate = self.schedule.get_last_lr()[0]
+        self.schedule.step()
+        self.ema.step(self.model.parameters())
+        self.step += 1
+        mean = accelerator.reduce(torch.stack(losses).mean(), "mean")
+        assert isinstance(mean, torch.Tensor)
+        loss = mean.item()
+        if loss != loss:
+            raise LongigenError(
+                f"The loss is not a number any more at step {self.step}; lower training.learning_rate "
+                f"({settings.learning_rate:g}), or resume the run from its last checkpoint."
+            )
+        return {"loss": loss, "learning_rate": rate, "gradient_norm": 0.0 if norm is None else float(norm)}
+
+    def _batches(self) -> Iterator[Batch]:
+        settings, accelerator = self.settings, self.accelerator
+        per_step = settings.batch_size * settings.gradient_accumulation * accelerator.num_processes
+        pairs = TrainingPairs(
+            self.cohort.part("train"),
+            length=settings.steps * per_step,
+            seed=settings.seed,
+            causal=self.model.conditioner.causal,
+            covariates=self.model.statistics.covariates,
+        )
+        size, stride = settings.batch_size, settings.batch_size * accelerator.num_processes
+        starts = range(self.step * per_step + accelerator.process_index * size, len(pairs), stride)
+        return iter(
+            DataLoader(
+                pairs,
+                batch_sampler=[list(range(start, start + size)) for start in starts],
+                collate_fn=Batch.collate,
+                num_workers=settings.workers,
+                pin_memory=accelerator.device.type == "cuda",
+            )
+        )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the averaged weights into the model for a while."""
+        self.ema.store(self.model.parameters())
+        self.ema.copy_to(self.model.parameters())
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train()
+            self.ema.restore(self.model.parameters())

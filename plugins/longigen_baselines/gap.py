@@ -1,0 +1,33 @@
+"""The time gap as an embedding."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+WAVELENGTHS = (2.0, 256.0)
+"""Shortest and longest of the sinusoids, in typical gaps between visits."""
+
+
+class GapEmbedding(nn.Module):
+    """Gaps from visits to the target, over the typical gap, as one vector: sinusoids, then a two-layer perceptron.
+
+    - `gap` (B, frames), and `present` (B, frames), bool: where a frame is absent its sinusoids are zero, which no gap's
+      are. The result is (B, features).
+    """
+
+    def __init__(self, frames: int, features: int) -> None:
+        super().__init__()
+        self.sinusoids = features // 2
+        self.hidden = nn.Linear(frames * 2 * self.sinusoids, features)
+        self.output = nn.Linear(features, features)
+
+    def forward(self, gap: Tensor, present: Tensor) -> Tensor:
+        shortest, longest = WAVELENGTHS
+        step = torch.arange(self.sinusoids, device=gap.device, dtype=torch.float32) / max(self.sinusoids - 1, 1)
+        frequency = (2 * math.pi / shortest) * (shortest / longest) ** step
+        # The times of padding may be anything, and zero times NaN is NaN.
+        angle = torch.where(present, gap, 0.0).float()[..., None] * frequency
+        features = torch.cat([angle.sin(), angle.cos()], dim=-1) * present[..., None]
+        hidden = self.hidden(features.flatten(1).to(self.hidden.weight.dtype))
+        return self.output(nn.functional.silu(hidden))

@@ -1,0 +1,39 @@
+"""The last visit alone."""
+
+import torch
+from torch import Tensor
+
+from longigen import Conditioner, Conditioning, LongigenError, Routes, VisitSequence
+from longigen_baselines.gap import GapEmbedding
+
+
+class SourceConditioner(Conditioner):
+    """The last observed visit before the target as channels, as Med-DDPM does, and its gap as an embedding.
+
+    Args:
+        embedding: E, the width of the embedding.
+
+    Raises:
+        LongigenError: for a width that is too small.
+    """
+
+    def __init__(self, *, embedding: int = 64) -> None:
+        super().__init__()
+        if embedding < 2:
+            raise LongigenError(f"source: embedding must be at least 2, got {embedding}; raise it.")
+        self.features = embedding
+
+    def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
+        self.routes = Routes(concat=channels, embedding=self.features)
+        self.time_scale = time_scale
+        self.gap = GapEmbedding(1, self.features)
+
+    def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
+        """Return the conditioning for a visit at `target_time` (B,).
+
+        Raises:
+            ValueError: if a subject has no observed visit before its time.
+        """
+        image, time = history.last(target_time)
+        gap = ((target_time - time) / self.time_scale)[:, None]
+        return Conditioning(concat=image, embedding=self.gap(gap, torch.ones_like(gap, dtype=torch.bool)))

@@ -1,0 +1,61 @@
+"""The ancestral sampler of SADM, Section 2.1."""
+
+import torch
+from torch import Tensor
+
+from longigen import Generators, Prediction, Sampler, randn_like
+
+
+class ContinuousSampler(Sampler):
+    """The continuous-time variance-preserving process (Yoon et al. 2023, Section 2.1).
+
+    Schedule: the paper writes α² = 1 / (1 + e^(-t)) with t drawn uniformly, which taken literally would leave half of
+    the signal in place at t = 0. It follows Ho and Salimans (2022) and Kingma et al. (2021), where α² = sigmoid(λ) and
+    λ is the log-SNR; we read it so, with their cosine schedule λ(t) = -2 log tan(a t + b) between `log_snr_min` and
+    `log_snr_max`. T (`steps`) is free at generation, whatever training used: training draws t continuously.
+
+    Reverse process, Eq. 2-3, for t > s:
+
+    - μ(z_t, x) = e^(λ_t - λ_s) (α_s / α_t) z_t + (1 - e^(λ_t - λ_s)) α_s x
+    - σ̃² = (1 - e^(λ_t - λ_s)) σ_s², the posterior's variance, is the lower bound of the reverse variance;
+      σ²_(t|s) = (1 - e^(λ_t - λ_s)) σ_t², the forward variance, is the upper. z_s ~ N(μ(z_t, x̂), (σ̃²)^(1-v)
+      (σ²_(t|s))^v I): the variance is interpolated between them in the log domain by v.
+
+    Training, Eq. 5: the noise-prediction loss is ``prediction="epsilon"``. Predicting x or v is offered since ε says
+    nothing of x where there is hardly any signal (x̂ = (z - σ ε̂) / α with α = 4.5e-5 at λ = -20), which a network learns
+    to survive only with long training.
+
+    Args:
+        prediction: what the network predicts, and in what the squared error is measured.
+        steps: T, network evaluations at generation.
+        v: interpolates the reverse variance, from 0 (posterior) to 1 (forward process).
+        log_snr_min: λ at t = 1.
+        log_snr_max: λ at t = 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        prediction: Prediction = "epsilon",
+        steps: int = 100,
+        v: float = 0.3,
+        log_snr_min: float = -20.0,
+        log_snr_max: float = 20.0,
+    ) -> None:
+        super().__init__(prediction=prediction, steps=steps, log_snr_min=log_snr_min, log_snr_max=log_snr_max)
+        self.v = v
+
+    def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
+        """Return z_s ~ N(μ(z_t, x), σ̃^(2(1-v)) σ_(t|s)^(2v)), Eq. 2-3."""
+        mean, lower, upper = self.posterior(z_t, x, t, s)
+        variance = torch.exp((1 - self.v) * lower.log() + self.v * upper.log())
+        return mean + variance.sqrt().to(z_t.dtype) * randn_like(z_t, generator)
+
+    def posterior(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the mean of q(z_s | z_t, x), its variance σ̃² (Eq. 2-3), and the forward variance σ²_(t|s)."""
+        log_snr_t, log_snr_s = self.log_snr(t), self.log_snr(s)
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = self.alpha_sigma(t), self.alpha_sigma(s)
+        ratio = torch.exp(log_snr_t - log_snr_s)
+        gain = -torch.expm1(log_snr_t - log_snr_s)
+        mean = (ratio * alpha_s / alpha_t).to(z_t.dtype) * z_t + (gain * alpha_s).to(z_t.dtype) * x
+        return mean, gain * sigma_s**2, gain * sigma_t**2

@@ -1,0 +1,135 @@
+"""SADM's attention module as a conditioner."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from longigen import Conditioner, Conditioning, LongigenError, Routes, VisitSequence
+from longigen_sadm.positions import TimeEncoding, space_encoding
+from longigen_sadm.spatial import Head, SpatialAttention
+from longigen_sadm.temporal import Merge, TemporalAttention, visibility
+
+
+class SADMConditioner(Conditioner):
+    """The sequence-aware transformer of SADM: a history of visits as a volume `c` (B, K, W, H, D) on the concat route.
+
+    Yoon et al., "SADM: Sequence-Aware Diffusion Model for Longitudinal Medical Image Generation", IPMI 2023,
+    arXiv 2212.08228, Section 3.1 and Fig. 3:
+
+    1. 4D patch embedding, with one visit per patch (l = 1), and positional encoding over space and real time.
+    2. `depth` temporal encoder blocks: self-attention along time at each place, then an MLP that merges 2×2×2
+       neighbouring tokens into one.
+    3. `depth` spatial decoder blocks: self-attention over the places of each time, then ×2 upsampling.
+    4. Tokens are unflattened, upsampled to the volume's own size and convolved.
+
+    What is decided here, where the paper leaves it open or differs:
+
+    - The target is one more slot of the sequence, empty like a missing visit, at the target's time. Only that slot is
+      decoded: the decoder does not mix times, so the others could not reach `c`.
+    - Time is the gap to the target over `time_scale`, not the index of a visit.
+    - An empty visit is a zero tensor with its (non-zero) positional encoding, as in the paper, or with
+      ``missing="mask"`` a learned token. Background is -1, so a zero tensor is no image of background.
+    - `skip` adds the target slot's tokens of each encoder level to the decoder's at the same level. This is not in
+      the paper, whose `c` passes through the coarsest grid alone and is blurred there.
+    - Encoder tokens keep one width at all levels. Images are padded to a multiple of the patch by repeating their
+      border; axes of one token stay so. For thin axes take a thin patch, such as (4, 4, 1).
+    - All operations keep a token over the voxels it came from, and nothing at the start has weights that repeat with
+      the patch, so `c` follows the anatomy before any training.
+
+    Args:
+        patch: w, h, d of a patch, voxels.
+        dim: width of a token, at least 6 and a multiple of `heads`.
+        heads: attention heads.
+        depth: ℓ, the number of temporal encoder blocks, and of spatial decoder blocks (3 in the paper).
+        features: K, the channels of `c`.
+        mlp_ratio: hidden width of a transformer block's MLP over `dim`.
+        dropout: after attention's projection and in the MLPs.
+        missing: how a visit without an image is represented.
+        skip: whether encoder levels feed decoder levels.
+        bidirectional: use visits after the target too, for imputation between visits.
+
+    Raises:
+        LongigenError: for sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        patch: tuple[int, int, int] = (4, 4, 4),
+        dim: int = 64,
+        heads: int = 4,
+        depth: int = 2,
+        features: int = 8,
+        mlp_ratio: float = 2.0,
+        dropout: float = 0.0,
+        missing: Literal["zero", "mask"] = "zero",
+        skip: bool = True,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(*patch, heads, depth, features) < 1:
+            raise LongigenError("sadm: patch, heads, depth and features must be at least 1; raise the one that is not.")
+        if dim < 6 or dim % heads:
+            raise LongigenError(f"sadm: dim {dim} must be at least 6 and a multiple of heads {heads}; change either.")
+        if mlp_ratio <= 0 or not 0 <= dropout < 1:
+            raise LongigenError(
+                f"sadm: mlp_ratio must be positive and dropout in [0, 1), got {mlp_ratio} and {dropout}; correct them."
+            )
+        self.patch, self.dim, self.heads, self.depth, self.features = patch, dim, heads, depth, features
+        self.mlp_ratio, self.dropout, self.missing, self.skip = mlp_ratio, dropout, missing, skip
+        self.bidirectional = bidirectional
+        self.causal = not bidirectional
+
+    def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
+        self.routes = Routes(concat=self.features)
+        self.time_scale = time_scale
+        sizes = (self.dim, self.heads, self.mlp_ratio, self.dropout)
+        self.embed = nn.Conv3d(channels, self.dim, self.patch, stride=self.patch)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(self.dim)) if self.missing == "mask" else None
+        self.time = TimeEncoding(self.dim)
+        self.temporal = nn.ModuleList(TemporalAttention(*sizes) for _ in range(self.depth))
+        self.merges = nn.ModuleList(Merge(self.dim, self.dropout) for _ in range(self.depth))
+        self.spatial = nn.ModuleList(SpatialAttention(*sizes, stride=2**level) for level in range(self.depth, 0, -1))
+        self.head = Head(self.dim, self.features, self.patch)
+
+    def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
+        tokens = self._tokens(history, target_time)
+        visible = visibility(history.times, history.valid, target_time, bidirectional=self.bidirectional)
+        levels = []
+        for attention, merge in zip(self.temporal, self.merges, strict=True):
+            tokens = attention(tokens, visible)
+            levels.append(tokens[..., -1, :])
+            # Nothing after the last attention along time looks at a visit again.
+            tokens = merge(tokens if len(levels) < self.depth else tokens[..., -1:, :])
+        c = tokens[..., 0, :]
+        for attention, level in zip(self.spatial, reversed(levels), strict=True):
+            _, w, h, d, _ = level.shape
+            c = attention(c)[:, :w, :h, :d]
+            c = c + level if self.skip else c
+        _, _, _, width, height, depth = history.images.shape
+        return Conditioning(concat=self.head(c)[:, :, :width, :height, :depth])
+
+    def _tokens(self, history: VisitSequence, target_time: Tensor) -> Tensor:
+        """Return the embedded history with the target's slot behind it, (B, w, h, d, L + 1, dim)."""
+        images = history.images.flatten(0, 1)
+        padding = [
+            side
+            for size, patch in zip(reversed(images.shape[2:]), reversed(self.patch), strict=True)
+            for side in (0, math.ceil(size / patch) * patch - size)
+        ]
+        content = self.embed(nn.functional.pad(images, padding, mode="replicate"))
+        content = content.unflatten(0, history.times.shape).permute(0, 3, 4, 5, 1, 2)
+        # What the embedding makes of a zero tensor is its bias.
+        empty = self.embed.bias if self.mask_token is None else self.mask_token
+        assert empty is not None
+        observed = history.observed[:, None, None, None, :, None]
+        content = torch.where(observed, content, empty.to(content.dtype))
+        slot = empty.to(content.dtype).expand(*content.shape[:4], 1, self.dim)
+        content = torch.cat([content, slot], dim=4)
+        # The times of padding may be anything, and a masked NaN is still a NaN.
+        gap = torch.where(history.valid, target_time[:, None] - history.times, 0.0) / self.time_scale
+        when = self.time(nn.functional.pad(gap, (0, 1)))[:, None, None, None]
+        _, w, h, d, _, _ = content.shape
+        return content + when + space_encoding((w, h, d), self.dim, 1, content)[..., None, :]

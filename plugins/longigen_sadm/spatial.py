@@ -1,0 +1,70 @@
+"""The spatial decoder: attention over the places of one time, then upsampling, and at the end the volume."""
+
+import math
+
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from longigen_sadm.positions import space_encoding
+
+
+class Upsample(nn.Module):
+    """A finer grid from a coarse one: `tokens` (B, w, h, d, E) -> (B, F, w·f₁, h·f₂, d·f₃).
+
+    It is the sum of a smooth part, which interpolates between the tokens' centres, and a sharp part, in which each
+    token writes the places that it covers and no others. The sharp part starts at zero: what is random in its weights
+    would repeat in every token and print the patch grid on the output.
+    """
+
+    def __init__(self, inputs: int, outputs: int, factor: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.factor = factor
+        self.smooth = nn.Linear(inputs, outputs)
+        self.sharp = nn.Linear(inputs, math.prod(factor) * outputs)
+        nn.init.zeros_(self.sharp.weight)
+        nn.init.zeros_(self.sharp.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        smooth = self.smooth(tokens).movedim(-1, 1)
+        smooth = nn.functional.interpolate(
+            smooth, scale_factor=tuple(map(float, self.factor)), mode="trilinear", align_corners=False
+        )
+        sharp = self.sharp(tokens).unflatten(-1, (-1, *self.factor))
+        sharp = sharp.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(smooth.shape)
+        return smooth + sharp
+
+
+class SpatialAttention(nn.Module):
+    """A transformer block over all places, then ×2 along each axis: `tokens` (B, w, h, d, E) -> (B, 2w, 2h, 2d, E).
+
+    The encoding over space is added again, at this level's `stride` (patches per token): merging has blurred it.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.block = Block(dim, heads, mlp_ratio=mlp_ratio, qkv_bias=True, proj_drop=dropout)
+        self.upsample = Upsample(dim, dim, (2, 2, 2))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        _, w, h, d, dim = tokens.shape
+        tokens = tokens + space_encoding((w, h, d), dim, self.stride, tokens)
+        tokens = self.block(tokens.flatten(1, 3)).view_as(tokens)
+        return self.upsample(tokens).movedim(1, -1)
+
+
+class Head(nn.Module):
+    """The volume from the tokens of its patches: `tokens` (B, w, h, d, E) -> (B, K, W, H, D)."""
+
+    def __init__(self, dim: int, features: int, patch: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.upsample = Upsample(dim, features, patch)
+        self.convolutions = nn.Sequential(
+            nn.Conv3d(features, features, 3, padding=1, padding_mode="replicate"),
+            nn.GELU(),
+            nn.Conv3d(features, features, 3, padding=1, padding_mode="replicate"),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.convolutions(self.upsample(self.norm(tokens)))

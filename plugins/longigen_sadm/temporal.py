@@ -1,0 +1,62 @@
+"""The temporal encoder: attention along time at each place, then the merging of neighbouring places."""
+
+import torch
+from timm.layers.mlp import Mlp
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+
+def visibility(times: Tensor, valid: Tensor, target_time: Tensor, *, bidirectional: bool) -> Tensor:
+    """Return which slot each slot may attend to, (B, L + 1, L + 1), bool, query before key.
+
+    The last slot is the target's. It is a query only: nothing else sees it, since it holds nothing. A visit is seen by
+    the slots after it, or with `bidirectional` by all; one at the target's own time by none. Every slot sees itself,
+    so no row is empty.
+    """
+    slots = torch.cat([times, target_time[:, None]], dim=1)
+    usable = nn.functional.pad(valid & (times != target_time[:, None]), (0, 1), value=False)
+    visible = usable[:, None, :].expand(-1, slots.shape[1], -1)
+    if not bidirectional:
+        visible = visible & (slots[:, None, :] < slots[:, :, None])
+    return visible | torch.eye(slots.shape[1], dtype=torch.bool, device=slots.device)
+
+
+class TemporalAttention(nn.Module):
+    """A transformer block over the slots of each place; places do not mix.
+
+    - `tokens` (B, w, h, d, S, E) and `visible` (B, S, S), bool, query before key; the result has the shape of `tokens`.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        self.block = Block(dim, heads, mlp_ratio=mlp_ratio, qkv_bias=True, proj_drop=dropout)
+
+    def forward(self, tokens: Tensor, visible: Tensor) -> Tensor:
+        batch, *grid, slots, _ = tokens.shape
+        # The mask is spelt out per place and shared by the heads: the fused kernels take no mask of rank 5.
+        mask = visible[:, None, None, None].expand(batch, *grid, slots, slots).flatten(0, 3)[:, None]
+        return self.block(tokens.flatten(0, 3), attn_mask=mask).view_as(tokens)
+
+
+class Merge(nn.Module):
+    """2×2×2 neighbouring tokens as one: an MLP of the eight, around their mean.
+
+    An odd axis, one of a single token included, is first made even by repeating its last token, so no image need be
+    padded to more than a multiple of the patch.
+
+    - `tokens` (B, w, h, d, S, E) -> (B, ⌈w/2⌉, ⌈h/2⌉, ⌈d/2⌉, S, E).
+    """
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8 * dim)
+        self.mlp = Mlp(8 * dim, hidden_features=2 * dim, out_features=dim, drop=dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        for axis in (1, 2, 3):
+            if tokens.shape[axis] % 2:
+                tokens = torch.cat([tokens, tokens.narrow(axis, tokens.shape[axis] - 1, 1)], dim=axis)
+        for axis in (1, 3, 5):
+            tokens = tokens.unflatten(axis, (-1, 2))
+        eight = tokens.permute(0, 1, 3, 5, 7, 2, 4, 6, 8).flatten(5, 7)
+        return eight.mean(dim=5) + self.mlp(self.norm(eight.flatten(5)))

@@ -1,0 +1,158 @@
+"""The layers of the U-Net. Volumes are (B, C, W, H, D), laid out in memory with the channels last."""
+
+import math
+
+import torch
+from diffusers.models.embeddings import get_timestep_embedding
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Up to this N·C·W·H a batch of one in fp32 leaves oneDNN for a slow im2col on CPUs (PyTorch's use_mkldnn).
+SMALL_CONVOLUTION = 20_480
+
+
+def zeroed(layer: nn.Conv3d | nn.Linear) -> nn.Conv3d | nn.Linear:
+    """Return `layer` with zero weights and bias, so that what it ends adds nothing at first."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return a GroupNorm of 8 groups, or of as many of them as divide `channels`."""
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+def patchify(x: Tensor, patch: int) -> Tensor:
+    """Space to depth: (B, C, W, H, D) as (B, C·p³, W/p, H/p, D/p). Sizes must be multiples of p = `patch`."""
+    if patch == 1:
+        return x
+    B, C, W, H, D = x.shape
+    x = x.reshape(B, C, W // patch, patch, H // patch, patch, D // patch, patch)
+    x = x.permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return x.reshape(B, W // patch, H // patch, D // patch, C * patch**3).permute(0, 4, 1, 2, 3)
+
+
+def unpatchify(x: Tensor, patch: int) -> Tensor:
+    """Depth to space, the inverse of `patchify`: (B, C·p³, W, H, D) as (B, C, W·p, H·p, D·p)."""
+    if patch == 1:
+        return x
+    B, C, W, H, D = x.shape
+    x = x.permute(0, 2, 3, 4, 1).reshape(B, W, H, D, C // patch**3, patch, patch, patch)
+    x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(B, W * patch, H * patch, D * patch, C // patch**3).permute(0, 4, 1, 2, 3)
+
+
+class Convolution(nn.Conv3d):
+    """A 3×3×3 convolution that keeps the size (or halves it, with stride 2) and is fast at batch 1 on CPUs."""
+
+    def __init__(self, channels: int, features: int, stride: int = 1) -> None:
+        super().__init__(channels, features, 3, stride=stride, padding=1)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        B, C, W, H, _ = input.shape
+        if B == 1 and C * W * H <= SMALL_CONVOLUTION and input.device.type == "cpu" and input.dtype == torch.float32:
+            # Twice the work of a small layer, and still faster than im2col.
+            return super().forward(input.expand(2, -1, -1, -1, -1))[:1]
+        return super().forward(input)
+
+
+class NoiseEmbedding(nn.Module):
+    """λ (B,), and the conditioner's `embedding` if it gives one, as one vector (B, E)."""
+
+    def __init__(self, frequencies: int, features: int, conditioning: int) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.linear1 = nn.Linear(frequencies, features)
+        self.linear2 = nn.Linear(features, features)
+        self.conditioning = nn.Linear(conditioning, features) if conditioning else None
+
+    def forward(self, log_snr: Tensor, conditioning: Tensor | None) -> Tensor:
+        # The cosine schedule's time, arctan(exp(-λ/2)) in units of π/2, squashes any λ into [0, 1]
+        # (Ho and Salimans 2022, Section 4); 1000 of it is the range that the frequencies were made for.
+        time = torch.atan(torch.exp(-0.5 * log_snr.float())) * (2.0 / math.pi)
+        features = get_timestep_embedding(1000.0 * time, self.frequencies)
+        embedding = self.linear2(functional.silu(self.linear1(features.to(self.linear1.weight.dtype))))
+        if self.conditioning is not None and conditioning is not None:
+            embedding = embedding + self.conditioning(conditioning.to(self.linear1.weight.dtype))
+        return functional.silu(embedding)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions; the embedding scales and shifts between them (Dhariwal and Nichol 2021, Equation 3)."""
+
+    def __init__(self, channels: int, features: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = group_norm(channels)
+        self.conv1 = Convolution(channels, features)
+        self.norm2 = group_norm(features)
+        self.scale_shift = nn.Linear(embedding, 2 * features)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zeroed(Convolution(features, features))
+        self.skip = nn.Identity() if channels == features else nn.Conv3d(channels, features, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(functional.silu(self.norm1(x)))
+        scale, shift = self.scale_shift(embedding)[..., None, None, None].chunk(2, dim=1)
+        h = functional.silu(torch.addcmul(shift, self.norm2(h), 1 + scale))
+        return self.skip(x) + self.conv2(self.dropout(h))
+
+
+class Attention(nn.Module):
+    """Attention of a volume's voxels to each other, or to `context` tokens (B, N, E); added to the volume."""
+
+    def __init__(self, channels: int, heads: int, context: int = 0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = group_norm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(context or channels, 2 * channels)
+        self.output = zeroed(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        voxels = self.norm(x).flatten(2).transpose(1, 2)
+        source = voxels if context is None else context
+        query, key, value = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query(voxels), *self.key_value(source).chunk(2, dim=2))
+        )
+        attended = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return x + self.output(attended).transpose(1, 2).reshape(x.shape)
+
+
+class Block(nn.Module):
+    """A residual block and, where the level has it, self-attention and cross-attention to `tokens`."""
+
+    def __init__(
+        self, channels: int, features: int, embedding: int, dropout: float, *, heads: int, tokens: int
+    ) -> None:
+        super().__init__()
+        self.residual = ResidualBlock(channels, features, embedding, dropout)
+        self.self_attention = Attention(features, heads) if heads else None
+        self.cross_attention = Attention(features, heads, tokens) if heads and tokens else None
+
+    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
+        x = self.residual(x, embedding)
+        if self.self_attention is not None:
+            x = self.self_attention(x)
+        if self.cross_attention is not None:
+            x = self.cross_attention(x, tokens)
+        return x
+
+
+class Refinement(nn.Module):
+    """Two convolutions at full resolution over the network's features and its input, to the prediction.
+
+    A head on patches has weights of its own for each of a patch's eight voxels, so its errors can differ from
+    voxel to voxel and show as a grid; a convolution at full resolution treats every voxel alike.
+    """
+
+    def __init__(self, channels: int, features: int, output: int, embedding: int) -> None:
+        super().__init__()
+        self.conv1 = Convolution(channels, features)
+        self.scale_shift = nn.Linear(embedding, 2 * features)
+        self.conv2 = zeroed(Convolution(features, output))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.scale_shift(embedding)[..., None, None, None].chunk(2, dim=1)
+        return self.conv2(functional.silu(torch.addcmul(shift, self.conv1(x), 1 + scale)))

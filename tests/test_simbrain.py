@@ -1,0 +1,342 @@
+"""The simulated data set: its images are brains, its truth is true, and one visit does not tell what two do."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from longigen import LongigenError
+from longigen_simbrain import SimBrain, template
+from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, with_divergence
+from longigen_simbrain.grid import Grid
+from longigen_simbrain.subject import MEDIAN_RATE, RATE_LIMIT, RATE_SIGMA, Traits
+
+CUBE = Grid((24, 24, 24), 2.0, (-23.0, -23.0, -23.0))
+
+
+def fastest(data: SimBrain) -> str:
+    """The subject that ages most by its last visit."""
+
+    def aged(name: str) -> float:
+        traits = data.traits(name)
+        return traits.amount(traits.times[-1])
+
+    return max((subject.id for subject in data.subjects()), key=aged)
+
+
+# Deformations, against closed forms
+
+
+def test_sampling_reproduces_a_linear_field_and_is_zero_outside():
+    field = torch.stack([CUBE.points[0] + 2 * CUBE.points[1], CUBE.points[2]])
+    points = torch.tensor([[0.3, -7.1], [5.0, 2.2], [-3.3, 11.9]])
+    expected = torch.stack([points[0] + 2 * points[1], points[2]])
+    torch.testing.assert_close(CUBE.sample(field, points), expected, atol=1e-4, rtol=0)
+    assert (CUBE.sample(field, torch.full((3, 1), 40.0)) == 0).all()
+
+
+@pytest.mark.parametrize("amount", [0.8, -0.8])
+def test_flow_of_a_linear_velocity_is_the_exponential(amount: float):
+    start = torch.tensor([[4.0, -6.0], [3.0, 5.0], [-2.0, 1.0]])
+    rates = torch.tensor([0.5, -0.5, 0.25])[:, None]
+    moved = flow(rates[:, :, None, None] * CUBE.points, CUBE, start, amount)
+    torch.testing.assert_close(moved, start * (amount * rates).exp(), atol=0, rtol=2e-3)
+
+
+def test_jacobian_of_a_linear_velocity_is_the_exponential_of_its_trace():
+    rates = torch.tensor([0.5, -0.1, 0.2]).view(3, 1, 1, 1)
+    _, jacobian = flow_with_jacobian(rates * CUBE.points, CUBE, 0.5)
+    middle = slice(8, 16)
+    expected = torch.full((8, 8, 8), 0.3).exp()
+    torch.testing.assert_close(jacobian[middle, middle, middle], expected, atol=0, rtol=1e-3)
+
+
+def test_velocity_has_the_divergence_asked_for_and_does_not_cross_walls():
+    x, y, z = CUBE.points
+    radius = (x**2 + y**2 + z**2).sqrt()
+    source = (radius < 6).float()
+    inside = (radius < 20).float()
+    divergence = source - inside * (source.sum() / inside.sum())
+    velocity = with_divergence(divergence, inside, CUBE.spacing, tolerance=1e-4)
+    # By Gauss, with Q the source's volume: v(r) = (Q - sink inside r) / 4πr².
+    volume = float(source.sum()) * CUBE.spacing**3
+    for r in (9, 12, 15):
+        shell = (radius - r).abs() < 1
+        radial = ((velocity * CUBE.points).sum(0) / radius)[shell]
+        total = float(inside.sum()) * CUBE.spacing**3
+        expected = (volume - volume / total * 4 / 3 * np.pi * r**3) / (4 * np.pi * r**2)
+        assert float(radial.mean()) == pytest.approx(expected, rel=0.05)
+    assert (velocity[:, radius > 23] == 0).all()
+
+
+def test_free_form_is_a_partition_of_unity_and_one_to_one_at_the_bound():
+    torch.testing.assert_close(free_form(torch.ones(1, 9, 9, 9), 10.0, CUBE), torch.ones(1, *CUBE.shape))
+    signs = torch.randint(0, 2, (3, 9, 9, 9), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    worst = CUBE.points + free_form(signs * 10 / 2.48, 10.0, CUBE)
+    assert float(CUBE.jacobian(worst).min()) > 0
+
+
+# The template
+
+
+@pytest.mark.parametrize("spacing", [3.0, 2.0])
+def test_grids_hold_the_template_and_share_a_centre(spacing: float):
+    grid = template.GRIDS[spacing]
+    assert all(size % 8 == 0 for size in grid.shape)
+    np.testing.assert_allclose(grid.points.mean((1, 2, 3)), [0, -16.5, 6], atol=1e-3)
+    brain = template.FINE.sample(template.tissues().brain[None], grid.points)[0]
+    assert float(brain.sum()) * spacing**3 == pytest.approx(float(template.tissues().brain.sum()), rel=0.01)
+    for axis in range(3):
+        assert not brain.index_select(axis, torch.tensor([0, grid.shape[axis] - 1])).any()
+
+
+def test_the_fine_grid_cuts_nothing_off_and_keeps_places():
+    maps = template.tissues()
+    assert float(maps.brain.sum()) == 1886539  # voxels of 1 mm³ in the file
+    x, y, z = FINE_CENTRE = (0, -20, 28)
+    index = tuple(int(c - o) for c, o in zip(FINE_CENTRE, template.FINE.origin, strict=True))
+    assert template.FINE.points[(slice(None), *index)].tolist() == [x, y, z]
+    assert 10e3 < float(maps.ventricles.sum()) < 30e3  # mm³
+    # Left and right are alike in this symmetric template.
+    assert float((maps.t1 - maps.t1.flip(0)).abs().max()) == 0
+
+
+def test_ageing_widens_its_own_fluid_at_unit_rate():
+    grid = template.GRIDS[3.0]
+    maps = template.tissues()
+    for velocity, fluid in zip(template.ageing(), (maps.ventricles, maps.sulci), strict=True):
+        weight = template.FINE.sample(fluid[None], grid.points)[0]
+        growth = float((weight * grid.divergence(velocity)).sum() / weight.sum())
+        assert 0.7 < growth < 1.3
+
+
+# The data set
+
+
+def test_visits_are_yearly_with_gaps_and_known_shapes():
+    data = SimBrain(subject_count=200)
+    subjects = data.subjects()
+    assert [subject.id for subject in subjects][7] == "sim-0007"
+    assert len({subject.id for subject in subjects}) == 200
+    assert {len(subject.visits) for subject in subjects} == {4, 5, 6, 7, 8}
+    gaps = np.concatenate([np.diff(subject.times) for subject in subjects])
+    assert gaps.min() > 0.5
+    assert gaps.max() < 2.5
+    assert 0.03 < (gaps > 1.5).mean() < 0.3
+    assert np.std(gaps[gaps < 1.5]) > 0.1
+    for subject in subjects:
+        assert subject.times[0] == 0
+        for visit in subject.visits:
+            assert visit.shape == template.GRIDS[3.0].shape
+            assert visit.covariates["age"] == pytest.approx(subject.visits[0].covariates["age"] + visit.time, abs=0.01)
+
+
+def test_it_says_that_it_is_simulated():
+    assert SimBrain.simulated
+    assert "SIMULATED" in (SimBrain.__doc__ or "")
+    assert SimBrain().subjects()[7].visits[2].source == "sim-brain sim-0007 visit 2 (simulated)"
+
+
+@pytest.mark.parametrize("spacing", [3.0, 2.0])
+def test_a_visit_is_a_brain_on_black_within_the_field_of_view(spacing: float):
+    visit = SimBrain(subject_count=1, spacing=spacing).subjects()[0].visits[0]
+    volume = visit.load()
+    assert volume.data.shape == visit.shape
+    assert volume.data.dtype == np.float32
+    np.testing.assert_array_equal(np.diag(volume.affine)[:3], [spacing] * 3)
+    assert volume.data.min() == 0
+    brain = volume.data > 0
+    assert 1.2e6 < brain.sum() * spacing**3 < 2.2e6  # mm³
+    assert 700 < np.percentile(volume.data[brain], 95) < 1500
+    for axis in range(3):
+        assert not brain.take([0, -1], axis).any()
+
+
+def test_both_spacings_show_the_same_subject():
+    coarse, fine = (SimBrain(subject_count=1, spacing=s, noise=0.0).subjects()[0].visits[-1].load() for s in (3.0, 2.0))
+    grid = template.GRIDS[2.0]
+    seen = grid.sample(torch.from_numpy(fine.data)[None], template.GRIDS[3.0].points)[0].numpy()
+    assert np.corrcoef(seen.ravel(), coarse.data.ravel())[0, 1] > 0.99
+
+
+def test_a_subject_depends_on_seed_and_index_alone():
+    few, many = SimBrain(subject_count=2), SimBrain(subject_count=90)
+    first = few.subjects()[1].visits[2].load().data
+    for subject in many.subjects()[:2]:
+        for visit in reversed(subject.visits[:3]):
+            visit.load()
+    np.testing.assert_array_equal(many.subjects()[1].visits[2].load().data, first)
+    copy = pickle.loads(pickle.dumps(few.subjects()[1]))
+    np.testing.assert_array_equal(copy.visits[2].load().data, first)
+    assert not np.array_equal(
+        SimBrain(seed=1).subjects()[1].visits[0].load().data, few.subjects()[1].visits[0].load().data
+    )
+    script = (
+        "import hashlib, sys; from longigen_simbrain import SimBrain;"
+        "data = SimBrain(subject_count=2).subjects()[1].visits[2].load().data;"
+        "print(float(data.astype('float64').sum()), 'sklearn' in sys.modules, 'nilearn' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    total, sklearn, nilearn = result.stdout.split()
+    assert float(total) == pytest.approx(float(first.astype("float64").sum()), rel=1e-6)
+    assert (sklearn, nilearn) == ("False", "False")
+
+
+def test_noise_has_the_size_asked_for_and_differs_between_visits():
+    noisy, clean = (SimBrain(subject_count=1, noise=noise) for noise in (0.02, 0.0))
+    white = clean.traits("sim-0000").white
+    found = []
+    for visit in (0, 1):
+        still = clean.subjects()[0].visits[visit].load().data
+        found.append((noisy.subjects()[0].visits[visit].load().data - still)[still > 0.6 * white] / white)
+    assert np.std(found[0]) == pytest.approx(0.02, rel=0.05)
+    size = min(map(len, found))
+    assert abs(np.corrcoef(found[0][:size], found[1][:size])[0, 1]) < 0.03
+
+
+# The truth
+
+
+def test_truth_starts_at_nothing():
+    truth = SimBrain().truth("sim-0003", 0)
+    assert np.abs(truth.displacement).max() == 0
+    assert (truth.jacobian == 1).all()
+    assert truth.csf_volume > 5e3
+
+
+def test_ventricles_grow_at_the_rate_of_the_subject():
+    data = SimBrain()
+    for name in ("sim-0000", "sim-0005", fastest(data)):
+        traits = data.traits(name)
+        volumes = np.array([data.csf_volume(name, visit) for visit in range(len(traits.times))])
+        assert (np.diff(volumes) > 0).all()
+        expected = traits.amount(traits.times[-1])
+        assert np.log(volumes[-1] / volumes[0]) == pytest.approx(expected, rel=0.3)
+
+
+def test_jacobian_agrees_with_the_displacement_and_is_positive_for_the_fastest():
+    data = SimBrain(subject_count=300)
+    name, grid = fastest(data), template.GRIDS[3.0]
+    truth = data.truth(name, len(data.traits(name).times) - 1)
+    finite = grid.jacobian(grid.points + torch.from_numpy(truth.displacement)).numpy()
+    assert finite.min() > 0
+    assert truth.jacobian.min() > 0.1
+    moved = np.abs(truth.displacement).max(0) > 0.1
+    assert np.corrcoef(np.log(truth.jacobian[moved]), np.log(finite[moved]))[0, 1] > 0.98
+    assert np.abs(np.log(truth.jacobian) - np.log(finite))[moved].mean() < 0.05
+
+
+def test_jacobian_over_the_first_ventricles_gives_the_volume_at_the_last_visit():
+    data = SimBrain()
+    for name in ("sim-0001", "sim-0005"):
+        last = len(data.traits(name).times) - 1
+        first, then = data.truth(name, 0), data.truth(name, last)
+        mask = ventricles(data, name)
+        ratio = (mask * then.jacobian).sum() / mask.sum()
+        assert ratio == pytest.approx(then.csf_volume / first.csf_volume, rel=0.05)
+
+
+def test_displacement_carries_the_first_image_to_the_last():
+    data = SimBrain(noise=0.0)
+    name = fastest(data)
+    visits = data.subjects()[int(name[4:])].visits
+    truth = data.truth(name, len(visits) - 1)
+    grid = template.GRIDS[3.0]
+    first, last = visits[0].load().data, torch.from_numpy(visits[-1].load().data)
+    carried = grid.sample(last[None], grid.points + torch.from_numpy(truth.displacement))[0].numpy()
+    inside = first > 0
+    before = np.abs(last.numpy() - first)[inside].mean()
+    after = np.abs(carried - first)[inside].mean()
+    assert after < 0.5 * before
+
+
+def test_the_skull_stays():
+    data = SimBrain(noise=0.0)
+    visits = data.subjects()[int(fastest(data)[4:])].visits
+    first, last = ((v.load().data > 0).sum() for v in (visits[0], visits[-1]))
+    assert last == pytest.approx(first, rel=0.02)
+
+
+# What can be learnt
+
+
+def test_rates_are_log_normal_and_unrelated_to_the_start():
+    drawn = [Traits.draw(0, index) for index in range(2000)]
+    rates = np.log([traits.rate for traits in drawn])
+    limits = np.log(MEDIAN_RATE) + np.array([-1, 1]) * RATE_SIGMA * RATE_LIMIT
+    assert rates.min() >= limits[0] - 1e-9
+    assert rates.max() <= limits[1] + 1e-9
+    assert np.median(rates) == pytest.approx(np.log(MEDIAN_RATE), abs=0.05)
+    # Within one standard deviation nothing is cut: 68 % of a normal distribution.
+    assert (np.abs(rates - np.log(MEDIAN_RATE)) < RATE_SIGMA).mean() == pytest.approx(0.68, abs=0.03)
+    for other in ("baseline", "age", "sulcal", "acceleration"):
+        assert abs(np.corrcoef(rates, [getattr(traits, other) for traits in drawn])[0, 1]) < 0.06
+
+
+def test_two_visits_tell_the_rate_and_one_does_not():
+    data = SimBrain(subject_count=20)
+    rates, starts, early, late = [], [], [], []
+    for subject in data.subjects():
+        volumes = [data.csf_volume(subject.id, visit) for visit in (0, 1, 3)]
+        times = subject.times
+        rates.append(np.log(data.traits(subject.id).rate))
+        starts.append(volumes[0])
+        early.append(np.log(volumes[1] / volumes[0]) / times[1])
+        late.append(np.log(volumes[2] / volumes[1]) / (times[3] - times[1]))
+    assert np.corrcoef(early, late)[0, 1] > 0.9
+    assert np.corrcoef(np.log(early), rates)[0, 1] > 0.9
+    assert abs(np.corrcoef(starts, rates)[0, 1]) < 0.45  # 95 % of independent samples of 20
+
+
+def test_copying_the_last_visit_errs_by_more_than_noise():
+    noisy, clean = SimBrain(subject_count=12), SimBrain(subject_count=12, noise=0.0)
+    total, true = [], []
+    for seen, still in zip(noisy.subjects(), clean.subjects(), strict=True):
+        peak = max(visit.load().data.max() for visit in seen.visits[:2])
+        for subject, errors in ((seen, total), (still, true)):
+            change = subject.visits[1].load().data - subject.visits[0].load().data
+            errors.append(np.mean((change / peak) ** 2))
+    assert 0.4 < np.sum(true) / np.sum(total) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"spacing": 1.0}, "3 or 2 mm"),
+        ({"subject_count": 0}, "subject_count"),
+        ({"noise": -0.1}, "noise"),
+        ({"noise": float("nan")}, "noise"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_settings_are_refused(given: dict, named: str):
+    with pytest.raises(LongigenError, match=named):
+        SimBrain(**given)
+
+
+@pytest.mark.parametrize("name", ["sim-0048", "sim-7", "brain", "sim-00a1", ""])
+def test_unknown_subjects_and_visits_are_refused(name: str):
+    with pytest.raises(LongigenError, match="sim-0000 to sim-0047"):
+        SimBrain().truth(name, 0)
+    with pytest.raises(LongigenError, match="visits 0 to"):
+        SimBrain().truth("sim-0000", 9)
+
+
+def test_a_missing_template_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(template, "find_spec", lambda name: None)
+    template.tissues.cache_clear()
+    with pytest.raises(LongigenError, match="install nilearn"):
+        template.tissues()
+
+
+def ventricles(data: SimBrain, name: str) -> np.ndarray:
+    """The ventricles' share of each voxel at the first visit, found from the image of a template of ventricles."""
+    from longigen_simbrain.cohort import _first
+
+    inside, places = _first(data.seed, int(name[4:]), data.spacing)
+    mask = np.zeros(inside.shape, dtype=np.float32)
+    mask[inside.numpy()] = template.FINE.sample(template.blurred(data.spacing)[2:], places)[0].numpy()
+    return mask

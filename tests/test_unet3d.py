@@ -1,0 +1,233 @@
+"""The `unet3d` denoiser."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from longigen import Conditioning, LongigenError, Routes
+from longigen_unet3d import UNet3D
+from longigen_unet3d.blocks import Convolution, patchify, unpatchify
+
+SMALL = {"width": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
+ROUTES = Routes(concat=3, stem=1, embedding=5, tokens=6)
+
+
+def made(routes: Routes = Routes(), *, channels: int = 1, random: bool = True, **config: Any) -> UNet3D:  # noqa: B008
+    """Return a small network; with `random`, no layer is zero, as after training."""
+    torch.manual_seed(0)
+    denoiser = UNet3D(**{**SMALL, **config})
+    denoiser.build(channels=channels, routes=routes)
+    if random:
+        for parameter in denoiser.parameters():
+            nn.init.normal_(parameter, std=0.2)
+    return denoiser.eval()
+
+
+def inputs(
+    size: tuple[int, int, int] = (8, 12, 6), routes: Routes = ROUTES, *, batch: int = 2, channels: int = 1
+) -> tuple[Tensor, Tensor, Conditioning]:
+    generator = torch.Generator().manual_seed(1)
+
+    def noise(*shape: int) -> Tensor | None:
+        return None if 0 in shape else torch.randn(batch, *shape, generator=generator)
+
+    z_t = torch.randn(batch, channels, *size, generator=generator)
+    conditioning = Conditioning(
+        noise(routes.concat, *size), noise(routes.stem, *size), noise(routes.embedding), noise(4, routes.tokens)
+    )
+    return z_t, torch.linspace(-18.0, 18.0, batch), conditioning
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("size", [(8, 8, 8), (5, 1, 9), (1, 1, 1), (7, 12, 3)])
+def test_any_size(patch: int, size: tuple[int, int, int]) -> None:
+    routes = replace(ROUTES, stem=8 // patch**3)
+    z_t, log_snr, conditioning = inputs(size, routes, channels=2)
+    output = made(routes, channels=2, patch=patch)(z_t, log_snr, conditioning)
+    assert output.shape == z_t.shape
+    assert output.isfinite().all()
+
+
+def test_padding_leaves_what_it_need_not_touch() -> None:
+    """A volume padded by the caller as the network would pad it gives the same answer."""
+    denoiser = made()
+    z_t, log_snr, _ = inputs((5, 8, 7))
+    padded = nn.functional.pad(z_t, (0, 1, 0, 0, 0, 3), mode="replicate")
+    expected = denoiser(padded, log_snr, Conditioning())[:, :, :5, :, :7]
+    torch.testing.assert_close(denoiser(z_t, log_snr, Conditioning()), expected)
+
+
+@pytest.mark.parametrize("config", [{}, {"patch": 1}, {"refine": 0}, {"dropout": 0.3}])
+def test_output_is_zero_at_first(config: dict[str, Any]) -> None:
+    denoiser = made(Routes(concat=3), random=False, **config)
+    z_t, log_snr, conditioning = inputs(routes=Routes(concat=3))
+    assert torch.equal(denoiser.train()(z_t, log_snr, conditioning), torch.zeros_like(z_t))
+
+
+@pytest.mark.parametrize("route", ["concat", "stem", "embedding", "tokens"])
+def test_each_route_is_heard(route: str) -> None:
+    denoiser = made(ROUTES)
+    z_t, log_snr, conditioning = inputs()
+    changed = replace(conditioning, **{route: getattr(conditioning, route) + 1.0})
+    difference = denoiser(z_t, log_snr, changed) - denoiser(z_t, log_snr, conditioning)
+    assert difference.abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("route", ["concat", "stem", "embedding", "tokens"])
+def test_absent_route_has_no_layers_and_wrong_channels_are_refused(route: str) -> None:
+    full, without = made(ROUTES), made(replace(ROUTES, **{route: 0}))
+    parameters = [sum(p.numel() for p in denoiser.parameters()) for denoiser in (full, without)]
+    assert (parameters[0] == parameters[1]) == (route == "stem")  # the stem is added, and needs no weights
+    z_t, log_snr, conditioning = inputs()
+    assert without(z_t, log_snr, replace(conditioning, **{route: None})).shape == z_t.shape
+    with pytest.raises(ValueError, match=f"'{route}'"):
+        without(z_t, log_snr, conditioning)
+    with pytest.raises(ValueError, match=f"'{route}'"):
+        full(z_t, log_snr, replace(conditioning, **{route: None}))
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_stem_is_added_to_the_first_layer(patch: int) -> None:
+    """Voxel for voxel: a stem of s is the first layer's output plus s, put into patches."""
+    denoiser = made(Routes(stem=8 // patch**3), patch=patch)
+    assert denoiser.stem_features == 8 // patch**3
+    z_t, log_snr, conditioning = inputs((8, 12, 4), Routes(stem=denoiser.stem_features))
+    seen = []
+    next(denoiser.down[0].children()).register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    denoiser(z_t, log_snr, conditioning)
+    assert conditioning.stem is not None
+    first = denoiser.stem(patchify(z_t, patch))
+    torch.testing.assert_close(seen[0], first + patchify(conditioning.stem, patch))
+
+
+def test_noise_level_is_heard_and_saturates() -> None:
+    denoiser = made()
+    z_t, _, _ = inputs(batch=1)
+    outputs = [denoiser(z_t, torch.tensor([level]), Conditioning()) for level in (-40.0, -20.0, -1.0, 1.0, 9.0, 20.0)]
+    for one, other in pairwise(outputs[1:]):
+        assert (one - other).abs().mean() > 1e-3
+    torch.testing.assert_close(outputs[0], outputs[1], atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("config", [{}, {"patch": 1, "attention": (0, 1)}, {"refine": 0}])
+def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
+    routes = replace(ROUTES, stem=8 // config.get("patch", 2) ** 3)
+    denoiser = made(routes, **config)
+    z_t, log_snr, conditioning = inputs(routes=routes)
+    denoiser(z_t, log_snr, conditioning).square().mean().backward()
+    for name, parameter in denoiser.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        denoiser = made(ROUTES, checkpointing=checkpointing, dropout=0.2).train()
+        torch.manual_seed(3)
+        denoiser(*inputs()).square().mean().backward()
+        gradients.append([parameter.grad for parameter in denoiser.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+@pytest.mark.parametrize("patch", [1, 2, 3])
+def test_patches(patch: int) -> None:
+    x = torch.arange(2 * 2 * 6 * 12 * 6.0).reshape(2, 2, 6, 12, 6)
+    patches = patchify(x, patch)
+    assert patches.shape == (2, 2 * patch**3, 6 // patch, 12 // patch, 6 // patch)
+    first = x[1, 1, :patch, patch : 2 * patch, -patch:].flatten()
+    if patch > 1:
+        assert torch.equal(patches[1, patch**3 :, 0, 1, -1], first)  # a patch is laid along the channels
+    assert torch.equal(unpatchify(patches, patch), x)
+
+
+def test_batch_of_one_uses_the_same_convolution() -> None:
+    torch.manual_seed(0)
+    convolution = Convolution(4, 5)
+    x = torch.randn(2, 4, 3, 5, 4)
+    for sample in range(2):
+        torch.testing.assert_close(convolution(x[sample : sample + 1]), convolution(x)[sample : sample + 1])
+
+
+def test_samples_are_independent_and_answers_repeat() -> None:
+    denoiser = made(ROUTES)
+    z_t, log_snr, conditioning = inputs(batch=3)
+    together = denoiser(z_t, log_snr, conditioning)
+    assert torch.equal(together, denoiser(z_t, log_snr, conditioning))
+    alone = Conditioning(**{route: getattr(conditioning, route)[1:2] for route in vars(conditioning)})
+    torch.testing.assert_close(denoiser(z_t[1:2], log_snr[1:2], alone), together[1:2], atol=1e-4, rtol=1e-4)
+
+
+def test_bfloat16_autocast() -> None:
+    denoiser = made(ROUTES)
+    z_t, log_snr, conditioning = inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = denoiser(z_t, log_snr, conditioning)
+    assert output.dtype == torch.float32
+    exact = denoiser(z_t, log_snr, conditioning)
+    assert (output - exact).square().mean().sqrt() < 0.1 * exact.std()
+
+
+def test_dtype_of_the_output_is_the_volumes() -> None:
+    z_t, log_snr, _ = inputs()
+    assert made()(z_t.double(), log_snr, Conditioning()).dtype == torch.float64
+    assert made().to(torch.bfloat16)(z_t.bfloat16(), log_snr, Conditioning()).dtype == torch.bfloat16
+
+
+def test_configuration_makes_it_again() -> None:
+    denoiser = made(ROUTES, attention=(0, -1))
+    again = UNet3D.from_config(denoiser.config)
+    again.build(channels=1, routes=ROUTES)
+    again.load_state_dict(denoiser.state_dict())
+    assert again.config == denoiser.config
+    assert torch.equal(again.eval()(*inputs()), denoiser(*inputs()))
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({"width": 12}, "multiple of 8"),
+        ({"width": 0}, "at least 1"),
+        ({"multipliers": ()}, "one level"),
+        ({"blocks": 0}, "at least 1"),
+        ({"attention": (2,)}, "attention"),
+        ({"attention": (-3,)}, "attention"),
+        ({"heads": 5}, "heads"),
+        ({"refine": -1}, "refine"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"patch": 3}, "patch"),
+    ],
+)
+def test_mistakes_are_named(config: dict[str, object], word: str) -> None:
+    with pytest.raises(LongigenError, match=word):
+        UNet3D(**{**SMALL, **config})
+
+
+def test_tokens_need_attention() -> None:
+    with pytest.raises(LongigenError, match="tokens"):
+        made(ROUTES, attention=())
+
+
+def test_it_learns_to_denoise() -> None:
+    """A few steps on one volume bring the loss well under that of the zero answer."""
+    denoiser = made(random=False).train()
+    grid = torch.stack(torch.meshgrid(*[torch.linspace(-3.0, 3.0, 12)] * 3, indexing="ij"))
+    x = torch.tanh(2.0 - grid.square().sum(0))[None, None].expand(4, -1, -1, -1, -1)
+    optimizer = torch.optim.AdamW(denoiser.parameters(), 3e-3)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(60):
+        z_t = (x + torch.randn(x.shape, generator=generator)) / math.sqrt(2.0)
+        loss = (denoiser(z_t, torch.zeros(4), Conditioning()) - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.2 * sum(losses[:5])
