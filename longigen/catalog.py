@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from longigen.errors import LongigenError, did_you_mean
-from longigen.installed import distribution_of, find_package, installed_entry_points
+from longigen.installed import distribution_of, find_module, installed_entry_points
 from longigen.registry import KINDS
 
 SCHEMA_VERSION = 1
@@ -80,7 +80,7 @@ class Catalog:
 
 
 def _file(package: str) -> Path:
-    spec = find_package(package.partition(":")[0].partition(".")[0])
+    spec = find_module(package.partition(":")[0].strip())
     if spec is None or not spec.submodule_search_locations:
         raise LongigenError(f"The package '{package}', which should hold a registry.yaml, is not installed.")
     folder = Path(next(iter(spec.submodule_search_locations)))
@@ -94,7 +94,7 @@ def _read(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise LongigenError(f"{path} cannot be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):
         raise LongigenError(f"{path} has no schema_version; it is {SCHEMA_VERSION} today.")
@@ -109,4 +109,11 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} has an unknown section '{unknown[0]}'.{did_you_mean(unknown[0], SECTIONS)} "
             f"It may have: {', '.join(SECTIONS)}."
         )
+    for section in SECTIONS:
+        entries = content.get(section) or {}
+        if not isinstance(entries, dict):
+            raise LongigenError(f"{path}: section '{section}' must hold names and what is said of them.")
+        for name, entry in entries.items():
+            if not isinstance(entry or {}, dict):
+                raise LongigenError(f"{path}: '{name}' in section '{section}' must hold keys such as 'summary'.")
     return content

@@ -1,6 +1,7 @@
 """What all components share: a constructor that is their configuration."""
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -96,8 +97,7 @@ class Component:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" in cls.__dict__:
-            parameters(cls)
+        parameters(cls)
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,6 +109,10 @@ class Component:
         # Through __dict__, since torch's Module.__setattr__ must not run before Module.__init__.
         component.__dict__["config"] = checked(parameters(cls), given, cls.__qualname__)
         return component
+
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
+        """Return what `__new__` needs, so that a component can be copied and pickled."""
+        return (), self.config
 
     @classmethod
     def from_config(cls, given: Mapping[str, Any]) -> Self:
@@ -137,10 +141,11 @@ def _convert(value: Any, annotation: Any) -> Any:
         if value is None:
             return None
         raise TypeError
-    if annotation is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if annotation is float and isinstance(value, str):  # YAML reads 1e-4, without a dot, as text
-        return float(value)
+    if annotation is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        number = float(value)  # also of text, since YAML reads 1e-4, without a dot, as text
+        if not math.isfinite(number):  # JSON has no NaN and no infinity
+            raise ValueError
+        return number
     if annotation is int and isinstance(value, bool):
         raise TypeError
     if annotation is Path and isinstance(value, str | Path):
@@ -154,7 +159,10 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     if isinstance(value, str):
         import yaml
 
-        value = [yaml.safe_load(part) for part in value.split(",")]
+        try:
+            value = [yaml.safe_load(part) for part in value.split(",")]
+        except yaml.YAMLError:
+            raise ValueError from None
     if not isinstance(value, list | tuple):
         value = [value]
     if len(arguments) == 2 and arguments[1] is Ellipsis:

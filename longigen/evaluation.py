@@ -108,7 +108,7 @@ class Summary:
         if not len(values):
             return cls(math.nan, math.nan, math.nan, 0)
         draws = np.random.default_rng(0).choice(values, (BOOTSTRAPS, len(values))).mean(axis=1)
-        low, high = np.percentile(draws, (2.5, 97.5))
+        low, high = np.percentile(draws, (2.5, 97.5), method="inverted_cdf")  # no interpolation: inf - inf
         return cls(float(values.mean()), float(low), float(high), len(values))
 
     def to_dict(self) -> dict[str, Any]:

@@ -48,9 +48,10 @@ def writable_folder(folder: Path) -> None:
     Raises:
         LongigenError: if not.
     """
-    with atomic(folder / "probe") as part:
-        part.write_text("longigen")
-    (folder / "probe").unlink()
+    with unwritable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"longigen")
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -1,9 +1,12 @@
 """What is installed, found without importing it."""
 
+import ast
 import functools
-from importlib.machinery import ModuleSpec
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
 
 
 @functools.cache
@@ -12,15 +15,96 @@ def installed_entry_points(group: str) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
-@functools.cache
-def find_package(name: str) -> ModuleSpec | None:
-    """Return where a top-level package lies, or None; nothing of it is run."""
-    try:
-        return find_spec(name)
-    except (ImportError, ValueError):
-        return None
-
-
 def distribution_of(point: EntryPoint) -> tuple[str, str]:
     """Return the name and version of the distribution that declares an entry point."""
     return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+
+
+@functools.cache
+def find_module(name: str) -> ModuleSpec | None:
+    """Return where a module lies, or None; nothing of it is run, nor of the packages it is in."""
+    package, *rest = name.split(".")
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec
+
+
+def problem_of(module: str, attribute: str) -> str | None:
+    """Say what keeps an attribute of a module from being imported, as far as that can be seen without running anything.
+
+    Looks for the module and the attribute; and for the syntax, and the packages imported at the top level, of the
+    module and of all modules of its own package that it imports so.
+    """
+    package = module.partition(".")[0]
+    waiting, seen = [module], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not name:
+            continue
+        seen.add(name)
+        outline = _outline(name)
+        if isinstance(outline, str):
+            return outline
+        if name == module and attribute and not outline.defines(attribute.partition(".")[0]):
+            return f"'{module}' defines no '{attribute}'"
+        waiting.append(name.rpartition(".")[0])  # what a module is in is run before it
+        for imported in outline.imports:
+            root = imported.partition(".")[0]
+            if root == package:
+                waiting.append(imported)
+            elif find_module(root) is None:
+                return f"it needs the package '{root}', which is not installed"
+    return None
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """What can be read off a module's source: names that may be defined in it, modules that it surely imports."""
+
+    names: frozenset[str] | None = None
+    imports: tuple[str, ...] = ()
+
+    def defines(self, name: str) -> bool:
+        return self.names is None or name in self.names
+
+
+@functools.cache
+def _outline(module: str) -> _Outline | str:
+    """Return the outline of a module, or why it has none."""
+    spec = find_module(module)
+    if spec is None:
+        return f"there is no module '{module}'"
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return _Outline()  # compiled, or a namespace: only importing would tell
+    try:
+        tree = ast.parse(Path(spec.origin).read_bytes(), Path(spec.origin).name)
+    except (SyntaxError, ValueError, OSError) as error:
+        return f"{Path(spec.origin).name} cannot be read as Python ({error})"
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name.partition(".")[0])
+    imports: list[str] = []
+    for node in tree.body:  # not those within an `if` or a `try`, which may do without
+        if isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            try:
+                base = resolve_name("." * node.level + (node.module or ""), spec.parent)
+            except ImportError as error:
+                return f"{Path(spec.origin).name} cannot be imported ({error})"
+            imports.append(base)
+            if base.partition(".")[0] == module.partition(".")[0]:
+                inside = [f"{base}.{alias.name}" for alias in node.names]
+                imports += [name for name in inside if find_module(name) is not None]
+    return _Outline(None if {"*", "__getattr__"} & names else frozenset(names), tuple(imports))

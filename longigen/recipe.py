@@ -48,7 +48,7 @@ class Recipe:
             LongigenError: for anything unknown, of the wrong type, or ambiguous.
         """
         content = Catalog().recipe(name).content
-        names, given = {}, {section: dict(content.get(section) or {}) for section in (*COMPONENTS, *_settings())}
+        names, given = {}, _sections(content, owner=f"recipe '{name}'")
         for section in COMPONENTS:
             names[section] = str(given[section].pop("name", ""))
             chosen = (components or {}).get(section)
@@ -64,9 +64,9 @@ class Recipe:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], changes: Sequence[str] = ()) -> "Recipe":
         """Return what `to_dict` gave, with changes."""
-        given = {section: dict(content.get(section) or {}) for section in (*COMPONENTS, *_settings())}
+        given = _sections(content, owner="run's recipe")
         names = {section: str(given[section].pop("name", "")) for section in COMPONENTS}
-        return cls._checked(names, given, changes, owner="the run's recipe")
+        return cls._checked(names, given, changes, owner="run's recipe")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, for JSON."""
@@ -124,12 +124,33 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
         raise LongigenError(
             f"There is no data set and no path '{data}'.{did_you_mean(data, known)} Data sets: {', '.join(known)}."
         )
-    claims = [name for name in known if registry.load("dataset", name).claims(path)]
+    claims, broken = [], []
+    for name in known:
+        try:
+            dataset = registry.load("dataset", name)
+        except LongigenError as error:  # another data set may read the path all the same
+            broken.append(str(error))
+            continue
+        if dataset.claims(path):
+            claims.append(name)
     if len(claims) > 1:
         raise LongigenError(f"{path} is claimed by the data sets {' and '.join(claims)}; uninstall one.")
     if not claims:
-        raise LongigenError(f"No data set knows how to read {path}; give a CSV manifest (subject, time, path).")
+        raise LongigenError(
+            " ".join([f"No data set knows how to read {path}; give a CSV manifest (subject, time, path).", *broken])
+        )
     return claims[0], {"path": str(path.resolve())}
+
+
+def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:
+    """Return the sections of a recipe; what else it says is text for people, so other mappings are misspelt sections."""
+    known = (*COMPONENTS, *_settings())
+    for key, value in content.items():
+        if key in known and not isinstance(value or {}, Mapping):
+            raise LongigenError(f"The {owner}: '{key}' must hold keys and values, got {value!r}.")
+        if key not in known and isinstance(value, Mapping):
+            raise LongigenError(f"The {owner} has no section '{key}'.{did_you_mean(key, known)}")
+    return {section: dict(content.get(section) or {}) for section in known}
 
 
 def _settings() -> dict[str, Any]:
@@ -154,7 +175,7 @@ def parse_change(change: str, known: Mapping[str, Mapping[str, Parameter]]) -> t
         raise LongigenError(f"--set takes KEY=VALUE, got '{change}'.")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # such as a date that does not exist
         value = text
     section, dot, key = name.partition(".")
     if dot:

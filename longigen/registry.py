@@ -1,14 +1,12 @@
 """The registry: which components are installed, without importing them, and the class behind a name."""
 
-import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Any, TypeVar
 
 from longigen.errors import LongigenError, did_you_mean
-from longigen.installed import distribution_of, find_package, installed_entry_points
+from longigen.installed import distribution_of, installed_entry_points, problem_of
 
 KINDS = ("conditioner", "denoiser", "sampler", "dataset", "metric")
 """The kinds of component; the entry-point group of a kind is ``longigen.<kind>s``."""
@@ -37,26 +35,14 @@ class Entry:
         return f"{self.target.__module__}:{self.target.__qualname__}"
 
     def problem(self) -> str | None:
-        """Say what keeps the component from loading, as far as that can be seen without running any of its code.
-
-        Looks for the module, its syntax, the class, and the packages that the module imports at its top level.
-        """
+        """Say what keeps the component from loading, as far as that can be seen without running any of its code."""
         if not isinstance(self.target, EntryPoint):
             return None
-        package, _, rest = self.target.module.partition(".")
-        spec = find_package(package)
-        if spec is None:
-            return f"there is no module '{package}'"
-        if spec.submodule_search_locations is None:
-            path = Path(spec.origin) if spec.origin else None
-        else:
-            base = Path(next(iter(spec.submodule_search_locations))).joinpath(*rest.split(".") if rest else ())
-            path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-        if path is None or path.suffix != ".py":
-            return None  # compiled: only importing it would tell
-        if not path.exists():
-            return f"there is no module '{self.target.module}'"
-        return _problem_in(path, self.target.attr)
+        try:
+            module, attribute = self.target.module, self.target.attr
+        except AttributeError:  # what importlib.metadata makes of it
+            return f"'{self.target.value}' is not of the form module:class"
+        return problem_of(module, attribute)
 
 
 class Registry:
@@ -203,36 +189,7 @@ def _check_class(kind: str, name: str, cls: Any) -> None:
 
 def _names(point: EntryPoint, cls: type) -> bool:
     """Say whether an entry point names a class, importing it only if its package is the class's own."""
-    if point.module.partition(".")[0] != cls.__module__.partition(".")[0]:
-        return False
     try:
-        return point.load() is cls
+        return point.module.partition(".")[0] == cls.__module__.partition(".")[0] and point.load() is cls
     except Exception:  # a plugin that does not load is not this class
         return False
-
-
-def _problem_in(path: Path, attribute: str) -> str | None:
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, OSError) as error:
-        return f"{path.name} cannot be read as Python ({error})"
-    defined: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            roots = [alias.name.partition(".")[0] for alias in node.names]
-            defined.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            roots = [node.module.partition(".")[0]] if node.module and not node.level else []
-            defined.update(alias.asname or alias.name for alias in node.names)
-        else:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef):
-                defined.add(node.name)
-            elif isinstance(node, ast.Assign):
-                defined.update(name.id for name in node.targets if isinstance(name, ast.Name))
-            continue
-        for root in roots:
-            if find_package(root) is None:
-                return f"it needs the package '{root}', which is not installed"
-    if attribute and attribute.partition(".")[0] not in defined and "*" not in defined and "__getattr__" not in defined:
-        return f"{path.name} defines no '{attribute}'"
-    return None

@@ -61,6 +61,11 @@ class Split:
         ranked = sorted(subjects, key=lambda subject: derive_seed("split", settings.split_seed, subject.id))
         test = _count(settings.test, len(ranked))
         validation = test + _count(settings.validation, len(ranked))
+        if validation >= len(ranked):
+            raise LongigenError(
+                f"validation = {settings.validation} and test = {settings.test} of {len(ranked)} subjects leave none "
+                "to train on; make them smaller."
+            )
         return cls(tuple(ranked[validation:]), tuple(ranked[test:validation]), tuple(ranked[:test]))
 
     def part(self, name: Part) -> tuple[Subject, ...]:

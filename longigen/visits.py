@@ -49,6 +49,11 @@ class VisitSequence:
                 raise ValueError(
                     f"{name} must be (B, L) = {tuple(self.images.shape[:2])}, got {tuple(getattr(self, name).shape)}"
                 )
+        for name, covariate in self.covariates.items():
+            if any(part.shape != self.times.shape for part in covariate):
+                raise ValueError(f"covariate '{name}' must have values and a mask of shape {tuple(self.times.shape)}")
+        if not torch.compiler.is_compiling() and bool((self.observed & ~self.valid).any()):
+            raise ValueError("an image is observed at a visit that is not valid")
         mask = self.observed[:, :, None, None, None, None]
         object.__setattr__(self, "images", torch.where(mask, self.images, BACKGROUND))
 
@@ -76,7 +81,7 @@ class VisitSequence:
             ValueError: if a subject has no observed visit before its time.
         """
         candidates = self.observed & self.before(before)
-        if not bool(candidates.any(dim=1).all()):
+        if not torch.compiler.is_compiling() and not bool(candidates.any(dim=1).all()):
             raise ValueError("every subject needs an observed visit before the target's time")
         index = torch.where(candidates, self.times, -torch.inf).argmax(dim=1)
         rows = torch.arange(self.batch_size, device=index.device)

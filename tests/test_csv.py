@@ -134,11 +134,6 @@ BAD: dict[str, tuple[str, str]] = {
         HEAD + PAIR + "a,1.0,img/b0.nii.gz\n",
         r"lines 3 and 4: subject a has two visits at time 1; correct one",
     ),
-    "one-visit": (HEAD + PAIR + "b,0,img/b0.nii.gz\n", "subject b with one visit only, .* at least two"),
-    "many-one-visits": (
-        HEAD + "".join(f"s{number},0,img/b0.nii.gz\n" for number in range(7)),
-        "subjects s0, s1, s2, s3, s4 and 2 more with one visit only",
-    ),
     "no-subject": (HEAD + PAIR + ",0,img/b0.nii.gz\n", "line 4: subject '' cannot name a file"),
     "subject-slash": (HEAD + "x/y,0,img/b0.nii.gz\n", r"subject 'x/y' cannot name a file"),
     "subject-backslash": (HEAD + "x\\y,0,img/b0.nii.gz\n", "cannot name a file"),

@@ -60,7 +60,7 @@ def evaluate(
     from longigen.generation import GenerationSettings
     from longigen.inquiry import Inquiry
     from longigen.registry import registry
-    from longigen.setting import SETTINGS, last_only
+    from longigen.setting import SETTINGS, Setting, last_only
     from longigen.split import fingerprint
 
     if out is not None:
@@ -69,7 +69,8 @@ def evaluate(
     inquiry = Inquiry.open(model, data=data, changes=changes or [], part=part)
     state = PartialState()
     inquiry.model.to(state.device)
-    settings = tuple(each for each in SETTINGS if not setting or each in setting)
+    names = [name.value for name in setting or SettingName]
+    settings: tuple[Setting, ...] = tuple(each for each in SETTINGS if each in names)
     walker = registry.load("sampler", sampler)() if sampler else None
     generation = GenerationSettings(sampler=walker, steps=steps, guidance=guidance, seed=seed)
     protocol = Protocol.describe(

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 SPACE_WAVELENGTHS = (4.0, 256.0)
 """Shortest and longest, in patches: twice Nyquist's limit, and longer than any grid that attention can afford."""
 
+SPACE_AMPLITUDE = 0.1
+"""Small, since the residual stream carries it to the output, where at full size it drowns the anatomy in waves."""
+
 TIME_WAVELENGTHS = (2.0, 256.0)
 """Shortest and longest, in typical gaps between visits."""
 
@@ -40,7 +43,8 @@ def space_encoding(grid: tuple[int, int, int], features: int, stride: int, like:
         centre = (torch.arange(size, device=like.device) + 0.5) * stride
         shape = [size if other == axis else 1 for other in range(3)]
         parts.append(sinusoids(centre, share, SPACE_WAVELENGTHS).view(*shape, share).expand(*grid, share))
-    return nn.functional.pad(torch.cat(parts, dim=-1), (0, features - 3 * share)).to(like.dtype)
+    encoding = SPACE_AMPLITUDE * torch.cat(parts, dim=-1)
+    return nn.functional.pad(encoding, (0, features - 3 * share)).to(like.dtype)
 
 
 class TimeEncoding(nn.Module):

@@ -60,11 +60,11 @@ class Head(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.upsample = Upsample(dim, features, patch)
-        self.convolutions = nn.Sequential(
-            nn.Conv3d(features, features, 3, padding=1, padding_mode="replicate"),
-            nn.GELU(),
-            nn.Conv3d(features, features, 3, padding=1, padding_mode="replicate"),
-        )
+        first, last = (nn.Conv3d(features, features, 3, padding=1, padding_mode="replicate") for _ in range(2))
+        # With torch's own initialisation c would be about thirty times weaker than the noisy volume it lies beside.
+        nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(last.weight, nonlinearity="linear")
+        self.convolutions = nn.Sequential(first, nn.GELU(), last)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.convolutions(self.upsample(self.norm(tokens)))

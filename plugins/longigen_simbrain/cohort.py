@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longigen import Dataset, LongigenError, Subject, Visit, Volume
 from longigen_simbrain import template
-from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form
+from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, undo
 from longigen_simbrain.grid import Grid
 from longigen_simbrain.subject import BIAS_KNOTS, KNOTS, Traits
 
@@ -90,17 +90,19 @@ class SimBrain(Dataset):
         volume = self.csf_volume(subject_id, visit_index)
         traits = self.traits(subject_id)
         grid = template.GRIDS[self.spacing]
-        places = _age(traits, _shaped(traits, grid), traits.baseline)
-        # The velocity as the subject sees it: D⁻¹ v(φ(x)), with D the derivative of φ, from subject to template.
-        derivative = grid.gradient(places).permute(2, 3, 4, 1, 0)
-        velocity = template.GRIDS[3.0].sample(_velocity(traits), places).permute(1, 2, 3, 0)
-        velocity = torch.linalg.solve(derivative, velocity).permute(3, 0, 1, 2)
-        moved, jacobian = flow_with_jacobian(velocity, grid, traits.amount(traits.times[visit_index]))
-        return Truth(
-            displacement=(moved - grid.points).numpy(),
-            jacobian=jacobian.numpy(),
-            csf_volume=volume,
+        inside, _ = _first(self.seed, self._index(subject_id), self.spacing)
+        # Tissue moves by g⁻¹ ∘ flow ∘ g, where g takes the subject's space to the template's. What the subject had aged
+        # before the first visit cancels, since flows of one velocity commute. Outside the skull nothing moves.
+        places = _shaped(traits, grid)[:, inside]
+        aged, growth = flow_with_jacobian(
+            _velocity(traits), template.GRIDS[3.0], places, traits.amount(traits.times[visit_index])
         )
+        moved = _unshaped(traits, grid, aged)
+        shape = grid.jacobian(grid.points + _shape(traits, grid))  # of g, up to its scale, which cancels too
+        displacement, jacobian = torch.zeros(3, *grid.shape), torch.ones(grid.shape)
+        displacement[:, inside] = moved - _unshaped(traits, grid, places)
+        jacobian[inside] = growth * shape[inside] / grid.sample(shape[None], moved)[0]
+        return Truth(displacement.numpy(), jacobian.numpy(), volume)
 
     def csf_volume(self, subject_id: str, visit_index: int) -> float:
         """Return the volume of the ventricles at visit `visit_index` (from 0), in mm³: the truth's, but faster.
@@ -173,12 +175,25 @@ def _age(traits: Traits, places: Tensor, amount: float) -> Tensor:
     return flow(_velocity(traits), template.GRIDS[3.0], places, -amount)
 
 
+def _shape(traits: Traits, grid: Grid) -> Tensor:
+    return free_form(torch.from_numpy(traits.shape).float(), KNOTS, grid)
+
+
+def _scale(traits: Traits, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Return the subject's size over the template's, and the point that keeps its place: each (3, 1, 1, 1)."""
+    return torch.from_numpy(traits.size).float().view(3, 1, 1, 1), grid.points.mean((1, 2, 3), keepdim=True)
+
+
 def _shaped(traits: Traits, grid: Grid) -> Tensor:
     """Return where in the template (3, W, H, D), in mm, each voxel comes from in a subject that has not aged."""
-    shape = free_form(torch.from_numpy(traits.shape).float(), KNOTS, grid)
-    middle = grid.points.mean((1, 2, 3), keepdim=True)
-    size = torch.from_numpy(traits.size).float().view(3, 1, 1, 1)
-    return (grid.points - middle + shape) / size + middle
+    size, middle = _scale(traits, grid)
+    return (grid.points + _shape(traits, grid) - middle) / size + middle
+
+
+def _unshaped(traits: Traits, grid: Grid, places: Tensor) -> Tensor:
+    """Return where in a subject that has not aged the `places` (3, N) of the template are: undoes `_shaped`."""
+    size, middle = (part[..., 0, 0] for part in _scale(traits, grid))
+    return undo(_shape(traits, grid), grid, (places - middle) * size + middle)
 
 
 @lru_cache(maxsize=64)

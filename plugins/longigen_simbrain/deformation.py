@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +16,8 @@ def free_form(coefficients: Tensor, knots: float, grid: Grid) -> Tensor:
     """Return the field (C, W, H, D) of cubic B-splines over the middle of `grid`.
 
     It depends on the place in mm alone, so two grids with one centre sample the same function. With all coefficients
-    of a displacement u under `knots` / 2.48 the deformation x + u(x) is one to one (Choi and Lee, Injectivity conditions of 2D and 3D
-    uniform cubic B-spline functions, Graphical Models 2000).
+    of a displacement u under `knots` / 2.48 the deformation x + u(x) is one to one (Choi and Lee, Injectivity
+    conditions of 2D and 3D uniform cubic B-spline functions, Graphical Models 2000).
 
     Args:
         coefficients: (C, n, n, n); 0 beyond them.
@@ -35,6 +36,23 @@ def free_form(coefficients: Tensor, knots: float, grid: Grid) -> Tensor:
     return torch.einsum("cijk,wi,hj,dk->cwhd", coefficients, x, y, z)
 
 
+def undo(displacement: Tensor, grid: Grid, points: Tensor, tolerance: float = 1e-3) -> Tensor:
+    """Return the places x (3, ...) that x + `displacement`(x) takes to `points`, to `tolerance` mm, by iteration.
+
+    Args:
+        displacement: (3, W, H, D), on `grid`; it has to contract, which a gentle one does.
+        grid: of the displacement.
+        points: (3, ...), in mm.
+        tolerance: in mm.
+    """
+    places = points
+    for _ in range(50):
+        before, places = places, points - grid.sample(displacement, places)
+        if float((places - before).abs().max()) < tolerance:
+            break
+    return places
+
+
 def flow(velocity: Tensor, grid: Grid, points: Tensor, amount: float) -> Tensor:
     """Move `points` (3, ...) along `velocity` (3, W, H, D) for `amount` (negative: backwards), by midpoint steps.
 
@@ -47,17 +65,21 @@ def flow(velocity: Tensor, grid: Grid, points: Tensor, amount: float) -> Tensor:
     return points
 
 
-def flow_with_jacobian(velocity: Tensor, grid: Grid, amount: float) -> tuple[Tensor, Tensor]:
-    """Return where the flow takes the points of `grid` (3, W, H, D), and its Jacobian determinant (W, H, D).
+def flow_with_jacobian(velocity: Tensor, grid: Grid, points: Tensor, amount: float) -> tuple[Tensor, Tensor]:
+    """Return where `flow` takes `points` (3, ...), and the determinant (...) of the derivative of that map.
 
     The determinant obeys d(log J)/ds = div v along the path (Liouville's formula), so it is positive by construction.
     """
-    divergence = grid.divergence(velocity)[None]
-    points, log_jacobian = grid.points, torch.zeros(grid.shape)
+    log_jacobian = torch.zeros(points.shape[1:])
     steps = math.ceil(abs(amount) / STEP)
     for _ in range(steps):
-        middle = flow(velocity, grid, points, 0.5 * amount / steps)
-        log_jacobian += (amount / steps) * grid.sample(divergence, middle)[0]
+        middle = points + (0.5 * amount / steps) * grid.sample(velocity, points)
+        # Differences over one voxel, here: those between voxels' centres, interpolated, would blunt the peaks.
+        for axis in range(3):
+            half = torch.zeros(3, *(1,) * (points.ndim - 1))
+            half[axis] = grid.spacing / 2
+            high, low = (grid.sample(velocity[axis, None], middle + side * half)[0] for side in (1, -1))
+            log_jacobian += (amount / steps / grid.spacing) * (high - low)
         points = points + (amount / steps) * grid.sample(velocity, middle)
     return points, log_jacobian.exp()
 
@@ -76,46 +98,45 @@ def with_divergence(divergence: Tensor, openness: Tensor, spacing: float, tolera
     Returns:
         (3, W, H, D), at the centres of the cells.
     """
-    doors = [torch.minimum(a, b) for a, b in (_pairs(openness, axis) for axis in range(3))]
+    # NumPy, since many operations on small arrays are where torch's threads cost more than they bring.
+    walls, wanted = openness.numpy(), divergence.numpy()
+    doors = [np.minimum(*_pairs(walls, axis)) / spacing for axis in range(3)]
 
-    def fluxes(potential: Tensor) -> list[Tensor]:
-        found = []
-        for axis, door in enumerate(doors):
-            low, high = _pairs(potential, axis)
-            found.append(door * (high - low) / spacing)
-        return found
+    def fluxes(potential: np.ndarray) -> list[np.ndarray]:
+        pairs = (_pairs(potential, axis) for axis in range(3))
+        return [door * (high - low) for door, (low, high) in zip(doors, pairs, strict=True)]
 
-    def outflow(potential: Tensor) -> Tensor:
-        total = torch.zeros_like(potential)
+    def inflow(potential: np.ndarray) -> np.ndarray:
+        total = np.zeros_like(potential)
         for axis, flux in enumerate(fluxes(potential)):
             low, high = _pairs(total, axis)
-            low += flux / spacing
-            high -= flux / spacing
+            low -= flux / spacing
+            high += flux / spacing
         return total
 
-    potential = torch.zeros_like(divergence)
-    residual = -divergence * (openness > 0)
-    direction = residual.clone()
-    energy = (residual**2).sum()
+    potential = np.zeros_like(wanted)
+    residual = -wanted * (walls > 0)
+    direction = residual.copy()
+    energy = np.vdot(residual, residual)
     goal = energy * tolerance**2
-    for _ in range(2 * sum(divergence.shape)):
+    for _ in range(2 * sum(wanted.shape)):
         if energy <= goal:
             break
-        image = -outflow(direction)
-        length = energy / (direction * image).sum()
+        image = inflow(direction)
+        length = energy / np.vdot(direction, image)
         potential += length * direction
         residual -= length * image
-        before, energy = energy, (residual**2).sum()
+        before, energy = energy, np.vdot(residual, residual)
         direction = residual + (energy / before) * direction
-    velocity = torch.zeros(3, *divergence.shape)
+    velocity = np.zeros((3, *wanted.shape), dtype=np.float32)
     for axis, flux in enumerate(fluxes(potential)):
         low, high = _pairs(velocity[axis], axis)
         low += flux / 2
         high += flux / 2
-    return velocity
+    return torch.from_numpy(velocity)
 
 
-def _pairs(field: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+def _pairs(field: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Return views of all cells but the last, and of all but the first, along an axis."""
-    size = field.shape[axis] - 1
-    return field.narrow(axis, 0, size), field.narrow(axis, 1, size)
+    field = np.moveaxis(field, axis, 0)
+    return np.moveaxis(field[:-1], 0, axis), np.moveaxis(field[1:], 0, axis)

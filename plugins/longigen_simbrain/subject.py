@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 MEDIAN_RATE = 0.08
+"""Per year."""
+
 RATE_SIGMA = 0.6
 RATE_LIMIT = 1.25
 """The rate of ageing is log-normal, cut at this many standard deviations either side."""
@@ -23,10 +25,10 @@ class Traits:
     Attributes:
         age: at the first visit, in years.
         times: of the visits, in years since the first.
-        rate: of ageing: the growth of the logarithm of the ventricles' volume per year, at the first visit.
+        rate: of ageing: about the growth of the logarithm of the ventricles' volume per year, at the first visit.
         acceleration: `rate` grows by twice this fraction of itself per year.
-        baseline: the logarithm of the ventricles' volume at the first visit, over the template's; it has nothing to
-            do with `rate`, so that one visit cannot tell it.
+        baseline: how far the subject has aged by the first visit, in units of `amount`, from the template. It has
+            nothing to do with `rate`, so that one visit cannot tell it.
         sulcal: how fast the sulci widen, as a fraction of the ventricles' rate.
         size: (3,), along x, y and z, over the template's, which is larger than most brains.
         shape: (3, n, n, n), in mm: coefficients of a free-form deformation.
@@ -47,6 +49,7 @@ class Traits:
 
     @classmethod
     def draw(cls, seed: int, index: int) -> "Traits":
+        """Draw the traits of subject `index`."""
         rng = np.random.default_rng((seed, index))
 
         def normal(sd: float, limit: float, shape: tuple[int, ...] = ()) -> np.ndarray:
@@ -60,7 +63,7 @@ class Traits:
             acceleration=float(rng.uniform(0, 0.03)),
             baseline=float(0.015 * (age - 72.5) + normal(0.2, 2)),
             sulcal=float(0.5 * np.exp(normal(0.25, 2))),
-            size=0.94 + normal(0.015, 2, (3,)),
+            size=0.93 + normal(0.015, 2, (3,)),
             shape=normal(5.5, 2.5, (3, 7, 7, 7)),
             white=float(rng.uniform(800, 1200)),
             bias=normal(0.15, 2, (1, 5, 5, 5)),

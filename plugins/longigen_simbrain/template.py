@@ -104,7 +104,10 @@ def ageing() -> tuple[Tensor, Tensor]:
         velocity = openness * torch.stack([_spread(component, 2.0) for component in velocity])
         growth = (source * grid.divergence(velocity)).sum() / source.sum()
         found.append(velocity / growth)
-    return found[0], found[1]
+    widening, sulcal = found
+    # Sulci that widen leave the volume of the ventricles as it is.
+    squeeze = (ventricles * grid.divergence(sulcal)).sum() / (ventricles * grid.divergence(widening)).sum()
+    return widening, sulcal - squeeze * widening
 
 
 def _within(boxes: Sequence[Sequence[tuple[float, float]]]) -> Tensor:

@@ -1,0 +1,366 @@
+"""The SADM conditioner."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from longigen_sadm import SADMConditioner
+from longigen_sadm.positions import TimeEncoding, sinusoids, space_encoding
+from longigen_sadm.spatial import Upsample
+from longigen_sadm.temporal import Merge, visibility
+from torch import Tensor
+
+from longigen import LongigenError, Routes, VisitSequence
+
+TIMES = (0.0, 1.0, 2.5, 4.0)
+
+
+def history(
+    *,
+    times: tuple[float, ...] = TIMES,
+    batch: int = 2,
+    channels: int = 1,
+    size: tuple[int, int, int] = (8, 12, 8),
+    seed: int = 0,
+) -> VisitSequence:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, len(times))
+    return VisitSequence(
+        images=torch.rand(*shape, channels, *size, generator=generator) * 2 - 1,
+        times=torch.tensor(times).expand(shape),
+        observed=torch.ones(shape, dtype=torch.bool),
+        valid=torch.ones(shape, dtype=torch.bool),
+    )
+
+
+def built(*, channels: int = 1, time_scale: float = 1.0, **config) -> SADMConditioner:
+    torch.manual_seed(0)
+    conditioner = SADMConditioner(**{"patch": (2, 2, 2), "dim": 24, "heads": 2, "features": 4} | config)
+    conditioner.build(channels=channels, stem_features=0, time_scale=time_scale, covariates=())
+    return conditioner.eval()
+
+
+@torch.no_grad()
+def emitted(conditioner: SADMConditioner, visits: VisitSequence, *target: float) -> Tensor:
+    return conditioner(visits, torch.tensor(target).expand(visits.batch_size)).concat
+
+
+def without(visits: VisitSequence, index: int) -> VisitSequence:
+    """Return the visits, one of them missing: its time is known and its image is not."""
+    observed = visits.observed.clone()
+    observed[:, index] = False
+    return replace(visits, observed=observed)
+
+
+def with_image(visits: VisitSequence, index: int) -> VisitSequence:
+    images = visits.images.clone()
+    images[:, index] = torch.rand_like(images[:, index])
+    return replace(visits, images=images)
+
+
+def with_time(visits: VisitSequence, index: int, time: float) -> VisitSequence:
+    times = visits.times.clone()
+    times[:, index] = time
+    return replace(visits, times=times)
+
+
+# Where: c lies over the anatomy it came from.
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 0), (8, 16, 12), (28, 4, 20), (12, 28, 28)])
+@pytest.mark.parametrize(("skip", "reach", "contrast"), [(True, 4, 30.0), (False, 16, 4.0)])
+def test_a_changed_patch_moves_c_there_and_not_elsewhere(corner, skip, reach, contrast):
+    # `reach`: c answers at the size of the finest token that the decoder gets, a patch with skips, else 4 patches.
+    conditioner = built(patch=(4, 4, 4), dim=48, skip=skip)
+    visits = history(size=(32, 32, 32), batch=1)
+    images = visits.images.clone()
+    x, y, z = corner
+    images[0, -1, 0, x : x + 4, y : y + 4, z : z + 4] += 1.0
+    moved = emitted(conditioner, replace(visits, images=images), 5.0) - emitted(conditioner, visits, 5.0)
+    moved = moved.abs().mean(dim=1)[0]
+    distance = torch.stack(
+        torch.meshgrid(
+            *[(torch.arange(32) - start).clamp(max=0).abs() + (torch.arange(32) - start - 3).clamp(min=0)
+              for start in corner],
+            indexing="ij",
+        )
+    ).amax(dim=0)  # fmt: skip
+    assert distance.flatten()[moved.argmax()] < reach
+    assert moved[distance == 0].mean() > contrast * moved[distance >= 16].mean()
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_no_patch_grid_at_the_start(skip):
+    # Of a flat image, c may vary only with the positional encoding, which is smooth: no step may be larger across
+    # the borders of patches than inside them, as it is where every token prints the same random pattern.
+    conditioner = built(patch=(4, 4, 4), dim=48, skip=skip)
+    flat = replace(history(size=(32, 32, 32), batch=1), images=torch.zeros(1, 4, 1, 32, 32, 32))
+    for axis in (2, 3, 4):
+        step = emitted(conditioner, flat, 5.0).diff(dim=axis).abs().movedim(axis, 0).flatten(1).mean(dim=1)
+        phase = torch.stack([step[offset:28:4].mean() for offset in range(4)])
+        assert phase.max() < 1.5 * phase.min()
+
+
+def test_merge_and_upsample_keep_places():
+    # A single token that differs, followed through a merge and back, on a grid with odd axes.
+    torch.manual_seed(0)
+    merge, up = Merge(6, 0.0), Upsample(6, 3, (2, 2, 2))
+    torch.nn.init.normal_(up.sharp.weight)
+    tokens = torch.randn(1, 5, 4, 1, 1, 6)
+    changed = tokens.clone()
+    changed[0, 4, 1, 0] += 1.0
+    with torch.no_grad():
+        moved = (merge(changed) - merge(tokens))[0, ..., 0, :].abs().sum(dim=-1)
+        assert moved.shape == (3, 2, 1)
+        assert moved.nonzero().tolist() == [[2, 0, 0]]
+        up.smooth.weight.zero_()
+        fine = (up(merge(changed)[..., 0, :]) - up(merge(tokens)[..., 0, :]))[0].abs().sum(dim=0)
+    assert fine.shape == (6, 4, 2)
+    assert {tuple(place) for place in fine.nonzero().tolist()} == {
+        (x, y, z) for x in (4, 5) for y in (0, 1) for z in (0, 1)
+    }
+
+
+def test_smooth_upsampling_is_centred_on_the_tokens():
+    up = Upsample(1, 1, (4, 2, 1))
+    torch.nn.init.ones_(up.smooth.weight)
+    torch.nn.init.zeros_(up.smooth.bias)
+    ramp = torch.arange(4.0).view(1, 4, 1, 1, 1).expand(1, 4, 2, 3, 1)
+    with torch.no_grad():
+        fine = up(ramp)[0, 0]
+    # Token i is centred on voxel 4i + 1.5, and a ramp is interpolated exactly between the outermost centres.
+    expected = ((torch.arange(16.0) - 1.5) / 4).clamp(0, 3)
+    torch.testing.assert_close(fine, expected.view(16, 1, 1).expand(16, 4, 3))
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (5, 12, 7), (9, 3, 10)])
+@pytest.mark.parametrize("patch", [(2, 2, 2), (4, 4, 1)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_any_size_and_channels(size, patch, channels):
+    conditioner = built(channels=channels, patch=patch, depth=3)
+    c = emitted(conditioner, history(size=size, channels=channels), 5.0)
+    assert c.shape == (2, 4, *size)
+    assert conditioner.routes == Routes(concat=4)
+    assert torch.isfinite(c).all()
+
+
+# When: real times, the target's included.
+
+
+def test_sinusoids_against_their_definition():
+    x = torch.tensor([0.0, 1.5, -3.0])
+    encoding = sinusoids(x, 5, (2.0, 8.0))
+    for column, wavelength in enumerate((2.0, 8.0)):
+        torch.testing.assert_close(encoding[:, column], torch.sin(2 * torch.pi * x / wavelength))
+        torch.testing.assert_close(encoding[:, 2 + column], torch.cos(2 * torch.pi * x / wavelength))
+    assert (encoding[:, 4] == 0).all()
+
+
+def test_every_place_and_time_has_an_encoding_of_its_own_and_none_is_zero():
+    places = space_encoding((9, 6, 11), 24, 1, torch.zeros(())).flatten(0, 2)
+    torch.manual_seed(0)
+    times = TimeEncoding(24)(torch.tensor([-3.0, -0.1, 0.0, 0.1, 0.35, 1.0, 7.0, 20.0])).detach()
+    for encoding in (places, times):
+        assert encoding.norm(dim=1).min() > 0.05
+        assert torch.pdist(encoding).min() > 1e-3
+
+
+def test_levels_share_one_coordinate():
+    fine, coarse = (space_encoding((n, n, n), 24, 8 // n, torch.zeros(())) for n in (8, 4))
+    between = (fine[0::2] + fine[1::2])[:, ::2, ::2] / 2
+    # A merged token sits midway between the two it came from; the longest wavelength is all but linear there.
+    torch.testing.assert_close(between[..., 3], coarse[..., 3], atol=1e-4, rtol=1e-2)
+
+
+def test_the_targets_time_and_the_visits_times_matter():
+    conditioner, visits = built(), history()
+    c = emitted(conditioner, visits, 5.0)
+    for other in (
+        emitted(conditioner, visits, 6.0),
+        emitted(conditioner, with_time(visits, 1, 1.5), 5.0),
+        emitted(conditioner, with_time(visits, 0, -2.0), 5.0),
+    ):
+        assert (other - c).abs().mean() > 1e-3 * c.std()
+
+
+def test_only_gaps_matter_and_only_in_units_of_the_typical_gap():
+    visits = history()
+    c = emitted(built(), visits, 5.0)
+    torch.testing.assert_close(emitted(built(), replace(visits, times=visits.times + 64), 69.0), c)
+    torch.testing.assert_close(
+        emitted(built(time_scale=12.0), replace(visits, times=visits.times * 12), 60.0), c, atol=1e-5, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("missing", ["zero", "mask"])
+def test_a_missing_visit_still_has_a_time(missing):
+    conditioner, visits = built(missing=missing), without(history(), 1)
+    c = emitted(conditioner, visits, 5.0)
+    assert (emitted(conditioner, with_time(visits, 1, 2.0), 5.0) - c).abs().mean() > 1e-4 * c.std()
+
+
+def test_a_missing_visit_is_a_zero_tensor():
+    visits = history()
+    images = visits.images.clone()
+    images[:, 1] = 0
+    conditioner = built()
+    torch.testing.assert_close(
+        emitted(conditioner, without(visits, 1), 5.0), emitted(conditioner, replace(visits, images=images), 5.0)
+    )
+
+
+def test_a_masked_visit_is_the_learned_token():
+    conditioner, visits = built(missing="mask"), without(history(), 1)
+    c = emitted(conditioner, visits, 5.0)
+    with torch.no_grad():
+        conditioner.mask_token.add_(torch.randn(24))
+    assert not torch.allclose(emitted(conditioner, visits, 5.0), c, atol=1e-3)
+
+
+# What must not be seen.
+
+
+def test_visibility():
+    times = torch.tensor([[0.0, 1.0, 3.0, 0.0]])
+    valid = torch.tensor([[True, True, True, False]])
+
+    def rows(**options):
+        return visibility(times, valid, torch.tensor([2.0]), **options)[0].int().tolist()
+
+    assert rows(bidirectional=False) == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+    assert rows(bidirectional=True) == [
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 1, 0, 1],
+    ]
+
+
+@pytest.mark.parametrize("target", [2.0, 2.5])
+def test_a_causal_conditioner_sees_nothing_from_the_target_on(target):
+    conditioner, visits = built(), history()
+    assert conditioner.causal
+    c = emitted(conditioner, visits, target)
+    assert torch.equal(emitted(conditioner, with_image(with_image(visits, 2), 3), target), c)
+    assert torch.equal(emitted(conditioner, without(visits, 3), target), c)
+    assert torch.equal(emitted(conditioner, with_time(visits, 3, 9.0), target), c)
+    assert not torch.equal(emitted(conditioner, with_image(visits, 1), target), c)
+
+
+def test_a_bidirectional_conditioner_sees_both_sides_and_not_the_target():
+    conditioner, visits = built(bidirectional=True), history()
+    assert not conditioner.causal
+    c = emitted(conditioner, visits, 2.5)
+    assert torch.equal(emitted(conditioner, with_image(visits, 2), 2.5), c)
+    for index in (1, 3):
+        moved = emitted(conditioner, with_image(visits, index), 2.5) - c
+        assert moved.abs().mean() > 1e-2 * c.std()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("missing", ["zero", "mask"])
+def test_images_that_are_not_observed_and_visits_that_are_not_valid_change_nothing(bidirectional, missing):
+    conditioner = built(bidirectional=bidirectional, missing=missing)
+    visits = without(history(), 1)
+    valid = visits.valid.clone()
+    valid[:, 3] = False
+    visits = replace(without(visits, 3), valid=valid)
+    c = emitted(conditioner, visits, 5.0)
+    # An image below the mask, put there past the sequence's own guard.
+    object.__setattr__(visits, "images", with_image(with_image(visits, 1), 3).images.contiguous())
+    visits.images[:, [1, 3]] = 0.7
+    assert torch.equal(emitted(conditioner, visits, 5.0), c)
+    assert torch.equal(emitted(conditioner, with_time(visits, 3, torch.nan), 5.0), c)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_batch_of_different_lengths_is_its_rows_one_by_one(bidirectional):
+    conditioner = built(bidirectional=bidirectional)
+    rows = [
+        history(batch=1, seed=1),
+        history(batch=1, times=(1.0,), seed=2),
+        without(history(batch=1, times=(0.5, 2.0, 6.0), seed=3), 1),
+    ]
+    target = torch.tensor([5.0, 3.0, 4.0])
+    with torch.no_grad():
+        together = conditioner(VisitSequence.collate(rows), target).concat
+        for row, (visits, time) in enumerate(zip(rows, target, strict=True)):
+            alone = conditioner(visits, time[None]).concat
+            padded = conditioner(visits.pad_front(3), time[None]).concat
+            torch.testing.assert_close(together[row], alone[0], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(padded, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_a_target_before_every_visit_is_still_finite():
+    assert torch.isfinite(emitted(built(), history(), -1.0)).all()
+
+
+# As a module.
+
+
+@pytest.mark.parametrize("missing", ["zero", "mask"])
+@pytest.mark.parametrize("skip", [True, False])
+def test_gradients_reach_every_parameter(missing, skip):
+    conditioner = built(missing=missing, skip=skip).train()
+    conditioner(without(history(), 1), torch.tensor([5.0, 6.0])).concat.square().sum().backward()
+    for name, parameter in conditioner.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_half_precision_is_finite_and_close():
+    conditioner, visits = built(), without(history(times=(0.0, 1.0, 2.0)), 1)
+    c = emitted(conditioner, visits, 5.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = conditioner(visits, torch.tensor([5.0, 6.0])).concat
+    half.square().sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in conditioner.parameters())
+    assert (half[0].float() - c[0]).abs().mean() < 0.1 * c[0].std()
+
+
+def test_attention_is_fused():
+    conditioner = built()
+    assert all(layer.block.attn.fused_attn for layer in [*conditioner.temporal, *conditioner.spatial])
+
+
+def test_it_learns_a_change_that_needs_both_times():
+    # Intensity drifts at a rate of the subject's own; the target is the last visit plus rate times gap.
+    conditioner = built(depth=1).train()
+    out = torch.nn.Conv3d(4, 1, 1)
+    optimizer = torch.optim.AdamW([*conditioner.parameters(), *out.parameters()], lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(150):
+        rate, start = (torch.rand(16, 2, generator=generator) - 0.5).T
+        times = torch.rand(16, 3, generator=generator).add(0.3).cumsum(dim=1)
+        levels = start[:, None] + rate[:, None] * (times - times[:, :1])
+        images = levels[:, :, None, None, None, None].expand(-1, -1, 1, 4, 4, 4)
+        seen = torch.ones(16, 2, dtype=torch.bool)
+        prediction = out(conditioner(VisitSequence(images[:, :2], times[:, :2], seen, seen), times[:, 2]).concat)
+        loss = (prediction - images[:, 2]).square().mean()
+        losses.append((loss.item(), (images[:, 1] - images[:, 2]).square().mean().item()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    ours, copy_last = torch.tensor(losses[-20:]).mean(dim=0)
+    assert ours < 0.7 * copy_last
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"dim": 10, "heads": 4}, "multiple of heads"),
+        ({"patch": (4, 4, 0)}, "at least 1"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(config, message):
+    with pytest.raises(LongigenError, match=message):
+        SADMConditioner(**config)
