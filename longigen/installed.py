@@ -31,7 +31,8 @@ def find_module(name: str) -> ModuleSpec | None:
     for part in rest:
         if spec is None or spec.submodule_search_locations is None:
             return None
-        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+        # By its last name alone: for the full one, PathFinder would ask for the package in `sys.modules`.
+        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
     return spec
 
 
@@ -48,7 +49,7 @@ def problem_of(module: str, attribute: str) -> str | None:
         if name in seen or not name:
             continue
         seen.add(name)
-        outline = _outline(name)
+        outline = outline_of(name)
         if isinstance(outline, str):
             return outline
         if name == module and attribute and not outline.defines(attribute.partition(".")[0]):
@@ -64,7 +65,7 @@ def problem_of(module: str, attribute: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Outline:
+class Outline:
     """What can be read off a module's source: names that may be defined in it, modules that it surely imports."""
 
     names: frozenset[str] | None = None
@@ -75,13 +76,13 @@ class _Outline:
 
 
 @functools.cache
-def _outline(module: str) -> _Outline | str:
+def outline_of(module: str) -> Outline | str:
     """Return the outline of a module, or why it has none."""
     spec = find_module(module)
     if spec is None:
         return f"there is no module '{module}'"
     if spec.origin is None or not spec.origin.endswith(".py"):
-        return _Outline()  # compiled, or a namespace: only importing would tell
+        return Outline()  # compiled, or a namespace: only importing would tell
     try:
         tree = ast.parse(Path(spec.origin).read_bytes(), Path(spec.origin).name)
     except (SyntaxError, ValueError, OSError) as error:
@@ -94,17 +95,18 @@ def _outline(module: str) -> _Outline | str:
             names.add(node.name)
         elif isinstance(node, ast.alias):
             names.add(node.asname or node.name.partition(".")[0])
+    package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
     imports: list[str] = []
     for node in tree.body:  # not those within an `if` or a `try`, which may do without
         if isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             try:
-                base = resolve_name("." * node.level + (node.module or ""), spec.parent)
+                base = resolve_name("." * node.level + (node.module or ""), package)
             except ImportError as error:
                 return f"{Path(spec.origin).name} cannot be imported ({error})"
             imports.append(base)
             if base.partition(".")[0] == module.partition(".")[0]:
                 inside = [f"{base}.{alias.name}" for alias in node.names]
                 imports += [name for name in inside if find_module(name) is not None]
-    return _Outline(None if {"*", "__getattr__"} & names else frozenset(names), tuple(imports))
+    return Outline(None if {"*", "__getattr__"} & names else frozenset(names), tuple(imports))

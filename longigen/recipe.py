@@ -143,7 +143,7 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
 
 
 def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:
-    """Return the sections of a recipe; what else it says is text for people, so other mappings are misspelt sections."""
+    """Return the sections of a recipe; what else it says is text for people, so any other mapping is misspelt."""
     known = (*COMPONENTS, *_settings())
     for key, value in content.items():
         if key in known and not isinstance(value or {}, Mapping):

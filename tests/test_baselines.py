@@ -108,7 +108,7 @@ def test_nothing_leaks(make):
 
 @pytest.mark.parametrize("make", CONDITIONERS)
 def test_padding_changes_nothing(make):
-    conditioner, visits, target = built(make()), history(), torch.tensor([5.0, 5.0])
+    conditioner, target = built(make()), torch.tensor([5.0, 5.0])
     alone = [conditioner(part, target[:1]) for part in (history(batch=1), history(batch=1, times=(1.0, 2.0)))]
     both = VisitSequence.collate([history(batch=1), history(batch=1, times=(1.0, 2.0))])
     together = conditioner(replace(both, times=torch.where(both.valid, both.times, torch.nan)), target)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
+
+from longigen import LongigenError, Routes, VisitSequence
 from longigen_sadm import SADMConditioner
 from longigen_sadm.positions import TimeEncoding, sinusoids, space_encoding
 from longigen_sadm.spatial import Upsample
 from longigen_sadm.temporal import Merge, visibility
-from torch import Tensor
-
-from longigen import LongigenError, Routes, VisitSequence
 
 TIMES = (0.0, 1.0, 2.5, 4.0)
 
@@ -68,10 +68,10 @@ def with_time(visits: VisitSequence, index: int, time: float) -> VisitSequence:
 
 
 @pytest.mark.parametrize("corner", [(0, 0, 0), (8, 16, 12), (28, 4, 20), (12, 28, 28)])
-@pytest.mark.parametrize(("skip", "reach", "contrast"), [(True, 4, 30.0), (False, 16, 4.0)])
-def test_a_changed_patch_moves_c_there_and_not_elsewhere(corner, skip, reach, contrast):
-    # `reach`: c answers at the size of the finest token that the decoder gets, a patch with skips, else 4 patches.
-    conditioner = built(patch=(4, 4, 4), dim=48, skip=skip)
+@pytest.mark.parametrize(("config", "reach", "contrast"), [({}, 4, 30.0), ({"skip": False, "depth": 1}, 8, 10.0)])
+def test_a_changed_patch_moves_c_there_and_not_elsewhere(corner, config, reach, contrast):
+    # `reach`: c answers at the size of the finest token that the decoder gets, a patch with skips, else a merged one.
+    conditioner = built(patch=(4, 4, 4), dim=48, **config)
     visits = history(size=(32, 32, 32), batch=1)
     images = visits.images.clone()
     x, y, z = corner
@@ -273,8 +273,7 @@ def test_images_that_are_not_observed_and_visits_that_are_not_valid_change_nothi
     valid[:, 3] = False
     visits = replace(without(visits, 3), valid=valid)
     c = emitted(conditioner, visits, 5.0)
-    # An image below the mask, put there past the sequence's own guard.
-    object.__setattr__(visits, "images", with_image(with_image(visits, 1), 3).images.contiguous())
+    # In place, and so past the sequence's own guard.
     visits.images[:, [1, 3]] = 0.7
     assert torch.equal(emitted(conditioner, visits, 5.0), c)
     assert torch.equal(emitted(conditioner, with_time(visits, 3, torch.nan), 5.0), c)
@@ -330,19 +329,19 @@ def test_attention_is_fused():
     assert all(layer.block.attn.fused_attn for layer in [*conditioner.temporal, *conditioner.spatial])
 
 
-def test_it_learns_a_change_that_needs_both_times():
-    # Intensity drifts at a rate of the subject's own; the target is the last visit plus rate times gap.
-    conditioner = built(depth=1).train()
+def test_it_learns_how_much_a_gap_changes():
+    # Intensity rises by 0.4 per unit of time: the target needs the last visit's image, its time and the target's.
+    torch.manual_seed(0)
+    conditioner = built(depth=1, patch=(4, 4, 4), dim=32).train()
     out = torch.nn.Conv3d(4, 1, 1)
-    optimizer = torch.optim.AdamW([*conditioner.parameters(), *out.parameters()], lr=3e-3)
+    optimizer = torch.optim.Adam([*conditioner.parameters(), *out.parameters()], lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     losses = []
-    for _ in range(150):
-        rate, start = (torch.rand(16, 2, generator=generator) - 0.5).T
-        times = torch.rand(16, 3, generator=generator).add(0.3).cumsum(dim=1)
-        levels = start[:, None] + rate[:, None] * (times - times[:, :1])
+    for _ in range(120):
+        times = torch.rand(32, 3, generator=generator).add(0.3).cumsum(dim=1)
+        levels = torch.rand(32, 1, generator=generator) - 1 + 0.4 * (times - times[:, :1])
         images = levels[:, :, None, None, None, None].expand(-1, -1, 1, 4, 4, 4)
-        seen = torch.ones(16, 2, dtype=torch.bool)
+        seen = torch.ones(32, 2, dtype=torch.bool)
         prediction = out(conditioner(VisitSequence(images[:, :2], times[:, :2], seen, seen), times[:, 2]).concat)
         loss = (prediction - images[:, 2]).square().mean()
         losses.append((loss.item(), (images[:, 1] - images[:, 2]).square().mean().item()))
@@ -350,7 +349,7 @@ def test_it_learns_a_change_that_needs_both_times():
         loss.backward()
         optimizer.step()
     ours, copy_last = torch.tensor(losses[-20:]).mean(dim=0)
-    assert ours < 0.7 * copy_last
+    assert ours < 0.3 * copy_last
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from longigen import LongigenError
-from longigen_simbrain import SimBrain, template
+from longigen_simbrain import SimBrain, Truth, template
 from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, undo, with_divergence
 from longigen_simbrain.grid import Grid
 from longigen_simbrain.subject import KNOTS, MEDIAN_RATE, RATE_LIMIT, RATE_SIGMA, Traits
@@ -216,7 +216,7 @@ def test_noise_has_the_size_asked_for_and_differs_between_visits():
 def test_truth_starts_at_nothing():
     truth = SimBrain().truth("sim-0003", 0)
     assert np.abs(truth.displacement).max() == 0
-    assert (truth.jacobian == 1).all()
+    np.testing.assert_allclose(truth.jacobian, 1, atol=1e-3)
     assert truth.csf_volume > 5e3
 
 
@@ -230,16 +230,19 @@ def test_ventricles_grow_at_the_rate_of_the_subject():
         assert np.log(volumes[-1] / volumes[0]) == pytest.approx(expected, rel=0.3)
 
 
-def test_jacobian_agrees_with_the_displacement_and_is_positive_for_the_fastest():
-    data = SimBrain(subject_count=300)
-    name, grid = fastest(data), template.GRIDS[3.0]
-    truth = data.truth(name, len(data.traits(name).times) - 1)
-    finite = grid.jacobian(grid.points + torch.from_numpy(truth.displacement)).numpy()
-    assert finite.min() > 0
-    assert truth.jacobian.min() > 0.1
+def test_jacobian_agrees_with_the_displacement():
+    truth, finite = jacobians(SimBrain(), "sim-0005")
     moved = np.abs(truth.displacement).max(0) > 0.1
+    error = np.log(truth.jacobian[moved]) - np.log(finite[moved])
     assert np.corrcoef(np.log(truth.jacobian[moved]), np.log(finite[moved]))[0, 1] > 0.98
-    assert np.abs(np.log(truth.jacobian) - np.log(finite))[moved].mean() < 0.05
+    assert np.abs(error).mean() < 0.05
+
+
+def test_nothing_folds_even_in_the_fastest_of_many():
+    data = SimBrain(subject_count=1000)
+    truth, finite = jacobians(data, fastest(data))
+    assert truth.jacobian.min() > 0.1
+    assert finite.min() > 0.1
 
 
 def test_jacobian_over_the_first_ventricles_gives_the_volume_at_the_last_visit():
@@ -294,26 +297,27 @@ def test_two_visits_tell_the_rate_and_one_does_not():
     data = SimBrain(subject_count=20)
     rates, starts, early, late = [], [], [], []
     for subject in data.subjects():
-        volumes = [data.csf_volume(subject.id, visit) for visit in (0, 1, 3)]
+        volumes = [data.csf_volume(subject.id, visit) for visit in (0, 1, 2)]
         times = subject.times
         rates.append(np.log(data.traits(subject.id).rate))
         starts.append(volumes[0])
         early.append(np.log(volumes[1] / volumes[0]) / times[1])
-        late.append(np.log(volumes[2] / volumes[1]) / (times[3] - times[1]))
+        late.append(np.log(volumes[2] / volumes[1]) / (times[2] - times[1]))
     assert np.corrcoef(early, late)[0, 1] > 0.9
     assert np.corrcoef(np.log(early), rates)[0, 1] > 0.9
     assert abs(np.corrcoef(starts, rates)[0, 1]) < 0.45  # 95 % of independent samples of 20
 
 
 def test_copying_the_last_visit_errs_by_more_than_noise():
-    noisy, clean = SimBrain(subject_count=8), SimBrain(subject_count=8, noise=0.0)
+    noisy, clean = SimBrain(subject_count=6), SimBrain(subject_count=6, noise=0.0)
     total, true = [], []
     for seen, still in zip(noisy.subjects(), clean.subjects(), strict=True):
         peak = max(visit.load().data.max() for visit in seen.visits[:2])
         for subject, errors in ((seen, total), (still, true)):
             change = subject.visits[1].load().data - subject.visits[0].load().data
             errors.append(np.mean((change / peak) ** 2))
-    assert 0.4 < np.sum(true) / np.sum(total) < 0.9
+    share = np.sum(true) / np.sum(total)
+    assert 0.4 < share < 0.9
 
 
 @pytest.mark.parametrize(
@@ -344,6 +348,13 @@ def test_a_missing_template_is_said(monkeypatch: pytest.MonkeyPatch):
     template.tissues.cache_clear()
     with pytest.raises(LongigenError, match="install nilearn"):
         template.tissues()
+
+
+def jacobians(data: SimBrain, name: str) -> tuple[Truth, np.ndarray]:
+    """The truth at a subject's last visit, and its Jacobian by finite differences of the displacement."""
+    grid = template.GRIDS[data.spacing]
+    truth = data.truth(name, len(data.traits(name).times) - 1)
+    return truth, grid.jacobian(grid.points + torch.from_numpy(truth.displacement)).numpy()
 
 
 def ventricles(data: SimBrain, name: str) -> np.ndarray:

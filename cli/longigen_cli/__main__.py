@@ -1,0 +1,5 @@
+"""``python -m longigen_cli``."""
+
+from longigen_cli.main import main
+
+main()

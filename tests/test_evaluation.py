@@ -1,0 +1,224 @@
+"""Evaluation: what is scored, how it is averaged, and what a number depends on."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from longigen import Metric, Subject, Visit, Volume
+from longigen.evaluation import Protocol, Score, Summary, foreground_of, score, summarise
+from longigen.generation import Answer
+from longigen.grid import Grid
+from longigen.preprocess import Prepared, Preprocess
+from longigen.setting import Task
+
+SHAPE = (2, 2, 2)
+
+
+class Distance(Metric):
+    """Mean absolute error; of the previous visit instead, or the size of the foreground, if asked."""
+
+    def __init__(self, *, of: str = "generated") -> None:
+        super().__init__()
+        self.of = of
+
+    @property
+    def definition(self) -> str:
+        return f"mean absolute error of {self.of}"
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        if self.of == "foreground":
+            return float(foreground.sum())
+        return float(((generated if self.of == "generated" else previous) - true).abs().mean())
+
+
+def level(index: int) -> float:
+    """The intensity of visit `index` > 0, as the model sees it."""
+    return 2 * 10 * index / 100 - 1
+
+
+def prepared(visits: int) -> Prepared:
+    """A subject whose first visit is a ramp over the range and whose visit k has 10 k per cent of it everywhere."""
+
+    def load(index: int) -> Volume:
+        data = np.full(SHAPE, 10.0 * index) if index else np.linspace(0, 100, 8).reshape(SHAPE)
+        return Volume(data.astype(np.float32), np.eye(4))
+
+    made = tuple(Visit(float(k), lambda k=k: load(k), SHAPE, str(k)) for k in range(visits))
+    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject("s", made))
+
+
+def answer(task: Task, values: list[float], visits: int = 5) -> Answer:
+    images = torch.tensor(values).view(-1, 1, 1, 1, 1).expand(-1, 1, *SHAPE)
+    return Answer(prepared(visits), task, tuple(map(float, task.targets)), images)
+
+
+def test_the_model_and_copy_last_are_scored_beside_each_other() -> None:
+    metrics = {"error": Distance(), "previous": Distance(of="previous")}
+    scores = score(answer(Task((0, 1, 3), (2, 4)), [0.5, 0.25]), "missing", metrics, targets="all")
+    assert [(s.method, s.visit, s.time, s.subject, s.setting) for s in scores] == [
+        ("copy-last", 2, 2.0, "s", "missing"),
+        ("model", 2, 2.0, "s", "missing"),
+        ("copy-last", 4, 4.0, "s", "missing"),
+        ("model", 4, 4.0, "s", "missing"),
+    ]
+    # Copy-last repeats the last *given* visit before: 1 for 2, and 3 for 4. One visit is 0.2 in model intensities.
+    assert [s.values["error"] for s in scores] == pytest.approx([0.2, 0.5 - level(2), 0.2, 0.25 - level(4)])
+    assert [s.values["previous"] for s in scores] == pytest.approx([0.2] * 4)
+    assert scores[1].to_row()["error"] == scores[1].values["error"]
+    assert scores[1].to_row()["method"] == "model"
+    assert "values" not in scores[1].to_row()
+
+
+def test_a_given_visit_after_the_target_is_not_what_copy_last_copies() -> None:
+    scores = score(answer(Task((0, 1, 4), (2, 3)), [0.0, 0.0]), "missing", {"error": Distance()}, targets="all")
+    copied = [s.values["error"] for s in scores if s.method == "copy-last"]
+    assert copied == pytest.approx([0.2, 0.4])
+
+
+def test_only_the_last_visit_is_scored_if_asked() -> None:
+    scores = score(answer(Task((0,), (1, 2, 3, 4)), [0.0] * 4), "single", {"error": Distance()}, targets="last")
+    assert [(s.method, s.visit) for s in scores] == [("copy-last", 4), ("model", 4)]
+    assert score(answer(Task((0,), (1,)), [0.0]), "full", {"error": Distance()}, targets="last") == []
+
+
+def test_the_foreground_is_that_of_the_first_visit() -> None:
+    first = torch.full((2, 2, 2, 2), -1.0)
+    first[1, 0, 0, 0], first[0, 1, 1, 1], first[0, 0, 0, 1] = -0.9, 1.0, -0.96
+    expected = torch.zeros(SHAPE, dtype=torch.bool)
+    expected[0, 0, 0] = expected[1, 1, 1] = True
+    assert torch.equal(foreground_of(first), expected)
+    assert foreground_of(torch.full((1, *SHAPE), -1.0)).all()
+    scores = score(answer(Task((0,), (4,)), [0.0]), "single", {"size": Distance(of="foreground")}, targets="all")
+    assert {s.values["size"] for s in scores} == {7.0}  # of the ramp, all but its lowest voxel
+
+
+def test_a_summary_of_equal_values_has_no_width() -> None:
+    assert Summary.of([0.75] * 9) == Summary(0.75, 0.75, 0.75, 9)
+    assert Summary.of([3.0]) == Summary(3.0, 3.0, 3.0, 1)
+
+
+def test_the_interval_is_that_of_the_bootstrap_distribution() -> None:
+    # Of {0, 1}, two draws have the mean 0, 1/2 or 1 with probabilities 1/4, 1/2, 1/4.
+    assert Summary.of([0.0, 1.0]) == Summary(0.5, 0.0, 1.0, 2)
+    # Of one 1 and nine 0, ten draws hold Binomial(10, 0.1) ones: P(0) = 0.349, P(≤ 2) = 0.930, P(≤ 3) = 0.987.
+    summary = Summary.of([1.0] + [0.0] * 9)
+    assert (summary.mean, summary.low, summary.high) == pytest.approx((0.1, 0.0, 0.3))
+
+
+def test_the_interval_of_normal_values_is_the_normal_one() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    summary = Summary.of(values.tolist())
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert summary.mean == pytest.approx(values.mean())
+    assert summary.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert summary.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert Summary.of(values.tolist()) == summary
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_not_defined_or_infinite() -> None:
+    assert Summary.of([1.0, math.nan, 1.0]) == Summary(1.0, 1.0, 1.0, 2)
+    for nothing in ([], [math.nan]):
+        assert Summary.of(nothing).to_dict() == {"mean": None, "low": None, "high": None, "subjects": 0}
+    perfect = Summary.of([math.inf, math.inf])
+    assert perfect == Summary(math.inf, math.inf, math.inf, 2)
+    assert json.loads(json.dumps(perfect.to_dict(), allow_nan=False))["mean"] is None
+    assert (Summary.of([math.inf, 1.0]).low, Summary.of([math.inf, 1.0]).high) == (1.0, math.inf)
+
+
+def scored(setting: Any, method: str, subject: str, visit: int, **values: float) -> Score:
+    return Score(setting, method, subject, visit, float(visit), values)
+
+
+def test_each_subject_counts_once_and_the_gain_is_paired() -> None:
+    scores = [
+        *(scored("single", "copy-last", "a", visit, m=value) for visit, value in enumerate([0.1, 0.2, 0.3], 1)),
+        *(scored("single", "model", "a", visit, m=value) for visit, value in enumerate([0.3, 0.4, 0.5], 1)),
+        scored("single", "copy-last", "b", 1, m=0.8),
+        scored("single", "model", "b", 1, m=1.0),
+        scored("full", "copy-last", "b", 1, m=0.5),
+        scored("full", "model", "b", 1, m=0.25),
+    ]
+    rows = summarise(scores)
+    assert [(row["setting"], row["method"]) for row in rows] == [
+        ("single", "copy-last"),
+        ("single", "model"),
+        ("full", "copy-last"),
+        ("full", "model"),
+    ]
+    copied, made, full_copied, full_made = rows
+    assert copied["m"].mean == pytest.approx((0.2 + 0.8) / 2)  # and not the mean over four visits, 0.35
+    assert made["m"].mean == pytest.approx((0.4 + 1.0) / 2)
+    assert (copied["m"].subjects, full_copied["m"].subjects) == (2, 1)
+    # Both subjects gain 0.2, so the paired gain is sure where the two means, each between a and b, are not.
+    gain = made["m gain"]
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((0.2, 0.2, 0.2))
+    assert made["m"].high - made["m"].low > 0.5
+    assert "m gain" not in copied
+    assert full_made["m gain"].mean == -0.25
+
+
+def test_the_gain_is_over_subjects_for_which_both_are_defined() -> None:
+    scores = [
+        scored("full", "copy-last", "a", 1, m=math.nan),
+        scored("full", "model", "a", 1, m=0.9),
+        scored("full", "copy-last", "b", 1, m=0.5),
+        scored("full", "model", "b", 1, m=0.6),
+    ]
+    gain = summarise(scores)[1]["m gain"]
+    assert gain.mean == pytest.approx(0.1)
+    assert gain.subjects == 1
+    assert summarise([]) == []
+
+
+PROTOCOL = Protocol.describe(
+    metrics={"error": Distance(), "previous": Distance(of="previous")},
+    preprocess=Preprocess(Grid(SHAPE, None)),
+    data="some",
+    fingerprint="abc",
+    part="test",
+    subjects=4,
+    settings=("single", "full"),
+    targets="last",
+    setting_seed=0,
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "other"},
+        {"fingerprint": "abd"},
+        {"part": "all"},
+        {"subjects": 5},
+        {"settings": ("single",)},
+        {"targets": "all"},
+        {"setting_seed": 1},
+        {"preprocess": Preprocess(Grid((2, 2, 3), None)).config},
+        {"preprocess": Preprocess(Grid(SHAPE, None), upper=99.0).config},
+        {"metrics": {"error": Distance().definition}},
+        {"metrics": {**PROTOCOL.metrics, "error": "mean absolute error over the foreground"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_hash_changes_with_anything_in_the_protocol(change: dict[str, Any]) -> None:
+    assert set(change) <= set(vars(PROTOCOL))
+    assert replace(PROTOCOL, **change).hash != PROTOCOL.hash
+
+
+def test_the_hash_is_of_the_content_alone() -> None:
+    assert replace(PROTOCOL, metrics=dict(reversed(list(PROTOCOL.metrics.items())))).hash == PROTOCOL.hash
+    written = json.loads(json.dumps(PROTOCOL.to_dict()))
+    assert written == PROTOCOL.to_dict()
+    assert written["metrics"] == {
+        "error": "mean absolute error of generated",
+        "previous": "mean absolute error of previous",
+    }
+    assert written["foreground"] == "first visit > -0.95"
+    assert set(vars(PROTOCOL)) < set(written)

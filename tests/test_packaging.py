@@ -1,0 +1,97 @@
+"""The wheel: what is in it, and that it works where the checkout is not."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return next(out.glob("*.whl"))
+
+
+def entry_points(wheel: Path) -> ConfigParser:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
+        parser = ConfigParser(delimiters=["="])
+        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser.read_string(archive.read(name).decode())
+    return parser
+
+
+def test_wheel_holds_our_packages_only(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    roots = {name.partition("/")[0] for name in names}
+    assert {root for root in roots if not root.endswith(".dist-info")} == {"longigen", "longigen_cli", *PLUGINS}
+    assert "longigen/registry.yaml" in names
+    assert all(name.endswith((".py", ".yaml")) for name in names if ".dist-info/" not in name)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_every_plugin_has_entry_points(wheel: Path) -> None:
+    found = entry_points(wheel)
+    modules = {
+        value.partition(":")[0] for group in found if group.startswith("longigen.") for value in found[group].values()
+    }
+    assert modules == {*PLUGINS, "longigen"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert sorted(Path(package).name for package in packages if package.startswith("plugins/")) == PLUGINS
+
+
+def test_the_index_describes_every_entry_point(wheel: Path) -> None:
+    index = yaml.safe_load((ROOT / "registry.yaml").read_text())
+    found = entry_points(wheel)
+    for kind in ("conditioners", "denoisers", "samplers", "datasets", "metrics"):
+        assert sorted(index[kind]) == sorted(found[f"longigen.{kind}"])
+        assert all(entry["summary"] for entry in index[kind].values())
+
+
+def test_constraints_pin_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0] for line in lines if "==" in line}
+    assert {name.partition(">=")[0] for name in asked} | {"torchvision"} == pinned
+    assert not any("==" in name for name in asked)
+
+
+def test_wheel_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    """Install the wheel alone; its dependencies are those of this environment, without the editable checkout."""
+    folder = tmp_path / "venv"
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+
+    def run(*command: str) -> str:
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    run(str(python), "-m", "pip", "install", "--no-deps", "--no-index", str(wheel))
+    site = Path(run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    # A path that a .pth file adds has its own .pth files left alone, so no editable install comes with it.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    assert str(ROOT) not in run(str(python), "-c", "import longigen, longigen_sadm; print(longigen.__file__)")
+    listed = run(str(folder / "bin" / "longigen"), "list")
+    for name in ("sadm", "unet3d", "continuous", "sim-brain", "csv", "psnr", "sadm-tiny"):
+        assert name in listed
+    assert "broken" not in listed

@@ -1,0 +1,171 @@
+"""The visits of a batch of subjects."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from longigen import BACKGROUND, Covariate, VisitSequence
+
+T, F = True, False
+
+
+def sequence(
+    times: list[list[float]], observed: list[list[bool]] | None = None, valid: list[list[bool]] | None = None
+) -> VisitSequence:
+    """Visits whose images (1, 2, 1, 1) hold their time, and a covariate that is ten times that."""
+    clock = torch.tensor(times)
+    there = torch.ones_like(clock, dtype=torch.bool) if valid is None else torch.tensor(valid)
+    return VisitSequence(
+        images=clock[:, :, None, None, None, None].expand(-1, -1, 1, 2, 1, 1).clone(),
+        times=clock,
+        observed=there if observed is None else torch.tensor(observed),
+        valid=there,
+        covariates={"age": Covariate(10 * clock, there)},
+    )
+
+
+def values(visits: VisitSequence) -> list[list[float]]:
+    return visits.images[:, :, 0, 0, 0, 0].tolist()
+
+
+def test_an_image_that_is_not_observed_is_background() -> None:
+    visits = sequence([[0.1, 0.2, 0.3]], observed=[[T, F, T]])
+    assert values(visits)[0] == pytest.approx([0.1, BACKGROUND, 0.3])
+    assert (len(visits), visits.batch_size) == (3, 1)
+    hidden = VisitSequence(
+        torch.full((1, 1, 1, 2, 2, 2), torch.nan), torch.zeros(1, 1), torch.zeros(1, 1).bool(), torch.ones(1, 1).bool()
+    )
+    assert torch.equal(hidden.images, torch.full((1, 1, 1, 2, 2, 2), BACKGROUND))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("images", torch.zeros(1, 2, 3, 4, 5), r"images must be \(B, L, C, W, H, D\), got \(1, 2, 3, 4, 5\)"),
+        ("times", torch.zeros(1, 3), r"times must be \(B, L\) = \(1, 2\), got \(1, 3\)"),
+        ("times", torch.zeros(2), "times must be"),
+        ("observed", torch.zeros(2, 2).bool(), "observed must be"),
+        ("valid", torch.ones(1, 1).bool(), "valid must be"),
+        ("valid", torch.tensor([[True, False]]), "an image is observed at a visit that is not valid"),
+        ("covariates", {"age": Covariate(torch.zeros(1, 3), torch.ones(1, 2).bool())}, "covariate 'age' must have"),
+        ("covariates", {"age": Covariate(torch.zeros(1, 2), torch.ones(1).bool())}, "covariate 'age' must have"),
+    ],
+)
+def test_shapes_and_masks_must_agree(name: str, value: Any, message: str) -> None:
+    parts: dict[str, Any] = {
+        "images": torch.zeros(1, 2, 1, 2, 2, 2),
+        "times": torch.zeros(1, 2),
+        "observed": torch.ones(1, 2).bool(),
+        "valid": torch.ones(1, 2).bool(),
+    }
+    assert len(VisitSequence(**parts)) == 2
+    with pytest.raises(ValueError, match=message):
+        VisitSequence(**{**parts, name: value})
+
+
+def test_before_is_strict_and_sees_no_padding() -> None:
+    visits = sequence([[0, 1, 2], [0, 1, 0]], valid=[[T, T, T], [T, T, F]])
+    assert visits.before(torch.tensor([2.0, 5.0])).tolist() == [[T, T, F], [T, T, F]]
+    assert visits.before(torch.tensor([0.0, 0.5])).tolist() == [[F, F, F], [T, F, F]]
+
+
+def test_the_last_observed_visit_before_a_time() -> None:
+    visits = sequence(
+        [[0, 1, 2, 3], [0.5, 1.5, 0, 0]],
+        observed=[[T, T, F, T], [T, F, F, F]],
+        valid=[[T, T, T, T], [T, T, F, F]],
+    )
+    image, time = visits.last(torch.tensor([3.0, 9.0]))
+    assert time.tolist() == [1.0, 0.5]
+    assert image.shape == (2, 1, 2, 1, 1)
+    assert image[:, 0, 0, 0, 0].tolist() == [1.0, 0.5]
+    assert visits.last(torch.tensor([3.5, 1.0]))[1].tolist() == [3.0, 0.5]
+    with pytest.raises(ValueError, match="every subject needs an observed visit before"):
+        visits.last(torch.tensor([3.0, 0.5]))
+
+
+def test_the_latest_visits() -> None:
+    visits = sequence([[0, 1, 2, 3], [5, 6, 7, 0]], valid=[[T, T, T, T], [T, T, T, F]])
+    before = torch.tensor([2.5, 99.0])
+    two = visits.latest(2, before)
+    assert two.times.tolist() == [[1, 2], [6, 7]]
+    assert values(two) == [[1, 2], [6, 7]]
+    assert two.valid.all()
+    assert two.observed.all()
+    assert two.covariates["age"].values.tolist() == [[10, 20], [60, 70]]
+    one = visits.latest(1, torch.tensor([1.0, 7.0]))
+    assert one.times.tolist() == [[0], [6]]
+
+
+@pytest.mark.parametrize("number", [3, 4, 6])
+def test_where_there_are_fewer_the_latest_visits_are_padded_in_front(number: int) -> None:
+    visits = sequence([[0, 1, 2, 3], [5, 6, 7, 8]], observed=[[T, F, T, T], [T, T, T, T]])
+    latest = visits.latest(number, torch.tensor([2.0, 9.0]))
+    assert len(latest) == number
+    first, second = min(number, 2), min(number, 4)
+    assert latest.valid.tolist() == [[F] * (number - first) + [T] * first, [F] * (number - second) + [T] * second]
+    assert latest.times[0, -2:].tolist() == [0, 1]
+    assert latest.observed[0, -2:].tolist() == [T, F]
+    assert values(latest)[0] == [BACKGROUND] * (number - 2) + [0, BACKGROUND]  # nothing of the visits at 2 and 3
+    assert values(latest)[1][-second:] == [5, 6, 7, 8][-second:]
+    assert all(len(part[0]) == number for part in latest.covariates["age"])
+
+
+def test_selecting_visits_of_each_subject() -> None:
+    visits = sequence([[0, 1, 2], [5, 6, 7]], observed=[[T, T, F], [T, T, T]])
+    chosen = visits.select(torch.tensor([[2, 0], [1, 1]]))
+    assert chosen.times.tolist() == [[2, 0], [6, 6]]
+    assert chosen.observed.tolist() == [[F, T], [T, T]]
+    assert values(chosen) == [[BACKGROUND, 0], [6, 6]]
+    assert chosen.covariates["age"].values.tolist() == [[20, 0], [60, 60]]
+
+
+def test_padding_in_front() -> None:
+    padded = sequence([[4, 5]]).pad_front(2)
+    assert padded.valid.tolist() == padded.observed.tolist() == [[F, F, T, T]]
+    assert values(padded) == [[BACKGROUND, BACKGROUND, 4, 5]]
+    assert padded.times[0, 2:].tolist() == [4, 5]
+    assert padded.covariates["age"].present.tolist() == [[F, F, T, T]]
+
+
+def test_collating_different_lengths_and_covariates() -> None:
+    long, short = sequence([[0, 1, 2]], observed=[[T, F, T]]), sequence([[5]])
+    other = VisitSequence(
+        short.images, short.times, short.observed, short.valid, {"sex": Covariate(*[short.valid] * 2)}
+    )
+    batch = VisitSequence.collate([long, short, other])
+    assert (batch.batch_size, len(batch)) == (3, 3)
+    assert batch.valid.tolist() == [[T, T, T], [T, F, F], [T, F, F]]
+    assert batch.observed.tolist() == [[T, F, T], [T, F, F], [T, F, F]]
+    assert values(batch) == [[0, BACKGROUND, 2], [5, BACKGROUND, BACKGROUND], [5, BACKGROUND, BACKGROUND]]
+    age, sex = batch.covariates["age"], batch.covariates["sex"]
+    assert age.present.tolist() == [[T, T, T], [T, F, F], [F, F, F]]
+    assert age.values[0].tolist() == [0, 10, 20]
+    assert sex.present.tolist() == [[F, F, F], [F, F, F], [T, F, F]]
+    alone = VisitSequence.collate([long])
+    assert torch.equal(alone.images, long.images)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_moving_to_a_device_moves_everything(device: str) -> None:
+    visits = sequence([[0, 1]], observed=[[T, F]])
+    moved = visits.to(device)
+    age = moved.covariates["age"]
+    parts = [moved.images, moved.times, moved.observed, moved.valid, age.values, age.present]
+    assert {part.device.type for part in parts} == {device}
+    back = moved.to("cpu")
+    assert torch.equal(back.images, visits.images)
+    assert torch.equal(back.covariates["age"].values, visits.covariates["age"].values)
