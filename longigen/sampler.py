@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from longigen.component import Component
@@ -19,6 +18,8 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 def randn_like(x: Tensor, generator: Generators) -> Tensor:
     """Return standard normal noise of the shape of `x`; a CPU generator gives the same noise on every device."""
+    from diffusers.utils.torch_utils import randn_tensor  # slow to import, and a mistake should be told quickly
+
     generators = generator if isinstance(generator, torch.Generator) else list(generator)
     return randn_tensor(tuple(x.shape), generator=generators, device=x.device, dtype=x.dtype)
 

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 
 from longigen.batch import Batch
@@ -91,6 +88,11 @@ class Trainer:
     """
 
     def __init__(self, model: LongitudinalModel, cohort: Cohort, settings: TrainingSettings, run: Run) -> None:
+        # Slow to import, and a mistake in what the user asks for should be told quickly.
+        from accelerate import Accelerator
+        from diffusers.optimization import get_scheduler
+        from diffusers.training_utils import EMAModel
+
         self.settings = settings
         self.run = run
         self.cohort = cohort

@@ -150,7 +150,7 @@ def rows(folder: Path, subjects: int = 5, visits: int = 2) -> list[str]:
     lines = ["subject,time,path"]
     for subject in range(subjects):
         for visit in range(visits):
-            path = write_image(folder / f"s{subject}_{visit}.nii.gz", ball((9, 9, 8), 0.4 + 0.05 * visit))
+            path = write_image(folder / f"s{subject}_{visit}.nii.gz", ball((12, 12, 10), 0.4 + 0.05 * visit))
             lines.append(f"s{subject},{visit},{path.name}")
     return lines
 
@@ -165,11 +165,11 @@ def test_bad_data_is_named_before_training(longigen: Longigen, tmp_path: Path) -
         told(longigen("train", "--data", data, *SMALL, "--steps", 1, "--out", tmp_path / out, status=2), *words)
         assert not (tmp_path / out / "checkpoints").exists()
 
-    truncated.write_bytes(whole[: len(whole) // 2])
+    truncated.write_bytes(whole[: len(whole) * 3 // 4])
     refused(good, "s1_1.nii.gz", "subject s1", "truncated")
     truncated.write_bytes(gzip.compress(b"no image"))
     refused(good, "s1_1.nii.gz", "subject s1", "cannot be opened as an image")
-    bad = ball((9, 9, 8), 0.5)
+    bad = ball((12, 12, 10), 0.5)
     bad[3, 3, 3] = np.nan
     write_image(truncated, bad)
     refused(good, "s1_1.nii.gz", "subject s1", "1 NaN or infinite voxel")

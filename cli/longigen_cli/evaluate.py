@@ -48,29 +48,30 @@ def evaluate(
     as_json: AsJSON = False,
 ) -> None:
     """Score generated visits against the true ones, and copy-last beside them."""
+    from longigen.files import writable_folder
     from longigen.heap import keep_freed_memory
 
+    if out is not None:
+        writable_folder(out)
+    names = _metrics(metric)
     keep_freed_memory()
 
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
     from longigen.evaluation import Protocol, score, summarise
-    from longigen.files import writable_folder
     from longigen.generation import GenerationSettings
     from longigen.inquiry import Inquiry
     from longigen.registry import registry
     from longigen.setting import SETTINGS, Setting, last_only
     from longigen.split import fingerprint
 
-    if out is not None:
-        writable_folder(out)
-    metrics = {name: registry.load("metric", name)() for name in _metrics(metric)}
+    metrics = {name: made for name in names if (made := _metric(name, required=metric is not None)) is not None}
     inquiry = Inquiry.open(model, data=data, changes=changes or [], part=part)
     state = PartialState()
     inquiry.model.to(state.device)
-    names = [name.value for name in setting or SettingName]
-    settings: tuple[Setting, ...] = tuple(each for each in SETTINGS if each in names)
+    chosen = [name.value for name in setting or SettingName]
+    settings: tuple[Setting, ...] = tuple(each for each in SETTINGS if each in chosen)
     walker = registry.load("sampler", sampler)() if sampler else None
     generation = GenerationSettings(sampler=walker, steps=steps, guidance=guidance, seed=seed)
     protocol = Protocol.describe(
@@ -133,6 +134,19 @@ def _metrics(chosen: Sequence[str] | None) -> list[str]:
                 f"There is no metric '{name}'.{did_you_mean(name, known)} Installed: {', '.join(known)}."
             )
     return list(chosen or known)
+
+
+def _metric(name: str, *, required: bool) -> Any:
+    """Make a metric; one that was not asked for and does not load is said and left out."""
+    from longigen.registry import registry
+
+    try:
+        return registry.load("metric", name)()
+    except LongigenError as error:
+        if required:
+            raise
+        say(f"Left out: {error}")
+        return None
 
 
 def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, width: int | None) -> str:

@@ -32,18 +32,18 @@ def generate(
     changes: Changes = None,
 ) -> None:
     """Generate visits as NIfTI files in each subject's own space, with a JSON sidecar of their provenance."""
+    from longigen.files import writable_folder
     from longigen.heap import keep_freed_memory
 
+    writable_folder(out)
     keep_freed_memory()
 
     from accelerate import PartialState
 
-    from longigen.files import writable_folder
     from longigen.generation import GenerationSettings
     from longigen.inquiry import Inquiry
     from longigen.registry import registry
 
-    writable_folder(out)
     inquiry = Inquiry.open(model, data=data, changes=changes or [], part=part, ids=subject or [])
     walker = registry.load("sampler", sampler)() if sampler else None
     state = PartialState()

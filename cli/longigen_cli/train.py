@@ -1,5 +1,6 @@
 """``longigen train``: compose, train, resume."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,21 +28,24 @@ def train(
         raise LongigenError("--resume continues a run as it was: give --out RUN, and at most --steps beside it.")
 
     from longigen.heap import keep_freed_memory
+    from longigen.run import Run
 
     keep_freed_memory()
+    leader = os.environ.get("RANK", "0") == "0"  # as accelerate launch and torchrun set it
+    if out is None and "RANK" in os.environ:
+        raise LongigenError("Several processes need one folder; give it with --out.")
+    folder = out or _new_folder(conditioner, denoiser, sampler)
+    start = Run.open if resume else Run.create if leader else Run
+    run = start(folder)
 
     from longigen.recipe import Recipe
-    from longigen.run import Run
     from longigen.study import Study
 
     if resume:
-        assert out is not None
-        run = Run.open(out)
         study = Study.of(Recipe.from_dict(run.read()["recipe"], changed))
     else:
         chosen = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
         study = Study.of(Recipe.resolve(recipe, components=chosen, data=data, changes=changed))
-        run = Run.create(out or _new_folder(study.recipe.names))
     with progress("reading") as update:
         study.read(update)
     trainer = study.trainer(run, resume=resume)
@@ -65,8 +69,8 @@ def train(
         say(f"The run is in {run.folder}; next: longigen evaluate {run.folder} --out {run.folder / 'evaluation'}")
 
 
-def _new_folder(names: Any) -> Path:
-    stem = "-".join(names[section] for section in ("conditioner", "denoiser", "sampler"))
+def _new_folder(*parts: str | None) -> Path:
+    stem = "-".join(part for part in parts if part) or "run"
     number = 1
     while (folder := Path("runs") / f"{stem}-{number}").exists():
         number += 1

@@ -32,11 +32,11 @@ class SADMConditioner(Conditioner):
     - An empty visit is a zero tensor with its (non-zero) positional encoding, as in the paper, or with
       ``missing="mask"`` a learned token. Background is -1, so a zero tensor is no image of background.
     - `skip` adds the target slot's tokens of each encoder level to the decoder's at the same level. This is not in
-      the paper, whose `c` passes through the coarsest grid alone and is blurred there.
+      the paper, whose `c` passes through the coarsest grid alone and so starts at that grid's resolution.
     - Encoder tokens keep one width at all levels. Images are padded to a multiple of the patch by repeating their
       border; axes of one token stay so. For thin axes take a thin patch, such as (4, 4, 1).
-    - All operations keep a token over the voxels it came from, and nothing at the start has weights that repeat with
-      the patch, so `c` follows the anatomy before any training.
+    - All operations keep a token over the voxels it came from, and what writes the output starts with no weights that
+      repeat with the patch, so `c` lies over the anatomy, without a mosaic, before any training.
 
     Args:
         patch: w, h, d of a patch, voxels.

@@ -10,7 +10,7 @@ SPACE_WAVELENGTHS = (4.0, 256.0)
 """Shortest and longest, in patches: twice Nyquist's limit, and longer than any grid that attention can afford."""
 
 SPACE_AMPLITUDE = 0.1
-"""Small, since the residual stream carries it to the output, where at full size it drowns the anatomy in waves."""
+"""Small, since the residual stream carries it to the output, where at full size it drowns the anatomy at the start."""
 
 TIME_WAVELENGTHS = (2.0, 256.0)
 """Shortest and longest, in typical gaps between visits."""

@@ -45,7 +45,8 @@ class SimBrain(Dataset):
     Args:
         subject_count: how many subjects.
         spacing: of the voxels, in mm: 3 (56 × 64 × 56 voxels) or 2 (80 × 96 × 88).
-        noise: the standard deviation of the noise, as a fraction of the intensity of white matter.
+        noise: the standard deviation of the noise, as a fraction of the intensity of white matter. The default is what
+            2.6 % in voxels of 1 mm leaves after averaging over those of 3 mm.
         seed: of all that is random.
 
     Raises:
@@ -55,7 +56,7 @@ class SimBrain(Dataset):
     simulated = True
     time_unit = "years"
 
-    def __init__(self, *, subject_count: int = 48, spacing: float = 3.0, noise: float = 0.01, seed: int = 0) -> None:
+    def __init__(self, *, subject_count: int = 48, spacing: float = 3.0, noise: float = 0.005, seed: int = 0) -> None:
         super().__init__()
         if spacing not in template.GRIDS:
             raise LongigenError(f"sim-brain comes with a spacing of 3 or 2 mm, not {spacing}; choose one of these.")

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -71,6 +70,8 @@ class NoiseEmbedding(nn.Module):
         # The cosine schedule's time, arctan(exp(-λ/2)) in units of π/2, squashes any λ into [0, 1]
         # (Ho and Salimans 2022, Section 4); 1000 of it is the range that the frequencies were made for.
         time = torch.atan(torch.exp(-0.5 * log_snr.float())) * (2.0 / math.pi)
+        from diffusers.models.embeddings import get_timestep_embedding  # slow to import
+
         features = get_timestep_embedding(1000.0 * time, self.frequencies)
         embedding = self.linear2(functional.silu(self.linear1(features.to(self.linear1.weight.dtype))))
         if self.conditioning is not None and conditioning is not None:

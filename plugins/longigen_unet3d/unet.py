@@ -45,6 +45,9 @@ class UNet3D(Denoiser):
         heads: attention heads.
         patch: 2 for 2×2×2 patches, 1 for the plain stem and head at full resolution.
         refine: channels of the refinement at full resolution after a patched head; 0 for none.
+        scale_input: let the noisy volume in as α z_t. Where there is hardly any signal nothing is then left of it, and
+            the network looks at the conditioning from the first step; as z_t it sees mostly noise there. For networks
+            that predict x or v; ε at high noise is z_t itself and could not be told.
         dropout: probability, inside residual blocks.
         checkpointing: recompute the blocks' activations in the backward pass: less memory, more time.
 
@@ -62,6 +65,7 @@ class UNet3D(Denoiser):
         heads: int = 4,
         patch: Literal[1, 2] = 2,
         refine: int = 8,
+        scale_input: bool = False,
         dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
@@ -89,6 +93,7 @@ class UNet3D(Denoiser):
             raise LongigenError(f"UNet3D: dropout must be in [0, 1), got {dropout}.")
         self.blocks, self.heads, self.patch, self.dropout = blocks, heads, patch, dropout
         self.refine = refine if patch > 1 else 0
+        self.scale_input = scale_input
         self.checkpointing = checkpointing
 
     @property
@@ -145,6 +150,8 @@ class UNet3D(Denoiser):
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         self._check(conditioning)
         dtype, size = self.stem.weight.dtype, z_t.shape[2:]
+        if self.scale_input:
+            z_t = z_t * torch.sigmoid(log_snr).sqrt().view(-1, 1, 1, 1, 1)
         volume = z_t if conditioning.concat is None else torch.cat([z_t, conditioning.concat.to(z_t.dtype)], dim=1)
         volume = self._pad(volume.to(dtype)).contiguous(memory_format=torch.channels_last_3d)
         tokens = None if conditioning.tokens is None else conditioning.tokens.to(dtype)

@@ -1,0 +1,52 @@
+"""What glibc's heap costs a training step on a CPU: ``python benchmarks/heap.py``.
+
+Times the recipe's training step in two fresh processes, with and without `longigen.heap.keep_freed_memory`.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+
+import torch
+
+from longigen import Batch, LongitudinalModel
+from longigen.heap import keep_freed_memory
+from longigen.model import Statistics
+from longigen.recipe import Recipe
+from longigen.testing.case import after, history
+
+
+def seconds_per_step(size: tuple[int, int, int], steps: int) -> float:
+    """Return the mean time of a training step of the recipe sadm-tiny at batch 2, after two to warm up."""
+    recipe = Recipe.resolve("sadm-tiny")
+    parts = (recipe.component(part) for part in ("conditioner", "denoiser", "sampler"))
+    model = LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=Statistics())
+    visits = history(size, lengths=(4, 3))
+    batch = Batch(visits, visits.images[:, 0], after(visits))
+    started = 0.0
+    for step in range(steps + 2):
+        if step == 2:
+            started = time.perf_counter()
+        model.loss(batch, torch.Generator().manual_seed(step)).backward()
+    return (time.perf_counter() - started) / steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, nargs=3, default=(56, 64, 56))
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--heap", choices=["default", "kept"])
+    arguments = parser.parse_args()
+    if arguments.heap is None:
+        for heap in ("default", "kept"):
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--heap", heap], check=True)
+        return
+    if arguments.heap == "kept" and not keep_freed_memory():
+        sys.exit("the heap cannot be told here: this is not glibc")
+    seconds = seconds_per_step(tuple(arguments.size), arguments.steps)
+    print(f"heap {arguments.heap:8s} {seconds:.2f} s per step, {torch.get_num_threads()} threads")
+
+
+if __name__ == "__main__":
+    main()
