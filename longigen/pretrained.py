@@ -27,6 +27,7 @@ def save(model: "LongitudinalModel", folder: Path) -> None:
         LongigenError: if a component is not registered (the model could not be loaded again), or the folder cannot be
             written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     config = {
@@ -41,7 +42,10 @@ def save(model: "LongitudinalModel", folder: Path) -> None:
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic(folder / WEIGHTS) as part:
-        save_file(tensors, part, metadata={"format": "pt"})
+        try:
+            save_file(tensors, part, metadata={"format": "pt"})
+        except SafetensorError as error:  # how it says that a disk is full
+            raise OSError(str(error)) from error
     write_json(config, folder / CONFIG)
 
 

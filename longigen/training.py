@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
 from longigen.batch import Batch
 from longigen.cohort import Cohort
 from longigen.errors import LongigenError
 from longigen.figure import write_strip
-from longigen.files import unwritable
+from longigen.files import reason, unwritable
 from longigen.generation import Answer, answer
 from longigen.model import LongitudinalModel
 from longigen.pairs import TrainingPairs
@@ -189,7 +190,11 @@ class Trainer:
             if self.accelerator.is_main_process and part.exists():
                 shutil.rmtree(part)
             self.accelerator.wait_for_everyone()
-            self.accelerator.save_state(str(part))
+            try:
+                self.accelerator.save_state(str(part))
+            except (RuntimeError, SafetensorError) as error:  # how torch and safetensors say that a disk is full
+                shutil.rmtree(part, ignore_errors=True)
+                raise OSError(reason(error)) from error
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
                 self.run.finish_checkpoint(part, final)

@@ -26,7 +26,8 @@ def hearts(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_journey(hearts: Path, longigen: Longigen, tmp_path: Path) -> None:
     run, made, scored = tmp_path / "run", tmp_path / "made", tmp_path / "scored"
     longigen("train", "--data", hearts, "--set", "time_unit=cycle", "--set", "shape=64,64,8",
-             "--set", "denoiser.width=8", "--set", "denoiser.heads=2", "--set", "sampler.steps=2", "--steps", 2, "--out", run)  # fmt: skip
+             "--set", "denoiser.width=8", "--set", "denoiser.heads=2", "--set", "sampler.steps=2",
+             "--steps", 2, "--out", run)  # fmt: skip
     longigen("generate", run, "--out", made)
     paths = sorted(made.glob("*/*.nii.gz"))
     assert paths

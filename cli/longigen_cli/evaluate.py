@@ -119,7 +119,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(result, indent=2))
     else:
-        typer.echo(_table(rows, metrics, f"{title}\nprotocol {protocol.hash}", width=None))
+        typer.echo(_table(rows, metrics, f"{title}\nprotocol {protocol.hash}"))
     if out is not None:
         say(f"table.txt, summary.json, subjects.csv and strip.png are in {out}")
 
@@ -149,31 +149,40 @@ def _metric(name: str, *, required: bool) -> Any:
         return None
 
 
-def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, width: int | None) -> str:
-    """Return the table as text: means with 95 % intervals, and for the model its paired gain on copy-last."""
+def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str) -> str:
+    """Return the table as text: per setting and metric, copy-last, the model and its paired gain, with intervals."""
     from io import StringIO
 
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", caption="mean over subjects [95 % bootstrap interval]")
-    table.add_column("setting")
-    table.add_column("method")
-    for name, metric in metrics.items():
-        table.add_column(f"{name} {'↑' if metric.higher_is_better else '↓'}", justify="right")
-    previous = None
-    for row in rows:
-        if previous not in (None, row["setting"]):
-            table.add_section()
-        table.add_row(
-            row["setting"] if row["setting"] != previous else "", row["method"], *(_cell(row[n]) for n in metrics)
-        )
-        if row["method"] == "model":
-            table.add_row("", "gain", *(_cell(row[f"{name} gain"], signed=True) for name in metrics))
-        previous = row["setting"]
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption="means over subjects [95 % bootstrap interval]; gain: model minus copy-last, subject by subject",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for column in ("setting", "metric"):
+        table.add_column(column, no_wrap=True)
+    for column in ("copy-last", "model", "gain"):
+        table.add_column(column, no_wrap=True, justify="right")
+    by_method = {(row["setting"], row["method"]): row for row in rows}
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        copied, made = by_method[setting, "copy-last"], by_method[setting, "model"]
+        for place, (name, metric) in enumerate(metrics.items()):
+            table.add_row(
+                "" if place else setting,
+                f"{name} {'↑' if metric.higher_is_better else '↓'}",
+                _cell(copied[name]),
+                _cell(made[name]),
+                _cell(made[f"{name} gain"], signed=True),
+            )
+        table.add_section()
     buffer = StringIO()
-    Console(file=buffer, width=width or 32 + 26 * len(metrics), force_terminal=False).print(table)
-    return buffer.getvalue().rstrip()
+    Console(file=buffer, width=120, force_terminal=False).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
 
 
 def _cell(summary: Any, *, signed: bool = False) -> str:
@@ -191,7 +200,7 @@ def _write(
 
     write_json(result, out / "summary.json")
     with atomic(out / "table.txt") as part:
-        part.write_text(_table(rows, metrics, f"{title}\nprotocol {result['protocol_hash']}", None) + "\n", "utf-8")
+        part.write_text(_table(rows, metrics, f"{title}\nprotocol {result['protocol_hash']}") + "\n", "utf-8")
     with atomic(out / "subjects.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         lines = [score.to_row() for score in scores]
         writer = csv.DictWriter(file, list(lines[0]))
