@@ -4,7 +4,6 @@ import csv
 import gzip
 import json
 import shutil
-import time
 from pathlib import Path
 
 import nibabel
@@ -95,13 +94,6 @@ def test_resume(longigen: Longigen, run: Path, tmp_path: Path) -> None:
     assert "training 3/3" in result.stderr
     assert "training 1/3" not in result.stderr
     assert (copy / "checkpoints" / "step-0000003").is_dir()
-
-
-def test_start_up_is_quick(longigen: Longigen) -> None:
-    for command in (["--help"], ["list"], ["info", "sadm"]):
-        started = time.perf_counter()
-        longigen(*command)
-        assert time.perf_counter() - started < 5, "something heavy is imported"
 
 
 def test_info_of_a_run(longigen: Longigen, run: Path) -> None:
