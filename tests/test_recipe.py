@@ -24,7 +24,7 @@ def test_a_recipe_is_complete_and_its_values_have_their_types() -> None:
     assert set(recipe.configs) == {*recipe.names, "model", "preprocess", "split", "training"}
     assert recipe.configs["sampler"]["prediction"] == "x"  # what the recipe says
     assert recipe.configs["sampler"]["log_snr_min"] == -20.0  # what it does not say
-    assert recipe.configs["training"]["learning_rate"] == 1e-3
+    assert recipe.configs["training"]["learning_rate"] == pytest.approx(3e-3)
     assert type(recipe.settings("model")).__name__ == "ModelSettings"
     assert recipe.component("sampler").config == recipe.configs["sampler"]
 
