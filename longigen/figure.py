@@ -22,7 +22,6 @@ class Row:
     generated: Tensor
     true: Tensor | None
     time: float
-    unit: str
 
 
 def row_of(answer: Answer, made: int = -1) -> Row:
@@ -37,7 +36,6 @@ def row_of(answer: Answer, made: int = -1) -> Row:
         answer.images[made],
         answer.true(made) if known else None,
         answer.times[made],
-        "",
     )
 
 

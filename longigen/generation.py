@@ -31,11 +31,6 @@ class Answer:
     times: tuple[float, ...]
     images: Tensor
 
-    @property
-    def last_given(self) -> int:
-        """The place of the last visit that was given before the first that was made: what copy-last copies."""
-        return self.given_before(0)
-
     def given_before(self, made: int) -> int:
         """Return the place of the last given visit before the visit made at place `made` of `images`."""
         times = self.prepared.subject.times

@@ -7,7 +7,7 @@ from typing import Any
 
 from longigen.cohort import Cohort, require_pairs
 from longigen.component import checked, parameters
-from longigen.errors import LongigenError
+from longigen.errors import LongigenError, did_you_mean
 from longigen.files import write_json
 from longigen.generation import Answer, GenerationSettings, answer
 from longigen.model import LongitudinalModel
@@ -238,8 +238,6 @@ def _part(
 
 
 def _only(cohort: Cohort, ids: Sequence[str]) -> list[Prepared]:
-    from longigen.errors import did_you_mean
-
     known = {subject.id: subject for subject in cohort.subjects}
     for name in ids:
         if name not in known:
