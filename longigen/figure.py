@@ -20,23 +20,16 @@ class Row:
     label: str
     given: Sequence[tuple[float, Tensor]]
     generated: Tensor
-    true: Tensor | None
+    true: Tensor
     time: float
 
 
-def row_of(answer: Answer, made: int = -1) -> Row:
-    """Return the row of one visit of an answer, by default the last that was made."""
-    made = range(len(answer.times))[made]
-    subject = answer.prepared.subject
-    given = [i for i in answer.task.given if subject.times[i] < answer.times[made]]
-    known = made < len(answer.task.targets)
-    return Row(
-        subject.id,
-        [(subject.times[i], answer.prepared.visit(i)) for i in given],
-        answer.images[made],
-        answer.true(made) if known else None,
-        answer.times[made],
-    )
+def row_of(answer: Answer) -> Row:
+    """Return the row of the last visit that an answer made."""
+    subject, time = answer.prepared.subject, answer.times[-1]
+    given = [i for i in answer.task.given if subject.times[i] < time]
+    images = [(subject.times[i], answer.prepared.visit(i)) for i in given]
+    return Row(subject.id, images, answer.images[-1], answer.true(len(answer.times) - 1), time)
 
 
 def write_strip(answers: Answer | Sequence[Answer], path: Path, *, title: str) -> None:
@@ -56,7 +49,7 @@ def write_strip(answers: Answer | Sequence[Answer], path: Path, *, title: str) -
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         _, previous = row.given[-1]
-        cut = _Cut.through(previous, row.true if row.true is not None else row.generated)
+        cut = _Cut.through(previous, row.true)
         given = list(row.given)[-shown:]
         panels = [(f"given t={time:g}", image) for time, image in given]
         for axis in line:
@@ -64,10 +57,6 @@ def write_strip(answers: Answer | Sequence[Answer], path: Path, *, title: str) -
         for axis, (name, image) in zip(line[shown - len(given) :], panels, strict=False):
             _grey(axis, cut(image), name)
         _grey(line[shown], cut(row.generated), f"generated t={row.time:g}")
-        if row.true is None:
-            limit = max(0.05, float(np.abs(cut(row.generated - previous)).max()))
-            _difference(line[shown + 2], cut(row.generated - previous), "generated - last", limit)
-            continue
         _grey(line[shown + 1], cut(row.true), f"true t={row.time:g}")
         limit = max(0.05, float(np.percentile(np.abs(cut(row.true - previous)), 99.5)))
         _difference(line[shown + 2], cut(row.true - previous), f"true - last (±{limit:.2f})", limit)
