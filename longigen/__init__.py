@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from longigen.batch import Batch
     from longigen.conditioner import Conditioner
     from longigen.conditioning import Conditioning, Routes
-    from longigen.dataset import Dataset, Subject, Visit
+    from longigen.dataset import Assigned, Dataset, Subject, Visit
     from longigen.denoiser import Denoiser
     from longigen.errors import LongigenError, did_you_mean
+    from longigen.finding import BadData, Finding, OnBad, refuse
     from longigen.metric import Metric
     from longigen.model import LongitudinalModel
     from longigen.prediction import Prediction
@@ -24,55 +25,78 @@ if TYPE_CHECKING:
         register_sampler,
     )
     from longigen.sampler import Generators, Sampler, randn_like
+    from longigen.units import TIME_UNITS, time_unit
     from longigen.visits import BACKGROUND, Covariate, VisitSequence
-    from longigen.volume import Volume, canonical_shape, open_image, read_volume, spatial_shape
+    from longigen.volume import (
+        Volume,
+        canonical_shape,
+        canonical_spacing,
+        file_identity,
+        open_image,
+        read_volume,
+        spatial_shape,
+    )
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Assigned": "dataset",
     "BACKGROUND": "visits",
+    "BadData": "finding",
     "Batch": "batch",
     "Conditioner": "conditioner",
     "Conditioning": "conditioning",
     "Covariate": "visits",
     "Dataset": "dataset",
     "Denoiser": "denoiser",
+    "Finding": "finding",
     "Generators": "sampler",
     "LongigenError": "errors",
     "LongitudinalModel": "model",
     "Metric": "metric",
+    "OnBad": "finding",
     "Prediction": "prediction",
     "Routes": "conditioning",
     "Sampler": "sampler",
     "Subject": "dataset",
+    "TIME_UNITS": "units",
     "Visit": "dataset",
     "VisitSequence": "visits",
     "Volume": "volume",
     "canonical_shape": "volume",
+    "canonical_spacing": "volume",
     "did_you_mean": "errors",
+    "file_identity": "volume",
     "open_image": "volume",
     "randn_like": "sampler",
     "read_volume": "volume",
+    "refuse": "finding",
     "register_conditioner": "registry",
     "register_dataset": "registry",
     "register_denoiser": "registry",
     "register_metric": "registry",
     "register_sampler": "registry",
     "spatial_shape": "volume",
+    "time_unit": "units",
 }
 
 __all__ = [
     "BACKGROUND",
+    "TIME_UNITS",
+    "Assigned",
+    "BadData",
     "Batch",
     "Conditioner",
     "Conditioning",
     "Covariate",
     "Dataset",
     "Denoiser",
+    "Finding",
     "Generators",
     "LongigenError",
     "LongitudinalModel",
     "Metric",
+    "OnBad",
     "Prediction",
     "Routes",
     "Sampler",
@@ -82,16 +106,20 @@ __all__ = [
     "Volume",
     "__version__",
     "canonical_shape",
+    "canonical_spacing",
     "did_you_mean",
+    "file_identity",
     "open_image",
     "randn_like",
     "read_volume",
+    "refuse",
     "register_conditioner",
     "register_dataset",
     "register_denoiser",
     "register_metric",
     "register_sampler",
     "spatial_shape",
+    "time_unit",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and the warning beside it."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,6 +10,10 @@ class LongigenError(Exception):
     The message is one sentence: the thing, why it is refused, what to do. The command line prints it on stderr and
     exits with status 2; everything else is a defect of ours and keeps its traceback.
     """
+
+
+class LongigenWarning(UserWarning):
+    """What a user should know though the work goes on, in one sentence."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

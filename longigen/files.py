@@ -10,6 +10,9 @@ from typing import Any
 
 from longigen.errors import LongigenError
 
+UMASK = os.umask(0)
+os.umask(UMASK)  # it can only be read by setting it, which threads must not do
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -26,7 +29,7 @@ def atomic(path: Path) -> Iterator[Path]:
             os.close(handle)
             part = Path(name)
             yield part
-            part.chmod(0o666 & ~_umask())
+            part.chmod(0o666 & ~UMASK)
             part.replace(path)
     finally:
         if part is not None:
@@ -79,9 +82,3 @@ def reason(error: BaseException) -> str:
     """Return what an error says, in one short line."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return text.splitlines()[0].rstrip(".")[:160]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

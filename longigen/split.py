@@ -39,6 +39,9 @@ class Split:
     def of(cls, subjects: Sequence[Subject], settings: SplitSettings) -> "Split":
         """Split by subject, never by visit.
 
+        A subject whose data set assigns it a part goes there. A part that the data set fills is left as it is; the
+        fractions are of the other subjects.
+
         Raises:
             LongigenError: if an id occurs twice, the fractions leave nothing to train on, or a part that is asked for
                 would be empty.
@@ -52,21 +55,30 @@ class Split:
                 f"validation = {settings.validation} and test = {settings.test} must be ≥ 0 and leave something to "
                 "train on."
             )
-        needed = 1 + (settings.validation > 0) + (settings.test > 0)
-        if len(subjects) < needed:
+        assigned = {part: tuple(s for s in subjects if s.part == part) for part in ("train", "validation", "test")}
+        free = [subject for subject in subjects if subject.part is None]
+        ranked = sorted(free, key=lambda subject: derive_seed("split", settings.split_seed, subject.id))
+        fractions = {part: 0.0 if assigned[part] else getattr(settings, part) for part in ("validation", "test")}
+        needed = (not assigned["train"]) + sum(fraction > 0 for fraction in fractions.values())
+        if subjects and not free and not assigned["train"]:
+            raise LongigenError("The data set's own split has no subject to train on; write 'train' for some of them.")
+        if len(free) < needed and (free or not subjects):
             raise LongigenError(
-                f"The data set has {len(subjects)} subjects, too few for {needed} parts; add subjects, or set "
+                f"The data set has {len(free)} subjects, too few for {needed} parts; add subjects, or set "
                 "validation=0 and test=0."
             )
-        ranked = sorted(subjects, key=lambda subject: derive_seed("split", settings.split_seed, subject.id))
-        test = _count(settings.test, len(ranked))
-        validation = test + _count(settings.validation, len(ranked))
-        if validation >= len(ranked):
+        test = _count(fractions["test"], len(ranked))
+        validation = test + _count(fractions["validation"], len(ranked))
+        if validation >= len(ranked) and not assigned["train"]:
             raise LongigenError(
                 f"validation = {settings.validation} and test = {settings.test} of {len(ranked)} subjects leave none "
                 "to train on; make them smaller."
             )
-        return cls(tuple(ranked[validation:]), tuple(ranked[test:validation]), tuple(ranked[:test]))
+        return cls(
+            assigned["train"] + tuple(ranked[validation:]),
+            assigned["validation"] + tuple(ranked[test:validation]),
+            assigned["test"] + tuple(ranked[:test]),
+        )
 
     def part(self, name: Part) -> tuple[Subject, ...]:
         """Return one part, or all subjects."""
@@ -80,4 +92,4 @@ def fingerprint(subjects: Sequence[Subject]) -> str:
 
 
 def _count(fraction: float, total: int) -> int:
-    return max(1, round(fraction * total)) if fraction > 0 else 0
+    return max(1, round(fraction * total)) if fraction > 0 and total else 0

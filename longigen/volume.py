@@ -2,25 +2,35 @@
 
 import math
 import os
+import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import nibabel
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import io_orientation
 from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.volumeutils import apply_read_scaling
 
-from longigen.errors import LongigenError
 from longigen.files import atomic, reason
+from longigen.finding import BadData, Finding
 
 MAX_VOXELS = 2**31
 """A header that claims more voxels than this is refused before anything is allocated."""
 
 DEFLATE_LIMIT = 1032
 """No gzip stream holds more than this many bytes per byte of the file."""
+
+BOMB_BYTES, BOMB_RATIO = 2**30, 250
+"""A compressed file that would grow beyond both is refused: scans shrink by 2 to 20 times, masks rarely by 200."""
+
+SERIES_BYTES = 2**28
+"""Compressed 4D images up to this size are decompressed once, and not up to each frame that is asked for."""
 
 UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 """What nibabel, gzip and zlib raise for a broken file."""
@@ -43,28 +53,45 @@ def open_image(path: Path, subject: str) -> SpatialImage:
     """Open an image by its header, reading no voxels.
 
     Raises:
-        LongigenError: if it is not there, is no image of real numbers, has a broken header, claims more than
-            `MAX_VOXELS`, or is too short for what its header claims.
+        BadData: if it is not there, is no image of real numbers, has a broken header, claims more than `MAX_VOXELS`,
+            would grow like a decompression bomb, or is too short for what its header claims.
     """
-    name = f"{path} (subject {subject})"
+
+    def refuse(kind: str, problem: str, advice: str) -> NoReturn:
+        raise BadData(Finding(kind, str(path), problem, advice, subject)) from None
+
     try:
         image = nibabel.load(path)
     except FileNotFoundError:
-        raise LongigenError(f"{name} does not exist or may not be read; correct its path.") from None
+        refuse("missing-file", "does not exist or may not be read", "correct its path")
     except UNREADABLE as error:
-        raise LongigenError(f"{name} cannot be opened as an image ({reason(error)}); replace or remove it.") from None
+        refuse("unreadable", f"cannot be opened as an image ({reason(error)})", "replace or remove it")
     if not isinstance(image, SpatialImage):
-        raise LongigenError(f"{name} is not a volume; longigen reads NIfTI images.")
+        refuse("unreadable", "is not a volume", "longigen reads NIfTI images")
     if not all(size > 0 for size in image.shape) or math.prod(image.shape) > MAX_VOXELS:
-        raise LongigenError(
-            f"{name} claims {_times(image.shape)} voxels, none or more than longigen reads; its header is probably "
-            "broken: copy it again or remove it."
+        refuse(
+            "impossible-size",
+            f"claims {_times(image.shape)} voxels, none or more than longigen reads",
+            "its header is probably broken: copy it again or remove it",
         )
     if image.get_data_dtype().kind not in "biuf":
-        raise LongigenError(f"{name} holds {image.get_data_dtype()} voxels; longigen reads one real number per voxel.")
+        refuse("not-real", f"holds {image.get_data_dtype()} voxels", "longigen reads one real number per voxel")
     if image.affine is None or not _invertible(image.affine):
-        raise LongigenError(f"{name} has an affine that cannot be inverted, so its voxels lie nowhere; correct it.")
-    _check_length(image, name)
+        refuse("bad-affine", "has an affine that cannot be inverted, so its voxels lie nowhere", "correct it")
+    held, needed = _sizes(image)
+    if held is not None and needed > max(BOMB_BYTES, BOMB_RATIO * held) and _compressed(path):
+        refuse(
+            "bomb",
+            f"would grow from {held} to {needed} bytes, as no scan does",
+            "store it uncompressed if it is one, or remove it",
+        )
+    limit = None if held is None else held * DEFLATE_LIMIT if path.suffix in (".gz", ".mgz") else held
+    if limit is not None and limit < needed and path.suffix not in (".bz2", ".zst"):
+        refuse(
+            "truncated",
+            f"is truncated (its header claims {needed} bytes, it can hold {limit})",
+            "copy it again or remove it",
+        )
     return image
 
 
@@ -72,19 +99,16 @@ def spatial_shape(image: SpatialImage, path: Path, subject: str, frame: int | No
     """Return the shape of an image that is 3D, or of one frame (from 0) of a 4D one, as it lies in the file.
 
     Raises:
-        LongigenError: if it is neither.
+        BadData: if it is neither.
     """
-    name = f"{path} (subject {subject})"
     shape = tuple(size for axis, size in enumerate(image.shape) if axis < 3 or size > 1)
     if frame is None and len(shape) != 3:
-        advice = "name one of its frames in a 'frame' column" if len(image.shape) == 4 else "replace or remove it"
-        raise LongigenError(
-            f"{name} is {len(image.shape)}D, {_times(image.shape)}, where a 3D volume is needed; {advice}."
-        )
+        advice = "give one of its frames" if len(image.shape) == 4 else "replace or remove it"
+        problem = f"is {len(image.shape)}D, {_times(image.shape)}, where a 3D volume is needed"
+        raise BadData(Finding("dimensions", str(path), problem, advice, subject))
     if frame is not None and (len(image.shape) != 4 or not 0 <= frame < image.shape[3]):
-        raise LongigenError(
-            f"{name} has shape {_times(image.shape)} and no frame {frame}; frames count from 0 in a 4D image."
-        )
+        problem = f"has shape {_times(image.shape)} and no frame {frame}"
+        raise BadData(Finding("no-frame", str(path), problem, "frames count from 0 in a 4D image", subject))
     width, height, depth = image.shape[:3]
     return width, height, depth
 
@@ -95,26 +119,42 @@ def canonical_shape(affine: np.ndarray, shape: tuple[int, int, int]) -> tuple[in
     return width, height, depth
 
 
+def canonical_spacing(affine: np.ndarray) -> tuple[float, float, float]:
+    """Return the size of the voxels in mm, once the axes are permuted to RAS."""
+    steps = sorted(zip(io_orientation(affine)[:, 0], voxel_sizes(affine), strict=True))
+    width, height, depth = (float(step) for _, step in steps)
+    return width, height, depth
+
+
+def file_identity(path: Path) -> str:
+    """Return what changes when a file does: its full path, its size and when it was last written.
+
+    Raises:
+        OSError: if it is not there.
+    """
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
 def read_volume(path: Path, subject: str, frame: int | None = None) -> Volume:
     """Read a 3D image, or one frame (from 0) of a 4D one.
 
     Raises:
-        LongigenError: as `open_image` and `spatial_shape`; if it is truncated, or holds NaN or infinity.
+        BadData: as `open_image` and `spatial_shape`; if it is truncated, or holds NaN or infinity.
     """
     image = open_image(path, subject)
     shape = spatial_shape(image, path, subject, frame)
     try:
-        proxy = image.dataobj if frame is None else image.dataobj[..., frame]
-        data = np.asarray(proxy, dtype=np.float32).reshape(shape)
+        voxels = image.dataobj if frame is None else _frame(image, path, frame)
+        data = np.asarray(voxels, dtype=np.float32).reshape(shape)
     except UNREADABLE as error:
-        raise LongigenError(
-            f"{path} (subject {subject}) is truncated or damaged ({reason(error)}); copy it again or remove it."
-        ) from None
+        problem = f"is truncated or damaged ({reason(error)})"
+        raise BadData(Finding("truncated", str(path), problem, "copy it again or remove it", subject)) from None
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
-        raise LongigenError(
-            f"{path} (subject {subject}) holds {bad} NaN or infinite voxels; replace them, or remove the visit."
-        )
+        source = str(path) if frame is None else f"{path}, frame {frame}"
+        problem = f"holds {bad} NaN or infinite voxels"
+        raise BadData(Finding("not-finite", source, problem, "replace them, or remove the visit", subject))
     assert image.affine is not None
     return Volume(data, np.asarray(image.affine, dtype=np.float64))
 
@@ -130,20 +170,37 @@ def write_volume(volume: Volume, path: Path, description: str) -> None:
         nibabel.save(image, part)
 
 
-def _check_length(image: SpatialImage, name: str) -> None:
-    """Refuse a file that cannot hold the voxels of its header, before memory is set aside for them."""
+_last_series = threading.local()
+
+
+def _frame(image: SpatialImage, path: Path, frame: int) -> np.ndarray:
+    """Return one frame of a 4D image.
+
+    A compressed file can only be read from its start, so the frames of a series that are read one after the other
+    would cost the square of their number; each thread therefore keeps the last series that it read, as it is stored.
+    """
+    proxy = image.dataobj
+    if not isinstance(proxy, ArrayProxy) or not _compressed(path) or _sizes(image)[1] > SERIES_BYTES:
+        return proxy[..., frame]
+    identity = file_identity(path)
+    if getattr(_last_series, "identity", None) != identity:
+        _last_series.voxels, _last_series.identity = proxy.get_unscaled(), identity
+    return apply_read_scaling(_last_series.voxels[..., frame], proxy.slope, proxy.inter)
+
+
+def _compressed(path: Path) -> bool:
+    return path.suffix in (".gz", ".mgz", ".bz2", ".zst")
+
+
+def _sizes(image: SpatialImage) -> tuple[int | None, int]:
+    """Return the bytes of an image's file on disk, None if unknown, and those that its header claims uncompressed."""
     proxy, holder = image.dataobj, image.file_map.get("image")
-    if not isinstance(proxy, ArrayProxy) or holder is None or not isinstance(holder.filename, str | os.PathLike):
-        return
-    path = Path(holder.filename)
-    if path.suffix in (".bz2", ".zst"):
-        return  # no bound on what they hold
-    held = path.stat().st_size * (DEFLATE_LIMIT if path.suffix in (".gz", ".mgz") else 1)
+    if not isinstance(proxy, ArrayProxy):
+        return None, 0
     needed = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
-    if held < needed:
-        raise LongigenError(
-            f"{name} is truncated (its header claims {needed} bytes, it can hold {held}); copy it again or remove it."
-        )
+    if holder is None or not isinstance(holder.filename, str | os.PathLike):
+        return None, needed
+    return Path(holder.filename).stat().st_size, needed
 
 
 def _invertible(affine: np.ndarray) -> bool:

@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+
+from longigen import Visit, Volume
 
 torch.set_num_threads(1)  # tests run in two processes on two cores
 
@@ -22,6 +25,15 @@ def shared() -> Path:
     if not SHARED.exists():
         pytest.skip(f"the real data sets are not at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests' cache of preprocessed visits out of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGIGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("LONGIGEN_CACHE_GB", "2")
+        yield
 
 
 Longigen = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,6 +58,19 @@ def longigen(tmp_path_factory: pytest.TempPathFactory) -> Longigen:
         return result
 
     return run
+
+
+def visit_of(
+    load: Callable[[], Volume],
+    *,
+    time: float = 0.0,
+    shape: tuple[int, int, int] = (2, 2, 2),
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    source: str = "visit.nii",
+    covariates: Mapping[str, float] | None = None,
+) -> Visit:
+    """Return a visit that no cache has seen."""
+    return Visit(time, load, shape, spacing, source, uuid.uuid4().hex, covariates or {})
 
 
 def write_image(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from longigen import LongigenError
+from longigen import BadData, Finding, LongigenError
 from longigen.grid import Grid
 from longigen.preprocess import Preprocess
 from longigen_csv import CSVDataset
@@ -122,35 +122,74 @@ BAD: dict[str, tuple[str, str]] = {
     "missing-columns": ("id;time;path\n" + PAIR, "no column 'subject' and no column 'time' and no column 'path'"),
     "column-twice": ("subject,time,path,time\n" + PAIR, "column 'time' twice"),
     "column-unnamed": ("subject,time,path,\n" + PAIR, "column '' twice, or without a name"),
-    "short-row": (HEAD + PAIR + "b,0\n", r"line 4: 2 cells where the header has 3 columns"),
-    "long-row": (HEAD + PAIR + "b,0,x,y\n", r"line 4: 4 cells"),
+    "short-row": (HEAD + PAIR + "b,0\n", r"line 4 has 2 cells where the header has 3 columns"),
+    "long-row": (HEAD + PAIR + "b,0,x,y\n", r"line 4 has 4 cells"),
     "broken-quotes": (HEAD + 'a,0,"img/a0.nii.gz\n', "cannot be read"),
-    "nul": (HEAD + "a,0,img/a\0.nii.gz\n" + PAIR, r"line 2 \(subject a\): path .* names no file"),
-    "time-text": (HEAD + PAIR + "a,baseline,img/b0.nii.gz\n", r"line 4 \(subject a\): time 'baseline' is not a finite"),
-    "time-nan": (HEAD + PAIR + "a,nan,img/b0.nii.gz\n", r"line 4 \(subject a\): time 'nan' is not a finite"),
-    "time-inf": (HEAD + PAIR + "a,inf,img/b0.nii.gz\n", r"line 4 \(subject a\): time 'inf' is not a finite"),
-    "time-empty": (HEAD + PAIR + "a,,img/b0.nii.gz\n", r"line 4 \(subject a\): time '' is not a finite"),
+    "nul": (HEAD + "a,0,img/a\0.nii.gz\n" + PAIR, r"line 2 \(subject a\) has path .*, which names no file"),
+    "time-text": (
+        HEAD + PAIR + "a,baseline,img/b0.nii.gz\n",
+        r"line 4 \(subject a\) has time 'baseline', which is not a finite",
+    ),
+    "time-nan": (HEAD + PAIR + "a,nan,img/b0.nii.gz\n", r"line 4 \(subject a\) has time 'nan', which is not a finite"),
+    "time-inf": (HEAD + PAIR + "a,inf,img/b0.nii.gz\n", r"line 4 \(subject a\) has time 'inf', which is not a finite"),
+    "time-empty": (HEAD + PAIR + "a,,img/b0.nii.gz\n", r"line 4 \(subject a\) has time '', which is not a finite"),
     "duplicate-time": (
         HEAD + PAIR + "a,1.0,img/b0.nii.gz\n",
-        r"lines 3 and 4: subject a has two visits at time 1; correct one",
+        r"lines 3 and 4 \(subject a\) are two visits at time 1; correct one",
     ),
-    "no-subject": (HEAD + PAIR + ",0,img/b0.nii.gz\n", "line 4: subject '' cannot name a file"),
-    "subject-slash": (HEAD + "x/y,0,img/b0.nii.gz\n", r"subject 'x/y' cannot name a file"),
+    "no-subject": (HEAD + PAIR + ",0,img/b0.nii.gz\n", "line 4 has subject '', which cannot name a file"),
+    "subject-slash": (HEAD + "x/y,0,img/b0.nii.gz\n", r"subject 'x/y', which cannot name a file"),
     "subject-backslash": (HEAD + "x\\y,0,img/b0.nii.gz\n", "cannot name a file"),
-    "subject-up": (HEAD + "..,0,img/b0.nii.gz\n", r"subject '\.\.' cannot name a file"),
-    "no-path": (HEAD + PAIR + "a,2,\n", r"line 4 \(subject a\): path '' names no file"),
+    "subject-up": (HEAD + "..,0,img/b0.nii.gz\n", r"subject '\.\.', which cannot name a file"),
+    "no-path": (HEAD + PAIR + "a,2,\n", r"line 4 \(subject a\) has path '', which names no file"),
     "path-missing": (HEAD + PAIR + "a,2,img/gone.nii.gz\n", r"m\.csv, line 4: .*gone\.nii\.gz \(subject a\) does not"),
     "path-folder": (HEAD + PAIR + "a,2,img\n", r"line 4: .*img \(subject a\) cannot be opened"),
-    "4d-without-frame": (HEAD + PAIR + "a,2,img/cine.nii.gz\n", r"line 4: .*cine.* is 4D, .* 'frame' column"),
+    "4d-without-frame": (HEAD + PAIR + "a,2,img/cine.nii.gz\n", r"line 4: .*cine.* is 4D, .* in a column 'frame'"),
     "2d": (HEAD + PAIR + "a,2,img/flat.nii.gz\n", r"line 4: .*flat\.nii\.gz \(subject a\) is 2D"),
     "frame-out-of-range": ("subject,time,path,frame\na,0,img/cine.nii.gz,3\na,1,img/cine.nii.gz,0\n", "no frame 3"),
-    "frame-negative": ("subject,time,path,frame\na,0,img/cine.nii.gz,-1\n", "frame '-1' is not a whole number from 0"),
+    "frame-negative": (
+        "subject,time,path,frame\na,0,img/cine.nii.gz,-1\n",
+        "frame '-1', which is not a whole number from 0",
+    ),
     "frame-fraction": (
         "subject,time,path,frame\na,0,img/cine.nii.gz,0.5\n",
-        r"line 2 \(subject a\): frame '0.5' is",
+        r"line 2 \(subject a\) has frame '0.5', which is",
     ),
-    "mixed-covariate": (GOOD.replace("61", "6l"), "line 5: column 'age' holds numbers elsewhere but '6l' here"),
+    "split-unknown": ("subject,time,path,split\na,0,img/a0.nii.gz,tets\n", r"line 2 \(subject a\) has split 'tets'"),
+    "two-splits": (
+        "subject,time,path,split\na,0,img/a0.nii.gz,test\na,1,img/a1.nii.gz,train\n",
+        r"lines 2, 3 \(subject a\) are in the splits test and train",
+    ),
+    "mixed-covariate": (
+        GOOD.replace("61", "6l"),
+        r"line 5 \(subject a\) has '6l' in column 'age', which holds numbers elsewhere",
+    ),
 }
+
+
+def test_what_is_wrong_is_left_out_and_told(write: Write) -> None:
+    dataset = write(
+        "subject,time,path,age,split\n"
+        "a,0,img/a0.nii.gz,60,train\na,1,img/a1.nii.gz,61,\na,1,img/b1.nii.gz,61,\na,x,img/b1.nii.gz,61,\n"
+        "b,0,img/gone.nii.gz,60,val\nb,1,img/b1.nii.gz,old,\nb,2,img/b0.nii.gz,62,\n"
+        "c,0,img/b0.nii.gz,60,test\nc,1,img/b1.nii.gz,60,train\n"
+        "d,0,img/gone.nii.gz,60,\n"
+    )
+    for _ in range(2):
+        findings: list[Finding] = []
+        a, b = dataset.subjects(findings.append)
+        assert (a.id, a.times, a.part, b.id, b.times, b.part) == ("a", (0, 1), "train", "b", (2,), "validation")
+        assert [(finding.kind, finding.subject) for finding in findings] == [
+            ("bad-time", "a"),
+            ("duplicate-time", "a"),
+            ("missing-file", "b"),
+            ("bad-covariate", "b"),
+            ("two-splits", "c"),
+            ("missing-file", "d"),
+        ]
+    with pytest.raises(BadData) as caught:
+        dataset.subjects()
+    assert caught.value.finding == findings[0]
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 
 import pytest
+from conftest import visit_of
 
-from longigen import LongigenError, Subject, Visit, Volume
+from longigen import Assigned, LongigenError, Subject, Volume
 from longigen.split import Split, SplitSettings, fingerprint
 
 
@@ -13,8 +14,8 @@ def unread() -> Volume:
     raise AssertionError("a split reads no volume")
 
 
-def subject(name: str, times: Sequence[float] = (0.0, 1.0)) -> Subject:
-    return Subject(name, tuple(Visit(time, unread, (2, 2, 2), name) for time in times))
+def subject(name: str, times: Sequence[float] = (0.0, 1.0), part: Assigned | None = None) -> Subject:
+    return Subject(name, tuple(visit_of(unread, time=time, source=name) for time in times), part)
 
 
 def cohort(size: int) -> list[Subject]:
@@ -99,6 +100,18 @@ def test_a_subject_that_occurs_twice() -> None:
 def test_splits_that_cannot_be_made(size: int, validation: float, test: float, message: str) -> None:
     with pytest.raises(LongigenError, match=message):
         Split.of(cohort(size), SplitSettings(validation=validation, test=test))
+
+
+def test_a_data_set_may_assign_parts() -> None:
+    settings = SplitSettings()
+    own = [subject("x", part="test"), subject("y", part="test")]
+    split = Split.of([*cohort(20), *own], settings)
+    assert {s.id for s in split.test} == {"x", "y"}  # a part that is filled gets no others
+    assert (len(split.train), len(split.validation)) == (17, 3)
+    every = [*own, subject("v", part="validation"), subject("t", part="train")]
+    assert ids(Split.of(every, settings)) == {"train": ["t"], "validation": ["v"], "test": ["x", "y"]}
+    with pytest.raises(LongigenError, match="own split has no subject to train on"):
+        Split.of(own, settings)
 
 
 def test_every_split_that_is_made_has_the_parts_that_were_asked_for() -> None:

@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from longigen import LongigenError, Volume
+from longigen import BadData, LongigenError, Volume
 from longigen.files import atomic, write_json
 from longigen.volume import canonical_shape, open_image, read_volume, write_volume
 
@@ -130,7 +130,7 @@ def test_an_affine_that_cannot_be_inverted(tmp_path: Path) -> None:
     ("shape", "frame", "message"),
     [
         ((4, 4), None, "is 2D, 4 × 4, where a 3D volume is needed; replace"),
-        ((4, 4, 4, 3), None, "is 4D, 4 × 4 × 4 × 3, where a 3D volume is needed; name one of its frames"),
+        ((4, 4, 4, 3), None, "is 4D, 4 × 4 × 4 × 3, where a 3D volume is needed; give one of its frames"),
         ((4, 4, 4, 1, 3), None, "is 5D"),
         ((4, 4, 4, 3), 3, "no frame 3"),
         ((4, 4, 4, 3), -1, "no frame -1"),
@@ -215,6 +215,38 @@ def test_a_folder_that_cannot_be_made(write: Callable[[Path], None], tmp_path: P
     with pytest.raises(LongigenError, match="cannot be written"):
         write(tmp_path / "file" / "v.nii")
     assert (tmp_path / "file").read_text() == "here"
+
+
+def test_a_decompression_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
+    content = with_dim(WHOLE, 1024, 1024, 1023)
+    with gzip.open(tmp_path / "bomb.nii.gz", "wb", compresslevel=9) as file:
+        file.write(content)
+        for _ in range(256):  # 256 MB of zeros, after a header that claims 4 GB
+            file.write(bytes(2**20))
+    size = (tmp_path / "bomb.nii.gz").stat().st_size
+    with (tmp_path / "bomb.nii.gz").open("ab") as file:
+        file.write(bytes(5 * 2**20 - size))  # long enough for what deflate can hold
+    tracemalloc.start()
+    with pytest.raises(BadData, match="would grow from 5242880 to 4290773344 bytes") as caught:
+        read_volume(tmp_path / "bomb.nii.gz", "s")
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    tracemalloc.stop()
+    assert caught.value.finding.kind == "bomb"
+    assert caught.value.finding.subject == "s"
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_the_frames_of_a_compressed_series_are_read_from_one_pass(dtype: type, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 100, (6, 5, 4, 7)).astype(dtype)
+    series = nibabel.Nifti1Image(values, AFFINE)
+    series.header.set_slope_inter(2.0, -3.0)
+    nibabel.save(series, tmp_path / "s.nii.gz")
+    stored = np.asarray(nibabel.load(tmp_path / "s.nii.gz").dataobj)  # type: ignore[attr-defined]
+    for frame in (6, 0, 3, 3):
+        np.testing.assert_array_equal(read_volume(tmp_path / "s.nii.gz", "s", frame).data, stored[..., frame])
+    other = nibabel.Nifti1Image(values[..., ::-1], AFFINE)
+    nibabel.save(other, tmp_path / "s.nii.gz")  # another file in its place is read again
+    np.testing.assert_array_equal(read_volume(tmp_path / "s.nii.gz", "s", 0).data, values[..., 6])
 
 
 VOLUME = Volume(np.zeros((2, 2, 2), dtype=np.float32), AFFINE)

@@ -2,29 +2,22 @@
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from nibabel.spatialimages import SpatialImage
 
-from longigen import (
-    Dataset,
-    LongigenError,
-    Subject,
-    Visit,
-    canonical_shape,
-    did_you_mean,
-    open_image,
-    read_volume,
-    spatial_shape,
-)
+from longigen import Assigned, BadData, Dataset, Finding, LongigenError, OnBad, Subject, Visit, open_image, refuse
+from longigen import time_unit as known_unit
 
 REQUIRED = ("subject", "time", "path")
+OPTIONAL = ("frame", "split")
 MISSING = ("", "n/a", "na", "nan")
-TIME_UNITS = ("years", "months", "weeks", "days", "hours", "seconds", "cycle", "frames", "index")
+PARTS: dict[str, Assigned] = {"train": "train", "validation": "validation", "test": "test"}
+PARTS |= {"training": "train", "val": "validation", "testing": "test"}
 
 
 class Row(NamedTuple):
@@ -35,6 +28,7 @@ class Row(NamedTuple):
     time: float
     path: Path
     frame: int | None
+    split: str
     cells: Mapping[str, str]
 
 
@@ -42,36 +36,33 @@ class CSVDataset(Dataset):
     """A manifest in UTF-8, with the columns ``subject``, ``time`` and ``path``.
 
     Each row is a visit: a 3D NIfTI at `path` (relative to the manifest), or one frame of a 4D one, counted from 0 in
-    the column ``frame``. Any other column is a covariate: numbers as they are, text as the index of the label among the
-    column's labels in alphabetical order (`levels`); empty, ``n/a``, ``NA`` and ``NaN`` are missing. Subjects come in
-    the order in which they first appear, visits in order of time. ``.tsv`` is separated by tabs, anything else by
-    commas.
+    the column ``frame``. A column ``split`` (train, validation, test) says which part of the split a subject belongs
+    to. Any other column is a covariate: numbers as they are, text as the index of the label among the column's labels
+    in alphabetical order (`levels`); empty, ``n/a``, ``NA`` and ``NaN`` are missing. Subjects come in the order in
+    which they first appear, visits in order of time. ``.tsv`` is separated by tabs, anything else by commas.
 
     Args:
         path: of the manifest.
-        time_unit: of the column ``time``: years, months, weeks, days, hours, seconds, cycle, frames or index.
+        time_unit: of the column ``time``, one of `longigen.TIME_UNITS`.
 
     Raises:
-        LongigenError: for another time unit, and from `subjects` and `levels` for whatever is wrong in the manifest, or
-            in the header of an image, with its line.
+        LongigenError: for another time unit, and from `subjects` and `levels` for a manifest that cannot be read.
     """
 
     def __init__(self, *, path: Path, time_unit: str = "years") -> None:
         super().__init__()
-        if time_unit not in TIME_UNITS:
-            raise LongigenError(
-                f"There is no time unit '{time_unit}'.{did_you_mean(time_unit, TIME_UNITS)} "
-                f"There is: {', '.join(TIME_UNITS)}."
-            )
         self.path = Path(path)
-        self.time_unit = time_unit
+        self.time_unit = known_unit(time_unit)
 
     @classmethod
     def claims(cls, path: Path) -> bool:
         return path.suffix.lower() in (".csv", ".tsv")
 
-    def subjects(self) -> Sequence[Subject]:
-        return self._subjects
+    def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
+        subjects, findings = self._found
+        for finding in findings:
+            bad(finding)
+        return subjects
 
     @property
     def levels(self) -> Mapping[str, tuple[str, ...]]:
@@ -79,89 +70,146 @@ class CSVDataset(Dataset):
         return {name: labels for name, labels in self._covariates.items() if labels is not None}
 
     @cached_property
-    def _subjects(self) -> tuple[Subject, ...]:
-        rows: dict[str, list[Row]] = {}
-        for row in self._rows:
-            rows.setdefault(row.subject, []).append(row)
-        for visits in rows.values():
-            visits.sort(key=lambda row: row.time)
-            for first, second in pairwise(visits):
-                if first.time == second.time:
-                    raise LongigenError(
-                        f"{self.path}, lines {first.line} and {second.line}: subject {first.subject} has two visits at "
-                        f"time {first.time:g}; correct one, or remove it."
-                    )
+    def _found(self) -> tuple[tuple[Subject, ...], list[Finding]]:
+        """The subjects that can be used, and what is wrong with the others and their visits."""
+        rows, findings = self._rows
+        findings = list(findings)
         images: dict[Path, SpatialImage] = {}
-        return tuple(Subject(name, tuple(self._visit(row, images) for row in visits)) for name, visits in rows.items())
+        by_subject: dict[str, list[Row]] = {}
+        for row in rows:
+            by_subject.setdefault(row.subject, []).append(row)
+        subjects = []
+        for name, own in by_subject.items():
+            try:
+                part = self._part(own)
+            except BadData as error:
+                findings.append(error.finding)
+                continue
+            visits: dict[float, tuple[int, Visit]] = {}
+            for row in own:
+                try:
+                    if row.time in visits:
+                        raise self._bad(
+                            "duplicate-time",
+                            f"lines {visits[row.time][0]} and {row.line}",
+                            f"are two visits at time {row.time:g}",
+                            "correct one, or remove it",
+                            name,
+                        )
+                    visits[row.time] = row.line, self._visit(row, images)
+                except BadData as error:
+                    findings.append(error.finding)
+            if visits:
+                subjects.append(Subject(name, tuple(visits[time][1] for time in sorted(visits)), part))
+        return tuple(subjects), findings
+
+    def _part(self, rows: Sequence[Row]) -> Assigned | None:
+        """Return the part of the split that a subject's rows name."""
+        said = {row.split.lower() for row in rows if not _missing(row.split)}
+        unknown = sorted(said - set(PARTS))
+        where, name = f"line {rows[0].line}", rows[0].subject
+        if unknown:
+            raise self._bad("bad-split", where, f"has split {unknown[0]!r}", "write train, validation or test", name)
+        parts: list[Assigned] = sorted({PARTS[word] for word in said})
+        if len(parts) > 1:
+            lines = f"lines {', '.join(str(row.line) for row in rows)}"
+            raise self._bad("two-splits", lines, f"are in the splits {' and '.join(parts)}", "choose one of them", name)
+        return parts[0] if parts else None
 
     def _visit(self, row: Row, images: dict[Path, SpatialImage]) -> Visit:
+        for column, labels in self._covariates.items():
+            if labels is None and not _missing(row.cells[column]) and _number(row.cells[column]) is None:
+                raise self._bad(
+                    "bad-covariate",
+                    f"line {row.line}",
+                    f"has {row.cells[column]!r} in column '{column}', which holds numbers elsewhere",
+                    "correct it, leave it empty, or write text in the whole column",
+                    row.subject,
+                )
         try:
             if row.path not in images:
                 images[row.path] = open_image(row.path, row.subject)
-            image = images[row.path]
-            shape = spatial_shape(image, row.path, row.subject, row.frame)
-        except LongigenError as error:
-            raise LongigenError(f"{self.path}, line {row.line}: {error}") from None
-        assert image.affine is not None
-        return Visit(
-            time=row.time,
-            load=partial(read_volume, row.path, row.subject, row.frame),
-            shape=canonical_shape(image.affine, shape),
-            source=str(row.path) if row.frame is None else f"{row.path}, frame {row.frame}",
-            covariates={
-                name: float(cell) if labels is None else float(labels.index(cell))
-                for name, labels in self._covariates.items()
-                if not _missing(cell := row.cells[name])
-            },
-        )
+            return Visit.of_file(
+                row.path,
+                subject=row.subject,
+                time=row.time,
+                frame=row.frame,
+                image=images[row.path],
+                covariates={
+                    name: float(cell) if labels is None else float(labels.index(cell))
+                    for name, labels in self._covariates.items()
+                    if not _missing(cell := row.cells[name])
+                },
+            )
+        except BadData as error:
+            finding = replace(error.finding, source=f"{self.path}, line {row.line}: {error.finding.source}")
+            if finding.kind == "dimensions":
+                finding = replace(finding, advice="name one frame of a 4D image in a column 'frame'")
+            raise BadData(finding) from None
+
+    def _bad(self, kind: str, where: str, problem: str, advice: str, subject: str = "") -> BadData:
+        return BadData(Finding(kind, f"{self.path}, {where}", problem, advice, subject))
 
     @cached_property
     def _covariates(self) -> dict[str, tuple[str, ...] | None]:
-        """The covariates' columns, with the labels of those that hold text."""
+        """The covariates' columns, with the labels of those that hold text; one with any number holds numbers."""
+        rows, _ = self._rows
         columns: dict[str, tuple[str, ...] | None] = {}
-        for name in self._rows[0].cells:
-            given = [(row.line, row.cells[name]) for row in self._rows if not _missing(row.cells[name])]
-            text = [(line, cell) for line, cell in given if _number(cell) is None]
-            if text and len(text) < len(given):
-                line, cell = text[0]
-                raise LongigenError(
-                    f"{self.path}, line {line}: column '{name}' holds numbers elsewhere but {cell!r} here; correct it, "
-                    "leave it empty, or write text in the whole column."
-                )
-            columns[name] = tuple(sorted({cell for _, cell in text})) if text else None
+        for name in rows[0].cells:
+            given = [row.cells[name] for row in rows if not _missing(row.cells[name])]
+            text = [cell for cell in given if _number(cell) is None]
+            columns[name] = tuple(sorted(set(text))) if text and len(text) == len(given) else None
         return columns
 
     @cached_property
-    def _rows(self) -> tuple[Row, ...]:
-        rows = tuple(self._row(line, cells) for line, cells in self._lines())
-        if not rows:
+    def _rows(self) -> tuple[tuple[Row, ...], list[Finding]]:
+        header, lines = self._table
+        rows, findings = [], []
+        for line, cells in lines:
+            try:
+                rows.append(self._row(line, header, cells))
+            except BadData as error:
+                findings.append(error.finding)
+        if not rows and not findings:
             raise LongigenError(f"{self.path} has no row below its header; write one per visit.")
-        return rows
+        if not rows:
+            raise BadData(findings[0])
+        return tuple(rows), findings
 
-    def _row(self, line: int, cells: dict[str, str]) -> Row:
-        def refuse(column: str, why: str) -> LongigenError:
-            subject = f" (subject {cells['subject']})" if cells["subject"] else ""
-            return LongigenError(f"{self.path}, line {line}{subject}: {column} {cells[column]!r} {why}.")
+    def _row(self, line: int, header: list[str], cells: list[str]) -> Row:
+        if len(cells) != len(header):
+            raise self._bad(
+                "bad-row",
+                f"line {line}",
+                f"has {len(cells)} cells where the header has {len(header)} columns",
+                "add or remove a separator, or quote a text that holds one",
+            )
+        row = dict(zip(header, cells, strict=True))
+        subject = row["subject"]
 
-        subject = cells["subject"]
+        def bad(column: str, why: str, advice: str) -> BadData:
+            said = f"has {column} {row[column]!r}, which {why}"
+            return self._bad(f"bad-{column}", f"line {line}", said, advice, subject)
+
         if not subject or subject in (".", "..") or not subject.isprintable() or any(c in subject for c in "/\\"):
-            raise refuse("subject", "cannot name a file; use letters, digits, '-' and '_'")
-        time = _number(cells["time"])
+            raise bad("subject", "cannot name a file", "use letters, digits, '-' and '_'")
+        time = _number(row["time"])
         if time is None:
-            raise refuse("time", f"is not a finite number of {self.time_unit}; correct it, or remove the row")
-        if not cells["path"] or "\0" in cells["path"]:
-            raise refuse("path", "names no file; write the path of the visit's image, or remove the row")
+            raise bad("time", f"is not a finite number of {self.time_unit}", "correct it, or remove the row")
+        if not row["path"] or "\0" in row["path"]:
+            raise bad("path", "names no file", "write the path of the visit's image, or remove the row")
         frame = None
-        if not _missing(cells.get("frame", "")):
-            number = _number(cells["frame"])
+        if not _missing(row.get("frame", "")):
+            number = _number(row["frame"])
             if number is None or number < 0 or not number.is_integer():
-                raise refuse("frame", "is not a whole number from 0")
+                raise bad("frame", "is not a whole number from 0", "count the frames of the 4D image from 0")
             frame = int(number)
-        covariates = {name: cell for name, cell in cells.items() if name not in (*REQUIRED, "frame")}
-        return Row(line, subject, time, self.path.parent / cells["path"], frame, covariates)
+        covariates = {name: cell for name, cell in row.items() if name not in (*REQUIRED, *OPTIONAL)}
+        return Row(line, subject, time, self.path.parent / row["path"], frame, row.get("split", ""), covariates)
 
-    def _lines(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """Give each row's line number and cells by column, stripped; empty lines are skipped."""
+    @cached_property
+    def _table(self) -> tuple[list[str], list[tuple[int, list[str]]]]:
+        """The header, and each row's line number and cells, stripped; empty lines are skipped."""
         if not self.path.is_file():
             raise LongigenError(f"{self.path} is not a file; give the path of a CSV or TSV manifest.")
         try:
@@ -170,17 +218,10 @@ class CSVDataset(Dataset):
                 reader = csv.reader(file, delimiter=delimiter, strict=True)
                 header = [name.strip() for name in next(reader, [])]
                 self._check_header(header)
-                for cells in reader:
-                    if not any(cell.strip() for cell in cells):
-                        continue
-                    if len(cells) != len(header):
-                        raise LongigenError(
-                            f"{self.path}, line {reader.line_num}: {len(cells)} cells where the header has "
-                            f"{len(header)} columns; add or remove a separator, or quote a text that holds one."
-                        )
-                    yield reader.line_num, {n: c.strip() for n, c in zip(header, cells, strict=True)}
+                rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise LongigenError(f"{self.path} cannot be read ({error}); save it as CSV or TSV in UTF-8.") from None
+        return header, [(line, cells) for line, cells in rows if any(cells)]
 
     def _check_header(self, header: Sequence[str]) -> None:
         if not any(header):

@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from longigen import Dataset, LongigenError, Subject, Visit, Volume
+from longigen import Dataset, LongigenError, OnBad, Subject, Visit, Volume, refuse
 from longigen_simbrain import template
 from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, undo
 from longigen_simbrain.grid import Grid
 from longigen_simbrain.subject import BIAS_KNOTS, KNOTS, Traits
+
+VERSION = 1
+"""Of what the simulation draws: a cache of its volumes is good for one version."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class SimBrain(Dataset):
         self.noise = noise
         self.seed = seed
 
-    def subjects(self) -> Sequence[Subject]:
+    def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         return [self._subject(index) for index in range(self.subject_count)]
 
     def traits(self, subject_id: str) -> Traits:
@@ -137,6 +140,8 @@ class SimBrain(Dataset):
                     time=time,
                     load=partial(self._load, index, visit),
                     shape=template.GRIDS[self.spacing].shape,
+                    spacing=(self.spacing, self.spacing, self.spacing),
+                    identity=f"sim-brain {VERSION} {self.seed} {self.spacing} {self.noise} {name} {visit}",
                     source=f"sim-brain {name} visit {visit} (simulated)",
                     covariates={"age": round(traits.age + time, 2)},
                 )
