@@ -1,7 +1,8 @@
 """A data set made ready for a model: split by subject, preprocessed, measured."""
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -10,42 +11,17 @@ import torch
 
 from longigen.cache import VisitCache
 from longigen.dataset import Dataset, Subject
-from longigen.errors import LongigenError
-from longigen.grid import Grid
+from longigen.errors import LongigenError, LongigenWarning
+from longigen.finding import BadData, Finding, refuse
 from longigen.model import Statistics
 from longigen.pairs import TrainingPairs
-from longigen.preprocess import Prepared, Preprocess
+from longigen.parallel import in_parallel
+from longigen.preprocess import Prepared, Preprocess, PreprocessSettings
 from longigen.split import Part, Split, SplitSettings, fingerprint
 
-CACHE_BYTES = 4 * 2**30
 RESIDUAL_PAIRS = 128
 
-
-@dataclass(frozen=True, kw_only=True)
-class PreprocessSettings:
-    """What a recipe may say of preprocessing; see `longigen.preprocess.Preprocess`.
-
-    Args:
-        shape: W, H, D of the model's grid in RAS order; by default the smallest that holds every visit.
-        spacing: millimetres per voxel; None keeps each subject's own voxels.
-        lower: percentile of the first visit's intensities that becomes -1.
-        upper: percentile of the first visit's intensities that becomes 1.
-    """
-
-    shape: tuple[int, int, int] | None = None
-    spacing: tuple[float, float, float] | None = None
-    lower: float = 0.0
-    upper: float = 99.9
-
-    def pipeline(self, subjects: Sequence[Subject]) -> Preprocess:
-        """Return the pipeline, its grid chosen for these subjects where the settings leave it open."""
-        if self.shape is not None:
-            grid = Grid(self.shape, self.spacing)
-        elif self.spacing is not None:
-            raise LongigenError("preprocess.spacing needs preprocess.shape beside it, such as shape=64,80,64.")
-        else:
-            grid = Grid.default(subjects)
-        return Preprocess(grid, self.lower, self.upper)
+Progress = Callable[[int, int], None]
 
 
 class Cohort:
@@ -54,24 +30,40 @@ class Cohort:
     Args:
         name: of the data set in the registry.
         dataset: the data set.
-        pipeline: the preprocessing.
+        preprocess: the pipeline, or the settings to choose one for the data.
         split: how subjects are split.
+        skip_bad: leave out visits and subjects that cannot be used (they are in `skipped` then), which reads every
+            visit at once; otherwise the first that is met is an error.
+        callback: gets (visits read, all visits) while they are read.
+
+    Raises:
+        LongigenError: if there is nothing to use.
     """
 
-    def __init__(self, name: str, dataset: Dataset, pipeline: Preprocess, split: SplitSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        dataset: Dataset,
+        preprocess: Preprocess | PreprocessSettings,
+        split: SplitSettings,
+        *,
+        skip_bad: bool = False,
+        callback: Progress | None = None,
+    ) -> None:
         self.name = name
         self.dataset = dataset
-        self.pipeline = pipeline
         self.split_settings = split
-        self._cache = VisitCache(CACHE_BYTES)
+        self.skipped: list[Finding] = []
+        for caution in dataset.cautions:
+            warnings.warn(caution, LongigenWarning, stacklevel=2)
+        self.subjects: Sequence[Subject] = dataset.subjects(self.skipped.append if skip_bad else refuse)
+        self._require_subjects()
+        self.pipeline = preprocess if isinstance(preprocess, Preprocess) else preprocess.pipeline(self.subjects)
+        self._cache = VisitCache.default()
         self._prepared: dict[str, Prepared] = {}
-
-    @cached_property
-    def subjects(self) -> Sequence[Subject]:
-        found = self.dataset.subjects()
-        if not found:
-            raise LongigenError(f"The data set '{self.name}' has no subjects; give one that has.")
-        return found
+        if skip_bad:
+            self.subjects = self._usable(self.subjects, callback)
+            self._require_subjects()
 
     @cached_property
     def split(self) -> Split:
@@ -97,21 +89,58 @@ class Cohort:
         """Return subjects as the model sees them; what was read of them is shared."""
         return [self._prepared.setdefault(s.id, self.pipeline.subject(s, self._cache)) for s in subjects]
 
-    def read(self, subjects: Sequence[Prepared], callback: Callable[[int, int], None] | None = None) -> None:
+    def read(self, subjects: Sequence[Prepared], callback: Progress | None = None) -> None:
         """Read every visit of some subjects, so that a bad file is named before any work is done on the good ones.
 
         Raises:
             LongigenError: if a subject has fewer than two visits, or a visit cannot be used.
         """
         require_pairs(subjects)
-        total = sum(len(prepared.subject.visits) for prepared in subjects)
-        done = 0
-        for prepared in subjects:
-            for index in range(len(prepared.subject.visits)):
+
+        def read(prepared: Prepared) -> int:
+            visits = len(prepared.subject.visits)
+            for index in range(visits):
                 prepared.visit(index)
-                done += 1
-                if callback is not None:
-                    callback(done, total)
+            return visits
+
+        done, total = 0, sum(len(prepared.subject.visits) for prepared in subjects)
+        for visits in in_parallel(read, subjects):
+            done += visits
+            if callback is not None:
+                callback(done, total)
+
+    def _usable(self, subjects: Sequence[Subject], callback: Progress | None) -> list[Subject]:
+        """Return the subjects with the visits that can be read and used, each tried upon those before it."""
+
+        def tried(subject: Subject) -> tuple[Subject, list[Finding]]:
+            good, bad = (), []
+            for visit in subject.visits:
+                trial = replace(subject, visits=(*good, visit))
+                try:
+                    self.pipeline.subject(trial, self._cache).visit(len(good))
+                except BadData as error:
+                    bad.append(error.finding)
+                else:
+                    good = trial.visits
+            if len(good) == 1:
+                problem = "has only one visit that can be used, where at least two are needed"
+                bad.append(Finding("single-visit", good[0].source, problem, "add visits", subject.id))
+            return replace(subject, visits=good), bad
+
+        kept, done, total = [], 0, sum(len(subject.visits) for subject in subjects)
+        for given, (subject, bad) in zip(subjects, in_parallel(tried, subjects), strict=True):
+            self.skipped += bad
+            if len(subject.visits) > 1:
+                kept.append(subject)
+            done += len(given.visits)
+            if callback is not None:
+                callback(done, total)
+        return kept
+
+    def _require_subjects(self) -> None:
+        if not self.subjects:
+            left = f": all {len(self.skipped)} were left out, the first since {self.skipped[0]}" if self.skipped else ""
+            raise LongigenError(f"The data set '{self.name}' has no subjects{left or '; give one that has.'}")
 
     def statistics(self, *, causal: bool, covariates: tuple[str, ...], seed: int) -> Statistics:
         """Measure the training part: the typical gap between visits, and the size of the residual."""
@@ -154,5 +183,6 @@ def require_pairs(subjects: Sequence[Prepared]) -> None:
         named = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
         noun = "Subject" if len(alone) == 1 else "Subjects"
         raise LongigenError(
-            f"{noun} {named} has only one visit where at least two are needed; add visits or remove it."
+            f"{noun} {named} has only one visit where at least two are needed; add visits, or leave it out with "
+            "--skip-bad."
         )

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
@@ -12,12 +12,19 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 
 from longigen.dataset import Subject
 from longigen.errors import LongigenError
+from longigen.finding import BadData, Finding
 from longigen.volume import Volume, canonical_shape
 
 ALIGNED = 1e-3
 """Two grids whose voxels lie within this fraction of a voxel of each other are the same grid, shifted."""
 
 RAS = axcodes2ornt("RAS")
+
+BRIGHT, SPECKS = 0.1, 0.01
+"""The foreground: voxels above this share of the intensity range, in pieces of at least this share of the largest."""
+
+Box = Literal["image", "foreground"]
+Fit = Literal["crop", "resize"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +35,18 @@ class Grid:
         shape: (W, H, D), in RAS order.
         spacing: of the voxels, in millimetres; None keeps each subject's own voxels, which are then only cropped and
             padded.
+        box: what the grid is centred on: the first visit's whole field of view, or the box around its foreground.
+        fit: ``crop`` cuts off or pads what differs from the box; ``resize`` stretches the box to the shape, each axis
+            on its own, so that voxels differ in size between subjects.
 
     Raises:
-        LongigenError: if a number is not positive.
+        LongigenError: if a number is not positive, or a spacing is given with ``resize``, which chooses it.
     """
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float] | None = None
+    box: Box = "image"
+    fit: Fit = "crop"
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or not all(size >= 1 for size in self.shape):
@@ -43,15 +55,21 @@ class Grid:
             len(self.spacing) == 3 and all(math.isfinite(step) and step > 0 for step in self.spacing)
         ):
             raise LongigenError(f"The grid's spacing must be three positive numbers of mm, got {self.spacing}.")
+        if self.spacing is not None and self.fit == "resize":
+            raise LongigenError("The grid's spacing follows from its shape with fit=resize; leave spacing out.")
 
     @classmethod
-    def default(cls, subjects: Sequence[Subject]) -> Self:
-        """Return the smallest grid of the subjects' own voxels that holds every visit (`Visit.shape`, in RAS order)."""
-        shapes = [visit.shape for subject in subjects for visit in subject.visits]
-        if not shapes:
+    def default(cls, subjects: Sequence[Subject], spacing: tuple[float, float, float] | None = None) -> Self:
+        """Return the smallest grid that holds every visit, in the subjects' own voxels or in those of a spacing."""
+        visits = [visit for subject in subjects for visit in subject.visits]
+        if not visits:
             raise LongigenError("There is no subject, so there is no grid to choose; give a data set with visits.")
+        shapes = [visit.shape for visit in visits]
+        if spacing is not None:
+            cls((1, 1, 1), spacing)  # refuses what is not positive
+            shapes = [_extent(visit.shape, visit.spacing, spacing) for visit in visits]
         width, height, depth = (max(sizes) for sizes in zip(*shapes, strict=True))
-        return cls((width, height, depth))
+        return cls((width, height, depth), spacing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +77,10 @@ class Placement:
     """A subject's model grid in the world, made from the subject's first visit.
 
     The model's axes are the visit's own, in RAS order: its directions are kept, since turning it to the scanner's axes
-    would interpolate every visit for nothing. The centre of the grid is the centre of the visit's field of view. Along
-    an axis on which the model has the visit's own spacing, voxels fall on voxels (for an odd difference of sizes, half
-    a voxel off the centre), so that cropping and padding lose nothing.
+    would interpolate every visit for nothing. The centre of the grid is that of the visit's field of view, or of its
+    foreground. Along an axis on which the model has the visit's own spacing, voxels fall on voxels (for an odd
+    difference of sizes, half a voxel off the centre), so that cropping and padding lose nothing. Resampling, cropping
+    and padding are one step: a visit is interpolated once at most.
 
     Attributes:
         shape: (W, H, D) of the model's grid.
@@ -80,15 +99,17 @@ class Placement:
         """Place a grid in the space of a subject's first visit."""
         canonical = _canonical(first)
         own = voxel_sizes(canonical.affine)
+        shape, size = np.array(grid.shape), np.array(canonical.data.shape)
+        low, high = (np.zeros(3, int), size) if grid.box == "image" else _foreground(canonical.data)
         step = np.ones(3) if grid.spacing is None else np.divide(grid.spacing, own)
+        step = (high - low) / shape if grid.fit == "resize" else step
         kept = np.isclose(step, 1.0, rtol=ALIGNED)
         step = np.where(kept, 1.0, step)
-        shape, size = np.array(grid.shape), np.array(canonical.data.shape)
-        start = np.where(kept, (size - shape) // 2, (size - 1) / 2 - step * (shape - 1) / 2)
+        start = np.where(kept, low + (high - low - shape) // 2, (low + high - 1) / 2 - step * (shape - 1) / 2)
         affine = canonical.affine @ from_matvec(np.diag(step), start)
         return cls(grid.shape, affine, _shape(first.data), first.affine.copy())
 
-    def to_model(self, volume: Volume, fill: float, source: str) -> np.ndarray:
+    def to_model(self, volume: Volume, fill: float, source: str, subject: str) -> np.ndarray:
         """Return any visit of the subject on the model's grid, (W, H, D) float32, with `fill` outside what it shows.
 
         A visit whose voxels fall on the grid's is cropped and padded, exactly; any other is resampled in the world.
@@ -96,13 +117,14 @@ class Placement:
         Args:
             volume: the visit.
             fill: the intensity of what the visit does not show.
-            source: what to call the visit in a message: its file and its subject.
+            source: what to call the visit in a message.
+            subject: whose it is, for the message.
 
         Raises:
-            LongigenError: if the visit shows nothing of what the first visit shows inside the model's grid.
+            BadData: if the visit shows nothing of what the first visit shows inside the model's grid.
         """
         canonical = _canonical(volume)
-        self._check_overlap(canonical, source)
+        self._check_overlap(canonical, source, subject)
         return _regridded(canonical, self.affine, self.shape, fill)
 
     def to_subject(self, array: np.ndarray, fill: float) -> Volume:
@@ -123,7 +145,7 @@ class Placement:
         data = apply_orientation(data, ornt_transform(RAS, own))
         return Volume(np.ascontiguousarray(data), self.own_affine.copy())
 
-    def _check_overlap(self, volume: Volume, source: str) -> None:
+    def _check_overlap(self, volume: Volume, source: str, subject: str) -> None:
         """Compare the visit's field of view, as a box along the model's axes, with what grid and first visit share."""
         inverse = np.linalg.inv(self.affine)
         first = _field_of_view(self.own_shape, inverse @ self.own_affine)
@@ -132,10 +154,9 @@ class Placement:
         low = np.max([first[0], grid[0], visit[0]], axis=0)
         high = np.min([first[1], grid[1], visit[1]], axis=0)
         if not (low < high).all():
-            raise LongigenError(
-                f"{source} shows no part of what the subject's first visit shows on the model's grid; register the "
-                "visits to each other, or correct the affine."
-            )
+            problem = "shows no part of what the subject's first visit shows on the model's grid"
+            advice = "register the visits to each other, or correct the affine"
+            raise BadData(Finding("no-overlap", source, problem, advice, subject))
 
 
 def _canonical(volume: Volume) -> Volume:
@@ -195,6 +216,30 @@ def _resampled(
         force_resample=True,
     )
     return np.ascontiguousarray(result.dataobj, dtype=np.float32)
+
+
+def _foreground(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and one past the last voxel, along each axis, of the box around the bright part of a volume."""
+    from scipy import ndimage  # slow to import
+
+    low, high = np.percentile(data, (0.1, 99.9))
+    pieces, number = ndimage.label(data > low + BRIGHT * (high - low))
+    if not number:
+        return np.zeros(3, int), np.array(data.shape)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0  # what is not bright
+    places = np.argwhere((sizes >= max(1, SPECKS * sizes.max()))[pieces])
+    return places.min(axis=0), places.max(axis=0) + 1
+
+
+def _extent(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], target: tuple[float, float, float]
+) -> tuple[int, int, int]:
+    """Return how many voxels of another size cover a grid."""
+    width, height, depth = (
+        math.ceil(round(size * own / step, 3)) for size, own, step in zip(shape, spacing, target, strict=True)
+    )
+    return width, height, depth
 
 
 def _field_of_view(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -52,6 +52,8 @@ class Inquiry:
         changes: Sequence[str] = (),
         part: Part | None = None,
         ids: Sequence[str] = (),
+        skip_bad: bool = False,
+        callback: Callable[[int, int], None] | None = None,
     ) -> "Inquiry":
         """Load a model and find its subjects.
 
@@ -61,6 +63,8 @@ class Inquiry:
             changes: ``key=value``, parameters of the data set.
             part: of the split. By default ``test`` on the data the model was trained on, and ``all`` on other data.
             ids: only these subjects.
+            skip_bad: leave out what cannot be used, as the run did if it was trained so.
+            callback: gets (visits read, all visits) while they are read for that.
 
         Raises:
             LongigenError: if the model or the data cannot be used, or do not fit each other.
@@ -75,7 +79,9 @@ class Inquiry:
                 f"convert them, or say --set time_unit={model.statistics.time_unit} if that is what they are."
             )
         split = SplitSettings(**model.provenance.data.get("split", {}))
-        cohort = Cohort(name, dataset, Preprocess.from_config(model.provenance.preprocess), split)
+        skip_bad = skip_bad or bool(recorded and recorded["recipe"]["training"].get("skip_bad"))
+        pipeline = Preprocess.from_config(model.provenance.preprocess)
+        cohort = Cohort(name, dataset, pipeline, split, skip_bad=skip_bad, callback=callback)
         chosen, note = _part(cohort, model, recorded, part)
         subjects = cohort.part(chosen)
         if ids:

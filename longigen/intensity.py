@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from longigen.errors import LongigenError
+from longigen.finding import BadData, Finding
 
 
 @dataclass(frozen=True)
@@ -20,25 +20,26 @@ class IntensityRange:
     high: float
 
     @classmethod
-    def of(cls, array: np.ndarray, *, lower: float, upper: float, source: str) -> Self:
-        """Take two percentiles of a subject's first visit.
+    def of(cls, array: np.ndarray, *, lower: float, upper: float, source: str, subject: str) -> Self:
+        """Take two percentiles of a visit, a subject's first as a rule.
 
         Args:
             array: the visit's voxels, as they were read, in any shape.
             lower: percentile that becomes -1.
             upper: percentile that becomes 1.
-            source: what to call the visit in a message: its file and its subject.
+            source: what to call the visit in a message.
+            subject: whose it is, for the message.
 
         Raises:
-            LongigenError: if both percentiles are one intensity.
+            BadData: if both percentiles are one intensity.
         """
         low, high = (float(value) for value in np.percentile(array, (lower, upper)))
         if not low < high:
             extent = "everywhere" if array.min() == array.max() else "almost everywhere"
-            raise LongigenError(
-                f"{source} has one intensity {extent} ({low:g} is its percentile {lower:g} and {upper:g}), so it has "
-                "no range; replace it, or remove the visit."
+            problem = (
+                f"has one intensity {extent} ({low:g} is its percentile {lower:g} and {upper:g}), so it has no range"
             )
+            raise BadData(Finding("constant", source, problem, "replace it, or remove the visit", subject))
         return cls(low, high)
 
     def to_model(self, array: np.ndarray) -> np.ndarray:

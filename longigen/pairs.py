@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from longigen.augment import Augment
 from longigen.batch import Batch
 from longigen.preprocess import Prepared
 from longigen.randomness import derive_seed
@@ -30,6 +31,7 @@ class TrainingPairs(Dataset[Batch]):
         seed: of all draws.
         causal: keep only visits before the target.
         covariates: names of covariates to carry.
+        augment: what to do to each pair; nothing by default.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class TrainingPairs(Dataset[Batch]):
         seed: int,
         causal: bool,
         covariates: tuple[str, ...] = (),
+        augment: Augment | None = None,
     ) -> None:
         if not subjects:
             raise ValueError("there are no subjects")
@@ -48,6 +51,7 @@ class TrainingPairs(Dataset[Batch]):
         self.seed = seed
         self.causal = causal
         self.covariates = covariates
+        self.augment = augment
 
     def __len__(self) -> int:
         return self.length
@@ -61,7 +65,8 @@ class TrainingPairs(Dataset[Batch]):
         target = int(draw.integers(1, visits))
         others = [index for index in range(1, target if self.causal else visits) if index != target]
         missing = {int(i) for i in draw.permutation(others)[: draw.integers(0, len(others) + 1)]}
-        return pair(prepared, [0, *others], missing, target, self.covariates)
+        drawn = pair(prepared, [0, *others], missing, target, self.covariates)
+        return drawn if self.augment is None else self.augment(drawn, seed=derive_seed("augment", self.seed, number))
 
 
 def pair(

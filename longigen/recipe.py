@@ -21,7 +21,7 @@ class Recipe:
     """A complete choice: for each section its checked configuration, and the names of the components.
 
     Sections that choose a component are ``conditioner``, ``denoiser``, ``sampler`` and ``data``; the others are
-    ``model``, ``preprocess``, ``split`` and ``training``.
+    ``model``, ``preprocess``, ``augment``, ``split`` and ``training``.
     """
 
     names: Mapping[str, str]
@@ -41,7 +41,7 @@ class Recipe:
         Args:
             name: of a recipe in a ``registry.yaml``.
             components: by section, another component's name; its configuration starts from its own defaults.
-            data: the name of a data set, or a path that one of them claims.
+            data: the name of a data set, a path that one of them claims, or ``name:path``.
             changes: ``section.key=value``, or ``key=value`` where only one section has that key.
 
         Raises:
@@ -84,7 +84,7 @@ class Recipe:
         return registry.load(COMPONENTS[section], self.names[section])(**self.configs[section])
 
     def settings(self, section: str) -> Any:
-        """Return the settings of one of the sections ``model``, ``preprocess``, ``split`` and ``training``."""
+        """Return the settings of one of the sections that choose no component."""
         return _settings()[section](**self.configs[section])
 
     @classmethod
@@ -111,7 +111,7 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
     """Return the name of the data set that `data` means, and its configuration.
 
     Args:
-        data: the name of a registered data set, or a path that exactly one of them claims.
+        data: the name of a registered data set, a path that exactly one of them claims, or ``name:path``.
 
     Raises:
         LongigenError: if it is neither, or two data sets claim the path.
@@ -119,11 +119,17 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
     known = registry.entries("dataset")
     if data in known:
         return data, {}
-    path = Path(data).expanduser()
+    named, colon, rest = data.partition(":")
+    named = named if colon and named in known else ""
+    path = Path(rest if named else data).expanduser()
     if not path.exists():
         raise LongigenError(
-            f"There is no data set and no path '{data}'.{did_you_mean(data, known)} Data sets: {', '.join(known)}."
+            f"There is no {'' if named else 'data set and no '}path '{path}'.{did_you_mean(data, known)} "
+            f"Data sets: {', '.join(known)}."
         )
+    config = {"path": str(path.resolve())}
+    if named:
+        return named, config
     claims, broken = [], []
     for name in known:
         try:
@@ -134,12 +140,21 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
         if dataset.claims(path):
             claims.append(name)
     if len(claims) > 1:
-        raise LongigenError(f"{path} is claimed by the data sets {' and '.join(claims)}; uninstall one.")
+        raise LongigenError(
+            f"{path} is claimed by the data sets {' and '.join(claims)}; say which is meant: "
+            f"{' or '.join(f'{name}:{data}' for name in claims)}."
+        )
     if not claims:
         raise LongigenError(
-            " ".join([f"No data set knows how to read {path}; give a CSV manifest (subject, time, path).", *broken])
+            " ".join(
+                [
+                    f"No data set recognises {path}; give a folder or file that one of them reads (longigen list), a "
+                    f"CSV manifest (subject, time, path), or say which is meant, as in {next(iter(known))}:{data}.",
+                    *broken,
+                ]
+            )
         )
-    return claims[0], {"path": str(path.resolve())}
+    return claims[0], config
 
 
 def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:
@@ -154,14 +169,16 @@ def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any
 
 
 def _settings() -> dict[str, Any]:
-    from longigen.cohort import PreprocessSettings
+    from longigen.augment import AugmentSettings
     from longigen.model import ModelSettings
+    from longigen.preprocess import PreprocessSettings
     from longigen.split import SplitSettings
     from longigen.training import TrainingSettings
 
     return {
         "model": ModelSettings,
         "preprocess": PreprocessSettings,
+        "augment": AugmentSettings,
         "split": SplitSettings,
         "training": TrainingSettings,
     }

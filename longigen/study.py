@@ -18,15 +18,21 @@ class Study:
     cohort: Cohort
 
     @classmethod
-    def of(cls, recipe: Recipe) -> "Study":
-        """Open the recipe's data set; its volumes are not read yet.
+    def of(cls, recipe: Recipe, callback: Callable[[int, int], None] | None = None) -> "Study":
+        """Open the recipe's data set; its volumes are read now only if bad ones are to be left out.
 
         Raises:
             LongigenError: if the data set cannot be used.
         """
-        dataset = recipe.component("data")
-        pipeline = recipe.settings("preprocess").pipeline(dataset.subjects())
-        return cls(recipe, Cohort(recipe.names["data"], dataset, pipeline, recipe.settings("split")))
+        cohort = Cohort(
+            recipe.names["data"],
+            recipe.component("data"),
+            recipe.settings("preprocess"),
+            recipe.settings("split"),
+            skip_bad=recipe.settings("training").skip_bad,
+            callback=callback,
+        )
+        return cls(recipe, cohort)
 
     @property
     def training(self) -> TrainingSettings:
@@ -55,7 +61,8 @@ class Study:
             statistics=statistics,
             provenance=Provenance(self.cohort.pipeline.config, self.cohort.provenance),
         )
-        trainer = Trainer(model, self.cohort, self.training, run)
+        augment = self.recipe.settings("augment").augment
+        trainer = Trainer(model, self.cohort, self.training, run, augment)
         if resume:
             trainer.resume()
         if trainer.accelerator.is_main_process:

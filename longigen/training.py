@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
+from longigen.augment import Augment
 from longigen.batch import Batch
 from longigen.cohort import Cohort
 from longigen.errors import LongigenError
@@ -46,6 +47,7 @@ class TrainingSettings:
         validate_every: steps between validation losses.
         sample_every: steps between sample strips.
         checkpoint_every: steps between checkpoints.
+        skip_bad: leave out visits and subjects that cannot be used, where the first would be an error otherwise.
         seed: of everything that training draws.
     """
 
@@ -62,6 +64,7 @@ class TrainingSettings:
     validate_every: int = 500
     sample_every: int = 2_000
     checkpoint_every: int = 1_000
+    skip_bad: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,13 +91,21 @@ class Trainer:
     that was not.
     """
 
-    def __init__(self, model: LongitudinalModel, cohort: Cohort, settings: TrainingSettings, run: Run) -> None:
+    def __init__(
+        self,
+        model: LongitudinalModel,
+        cohort: Cohort,
+        settings: TrainingSettings,
+        run: Run,
+        augment: Augment | None = None,
+    ) -> None:
         # Slow to import, and a mistake in what the user asks for should be told quickly.
         from accelerate import Accelerator
         from diffusers.optimization import get_scheduler
         from diffusers.training_utils import EMAModel
 
         self.settings = settings
+        self.augment = augment
         self.run = run
         self.cohort = cohort
         self.accelerator = Accelerator(
@@ -241,6 +252,7 @@ class Trainer:
             seed=settings.seed,
             causal=self.model.conditioner.causal,
             covariates=self.model.statistics.covariates,
+            augment=self.augment,
         )
         size, stride = settings.batch_size, settings.batch_size * accelerator.num_processes
         starts = range(self.step * per_step + accelerator.process_index * size, len(pairs), stride)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import visit_of
 from torch import Tensor
 
-from longigen import Metric, Subject, Visit, Volume
+from longigen import Metric, Subject, Volume
 from longigen.evaluation import Protocol, Score, Summary, foreground_of, score, summarise
 from longigen.generation import Answer
 from longigen.grid import Grid
@@ -49,7 +50,7 @@ def prepared(visits: int) -> Prepared:
         data = np.full(SHAPE, 10.0 * index) if index else np.linspace(0, 100, 8).reshape(SHAPE)
         return Volume(data.astype(np.float32), np.eye(4))
 
-    made = tuple(Visit(float(k), lambda k=k: load(k), SHAPE, str(k)) for k in range(visits))
+    made = tuple(visit_of(lambda k=k: load(k), time=float(k), shape=SHAPE) for k in range(visits))
     return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject("s", made))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from conftest import visit_of
 
-from longigen import BACKGROUND, Batch, Subject, Visit, Volume
-from longigen.cache import VisitCache
+from longigen import BACKGROUND, Batch, Subject, Volume
 from longigen.grid import Grid
 from longigen.pairs import TrainingPairs, sequence
 from longigen.preprocess import Prepared, Preprocess
@@ -24,9 +24,10 @@ def prepared(name: str, visits: int, covariates: Mapping[int, Mapping[str, float
         return Volume(data.astype(np.float32), np.eye(4))
 
     made = tuple(
-        Visit(1.5 * k, lambda k=k: load(k), SHAPE, f"{name}-{k}", (covariates or {}).get(k, {})) for k in range(visits)
+        visit_of(lambda k=k: load(k), time=1.5 * k, shape=SHAPE, covariates=(covariates or {}).get(k, {}))
+        for k in range(visits)
     )
-    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject(name, made), VisitCache(2**20))
+    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject(name, made))
 
 
 def pairs(

@@ -21,7 +21,7 @@ def test_a_recipe_is_complete_and_its_values_have_their_types() -> None:
         "sampler": "continuous",
         "data": "sim-brain",
     }
-    assert set(recipe.configs) == {*recipe.names, "model", "preprocess", "split", "training"}
+    assert set(recipe.configs) == {*recipe.names, "model", "preprocess", "augment", "split", "training"}
     assert recipe.configs["sampler"]["prediction"] == "x"  # what the recipe says
     assert recipe.configs["sampler"]["log_snr_min"] == -20.0  # what it does not say
     assert recipe.configs["training"]["learning_rate"] == pytest.approx(3e-3)
@@ -128,7 +128,7 @@ def test_data_that_is_not_there_or_not_known(tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match=r"no data set and no path 'sim-brian'\. Did you mean 'sim-brain'\?"):
         find_dataset("sim-brian")
     (tmp_path / "notes.unknown").write_text("")
-    with pytest.raises(LongigenError, match=r"No data set knows how to read .*notes\.unknown; give a CSV manifest"):
+    with pytest.raises(LongigenError, match=r"No data set recognises .*notes\.unknown; give a folder or file"):
         find_dataset(str(tmp_path / "notes.unknown"))
 
 
@@ -152,8 +152,15 @@ class Greedy(Dataset):
     assert find_dataset(str(site.folder / "m.csv"))[0] == "csv"
     with pytest.raises(LongigenError, match=r"m\.unknown; .* The dataset 'a-broken' of breaker 1\.0 cannot be loaded"):
         find_dataset(str(site.folder / "m.unknown"))
-    with pytest.raises(LongigenError, match=r"both\.csv is claimed by the data sets csv and greedy"):
-        find_dataset(str(site.folder / "both.csv"))
+    both = site.folder / "both.csv"
+    with pytest.raises(
+        LongigenError, match=r"both\.csv is claimed by .* csv and greedy; .* csv:.*both\.csv or greedy:"
+    ):
+        find_dataset(str(both))
+    assert find_dataset(f"greedy:{both}") == ("greedy", {"path": str(both)})
+    assert find_dataset(f"csv:{both}") == ("csv", {"path": str(both)})
+    with pytest.raises(LongigenError, match=r"There is no path '.*gone\.csv'"):
+        find_dataset(f"csv:{site.folder / 'gone.csv'}")
 
 
 def test_a_grid_of_the_recipes_data_is_not_kept_for_other_data(site: Site) -> None:  # noqa: F811

@@ -1,22 +1,27 @@
 """What the commands print with: progress, tables, and options that several share."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from longigen.finding import Finding
+
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", help="A data set's name (see 'longigen list') or a path that one of them reads, such as a CSV."
+        "--data", help="A data set's name (see 'longigen list'), a path that one of them reads, or NAME:PATH."
     ),
 ]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a hyperparameter, e.g. --set denoiser.width=32."),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out visits and subjects that cannot be used, and say which.")
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Model = Annotated[str, typer.Argument(help="A run's folder, a model's folder, or org/name of the Hugging Face Hub.")]
@@ -27,6 +32,14 @@ def say(line: str) -> None:
     """Print a line to stderr, which is where everything goes that is not a result."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+def say_skipped(findings: Sequence[Finding], most: int = 20) -> None:
+    """Say which visits and subjects were left out, and why."""
+    for finding in findings[:most]:
+        say(f"Skipped: {finding}")
+    if len(findings) > most:
+        say(f"Skipped {len(findings) - most} more; 'longigen doctor' lists them all.")
 
 
 @contextmanager

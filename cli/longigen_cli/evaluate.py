@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from longigen.errors import LongigenError, did_you_mean
-from longigen_cli.console import AsJSON, Changes, Data, Model, progress, say
+from longigen_cli.console import AsJSON, Changes, Data, Model, SkipBad, progress, say, say_skipped
 
 
 class SettingName(StrEnum):
@@ -45,6 +45,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the noise and of which visits are missing.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Subjects that are generated together.", min=1)] = 4,
     changes: Changes = None,
+    skip_bad: SkipBad = False,
     as_json: AsJSON = False,
 ) -> None:
     """Score generated visits against the true ones, and copy-last beside them."""
@@ -67,7 +68,9 @@ def evaluate(
     from longigen.split import fingerprint
 
     metrics = {name: made for name in names if (made := _metric(name, required=metric is not None)) is not None}
-    inquiry = Inquiry.open(model, data=data, changes=changes or [], part=part)
+    with progress("reading") as update:
+        inquiry = Inquiry.open(model, data=data, changes=changes or [], part=part, skip_bad=skip_bad, callback=update)
+    say_skipped(inquiry.cohort.skipped)
     state = PartialState()
     inquiry.model.to(state.device)
     chosen = [name.value for name in setting or SettingName]

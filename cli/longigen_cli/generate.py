@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from longigen_cli.console import Changes, Data, Model, Output, progress, say
+from longigen_cli.console import Changes, Data, Model, Output, SkipBad, progress, say, say_skipped
 
 
 def generate(
@@ -30,6 +30,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Subjects that are generated together.", min=1)] = 4,
     changes: Changes = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Generate visits as NIfTI files in each subject's own space, with a JSON sidecar of their provenance."""
     from longigen.files import writable_folder
@@ -44,7 +45,17 @@ def generate(
     from longigen.inquiry import Inquiry
     from longigen.registry import registry
 
-    inquiry = Inquiry.open(model, data=data, changes=changes or [], part=part, ids=subject or [])
+    with progress("reading") as update:
+        inquiry = Inquiry.open(
+            model,
+            data=data,
+            changes=changes or [],
+            part=part,
+            ids=subject or [],
+            skip_bad=skip_bad,
+            callback=update,
+        )
+    say_skipped(inquiry.cohort.skipped)
     walker = registry.load("sampler", sampler)() if sampler else None
     state = PartialState()
     inquiry.model.to(state.device)

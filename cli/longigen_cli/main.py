@@ -2,14 +2,17 @@
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 from longigen import __version__
-from longigen.errors import LongigenError
-from longigen_cli import check, evaluate, generate, info, train
+from longigen.errors import LongigenError, LongigenWarning
+from longigen_cli import check, doctor, evaluate, generate, info, train
 from longigen_cli import list as listing
+
+PLAIN = warnings.formatwarning
 
 app = typer.Typer(
     name="longigen",
@@ -25,6 +28,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
 app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:
@@ -45,8 +49,20 @@ def options(
         os.environ["LONGIGEN_DEBUG"] = "1"
 
 
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Say a warning that is for the user in one line, and any other as Python does."""
+    return (
+        f"longigen: {message}\n"
+        if issubclass(category, LongigenWarning)
+        else PLAIN(message, category, filename, lineno, line)
+    )
+
+
 def main() -> None:
     """Run the application; a user's mistake is one sentence on stderr and exit status 2."""
+    warnings.formatwarning = _warning
     try:
         app()
     except LongigenError as error:

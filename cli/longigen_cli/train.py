@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from longigen.errors import LongigenError
-from longigen_cli.console import Changes, Data, progress, say
+from longigen.finding import BadData
+from longigen_cli.console import Changes, Data, SkipBad, progress, say, say_skipped
 
 
 def train(
@@ -21,10 +22,12 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; by default a new one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Train a model. With no options: SADM on the embedded simulated brains, for two CPU cores."""
     changed = [*(changes or []), *([f"training.steps={steps}"] if steps else [])]
-    if resume and (out is None or changes or data or conditioner or denoiser or sampler):
+    changed += ["training.skip_bad=true"] if skip_bad else []
+    if resume and (out is None or changes or data or conditioner or denoiser or sampler or skip_bad):
         raise LongigenError("--resume continues a run as it was: give --out RUN, and at most --steps beside it.")
 
     from longigen.heap import keep_freed_memory
@@ -42,12 +45,18 @@ def train(
     from longigen.study import Study
 
     if resume:
-        study = Study.of(Recipe.from_dict(run.read()["recipe"], changed))
+        wanted = Recipe.from_dict(run.read()["recipe"], changed)
     else:
         chosen = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-        study = Study.of(Recipe.resolve(recipe, components=chosen, data=data, changes=changed))
-    with progress("reading") as update:
-        study.read(update)
+        wanted = Recipe.resolve(recipe, components=chosen, data=data, changes=changed)
+    try:
+        with progress("reading") as update:
+            study = Study.of(wanted, update)
+            study.read(update)
+    except BadData as error:
+        doctor = f"longigen doctor {data or wanted.names['data']}"
+        raise LongigenError(f"{error} To leave out what is bad: --skip-bad; to see all of it: {doctor}") from error
+    say_skipped(study.cohort.skipped)
     trainer = study.trainer(run, resume=resume)
     if trainer.accelerator.is_main_process:
         say(study.summary(trainer.model))
