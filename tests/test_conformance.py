@@ -4,7 +4,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import ball, write_image
 
 from longigen.model import ModelSettings
 from longigen.registry import KINDS, registry
@@ -19,13 +21,33 @@ SMALL: dict[str, dict[str, Any]] = {
     "sadm": {"dim": 16, "heads": 2},
     "unet3d": {"width": 8, "heads": 2, "blocks": 1},
     "sim-brain": {"subject_count": 3},
+    "sim-heart": {"subject_count": 3},
 }
 
 
+@pytest.fixture(scope="session")
+def folders(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return something that each reader reads: two subjects of two visits."""
+    made = {name: tmp_path_factory.mktemp(name) for name in ("bids", "acdc", "nifti4d")}
+    (made["bids"] / "dataset_description.json").write_text('{"Name": "balls", "BIDSVersion": "1.9.0"}')
+    for subject in range(2):
+        frames = [ball((9, 10, 8), 0.4 + 0.1 * subject + 0.1 * frame) for frame in range(3)]
+        name = f"sub-{subject}"
+        for session, frame in enumerate(frames):
+            write_image(made["bids"] / name / f"ses-{session}" / "anat" / f"{name}_ses-{session}_T1w.nii.gz", frame)
+        rows = "".join(f"ses-{session}\t{90 * session}\n" for session in range(3))
+        (made["bids"] / name / f"{name}_sessions.tsv").write_text("session_id\tdays\n" + rows)
+        patient = f"patient{subject:03d}"
+        write_image(made["acdc"] / patient / f"{patient}_4d.nii.gz", np.stack(frames, axis=-1))
+        (made["acdc"] / patient / "Info.cfg").write_text("ED: 1\nES: 3\nGroup: NOR\nHeight: 170.0\nWeight: 70.0\n")
+        write_image(made["nifti4d"] / f"cine{subject}.nii.gz", np.stack(frames, axis=-1))
+    return {**made, "csv": manifest}
+
+
 @pytest.fixture
-def config(manifest: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
+def config(folders: dict[str, Path], request: pytest.FixtureRequest) -> dict[str, Any]:
     name = request.getfixturevalue("name")
-    return {"path": str(manifest)} if name == "csv" else SMALL.get(name, {})
+    return {"path": str(folders[name])} if name in folders else SMALL.get(name, {})
 
 
 @pytest.mark.parametrize(("kind", "name", "label"), [case for case in EVERY if case[2] != COMPOSES])

@@ -1,0 +1,300 @@
+"""A BIDS folder with sessions as a data set."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from longigen import (
+    Assigned,
+    BadData,
+    Dataset,
+    Finding,
+    LongigenError,
+    OnBad,
+    Subject,
+    Visit,
+    did_you_mean,
+    refuse,
+)
+from longigen_bids.covariates import Covariates
+from longigen_bids.layout import Image, choose_suffix, list_images, select, spell, told_apart
+from longigen_bids.tables import Table, is_not_fetched, missing, not_fetched, read_json, read_table
+from longigen_bids.times import (
+    Column,
+    by_preference,
+    choose_column,
+    scans_column,
+    session_columns,
+    sessions_file,
+    sidecar_column,
+    stated_units,
+    unit_of,
+)
+
+PARTS: dict[str, Assigned] = {"train": "train", "validation": "validation", "test": "test"}
+PARTS |= {"training": "train", "val": "validation", "testing": "test"}
+
+
+class BIDSDataset(Dataset):
+    """A data set in the Brain Imaging Data Structure with sessions: a visit is the image of one kind in a ``ses-*``.
+
+    **Times** are one column of ``sub-*/sub-*_sessions.tsv`` for all subjects: of those below, the one by which the
+    sessions of the most subjects can be told apart, and of equals the first, which is the finest:
+
+    1. ``days``, or ``days_from_baseline`` and the like (``since``, ``first_visit``);
+    2. ``age``, unless all ages are whole numbers: rounded to a year, they misplace a visit by months;
+    3. dates, as days since the first session of the subject that has one: ``acq_time``, ``acq_date``,
+       ``session_date``, ``scan_date``, ``visit_date``, ``examination_date``. Shifted dates will do;
+    4. ``weeks``, ``months``, ``years``, as ``days``;
+    5. ``age`` in whole numbers.
+
+    Where none of them serves anyone, the earliest ``acq_time`` in each session's ``*_scans.tsv`` does, and where there
+    is none, ``AcquisitionDateTime`` in the images' JSON sidecars. The unit is what the JSON file beside the table
+    states as ``Units`` (``sub-*_sessions.json``, or ``sessions.json`` and ``participants.json`` at the top); else years
+    for an age, days for a date, and what the name says for the others.
+
+    **Covariates** are the other columns of ``sessions.tsv`` and ``participants.tsv`` but ids and dates; ``age`` is one
+    even where it is the time. Text becomes the index of the label among the column's labels in alphabetical order
+    (`levels`); ``n/a`` is missing. A column ``split`` in ``participants.tsv`` (train, validation, test) assigns
+    subjects to the parts of the split.
+
+    Sessions of the tables without an image are not visits, and subjects without any image are left out. Images
+    outside sessions are not read: nothing says when they were.
+
+    Args:
+        path: of the data set, the folder of ``sub-*``.
+        suffix: of the images, such as ``T1w``; None takes the only one there is, but for masks and segmentations.
+        select: entities that an image must have, as in its name: ``desc-preproc``, ``run-1``; ``space-`` (without a
+            label) is for images without the entity. On the command line ``--set select=desc-preproc,space-``.
+        datatype: the folder in a session that holds the images.
+        derivatives: a folder in ``derivatives/``, such as ``fmriprep``, to read the images from; tables are still
+            those of `path`.
+        time: the column of ``sessions.tsv`` to take, or ``acq_time`` of ``scans.tsv``, or ``AcquisitionDateTime``.
+        time_unit: of that column, one of `longigen.TIME_UNITS`, above what its JSON file states.
+
+    Raises:
+        LongigenError: if there are no such images in sessions, their times are nowhere to be found, or the unit of
+            the times is not known.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        suffix: str | None = None,
+        select: tuple[str, ...] = (),
+        datatype: str = "anat",
+        derivatives: str | None = None,
+        time: str | None = None,
+        time_unit: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._cautions: list[str] = []
+        self._images = self._find_images(suffix, select, datatype, derivatives)
+        self._broken: dict[str, Finding] = {}
+        self._sessions: dict[str, Table] = {}
+        described: dict[Path, Mapping[str, Any]] = {}
+        for subject in self._images:
+            file = sessions_file(self.path, subject)
+            try:
+                described[file.with_suffix(".json")] = read_json(file.with_suffix(".json"), subject)
+                self._sessions[subject] = read_table(file, "session_id", subject, prefix="ses-")
+            except BadData as error:
+                self._broken[subject] = error.finding
+        self._participants = read_table(self.path / "participants.tsv", "participant_id", prefix="sub-")
+        self._time = self._find_time(time)
+        self.time_unit = unit_of(self._time, stated_units(self._time, self.path, described), time_unit)
+        without = {"split", "HED"} | {name for name in (self._time.name,) if name.lower() != "age"}
+        self._covariates = Covariates(self._participants, self._sessions, without)
+        if self._time.whole_years and self.time_unit == "years":
+            self._cautions.append("Times are ages in whole years, so that they are off by up to a year.")
+        self._cautions += [
+            f"Text in the column '{name}', which holds numbers elsewhere, is taken as missing: {', '.join(text[:5])}."
+            for name, text in self._covariates.taken_as_missing.items()
+        ]
+
+    @classmethod
+    def claims(cls, path: Path) -> bool:
+        return (path / "dataset_description.json").is_file() or any(path.glob("sub-*/ses-*"))
+
+    @property
+    def cautions(self) -> Sequence[str]:
+        return tuple(self._cautions)
+
+    @property
+    def levels(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of each column of text, in the order of their codes: 0, 1, …"""
+        return self._covariates.levels
+
+    def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
+        subjects, findings = self._found
+        for finding in findings:
+            bad(finding)
+        return subjects
+
+    @cached_property
+    def _found(self) -> tuple[Sequence[Subject], Sequence[Finding]]:
+        """The subjects that can be used, and what is wrong with the others and their visits."""
+        subjects: list[Subject] = []
+        findings: dict[Finding, None] = {}  # a table that does not exist is missing once, and not for each session
+        for name, sessions in self._images.items():
+            visits: dict[float, tuple[str, Visit]] = {}
+            try:
+                part = self._part(name)
+            except BadData as error:
+                findings[error.finding] = None
+                continue
+            for session, images in sessions.items():
+                try:
+                    visit = self._visit(name, session, images)
+                    if visit.time in visits:
+                        raise self._duplicate(name, visits[visit.time][0], session, visit.time)
+                    visits[visit.time] = session, visit
+                except BadData as error:
+                    findings[error.finding] = None
+            if visits:
+                subjects.append(Subject(name, tuple(visits[time][1] for time in sorted(visits)), part))
+        return tuple(subjects), tuple(findings)
+
+    def _visit(self, subject: str, session: str, images: Sequence[Image]) -> Visit:
+        for image in images:
+            if image.misnamed:
+                problem = f"does not begin with {subject}_{session}_, in whose folder it lies"
+                raise BadData(Finding("misnamed", str(image.path), problem, "rename or move it", subject))
+        if len(images) > 1:
+            problem = f"holds {len(images)} {images[0].suffix} images ({', '.join(i.path.name for i in images)})"
+            raise BadData(Finding("ambiguous", str(images[0].path.parent), problem, told_apart(images), subject))
+        path = images[0].path
+        time = self._time.time(subject, session)
+        row = self._sessions[subject]
+        if session in row.repeated:
+            raise BadData(Finding("repeated-row", str(row.path), f"has several rows of {session}", "keep one", subject))
+        if is_not_fetched(path):
+            raise BadData(not_fetched(path, subject))
+        return Visit.of_file(path, subject=subject, time=time, covariates=self._covariates.of(subject, session))
+
+    def _part(self, subject: str) -> Assigned | None:
+        """Return the part of the split that a subject is assigned to.
+
+        Raises:
+            BadData: if the subject's rows cannot be used.
+        """
+        if subject in self._broken:
+            raise BadData(self._broken[subject])
+        table = self._participants
+        if subject in table.repeated:
+            advice = "keep one: what changes between sessions belongs into sub-*_sessions.tsv"
+            raise BadData(Finding("repeated-row", str(table.path), "has several rows of one subject", advice, subject))
+        split = table.rows.get(subject, {}).get("split", "")
+        if missing(split):
+            return None
+        if split.lower() not in PARTS:
+            advice = "write train, validation or test"
+            raise BadData(Finding("bad-split", str(table.path), f"has split {split!r}", advice, subject))
+        return PARTS[split.lower()]
+
+    def _duplicate(self, subject: str, first: str, second: str, time: float) -> BadData:
+        source = str(self._time.file(subject, second))
+        problem = f"has {first} and {second} at the same {self._time.name}, {time:g} {self.time_unit}"
+        advice = "correct one, or choose another column with --set time="
+        return BadData(Finding("duplicate-time", source, problem, advice, subject))
+
+    def _find_images(
+        self, suffix: str | None, wanted: Sequence[str], datatype: str, derivatives: str | None
+    ) -> Mapping[str, Mapping[str, Sequence[Image]]]:
+        """Return the images by subject and session."""
+        root = self.path if derivatives is None else self._pipeline(derivatives)
+        where = f"{root}/sub-*/ses-*/{datatype}"
+        if not root.is_dir():
+            raise LongigenError(f"{root} is not a folder; give that of a BIDS data set, which holds sub-*/ses-*.")
+        listing = list_images(root, datatype)
+        if not listing.subjects:
+            raise LongigenError(f"{root} holds no sub-*; {_nearby(root)}")
+        if not listing.images and listing.outside:
+            raise LongigenError(
+                f"{root} has {listing.outside} images in sub-*/{datatype} and none in a session (ses-*): it is not "
+                "longitudinal, or its visits are no sessions and must be moved into sub-*/ses-*."
+            )
+        if not listing.datatypes:
+            raise LongigenError(
+                f"{root} has no folder in any sub-*/ses-*: longigen reads BIDS data sets with sessions, such as "
+                f"sub-01/ses-1/{datatype}/sub-01_ses-1_T1w.nii.gz."
+            )
+        if not listing.images:
+            known = spell(listing.datatypes)
+            raise LongigenError(
+                f"{where} holds no image; choose another folder with --set datatype=. There is: {known}."
+            )
+        suffix = choose_suffix(listing.images, suffix, where)
+        images = select([image for image in listing.images if image.suffix == suffix], wanted, where)
+        found: dict[str, dict[str, list[Image]]] = {}
+        for image in images:
+            found.setdefault(image.subject, {}).setdefault(image.session, []).append(image)
+        if len(found) < len(listing.subjects):
+            self._cautions.append(
+                f"{len(listing.subjects) - len(found)} of {len(listing.subjects)} subjects are left out: they have no "
+                f"such {suffix} image in a session."
+            )
+        return found
+
+    def _pipeline(self, name: str) -> Path:
+        folder = self.path / "derivatives"
+        known = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+        if name not in known:
+            raise LongigenError(
+                f"{folder} has no folder '{name}'.{did_you_mean(name, known)} "
+                f"There is: {', '.join(known) or 'nothing'}."
+            )
+        return folder / name
+
+    def _find_time(self, wanted: str | None) -> Column:
+        """Return the column of times: the one that is wanted, or the best there is."""
+        sessions = {subject: list(self._images[subject]) for subject in self._sessions}
+        files = {
+            (subject, session): self._images[subject][session][0].path
+            for subject in sessions
+            for session in sessions[subject]
+        }
+        columns = session_columns(self.path, self._sessions)
+        broken = list(self._broken.values())
+        sources: tuple[Callable[[], Sequence[Column]], ...] = (
+            lambda: by_preference(columns) if wanted is None else columns,
+            lambda: [scans_column(self.path, sessions)],
+            lambda: [sidecar_column(files)],
+        )
+        for source in sources:
+            candidates = [column for column in source() if wanted in (None, column.name)]
+            found = choose_column(candidates, sessions)
+            if found is not None:
+                return found
+            broken += [finding for column in candidates for finding in column.broken.values()]
+        if broken:
+            raise BadData(broken[0])
+        names = [column.name for column in columns]
+        there = f"columns: {', '.join(names)}" if names else "there is none"
+        if wanted is not None:
+            raise LongigenError(
+                f"{self.path}: '{wanted}' gives no session a time.{did_you_mean(wanted, names)} "
+                f"It may be a column of sub-*_sessions.tsv ({there}), acq_time or AcquisitionDateTime."
+            )
+        advice = "write a column days_from_baseline or age into sub-*/sub-*_sessions.tsv, or name one with --set time="
+        if self.path.parent.name == "derivatives":
+            advice = f"give the data set itself as path ({self.path.parents[1]}) and derivatives={self.path.name}"
+        raise LongigenError(
+            f"{self.path} says nowhere when its sessions were: not in sub-*/sub-*_sessions.tsv ({there}), nor as "
+            f"acq_time in sub-*/ses-*/*_scans.tsv, nor as AcquisitionDateTime in the images' JSON files; {advice}."
+        )
+
+
+def _nearby(root: Path) -> str:
+    """Say where the data set may be, if not at `root`."""
+    while root.name.startswith(("sub-", "ses-")):
+        root = root.parent
+        if any(root.glob("sub-*")):
+            return f"give the data set's own folder, {root}."
+    for child in sorted(root.iterdir()):
+        if child.is_dir() and any(child.glob("sub-*")):
+            return f"did you mean {child}?"
+    return "give the folder of a BIDS data set."

@@ -1,0 +1,157 @@
+"""When the frames of a series were taken: from its sidecar, or from its header."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import nibabel
+from nibabel.spatialimages import SpatialImage
+
+from longigen import BadData, Finding, LongigenError, time_unit
+
+SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+COUNTS = ("frames", "index")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When the frames of a series were taken, as its files tell.
+
+    Attributes:
+        times: one per frame, ascending.
+        unit: of the times; ``frames`` where the files tell no step, and None where they tell one but not its unit.
+        source: the file that tells.
+        subject: whose series it is.
+    """
+
+    times: tuple[float, ...]
+    unit: str | None
+    source: Path
+    subject: str
+
+    @classmethod
+    def of(cls, image: SpatialImage, path: Path, subject: str) -> Self:
+        """Return the timing of a 4D image.
+
+        Raises:
+            BadData: if its sidecar or its header cannot be understood.
+        """
+        sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+        if sidecar.exists():
+            told = _Sidecar(sidecar, subject).timing(image.shape[3])
+            if told is not None:
+                return cls(*told, sidecar, subject)
+        return cls(*_of_header(image, path, subject), path, subject)
+
+    @property
+    def told_unit(self) -> str | None:
+        """The unit if nobody says it: ``frames`` for a step of 1 in none, since programs that know no time write 1."""
+        return "frames" if self.unit is None and self.times[1] == 1 else self.unit
+
+    def within(self, unit: str) -> tuple[float, ...]:
+        """Return the times in `unit`: see `NIfTI4DDataset` for what becomes what.
+
+        Raises:
+            BadData: if these times cannot be in that unit.
+        """
+        count = len(self.times)
+        if self.unit == unit:
+            return self.times
+        if unit in COUNTS:
+            return tuple(map(float, range(count)))
+        if unit == "cycle":
+            return tuple(k / (count - 1) for k in range(count))
+        if self.unit is None:
+            return self.times
+        if self.unit in COUNTS:
+            problem, kind = f"does not tell the time between its frames, where time_unit is {unit}", "no-timing"
+        else:
+            problem, kind = f"tells its times in {self.unit}, where time_unit is {unit}", "unit-conflict"
+        advice = 'write a sidecar {"times": [...], "time_unit": "' + unit + '"} beside the series'
+        raise BadData(Finding(kind, str(self.source), problem, advice, self.subject))
+
+
+def _of_header(image: SpatialImage, path: Path, subject: str) -> tuple[tuple[float, ...], str | None]:
+    """Return the times and their unit that ``pixdim[4]`` and ``xyzt_units`` tell."""
+    header = image.header
+    assert isinstance(header, nibabel.Nifti1Header)
+    try:
+        unit = str(header.get_xyzt_units()[1])
+    except KeyError:  # a code that the standard does not have
+        unit = "unknown"
+    # By way of its text, a step that a float32 holds is the decimal number that was meant: 0.035, not 0.03500000015.
+    step = float(str(header["pixdim"][4]))
+    if unit not in (*SECONDS, "unknown") or not math.isfinite(step) or step < 0:
+        problem = f"has frames {step:g} {unit} apart, which is no time"
+        raise BadData(Finding("bad-timing", str(path), problem, "correct its header, or write a sidecar", subject))
+    count = image.shape[3]
+    if step == 0:
+        return tuple(map(float, range(count))), "frames"
+    return tuple(k * step * SECONDS.get(unit, 1.0) for k in range(count)), "seconds" if unit in SECONDS else None
+
+
+@dataclass(frozen=True)
+class _Sidecar:
+    """A JSON file beside a series."""
+
+    path: Path
+    subject: str
+
+    def timing(self, count: int) -> tuple[tuple[float, ...], str] | None:
+        """Return the times of `count` frames and their unit, or None if it does not tell.
+
+        Raises:
+            BadData: if it cannot be read, or what it tells is not possible.
+        """
+        content = self._content()
+        if "times" in content:
+            try:
+                unit = time_unit(str(content.get("time_unit")), str(self.path))
+            except LongigenError as error:
+                self._refuse(f"names no unit of its times ({error})", "write it as 'time_unit'")
+            return self._times(content, "times", count), unit
+        for key in ("VolumeTiming", "FrameTimesStart"):
+            if key in content:
+                return self._times(content, key, count), "seconds"
+        if "RepetitionTime" in content:
+            step = content["RepetitionTime"]
+            if not _is_number(step) or step <= 0:
+                self._refuse(f"says RepetitionTime: {step!r}, which is no positive number", "write it in seconds")
+            return tuple(k * float(step) for k in range(count)), "seconds"
+        return None
+
+    def _content(self) -> Mapping[str, Any]:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            text = str(error).splitlines()[0]
+            self._refuse(f"cannot be read as JSON ({text})", "correct or remove it")
+        if not isinstance(content, dict):
+            self._refuse("is not a JSON object", "correct or remove it")
+        return content
+
+    def _times(self, content: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
+        times = content[key]
+        if not isinstance(times, list) or not all(map(_is_number, times)):
+            self._refuse(f"says {key}: what is no list of finite numbers", "write a number per frame")
+        if len(times) != count:
+            self._refuse(f"has {len(times)} {key} for {count} frames", "write a number per frame", "wrong-count")
+        self._check_order(times, key)
+        return tuple(map(float, times))
+
+    def _check_order(self, times: Sequence[float], key: str) -> None:
+        for frame in range(1, len(times)):
+            if times[frame] <= times[frame - 1]:
+                problem = f"has {key} {times[frame - 1]:g} and then {times[frame]:g} at frame {frame}"
+                self._refuse(problem, "let the times of the frames ascend", "duplicate-time")
+
+    def _refuse(self, problem: str, advice: str, kind: str = "bad-sidecar") -> NoReturn:
+        raise BadData(Finding(kind, str(self.path), problem, advice, self.subject)) from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
