@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from longigen.batch import Batch
     from longigen.conditioner import Conditioner
     from longigen.conditioning import Conditioning, Routes
-    from longigen.dataset import Assigned, Dataset, Subject, Visit
+    from longigen.dataset import PARTS, Assigned, Dataset, Subject, Visit
     from longigen.denoiser import Denoiser
     from longigen.errors import LongigenError, did_you_mean
     from longigen.finding import BadData, Finding, OnBad, refuse
@@ -55,6 +55,7 @@ _MODULES = {
     "LongitudinalModel": "model",
     "Metric": "metric",
     "OnBad": "finding",
+    "PARTS": "dataset",
     "Prediction": "prediction",
     "Routes": "conditioning",
     "Sampler": "sampler",
@@ -82,6 +83,7 @@ _MODULES = {
 
 __all__ = [
     "BACKGROUND",
+    "PARTS",
     "TIME_UNITS",
     "Assigned",
     "BadData",

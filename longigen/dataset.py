@@ -15,6 +15,11 @@ from longigen.volume import Volume, canonical_shape, canonical_spacing, file_ide
 from longigen.volume import spatial_shape as shape_of
 
 Assigned = Literal["train", "validation", "test"]
+"""A part of the split that a data set assigns a subject to."""
+
+PARTS: dict[str, Assigned] = {"train": "train", "validation": "validation", "test": "test"}
+PARTS |= {"training": "train", "val": "validation", "testing": "test"}
+"""How data sets write it."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from longigen import (
+    PARTS,
     Assigned,
     BadData,
     Dataset,
@@ -31,9 +32,6 @@ from longigen_bids.times import (
     stated_units,
     unit_of,
 )
-
-PARTS: dict[str, Assigned] = {"train": "train", "validation": "validation", "test": "test"}
-PARTS |= {"training": "train", "val": "validation", "testing": "test"}
 
 
 class BIDSDataset(Dataset):

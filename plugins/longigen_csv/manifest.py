@@ -10,14 +10,24 @@ from typing import NamedTuple
 
 from nibabel.spatialimages import SpatialImage
 
-from longigen import Assigned, BadData, Dataset, Finding, LongigenError, OnBad, Subject, Visit, open_image, refuse
+from longigen import (
+    PARTS,
+    Assigned,
+    BadData,
+    Dataset,
+    Finding,
+    LongigenError,
+    OnBad,
+    Subject,
+    Visit,
+    open_image,
+    refuse,
+)
 from longigen import time_unit as known_unit
 
 REQUIRED = ("subject", "time", "path")
 OPTIONAL = ("frame", "split")
 MISSING = ("", "n/a", "na", "nan")
-PARTS: dict[str, Assigned] = {"train": "train", "validation": "validation", "test": "test"}
-PARTS |= {"training": "train", "val": "validation", "testing": "test"}
 
 
 class Row(NamedTuple):

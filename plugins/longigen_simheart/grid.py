@@ -1,0 +1,47 @@
+"""The slices: a regular grid over a field of view that is the same for every shape."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FIELD = (160.0, 160.0, 108.0)
+"""The field of view in mm, centred on the origin: right, anterior, and towards the heart's base."""
+
+SLAB = 3.0
+"""A slice is averaged over slabs no thicker than this, in mm."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A RAS grid of `shape` (W, H, D) voxels over `FIELD`."""
+
+    shape: tuple[int, int, int]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Of the voxels, in mm."""
+        x, y, z = (extent / size for extent, size in zip(FIELD, self.shape, strict=True))
+        return x, y, z
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(4, 4), float64: voxel index to mm."""
+        affine = np.diag([*self.spacing, 1.0])
+        affine[:3, 3] = [float(self._centres(axis, 1)[0]) for axis in range(3)]
+        return affine
+
+    @property
+    def slabs(self) -> int:
+        """How many slabs a slice is averaged over."""
+        return int(np.ceil(self.spacing[2] / SLAB))
+
+    def places(self, slabs: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x (W, 1, 1), y (H, 1) and z (D · `slabs`), in mm: they broadcast to the centres of slabs."""
+        x, y, z = (self._centres(axis, slabs if axis == 2 else 1) for axis in range(3))
+        return x[:, None, None], y[:, None], z
+
+    def _centres(self, axis: int, parts: int) -> Tensor:
+        number = self.shape[axis] * parts
+        return ((torch.arange(number, dtype=torch.float64) + 0.5) / number - 0.5).mul(FIELD[axis]).float()
