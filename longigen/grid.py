@@ -223,8 +223,9 @@ def _foreground(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from scipy import ndimage  # slow to import
 
     low, high = np.percentile(data, (0.1, 99.9))
-    pieces, number = ndimage.label(data > low + BRIGHT * (high - low))
-    if not number:
+    pieces = np.empty(data.shape, dtype=np.int32)
+    ndimage.label(data > low + BRIGHT * (high - low), output=pieces)
+    if not pieces.any():
         return np.zeros(3, int), np.array(data.shape)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0  # what is not bright

@@ -259,7 +259,7 @@ class Trainer:
         return iter(
             DataLoader(
                 pairs,
-                batch_sampler=[list(range(start, start + size)) for start in starts],
+                batch_sampler=(list(range(start, start + size)) for start in starts),
                 collate_fn=Batch.collate,
                 num_workers=settings.workers,
                 pin_memory=accelerator.device.type == "cuda",

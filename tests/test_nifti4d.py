@@ -158,7 +158,7 @@ def test_a_unit_that_is_said(series: Series) -> None:
     own = series("own.nii", sidecar={"times": [0.1, 0.2, 0.5, 0.9], "time_unit": "cycle"})
     for path in (timed, untimed, own):
         assert times(path, time_unit="frames") == (0.0, 1.0, 2.0, 3.0)
-        assert NIfTI4DDataset(path=path, time_unit="frames").cautions == ()
+        assert NIfTI4DDataset(path=path, time_unit="frames").cautions == []
     assert times(timed, time_unit="seconds") == pytest.approx((0.0, 0.02, 0.04, 0.06))
     assert times(untimed, time_unit="years") == (0.0, 1.0, 2.0, 3.0)
     assert times(series("odd.nii", step=0.5), time_unit="months") == (0.0, 0.5, 1.0, 1.5)

@@ -1,5 +1,6 @@
 """A folder of 4D NIfTI series: a subject each, and a visit per frame."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,7 @@ from longigen import (
     open_image,
     refuse,
 )
-from longigen import (
-    time_unit as checked_unit,
-)
+from longigen import time_unit as checked_unit
 from longigen_nifti4d.naming import find, is_nifti, subject_id
 from longigen_nifti4d.timing import Timing
 
@@ -63,9 +62,14 @@ class NIfTI4DDataset(Dataset):
 
     @property
     def cautions(self) -> Sequence[str]:
+        told = []
         if self.config["time_unit"] is None and self.time_unit == "frames":
-            return ("No file tells the time between its frames, so times count frames: a model learns no speed.",)
-        return ()
+            told.append("No file tells the time between its frames, so times count frames: a model learns no speed.")
+        endings = Counter(name.rpartition("_")[2] for name, _ in self._series())
+        if 1 < len(endings) < 5 and min(endings.values()) > 1:
+            kinds = " and ".join(f"{number} in _{ending}" for ending, number in endings.items())
+            told.append(f"Files end in several ways, {kinds}: if some are masks, set pattern=, such as *_NAME.nii.gz.")
+        return told
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         found: list[Subject] = []
