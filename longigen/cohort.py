@@ -1,5 +1,6 @@
 """A data set made ready for a model: split by subject, preprocessed, measured."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -104,6 +105,15 @@ class Cohort:
             return visits
 
         done, total = 0, sum(len(prepared.subject.visits) for prepared in subjects)
+        needed = total * math.prod(self.pipeline.grid.shape) * 4
+        if 0 < self._cache.limit_bytes < needed:
+            warnings.warn(
+                f"The preprocessed visits take {needed / 1e9:.1f} GB and the cache holds "
+                f"{self._cache.limit_bytes / 1e9:.1f}, so files are read again in each epoch; set LONGIGEN_CACHE_GB to "
+                "more, or LONGIGEN_CACHE to a larger disk.",
+                LongigenWarning,
+                stacklevel=2,
+            )
         for visits in in_parallel(read, subjects):
             done += visits
             if callback is not None:

@@ -74,7 +74,9 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str
         if name in given:
             config[name] = parameter.check(given[name], owner)
         elif parameter.required:
-            raise LongigenError(f"{owner} needs '{name}' ({_spell(parameter.annotation)}).")
+            raise LongigenError(
+                f"{owner} needs '{name}' ({_spell(parameter.annotation)}); give it, as in --set {name}=."
+            )
         else:
             config[name] = parameter.default
     return config

@@ -130,13 +130,15 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
     config = {"path": str(path.resolve())}
     if named:
         return named, config
-    claims, broken = [], []
+    claims, readers, broken = [], [], []
     for name in known:
         try:
             dataset = registry.load("dataset", name)
         except LongigenError as error:  # another data set may read the path all the same
             broken.append(str(error))
             continue
+        if "path" in parameters(dataset):
+            readers.append(name)
         if dataset.claims(path):
             claims.append(name)
     if len(claims) > 1:
@@ -148,8 +150,8 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
         raise LongigenError(
             " ".join(
                 [
-                    f"No data set recognises {path}; give a folder or file that one of them reads (longigen list), a "
-                    f"CSV manifest (subject, time, path), or say which is meant, as in {next(iter(known))}:{data}.",
+                    f"No data set recognises {path}; say which is meant, NAME:{data} with one of "
+                    f"{', '.join(readers)} (longigen info NAME), or give a CSV manifest (subject, time, path).",
                     *broken,
                 ]
             )

@@ -7,6 +7,10 @@ import torch
 
 from longigen import BACKGROUND, Batch, LongigenError, VisitSequence
 from longigen.augment import Augment, AugmentSettings
+from longigen.pairs import TrainingPairs
+from longigen.recipe import Recipe
+from longigen.run import Run
+from longigen.study import Study
 
 SIZE = (12, 10, 8)
 
@@ -107,10 +111,22 @@ def test_nothing_is_the_default_and_nonsense_is_refused() -> None:
             AugmentSettings(**given)  # type: ignore[arg-type]
 
 
-def test_training_takes_it(longigen, manifest: Path, tmp_path: Path) -> None:
-    options = ["--data", manifest, "--set", "denoiser.width=8", "--set", "denoiser.heads=2", "--steps", 2]
-    augment = ["--set", "augment.flip=true,false,false", "--set", "rotate=0,0,15", "--set", "gamma=1.3"]
-    longigen("train", *options, *augment, "--out", tmp_path / "a")
-    longigen("train", *options, "--out", tmp_path / "b")
-    one, two = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in "ab")
-    assert one != two
+def test_training_takes_it(manifest: Path) -> None:
+    changes = ["augment.flip=true,false,false", "rotate=0,0,15", "gamma=1.3"]
+    recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=changes)
+    study = Study.of(recipe)
+    augment = recipe.settings("augment").augment
+    training = study.cohort.part("train")
+    drawn = [TrainingPairs(training, length=8, seed=0, causal=True, augment=each) for each in (augment, None)]
+    assert any(not torch.equal(drawn[0][k].target, drawn[1][k].target) for k in range(8))
+    assert all(torch.equal(drawn[0][k].target_time, drawn[1][k].target_time) for k in range(8))
+    assert all(torch.equal(drawn[0][k].target, drawn[0][k].target) for k in range(8))
+    assert Study.of(Recipe.resolve("sadm-tiny", data=str(manifest))).recipe.settings("augment").augment is None
+
+
+def test_the_trainer_gets_it(manifest: Path, tmp_path: Path) -> None:
+    small = ["denoiser.width=8", "denoiser.heads=2", "conditioner.dim=16", "training.steps=1", "preprocess.shape=8,8,8"]
+    recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=[*small, "augment.shift=0.1"])
+    trainer = Study.of(recipe).trainer(Run.create(tmp_path / "run"))
+    assert trainer.augment is not None
+    assert trainer.augment.settings.shift == 0.1

@@ -1,7 +1,6 @@
 """The command line as a process: the whole journey on files, and what a hurried user gets wrong."""
 
 import csv
-import gzip
 import json
 import shutil
 from pathlib import Path
@@ -159,19 +158,9 @@ def test_bad_data_is_named_before_training(longigen: Longigen, tmp_path: Path) -
 
     truncated.write_bytes(whole[: len(whole) * 3 // 4])
     refused(good, "s1_1.nii.gz", "subject s1", "truncated")
-    truncated.write_bytes(gzip.compress(b"no image"))
-    refused(good, "s1_1.nii.gz", "subject s1", "cannot be opened as an image")
-    bad = ball((12, 12, 10), 0.5)
-    bad[3, 3, 3] = np.nan
-    write_image(truncated, bad)
-    refused(good, "s1_1.nii.gz", "subject s1", "1 NaN or infinite voxel")
-    write_image(truncated, np.stack([bad, bad], axis=3))
-    refused(good, "s1_1.nii.gz", "4D", "frame")
     truncated.write_bytes(whole)
     refused([*good, "s9,0,s0_0.nii.gz"], "s9", "only one visit")
     refused([*good, "s0,1,s1_0.nii.gz"], "subject s0", "two visits at time 1")
-    refused([good[0].replace("time", "when"), *good[1:]], "no column 'time'", "when")
-    refused([*good, "s0,soon,s1_0.nii.gz"], "line 12", "soon")
     # After all that, the good data trains.
     data = table(tmp_path, "\n".join(good) + "\n")
     longigen("train", "--data", data, *SMALL, "--steps", 1, "--out", tmp_path / "good")

@@ -120,7 +120,7 @@ def test_values_that_do_not_fit_are_refused(annotation: Any, given: Any, spelt: 
         ({"size": True}, r"Part: size must be int, got True\."),
         ({"size": 3, "mode": "slw"}, r"Part: mode must be one of 'fast', 'slow', got 'slw'\."),
         ({"size": 3, "rat": 1.0}, r"Part has no parameter 'rat'\. Did you mean 'rate'\? It takes: size, rate, mode"),
-        ({"rate": 1.0}, r"Part needs 'size' \(int\)\."),
+        ({"rate": 1.0}, r"Part needs 'size' \(int\); give it"),
     ],
 )
 def test_a_component_checks_what_it_is_given(make: Any, given: dict[str, Any], message: str) -> None:

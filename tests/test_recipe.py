@@ -128,7 +128,7 @@ def test_data_that_is_not_there_or_not_known(tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match=r"no data set and no path 'sim-brian'\. Did you mean 'sim-brain'\?"):
         find_dataset("sim-brian")
     (tmp_path / "notes.unknown").write_text("")
-    with pytest.raises(LongigenError, match=r"No data set recognises .*notes\.unknown; give a folder or file"):
+    with pytest.raises(LongigenError, match=r"No data set recognises .*notes\.unknown; say which is meant"):
         find_dataset(str(tmp_path / "notes.unknown"))
 
 
@@ -138,7 +138,7 @@ from longigen import Dataset
 
 
 class Greedy(Dataset):
-    def subjects(self):
+    def subjects(self, bad=None):
         return []
 
     @classmethod

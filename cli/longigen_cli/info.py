@@ -9,6 +9,7 @@ import typer
 from longigen.catalog import SECTIONS, Catalog
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry import KINDS, registry
+from longigen.signature import signature_of
 from longigen_cli.console import AsJSON
 
 
@@ -23,7 +24,7 @@ def info(
         return
     import yaml
 
-    typer.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip())
+    typer.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110).rstrip())
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -39,6 +40,8 @@ def _named(name: str) -> dict[str, Any]:
         shown: dict[str, Any] = dict(described.content) if described else {}
         if entries:
             shown["provided by"] = [f"{e.distribution} {e.version}".strip() + f" ({e.reference})" for e in entries]
+            parameters = signature_of(entries[0].reference)
+            shown |= {"parameters": parameters} if parameters else {}
             problems = [problem for entry in entries if (problem := entry.problem())]
             shown |= {"broken": problems} if problems else {}
         elif described:

@@ -1,20 +1,23 @@
 """The checks of data sets."""
 
+import pickle
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from longigen.finding import Finding
 from longigen.testing.case import Case, keeps_its_configuration
+from longigen.units import TIME_UNITS
+from longigen.volume import canonical_shape, canonical_spacing
 
 LOADED = 3
 
 
 def has_subjects(case: Case) -> None:
     """Check ids, times and their order, twice."""
-    dataset = case.make()
-    subjects = dataset.subjects()
+    subjects = case.make().subjects()
     assert subjects, "there are no subjects"
     ids = [subject.id for subject in subjects]
     assert len(set(ids)) == len(ids), "a subject's id occurs twice"
@@ -24,7 +27,6 @@ def has_subjects(case: Case) -> None:
         assert subject.visits, f"{subject.id} has no visits"
         assert all(a < b for a, b in pairwise(subject.times)), f"times of {subject.id} do not ascend"
         assert np.isfinite(subject.times).all(), f"a time of {subject.id} is not finite"
-    assert dataset.time_unit, "time_unit is empty"
 
 
 def loads_volumes(case: Case) -> None:
@@ -35,8 +37,10 @@ def loads_volumes(case: Case) -> None:
             assert volume.data.ndim == 3, f"{visit.source} is {volume.data.ndim}D"
             assert np.isfinite(volume.data).all(), f"{visit.source} is not finite"
             assert volume.affine.shape == (4, 4), f"{visit.source} has no 4 × 4 affine"
-            assert sorted(visit.shape) == sorted(volume.data.shape), (
-                f"{visit.source} was said to be {visit.shape} and is {volume.data.shape}"
+            shape, spacing = canonical_shape(volume.affine, volume.data.shape), canonical_spacing(volume.affine)
+            assert visit.shape == shape, f"{visit.source} was said to be {visit.shape} in RAS order and is {shape}"
+            assert np.allclose(visit.spacing, spacing, rtol=1e-3), (
+                f"{visit.source} was said to have voxels of {visit.spacing} mm and has {spacing}"
             )
 
 
@@ -44,6 +48,32 @@ def loads_the_same_again(case: Case) -> None:
     """Check that a visit is the same each time."""
     first, second = (case.make().subjects()[0].visits[-1].load() for _ in range(2))
     assert np.array_equal(first.data, second.data), "two loads differ"
+
+
+def knows_visits_apart(case: Case) -> None:
+    """Check that each visit has an identity of its own, the same each time: the cache goes by it."""
+    first, again = ([visit.identity for s in case.make().subjects() for visit in s.visits] for _ in range(2))
+    assert len(set(first)) == len(first), "two visits have one identity"
+    assert first == again, "an identity changes though nothing else does"
+
+
+def goes_to_other_processes(case: Case) -> None:
+    """Check that subjects can be pickled, as workers that load data need it."""
+    subject = case.make().subjects()[0]
+    copy = pickle.loads(pickle.dumps(subject))
+    assert np.array_equal(copy.visits[0].load().data, subject.visits[0].load().data), "a pickled visit differs"
+
+
+def tells_what_is_bad(case: Case) -> None:
+    """Check that `subjects` takes a `bad`, and tells it of findings."""
+    findings: list[Finding] = []
+    case.make().subjects(findings.append)
+    assert all(isinstance(finding, Finding) for finding in findings), "bad is told of something else than a Finding"
+
+
+def has_a_unit(case: Case) -> None:
+    """Check that the times are in a known unit."""
+    assert case.make().time_unit in TIME_UNITS, f"time_unit is none of {', '.join(TIME_UNITS)}"
 
 
 def claims_by_name(case: Case) -> None:
@@ -56,5 +86,9 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "has subjects with ascending times": has_subjects,
     "loads volumes as it describes them": loads_volumes,
     "loads the same again": loads_the_same_again,
+    "has times in a known unit": has_a_unit,
+    "knows its visits apart": knows_visits_apart,
+    "has visits that go to other processes": goes_to_other_processes,
+    "tells what is bad": tells_what_is_bad,
     "claims paths by name": claims_by_name,
 }
