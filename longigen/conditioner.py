@@ -21,13 +21,17 @@ class Conditioner(Component, nn.Module, abc.ABC):
       emits have the history's W, H, D, whatever they are. Output is floating, on the history's device.
     - It must not see the target. Where `causal` is true, its output must not depend on a visit at or after
       `target_time`; where false, later visits may be used.
+    - In generation, visits that were made earlier are in the history, as observed. Where `autoregressive` is false they
+      are not, and the history holds what was given alone.
     - It must not depend on images that are not observed nor on visits that are not valid: padding changes nothing.
     - It is deterministic in ``eval()`` mode.
+    - It may override `explain` to say where it looked; asking changes nothing else.
     - Times are data-set units; divide by `time_scale` (the typical gap between visits) before encoding them.
     """
 
     kind: ClassVar[str] = "conditioner"
     causal: bool = True
+    autoregressive: bool = True
     routes: Routes
     time_scale: float
 
@@ -45,3 +49,23 @@ class Conditioner(Component, nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
         """Return the conditioning for a visit at `target_time` (B,)."""
+
+    @property
+    def explains(self) -> bool:
+        """Whether it can say where it looked: whether it overrides `explain`."""
+        return type(self).explain is not Conditioner.explain
+
+    def explain(self, history: VisitSequence, target_time: Tensor) -> Tensor:
+        """Return how much of what each voxel of the target is made from came from each visit.
+
+        The docstring of what overrides this says how that is measured.
+
+        Returns:
+            (B, L, W, H, D), float32, at least 0: shares, which sum to 1 over the visits at each voxel, for a subject
+            with a visit that may be seen. A visit that is not valid, is at the target's time, or is after it where
+            `causal`, has 0.
+
+        Raises:
+            NotImplementedError: if `explains` is false.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say where it looked")

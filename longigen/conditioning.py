@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from longigen.sampler import randn_like
+
 
 @dataclass(frozen=True)
 class Routes:
@@ -48,13 +50,17 @@ class Conditioning:
         """Return ∅ of classifier-free guidance: the same routes, all zero."""
         return self._map(torch.zeros_like)
 
-    def drop(self, dropped: Tensor) -> Self:
-        """Return the conditioning with ∅ for the samples where `dropped` (B,), bool, is set."""
+    def noise(self, generator: torch.Generator) -> Self:
+        """Return the same routes, all standard normal noise."""
+        return self._map(lambda tensor: randn_like(tensor, generator))
 
-        def masked(tensor: Tensor) -> Tensor:
-            return torch.where(dropped.view(-1, *[1] * (tensor.ndim - 1)), torch.zeros_like(tensor), tensor)
+    def drop(self, dropped: Tensor, instead: Self | None = None) -> Self:
+        """Return the conditioning with `instead`, by default ∅, for the samples where `dropped` (B,), bool, is set."""
 
-        return self._map(masked)
+        def masked(tensor: Tensor, other: Tensor) -> Tensor:
+            return torch.where(dropped.view(-1, *[1] * (tensor.ndim - 1)), other, tensor)
+
+        return self._map(masked, instead or self.null())
 
     def beside(self, other: Self) -> Self:
         """Return both conditionings as one batch, this one first. Both must use the same routes."""

@@ -21,10 +21,14 @@ class Denoiser(Component, nn.Module, abc.ABC):
       choice and not the denoiser's business.
     - Any W, H, D is accepted: pad to the stride inside and crop at the end.
     - All four routes are served; a route that `routes` gives no channels is absent from the conditioning.
+    - Where `denoises` is true, the prediction depends on `z_t` and λ. Where it is false it depends on the conditioning
+      alone: there is no unconditional prediction worth the name, so the model drops no conditions in training and
+      applies no guidance.
     - It is deterministic in ``eval()`` mode. A zero-initialised output makes a residual model start as copy-last.
     """
 
     kind: ClassVar[str] = "denoiser"
+    denoises: ClassVar[bool] = True
 
     @property
     def stem_features(self) -> int:

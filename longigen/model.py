@@ -17,6 +17,7 @@ from longigen.sampler import Generators, Sampler, randn_like
 from longigen.visits import BACKGROUND, VisitSequence
 
 Target = Literal["image", "residual"]
+Unconditional = Literal["zero", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,18 @@ class ModelSettings:
             history, divided by its standard deviation over the training set. With ``residual`` and a sampler that
             predicts x, a network that outputs zero is the copy-last baseline. The last visit is then part of the
             question and not of the condition: it goes to the denoiser's `concat` route, guided or not.
-        p_uncond: the probability with which training replaces a sample's conditioning by ∅ (SADM, Algorithm 1).
+        p_uncond: the probability with which training drops a sample's conditioning (SADM, Algorithm 1). With 1 the
+            denoiser is trained without a condition, to be fine-tuned with one.
+        unconditional: what training puts, on every route, where conditioning is dropped: `zero` is ∅, `random` is
+            standard normal noise. The ∅ of guidance is zero either way, so what is to be guided is trained with
+            ``zero``; ``random`` is for pretraining with ``p_uncond=1``.
         guidance: w of classifier-free guidance at generation (SADM, Eq. 4).
         guidance_space: whether the guided combination is made of x̂ or of ε̂; see `longigen.guidance`.
     """
 
     target: Target = "residual"
     p_uncond: float = 0.1
+    unconditional: Unconditional = "zero"
     guidance: float = 0.1
     guidance_space: Space = "x"
 
@@ -113,8 +119,10 @@ class LongitudinalModel(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the training loss of each sample (B,); see `loss`. A method of this name is what DDP wraps."""
         conditioning = self.conditioner(batch.history, batch.target_time)
-        dropped = torch.rand(len(batch.target), generator=generator, device=generator.device)
-        conditioning = conditioning.drop(dropped.to(batch.target.device) < self.settings.p_uncond)
+        if self.denoiser.denoises:
+            dropped = torch.rand(len(batch.target), generator=generator, device=generator.device)
+            instead = conditioning.noise(generator) if self.settings.unconditional == "random" else conditioning.null()
+            conditioning = conditioning.drop(dropped.to(batch.target.device) < self.settings.p_uncond, instead)
         base = self._base(batch.history, batch.target_time)
         if base is None:
             x = batch.target
@@ -150,9 +158,10 @@ class LongitudinalModel(nn.Module):
     ) -> Tensor:
         """Generate visits, missing ones and future ones (SADM, Algorithm 2).
 
-        Visits are made in order of time, and each joins the history of the next. Visits that the history holds as
-        valid but not observed and that lie before the last target are imputed on the way. The conditioning is computed
-        once per visit. A visit's noise is seeded by (seed, subject, time, sample): it does not depend on the batch.
+        Visits are made in order of time, and each joins the history of the next (unless the conditioner is not
+        `autoregressive`). Visits that the history holds as valid but not observed and that lie before the last target
+        are imputed on the way. The conditioning is computed once per visit. A visit's noise is seeded by (seed,
+        subject, time, sample): it does not depend on the batch.
 
         Args:
             history: what is known; every subject needs an observed visit before its first target.
@@ -181,8 +190,10 @@ class LongitudinalModel(nn.Module):
         wanted = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
         walker = sampler or self.sampler
         evaluations = walker.steps if steps is None else steps
+        given = sequence.observed
         rounds = int(wanted.sum(dim=1).max()) if wanted.numel() else 0
         for done in range(rounds):
+            known = sequence if self.conditioner.autoregressive else replace(sequence, observed=given)
             rows = torch.nonzero(wanted.any(dim=1)).flatten()
             index = wanted[rows].int().argmax(dim=1)  # the earliest: visits are in order of time
             times = sequence.times[rows, index]
@@ -192,7 +203,7 @@ class LongitudinalModel(nn.Module):
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
             ]
             images = self._generate_visit(
-                _rows(sequence, rows, hidden=index),
+                _rows(known, rows, hidden=index),
                 times,
                 generators,
                 sampler=walker,
@@ -236,7 +247,7 @@ class LongitudinalModel(nn.Module):
                 log_snr,
                 conditional,
                 unconditional,
-                weight=guidance,
+                weight=guidance if self.denoiser.denoises else 0.0,
                 space=self.settings.guidance_space,
                 low=low,
                 high=high,

@@ -1,9 +1,11 @@
 """A study: a recipe, with the data and the model that it names, ready to train."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from longigen.cohort import Cohort
+from longigen.errors import LongigenWarning
 from longigen.model import LongitudinalModel, Provenance
 from longigen.recipe import Recipe
 from longigen.run import Run
@@ -42,8 +44,8 @@ class Study:
         """Read what training needs, so that a bad file is named before training starts."""
         self.cohort.read([*self.cohort.part("train"), *self.cohort.part("validation")], callback)
 
-    def trainer(self, run: Run, *, resume: bool = False) -> Trainer:
-        """Compose the model and return its trainer; a new run's recipe and split are written first."""
+    def compose(self) -> LongitudinalModel:
+        """Compose the model, its weights drawn with the recipe's seed, its statistics measured on the training part."""
         import torch
 
         torch.manual_seed(self.training.seed)  # of the weights
@@ -53,7 +55,7 @@ class Study:
         statistics = self.cohort.statistics(
             causal=conditioner.causal, covariates=self.cohort.covariates, seed=self.training.seed
         )
-        model = LongitudinalModel(
+        return LongitudinalModel(
             conditioner,
             denoiser,
             sampler,
@@ -61,23 +63,41 @@ class Study:
             statistics=statistics,
             provenance=Provenance(self.cohort.pipeline.config, self.cohort.provenance),
         )
+
+    def trainer(self, run: Run, *, resume: bool = False, model: LongitudinalModel | None = None) -> Trainer:
+        """Return the trainer of `model`, composed here by default; a new run's recipe and split are written first.
+
+        A LongigenWarning says what of the parts that start from another model's weights does not fit.
+        """
+        model = model or self.compose()
+        begins = not (resume and run.checkpoints())  # a checkpoint has all weights
+        notes = [start.apply(model) for start in self.training.initialisations] if begins else []
         augment = self.recipe.settings("augment").augment
         trainer = Trainer(model, self.cohort, self.training, run, augment)
         if resume:
             trainer.resume()
         if trainer.accelerator.is_main_process:
-            split = self.cohort.split
-            run.write(self.recipe, {part: [s.id for s in split.part(part)] for part in ("train", "validation", "test")})
+            for note in filter(None, notes):
+                warnings.warn(note, LongigenWarning, stacklevel=2)
+            self.record(run)
         return trainer
+
+    def record(self, run: Run) -> None:
+        """Write the recipe and the split into a run."""
+        split = self.cohort.split
+        run.write(self.recipe, {part: [s.id for s in split.part(part)] for part in ("train", "validation", "test")})
 
     def summary(self, model: LongitudinalModel) -> str:
         """Say in a few lines what is about to be trained on what."""
         split, names = self.cohort.split, self.recipe.names
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         shape = " × ".join(map(str, self.cohort.pipeline.grid.shape))
+        starts = [f"{start.part} from {start.source}" for start in self.training.initialisations]
+        frozen = [f"{part} frozen" for part in self.training.freeze]
         return (
             f"{names['conditioner']} + {names['denoiser']} + {names['sampler']}, "
-            f"{model.parameter_count / 1e6:.2f} M parameters, on {model.device}\n"
+            f"{model.parameter_count / 1e6:.2f} M parameters, {''.join(f'{note}, ' for note in starts + frozen)}"
+            f"on {model.device}\n"
             f"{names['data']}{simulated}: {len(split.train)} subjects to train, {len(split.validation)} to validate, "
             f"{len(split.test)} kept for testing; grid {shape}"
         )

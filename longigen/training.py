@@ -18,6 +18,7 @@ from longigen.errors import LongigenError
 from longigen.figure import write_strip
 from longigen.files import reason, unwritable
 from longigen.generation import Answer, answer
+from longigen.initialisation import Initialisation, Part
 from longigen.model import LongitudinalModel
 from longigen.pairs import TrainingPairs
 from longigen.randomness import derive_seed
@@ -48,6 +49,10 @@ class TrainingSettings:
         sample_every: steps between sample strips.
         checkpoint_every: steps between checkpoints.
         skip_bad: leave out visits and subjects that cannot be used, where the first would be an error otherwise.
+        init_conditioner: a run, a model's folder or ``org/name`` of the Hub, whose conditioner's weights the new
+            model's start from; see `longigen.initialisation`.
+        init_denoiser: the same of the denoiser.
+        freeze: parts that are not trained: their weights stay as they are, and their dropout is off.
         seed: of everything that training draws.
     """
 
@@ -65,6 +70,9 @@ class TrainingSettings:
     sample_every: int = 2_000
     checkpoint_every: int = 1_000
     skip_bad: bool = False
+    init_conditioner: str | None = None
+    init_denoiser: str | None = None
+    freeze: tuple[Part, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,6 +86,14 @@ class TrainingSettings:
         ):
             if getattr(self, name) < 1:
                 raise LongigenError(f"training.{name} must be at least 1, got {getattr(self, name)}.")
+        if {"conditioner", "denoiser"} <= set(self.freeze):
+            raise LongigenError("training.freeze names both parts, which leaves nothing to train; leave one out.")
+
+    @property
+    def initialisations(self) -> tuple[Initialisation, ...]:
+        """The parts that start from another model's weights."""
+        sources: dict[Part, str | None] = {"conditioner": self.init_conditioner, "denoiser": self.init_denoiser}
+        return tuple(Initialisation(part, source) for part, source in sources.items() if source is not None)
 
 
 Progress = Callable[[int, dict[str, Any]], None]
@@ -112,8 +128,17 @@ class Trainer:
             mixed_precision=settings.mixed_precision,
             gradient_accumulation_steps=settings.gradient_accumulation,
         )
+        for part in settings.freeze:
+            getattr(model, part).requires_grad_(False)  # before DDP looks for what it has to synchronise
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if settings.freeze and not trained:
+            raise LongigenError(
+                f"No part of this model but the {settings.freeze[0]}, which training.freeze names, has weights to "
+                "train; choose another part beside it."
+            )
+        self.learns = bool(trained)  # a baseline may have no weights at all, and a run like any other
         optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+            [{"params": trained}], lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
         )
         self.schedule = get_scheduler(
             "cosine", optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps
@@ -143,7 +168,7 @@ class Trainer:
             LongigenError: if the loss is no longer a number. The checkpoints and the model are kept as they were.
         """
         settings = self.settings
-        self.model.train()
+        self._train_mode()
         started, first = time.perf_counter(), self.step
         batches = self._batches()
         try:
@@ -213,6 +238,11 @@ class Trainer:
                     self.model.save_pretrained(self.run.model)
             self.accelerator.wait_for_everyone()
 
+    def _train_mode(self) -> None:
+        self.model.train()
+        for part in self.settings.freeze:
+            getattr(self.model, part).eval()
+
     def _train_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
         settings, accelerator = self.settings, self.accelerator
         losses, norm = [], None
@@ -223,15 +253,17 @@ class Trainer:
             with accelerator.accumulate(self.wrapped):
                 with accelerator.autocast():
                     loss = self.wrapped(batch, generator).mean()
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
+                if self.learns:
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
+                    self.optimizer.step()
+                    self.optimizer.zero_grad()
             losses.append(loss.detach())
         rate = self.schedule.get_last_lr()[0]
-        self.schedule.step()
-        self.ema.step(self.model.parameters())
+        if self.learns:
+            self.schedule.step()
+            self.ema.step(self.model.parameters())
         self.step += 1
         mean = accelerator.reduce(torch.stack(losses).mean(), "mean")
         assert isinstance(mean, torch.Tensor)
@@ -275,5 +307,5 @@ class Trainer:
         try:
             yield
         finally:
-            self.model.train()
+            self._train_mode()
             self.ema.restore(self.model.parameters())

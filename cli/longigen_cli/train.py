@@ -1,5 +1,6 @@
 """``longigen train``: compose, train, resume."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -23,11 +24,27 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run's folder; by default a new one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     skip_bad: SkipBad = False,
+    init_conditioner: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Start the conditioner from another model's: a run, a folder or org/name."),
+    ] = None,
+    init_denoiser: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Start the denoiser from another model's, likewise.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Do not train this part, conditioner or denoiser; may be repeated."),
+    ] = None,
 ) -> None:
     """Train a model. With no options: SADM on the embedded simulated brains, for two CPU cores."""
     changed = [*(changes or []), *([f"training.steps={steps}"] if steps else [])]
     changed += ["training.skip_bad=true"] if skip_bad else []
-    if resume and (out is None or changes or data or conditioner or denoiser or sampler or skip_bad):
+    # As JSON, which is YAML, so that a path of digits stays text.
+    starts = {"init_conditioner": init_conditioner, "init_denoiser": init_denoiser, "freeze": freeze}
+    begins = [f"training.{key}={json.dumps(value)}" for key, value in starts.items() if value not in (None, [])]
+    changed += begins
+    chosen = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
+    if resume and (out is None or changes or data or any(chosen.values()) or skip_bad or begins):
         raise LongigenError("--resume continues a run as it was: give --out RUN, and at most --steps beside it.")
 
     from longigen.heap import keep_freed_memory
@@ -47,8 +64,9 @@ def train(
     if resume:
         wanted = Recipe.from_dict(run.read()["recipe"], changed)
     else:
-        chosen = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
         wanted = Recipe.resolve(recipe, components=chosen, data=data, changes=changed)
+        for initialisation in wanted.settings("training").initialisations:
+            initialisation.check(wanted.names[initialisation.part])  # before data are read
     try:
         with progress("reading") as update:
             study = Study.of(wanted, update)

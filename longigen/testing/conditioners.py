@@ -12,6 +12,7 @@ from longigen.testing.case import (
     assert_gradients,
     assert_same,
     built_conditioner,
+    close,
     history,
     keeps_its_configuration,
     restored,
@@ -91,6 +92,27 @@ def treats_subjects_apart(case: Case) -> None:
             assert torch.allclose(tensor[0], together[name][row], rtol=1e-3, atol=1e-4), f"{name} depends on the batch"
 
 
+def explains_itself(case: Case) -> None:
+    """Check what `explain` says, of a conditioner that offers it, and that asking changes nothing."""
+    conditioner = built_conditioner(case)
+    if not conditioner.explains:
+        return
+    for size in SIZES:
+        visits = history(size, lengths=(4, 2))
+        time = torch.stack([visits.times[0, 2], visits.times[1, 1] + 1])
+        given, shares = conditioner(visits, time), conditioner.explain(visits, time)
+        assert shares.shape == (*visits.times.shape, *size), f"shares are {tuple(shares.shape)} for volumes of {size}"
+        assert not shares.requires_grad, "shares carry gradients"
+        assert bool((shares >= 0).all()), "a share is negative or not a number"
+        assert close(shares.sum(dim=1), torch.ones(2, *size)), "the shares do not sum to 1 over visits"
+        hidden = ~visits.before(time) if conditioner.causal else ~visits.valid | (visits.times == time[:, None])
+        assert not bool(shares[hidden].any()), "padding, the target's own or a later visit has a share"
+        again = conditioner.explain(replace(visits, observed=visits.observed & ~hidden), time)
+        assert close(shares, again), "an image that must not be seen moves the shares"
+        assert torch.equal(conditioner.explain(visits, time), shares), "two calls differ"
+        assert_same(given, conditioner(visits, time), "asking where it looked changes what it emits")
+
+
 def gives_gradients(case: Case) -> None:
     """Check that training can reach every parameter."""
     conditioner, visits = built_conditioner(case), history(SIZES[0], lengths=(3, 3))
@@ -137,6 +159,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "does not see images that were not observed": does_not_see_unobserved_images,
     "ignores padding": ignores_padding,
     "treats the subjects of a batch apart": treats_subjects_apart,
+    "says where it looked, if it says so at all": explains_itself,
     "gives gradients to every parameter": gives_gradients,
     "saves and loads": saves_and_loads,
     "runs in bfloat16": runs_in_bf16,

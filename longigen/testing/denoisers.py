@@ -42,7 +42,7 @@ def keeps_the_shape(case: Case) -> None:
 
 
 def serves_every_route(case: Case) -> None:
-    """Check that each route, the noise level and the noisy volume matter."""
+    """Check that each route matters, and that the noise level and the noisy volume do, or, if declared, do not."""
     routes, size = _routes(case), SIZES[0]
     denoiser = built_denoiser(case, routes)
     z_t, given = _noisy(size), conditioning(routes, 2, size)
@@ -51,8 +51,13 @@ def serves_every_route(case: Case) -> None:
         if channels:
             changed = replace(given, **{route: getattr(given, route) + 1.0})
             assert not torch.allclose(denoiser(z_t, LOG_SNR, changed), output), f"the route '{route}' changes nothing"
-    assert not torch.allclose(denoiser(z_t, LOG_SNR + 2, given), output), "the noise level changes nothing"
-    assert not torch.allclose(denoiser(z_t + 1, LOG_SNR, given), output), "the noisy volume changes nothing"
+    level, volume = denoiser(z_t, LOG_SNR + 2, given), denoiser(z_t + 1, LOG_SNR, given)
+    if denoiser.denoises:
+        assert not torch.allclose(level, output), "the noise level changes nothing"
+        assert not torch.allclose(volume, output), "the noisy volume changes nothing"
+    else:
+        assert torch.equal(level, output), "declares that it does not denoise, but the noise level matters"
+        assert torch.equal(volume, output), "declares that it does not denoise, but the noisy volume matters"
 
 
 def serves_each_route_alone(case: Case) -> None:

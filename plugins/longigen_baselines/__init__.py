@@ -1,6 +1,17 @@
-"""The conditioners that attention over the sequence is measured against: history as channels, last visit alone."""
+"""What a model is measured against: SADM's ablations, copy-last and linear extrapolation, the last visit alone."""
 
+from longigen_baselines.copylast import CopyLastConditioner
+from longigen_baselines.identity import IdentityDenoiser
+from longigen_baselines.linear import LinearConditioner
 from longigen_baselines.raw import RawConditioner
+from longigen_baselines.regression import RegressionSampler
 from longigen_baselines.source import SourceConditioner
 
-__all__ = ["RawConditioner", "SourceConditioner"]
+__all__ = [
+    "CopyLastConditioner",
+    "IdentityDenoiser",
+    "LinearConditioner",
+    "RawConditioner",
+    "RegressionSampler",
+    "SourceConditioner",
+]

@@ -1,0 +1,44 @@
+"""No diffusion: one network evaluation, from nothing."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from longigen import Generators, Sampler
+
+
+class RegressionSampler(Sampler):
+    """Regression as a sampler: the network predicts x in one evaluation, from a volume that holds nothing.
+
+    The noise level is always that of t = 1, where the schedule leaves no signal (λ = -20, α = 4.5e-5), and z_t is zero:
+    the mean of its noise. Not drawing that noise keeps the model deterministic. The loss is the mean squared error of
+    x, so the network learns the conditional mean; with the `identity` denoiser it is the ℓ2 distance of target and
+    conditioning signal of SADM's ablation without diffusion (Yoon et al., IPMI 2023, arXiv 2212.08228, Table 2).
+
+    Generation is one evaluation, however many steps are asked for: a second would be the first again. A model that
+    was trained with another sampler can be asked too, and gives its prediction from no signal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(prediction="x", steps=1)
+
+    def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return zeros, λ at t = 1 (B,) and x."""
+        return torch.zeros_like(x), self.log_snr(torch.ones(x.shape[0], device=x.device)), x
+
+    def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
+        """Return zeros: what the network is given at every time."""
+        return torch.zeros_like(z_t)
+
+    def sample(
+        self,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        z: Tensor,
+        generator: Generators,
+        *,
+        steps: int | None = None,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Return the prediction from zeros; `steps` changes nothing."""
+        return super().sample(predict, torch.zeros_like(z), generator, steps=1, callback=callback)

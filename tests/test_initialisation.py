@@ -1,0 +1,360 @@
+"""Parts that start from another model's weights, frozen parts, and pretraining without a condition."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Longigen
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from longigen import (
+    Batch,
+    Conditioner,
+    Conditioning,
+    LongigenError,
+    LongitudinalModel,
+    Routes,
+    VisitSequence,
+    register_conditioner,
+)
+from longigen.errors import LongigenWarning
+from longigen.initialisation import Initialisation
+from longigen.model import ModelSettings, Statistics
+from longigen.recipe import Recipe
+from longigen.registry import registry
+from longigen.run import Run
+from longigen.study import Study
+from longigen.testing.case import after, history
+from longigen.training import Trainer, TrainingSettings
+from longigen_baselines import RawConditioner, SourceConditioner
+from longigen_cli.train import train
+from longigen_continuous import ContinuousSampler
+from longigen_sadm import SADMConditioner
+from longigen_unet3d import UNet3D
+
+SADM: dict[str, Any] = {"dim": 16, "heads": 2, "depth": 1, "features": 4}
+UNET = {"width": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
+SMALL = (
+    *(f"conditioner.{key}={value}" for key, value in SADM.items()),
+    "denoiser.width=8", "denoiser.multipliers=1,2", "denoiser.blocks=1", "denoiser.heads=2", "sampler.steps=2",
+    "validate_every=3", "sample_every=100", "checkpoint_every=3", "warmup=1", "learning_rate=1e-2",
+)  # fmt: skip
+
+
+class Levels(Conditioner):
+    """Learned constants beside the noisy volume; none has no weights."""
+
+    def __init__(self, *, count: int = 1) -> None:
+        super().__init__()
+        self.count = count
+
+    def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
+        self.routes = Routes(concat=self.count)
+        self.levels = nn.Parameter(torch.zeros(self.count)) if self.count else None
+
+    def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
+        if self.levels is None:
+            return Conditioning()
+        batch, _, _, *size = history.images.shape
+        return Conditioning(concat=self.levels.view(1, -1, 1, 1, 1).expand(batch, -1, *size))
+
+
+def model(
+    seed: int = 1,
+    conditioner: Conditioner | None = None,
+    unet: dict[str, Any] | None = None,
+    settings: ModelSettings | None = None,
+    **statistics: Any,
+) -> LongitudinalModel:
+    """Return a model all of whose tensors are random, so that none is equal by chance."""
+    torch.manual_seed(seed)
+    made = LongitudinalModel(
+        conditioner or SADMConditioner(**SADM),
+        UNet3D(**{**UNET, **(unet or {})}),
+        ContinuousSampler(prediction="x", steps=2),
+        settings=settings,
+        statistics=Statistics(**statistics),
+    )
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return made.eval()
+
+
+def tensors(part: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in part.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, LongitudinalModel]:
+    """Return a model and the folder that it is in."""
+    made, folder = model(seed=0), tmp_path_factory.mktemp("pretrained")
+    made.save_pretrained(folder)
+    return str(folder), made
+
+
+@pytest.mark.parametrize(("part", "other"), [("conditioner", "denoiser"), ("denoiser", "conditioner")])
+def test_one_part_is_copied_and_the_other_is_not_touched(
+    pretrained: tuple[str, LongitudinalModel], part: Any, other: str
+) -> None:
+    folder, source = pretrained
+    new = model()
+    before = tensors(getattr(new, other))
+    assert not same(tensors(getattr(new, part)), tensors(getattr(source, part)))
+    assert Initialisation(part, folder).apply(new) is None
+    assert same(tensors(getattr(new, part)), tensors(getattr(source, part)))
+    assert same(tensors(getattr(new, other)), before)
+
+
+def test_what_the_data_say_is_not_taken(pretrained: tuple[str, LongitudinalModel]) -> None:
+    new = model(residual_std=0.25, time_scale=0.5)
+    note = Initialisation("conditioner", pretrained[0]).apply(new)
+    assert new.statistics == Statistics(residual_std=0.25, time_scale=0.5)
+    assert new.conditioner.time_scale == 0.5
+    assert note is not None
+    assert note.endswith("it was made with a typical gap of 1, here 0.5 years.")
+
+
+def test_what_does_not_fit_is_listed_and_stays(pretrained: tuple[str, LongitudinalModel]) -> None:
+    folder, source = pretrained
+    new = model(conditioner=SADMConditioner(**{**SADM, "features": 6, "missing": "mask"}))
+    before = tensors(new)
+    note = Initialisation("conditioner", folder).apply(new)
+    old, now = tensors(source), tensors(new)
+    of_part = [name for name in now if name.startswith("conditioner.")]
+    kept = [name for name in of_part if name not in old or old[name].shape != now[name].shape]
+    assert "conditioner.mask_token" in kept
+    assert len(kept) > 1
+    for name in of_part:
+        assert torch.equal(now[name], before[name] if name in kept else old[name]), name
+    assert note is not None
+    assert f"{len(of_part) - len(kept)} of {len(of_part)} tensors were taken" in note
+    assert f"as initialised stay {len(kept) - 1} of another shape there (" in note
+    assert "1 missing there (mask_token)" in note
+    assert all(name.removeprefix("conditioner.") in note for name in kept)
+    assert "features 4, here 6; with missing zero, here mask" in note
+
+
+def test_a_first_layer_is_not_cut_to_size(pretrained: tuple[str, LongitudinalModel]) -> None:
+    """Another conditioner gives other channels beside the noisy volume: the layer that reads them is left alone."""
+    new = model(conditioner=SourceConditioner())
+    before = tensors(new.denoiser)
+    note = Initialisation("denoiser", pretrained[0]).apply(new)
+    old, now = tensors(pretrained[1].denoiser), tensors(new.denoiser)
+    kept = [name for name in now if name not in old or old[name].shape != now[name].shape]
+    assert any(name.startswith("stem") for name in kept)
+    assert all(torch.equal(now[name], (before if name in kept else old)[name]) for name in now)
+    assert note is not None
+    assert all(name in note for name in kept)
+
+
+def test_equal_shapes_of_unequal_meaning_are_told(pretrained: tuple[str, LongitudinalModel]) -> None:
+    new = model(unet={"heads": 4}, settings=ModelSettings(target="image"))
+    note = Initialisation("denoiser", pretrained[0]).apply(new)
+    assert note is not None
+    assert "made with heads 2, here 4; with target residual, here image." in note
+
+
+def test_tensors_without_a_place_are_told(tmp_path: Path) -> None:
+    model(conditioner=SADMConditioner(**{**SADM, "depth": 2})).save_pretrained(tmp_path)
+    note = Initialisation("conditioner", str(tmp_path)).apply(model())
+    assert note is not None
+    assert "that this one has not (" in note
+    assert " more);" in note
+
+
+def test_what_cannot_be_taken_is_refused(pretrained: tuple[str, LongitudinalModel], tmp_path: Path) -> None:
+    folder, _ = pretrained
+    other = r"conditioner of .* is 'sadm' and this model's is 'raw'; .* so choose --conditioner sadm"
+    new = model(conditioner=RawConditioner())
+    with pytest.raises(LongigenError, match=other):
+        Initialisation("conditioner", folder).apply(new)
+    with pytest.raises(LongigenError, match=other):
+        Initialisation("conditioner", folder).check("raw")
+    Initialisation("conditioner", folder).check("sadm")
+    with pytest.raises(LongigenError, match=r"There is no model at .*nowhere"):
+        Initialisation("denoiser", str(tmp_path / "nowhere")).check("unet3d")
+    with pytest.raises(LongigenError, match="times in years and these data are in days; take one"):
+        Initialisation("conditioner", folder).apply(model(time_unit="days"))
+    assert Initialisation("denoiser", folder).apply(model(time_unit="days")) is None
+
+
+def test_a_source_of_which_nothing_fits_is_refused(tmp_path: Path) -> None:
+    register_conditioner("levels")(Levels)
+    try:
+        model(conditioner=Levels(count=2)).save_pretrained(tmp_path)
+        new = model(conditioner=Levels(count=3))
+        before = tensors(new)
+        with pytest.raises(LongigenError, match="None of the 1 tensors of this conditioner is found, in its shape, am"):
+            Initialisation("conditioner", str(tmp_path)).apply(new)
+        assert same(tensors(new), before)
+    finally:
+        registry.unregister("conditioner", "levels")
+
+
+def test_random_conditioning_is_noise_on_every_route() -> None:
+    conditioning = Conditioning(
+        torch.full((40, 2, 5, 6, 7), 9.0), torch.full((40, 3, 5, 6, 7), 9.0), torch.full((40, 50), 9.0),
+        torch.full((40, 8, 9), 9.0),
+    )  # fmt: skip
+    dropped = torch.arange(40) < 20
+    noise = conditioning.noise(torch.Generator().manual_seed(0))
+    result = conditioning.drop(dropped, noise)
+    for route in ("concat", "stem", "embedding", "tokens"):
+        tensor = getattr(result, route)
+        assert (tensor[20:] == 9).all()
+        assert tensor[:20].mean().item() == pytest.approx(0, abs=0.1)
+        assert tensor[:20].std().item() == pytest.approx(1, abs=0.1)
+        assert torch.equal(tensor[:20], getattr(noise, route)[:20])
+    assert Conditioning().noise(torch.Generator()) == Conditioning()
+
+
+def test_pretraining_without_a_condition_does_not_see_the_history() -> None:
+    """With p_uncond 1 the loss depends on the history through the residual's base alone; generation's ∅ stays zero."""
+    visits = history((8, 8, 8), lengths=(3, 3))
+    first = visits.images.clone()
+    first[:, 0] = -first[:, 0]
+    others = type(visits)(first, visits.times, visits.observed, visits.valid)
+    losses = {}
+    for name, settings in {
+        "zero": ModelSettings(p_uncond=1.0),
+        "random": ModelSettings(p_uncond=1.0, unconditional="random"),
+        "given": ModelSettings(p_uncond=0.0),
+    }.items():
+        made = model(settings=settings)
+        losses[name] = [
+            made.loss(Batch(given, visits.images[:, -1], after(visits)), torch.Generator().manual_seed(0)).item()
+            for given in (visits, others)
+        ]
+        unconditional = made.conditioner(visits, after(visits)).null().concat
+        assert unconditional is not None
+        assert not unconditional.any()
+    assert losses["zero"][0] == losses["zero"][1]
+    assert losses["random"][0] == losses["random"][1]
+    assert losses["given"][0] != losses["given"][1]
+    assert len({pair[0] for pair in losses.values()}) == 3
+
+
+def test_an_older_configuration_has_the_zero(pretrained: tuple[str, LongitudinalModel], tmp_path: Path) -> None:
+    folder = shutil.copytree(pretrained[0], tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model"].pop("unconditional") == "zero"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert LongitudinalModel.from_pretrained(folder).settings.unconditional == "zero"
+
+
+def trainer(manifest: Path, folder: Path, *changes: str) -> Trainer:
+    recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=[*SMALL, *changes])
+    return Study.of(recipe).trainer(Run.create(folder))
+
+
+def resumed(folder: Path) -> Trainer:
+    run = Run.open(folder)
+    return Study.of(Recipe.from_dict(run.read()["recipe"])).trainer(run, resume=True)
+
+
+def exported(folder: Path, part: str) -> dict[str, Tensor]:
+    weights = load_file(folder / "model" / "model.safetensors")
+    return {name: tensor for name, tensor in weights.items() if name.startswith(part)}
+
+
+@pytest.fixture(scope="module")
+def source(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of two steps."""
+    folder = tmp_path_factory.mktemp("runs") / "source"
+    trainer(manifest, folder, "training.steps=2", "training.seed=5").fit()
+    return folder
+
+
+@pytest.mark.parametrize("part", ["conditioner", "denoiser"])
+def test_a_frozen_part_is_left_bit_for_bit(manifest: Path, source: Path, tmp_path: Path, part: str) -> None:
+    """Nor gradient, nor weight decay, nor averaging, nor dropout touches it; the other part is trained."""
+    other = "denoiser" if part == "conditioner" else "conditioner"
+    starts = [f"training.init_{name}={source}" for name in ("conditioner", "denoiser")]
+    changes = ("training.steps=2", f"training.freeze={part}", "weight_decay=0.5", f"{part}.dropout=0.5")
+    with pytest.warns(LongigenWarning, match=r"made with dropout 0\.0, here 0\.5"):
+        made = trainer(manifest, tmp_path / "run", *starts, *changes)
+    seen = []
+    made.fit(lambda step, metrics: seen.append(step))
+    assert seen == [1, 2]
+    assert same(exported(tmp_path / "run", part), exported(source, part))
+    assert not same(exported(tmp_path / "run", other), exported(source, other))
+    assert not any(module.training for module in getattr(made.model, part).modules())
+    assert all(module.training for module in getattr(made.model, other).modules())
+    assert all(parameter.grad is None for parameter in getattr(made.model, part).parameters())
+
+
+def test_freezing_everything_is_refused(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(LongigenError, match="names both parts, which leaves nothing to train; leave one out"):
+        TrainingSettings(freeze=("denoiser", "conditioner"))
+    made = model(conditioner=Levels(count=0))
+    cohort = Study.of(Recipe.resolve("sadm-tiny", data=str(manifest))).cohort
+    with pytest.raises(LongigenError, match=r"No part of this model but the denoiser, which training\.freeze names"):
+        Trainer(made, cohort, TrainingSettings(freeze=("denoiser",)), Run(tmp_path))
+    with pytest.raises(LongigenError, match="freeze must be a list of one of 'conditioner', 'denoiser', got 'sampler'"):
+        trainer(manifest, tmp_path / "run", "training.freeze=sampler")
+
+
+def test_the_average_starts_from_the_weights_taken(manifest: Path, source: Path, tmp_path: Path) -> None:
+    made = trainer(manifest, tmp_path / "run", f"init_denoiser={source}")
+    averaged = dict(zip([name for name, _ in made.model.named_parameters()], made.ema.shadow_params, strict=True))
+    taken = exported(source, "denoiser")
+    for name, tensor in taken.items():
+        assert torch.equal(averaged[name], tensor), name
+
+
+def test_resuming_does_not_start_again(manifest: Path, source: Path, tmp_path: Path) -> None:
+    """A run goes on from its checkpoint, whatever has become of its source, and without one starts as before."""
+    gone, whole = shutil.copytree(source, tmp_path / "gone"), tmp_path / "whole"
+    trainer(manifest, whole, "training.steps=4", f"init_conditioner={gone}").fit()
+    assert Run(whole).read()["recipe"]["training"]["init_conditioner"] == str(gone)
+    assert str(gone) not in (whole / "model" / "config.json").read_text()
+
+    fresh = tmp_path / "fresh"
+    started = tensors(trainer(manifest, fresh, "training.steps=4", f"init_conditioner={gone}").model)
+    assert same(tensors(resumed(fresh).model), started)
+
+    def stop(step: int, metrics: dict[str, Any]) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resumed(fresh).fit(stop)
+    shutil.rmtree(gone)
+    again = resumed(fresh)
+    assert again.step == 2
+    again.fit()
+    assert same(exported(fresh, ""), exported(whole, ""))
+
+
+def test_on_the_command_line(longigen: Longigen, manifest: Path, source: Path, tmp_path: Path) -> None:
+    sets = [word for change in SMALL[len(SADM) :] for word in ("--set", change)]
+    result = longigen(
+        "train", "--data", manifest, "--conditioner", "source", *sets, "--steps", 1, "--out", tmp_path / "run",
+        "--init-denoiser", source, "--freeze", "conditioner",
+    )  # fmt: skip
+    notes = [line for line in result.stderr.splitlines() if line.startswith("longigen: ")]
+    assert len(notes) == 1
+    assert notes[0].startswith(f"longigen: The denoiser of {source}: ")
+    assert "of another shape there (stem." in notes[0]
+    assert f"denoiser from {source}, conditioner frozen, on cpu" in result.stderr
+    training = json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]["training"]
+    assert training["init_denoiser"] == str(source)
+    assert training["freeze"] == ["conditioner"]
+
+
+def test_a_mistake_is_told_before_data_are_read(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(LongigenError, match=f"^The conditioner of {source} is 'sadm' and this model's is 'raw'; "):
+        train(conditioner="raw", init_conditioner=str(source), out=tmp_path / "run")
+    with pytest.raises(LongigenError, match=r"^\. holds no model"):
+        train(init_denoiser="", out=tmp_path / "run")
+    with pytest.raises(LongigenError, match="continues a run as it was"):
+        train(out=source, resume=True, freeze=["denoiser"])
