@@ -1,4 +1,4 @@
-"""The catalog: what the merged ``registry.yaml`` files say of components, recipes and models, without importing any."""
+"""The catalog: what the merged ``registry.yaml`` files say of components, recipes, tables and models, unimported."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from longigen.installed import distribution_of, find_module, installed_entry_poi
 from longigen.registry import KINDS
 
 SCHEMA_VERSION = 1
-SECTIONS = (*(f"{kind}s" for kind in KINDS), "recipes", "models")
+SECTIONS = (*(f"{kind}s" for kind in KINDS), "recipes", "tables", "models")
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,24 @@ class Catalog:
         Raises:
             LongigenError: if there is none of that name, or two distributions claim it.
         """
-        known = self.sections["recipes"]
+        return self._only("recipe", name)
+
+    def table(self, name: str) -> Description:
+        """Return a table.
+
+        Raises:
+            LongigenError: as `recipe`.
+        """
+        return self._only("table", name)
+
+    def _only(self, noun: str, name: str) -> Description:
+        known = self.sections[f"{noun}s"]
         if name not in known:
-            raise LongigenError(
-                f"There is no recipe '{name}'.{did_you_mean(name, known)} There are: {', '.join(sorted(known))}."
-            )
+            there = ", ".join(sorted(known)) or "none"
+            raise LongigenError(f"There is no {noun} '{name}'.{did_you_mean(name, known)} There are: {there}.")
         if len(known[name]) > 1:
             claims = " and by ".join(entry.distribution for entry in known[name])
-            raise LongigenError(f"The recipe '{name}' is claimed by {claims}; uninstall one of them.")
+            raise LongigenError(f"The {noun} '{name}' is claimed by {claims}; uninstall one of them.")
         return known[name][0]
 
 

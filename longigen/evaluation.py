@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -68,6 +68,14 @@ class Score:
     def to_row(self) -> dict[str, Any]:
         head = {name: value for name, value in vars(self).items() if name != "values"}
         return {**head, **self.values}
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, str]) -> "Score":
+        """Return what `to_row` gave, read from text."""
+        head = {"setting", "method", "subject", "visit", "time"}
+        values = {name: float(text) for name, text in row.items() if name not in head}
+        setting = cast(Setting, row["setting"])
+        return cls(setting, row["method"], row["subject"], int(row["visit"]), float(row["time"]), values)
 
 
 def score(answer: Answer, setting: Setting, metrics: Mapping[str, Metric], *, targets: Targets) -> list[Score]:

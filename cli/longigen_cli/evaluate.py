@@ -1,6 +1,5 @@
 """``longigen evaluate``: the protocol's table, the model beside copy-last."""
 
-import csv
 import json
 from collections.abc import Sequence
 from enum import StrEnum
@@ -9,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from longigen.errors import LongigenError, did_you_mean
 from longigen_cli.console import AsJSON, Changes, Data, Model, SkipBad, progress, say, say_skipped
 
 
@@ -21,7 +19,9 @@ class SettingName(StrEnum):
     FULL = "full"
 
 
-STRIP_ROWS = 4
+def chosen_settings(names: Sequence[SettingName] | None) -> tuple[Any, ...]:
+    """Return the settings that were chosen, all three by default, in their order."""
+    return tuple(name.value for name in SettingName if name in (names or SettingName))
 
 
 def evaluate(
@@ -50,106 +50,48 @@ def evaluate(
 ) -> None:
     """Score generated visits against the true ones, and copy-last beside them."""
     from longigen.files import writable_folder
-    from longigen.heap import keep_freed_memory
 
     if out is not None:
         writable_folder(out)
-    names = _metrics(metric)
+
+    from longigen.assessment import Assessment, load_metrics, protocol_of
+    from longigen.heap import keep_freed_memory
+
+    metrics = load_metrics(metric, say)
     keep_freed_memory()
 
     from accelerate import PartialState
-    from accelerate.utils import gather_object
 
-    from longigen.evaluation import Protocol, score, summarise
+    from longigen.evaluation import summarise
     from longigen.generation import GenerationSettings
     from longigen.inquiry import Inquiry
     from longigen.registry import registry
-    from longigen.setting import SETTINGS, Setting, last_only
-    from longigen.split import fingerprint
 
-    metrics = {name: made for name in names if (made := _metric(name, required=metric is not None)) is not None}
     with progress("reading") as update:
         inquiry = Inquiry.open(model, data=data, changes=changes or [], part=part, skip_bad=skip_bad, callback=update)
     say_skipped(inquiry.cohort.skipped)
-    state = PartialState()
-    inquiry.model.to(state.device)
-    chosen = [name.value for name in setting or SettingName]
-    settings: tuple[Setting, ...] = tuple(each for each in SETTINGS if each in chosen)
     walker = registry.load("sampler", sampler)() if sampler else None
     generation = GenerationSettings(sampler=walker, steps=steps, guidance=guidance, seed=seed)
-    protocol = Protocol.describe(
-        metrics=metrics,
-        preprocess=inquiry.cohort.pipeline,
-        data=inquiry.cohort.name,
-        fingerprint=fingerprint([prepared.subject for prepared in inquiry.subjects]),
-        part=inquiry.part,
-        subjects=len(inquiry.subjects),
-        settings=settings,
-        targets=targets,
-        setting_seed=seed,
-    )
-    scores, shown = [], []
-    for each in settings:
-        questions = inquiry.questions(each, seed=seed, select=last_only if targets == "last" else None)
-        with state.split_between_processes(list(range(len(questions)))) as mine, progress(each) as update:
-            own = [questions[index] for index in mine]
-            for answer in inquiry.answers(own, generation, batch_size=batch_size, callback=update):
-                scores += score(answer, each, metrics, targets=targets)
-                if each == settings[-1] and len(shown) < STRIP_ROWS:
-                    shown.append(answer)
-    scores = gather_object(scores)
-    if not state.is_main_process:
+    protocol = protocol_of(inquiry, metrics, chosen_settings(setting), targets, seed)
+    made = Assessment.of(inquiry, generation, protocol, metrics, batch_size=batch_size, progress=progress)
+    if not PartialState().is_main_process:
         return
-    rows = summarise(scores)
-    result = {
-        "protocol_hash": protocol.hash,
-        "protocol": protocol.to_dict(),
-        "model": inquiry.provenance,
-        "generation": {
-            "steps": steps or (walker or inquiry.model.sampler).steps,
-            "guidance": inquiry.model.settings.guidance if guidance is None else guidance,
-            "seed": seed,
-        },
-        "rows": [{k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in row.items()} for row in rows],
-    }
     simulated = ", simulated" if inquiry.cohort.dataset.simulated else ""
     title = f"{inquiry.cohort.name}{simulated}: {len(inquiry.subjects)} subjects ({inquiry.note}), target: {targets}"
+    table = _table(summarise(made.scores), metrics, f"{title}\nprotocol {protocol.hash}")
     if out is not None:
-        _write(out, result, scores, rows, title, metrics)
         from longigen.figure import write_strip
+        from longigen.files import atomic
 
-        write_strip(shown, out / "strip.png", title=f"{inquiry.cohort.name}{simulated}, setting {settings[-1]}")
-    if as_json:
-        typer.echo(json.dumps(result, indent=2))
-    else:
-        typer.echo(_table(rows, metrics, f"{title}\nprotocol {protocol.hash}"))
+        made.write(out)
+        with atomic(out / "table.txt") as path:
+            path.write_text(table + "\n", "utf-8")
+        write_strip(
+            made.shown, out / "strip.png", title=f"{inquiry.cohort.name}{simulated}, setting {protocol.settings[-1]}"
+        )
+    typer.echo(json.dumps(made.summary, indent=2) if as_json else table)
     if out is not None:
         say(f"table.txt, summary.json, subjects.csv and strip.png are in {out}")
-
-
-def _metrics(chosen: Sequence[str] | None) -> list[str]:
-    from longigen.registry import registry
-
-    known = registry.entries("metric")
-    for name in chosen or []:
-        if name not in known:
-            raise LongigenError(
-                f"There is no metric '{name}'.{did_you_mean(name, known)} Installed: {', '.join(known)}."
-            )
-    return list(chosen or known)
-
-
-def _metric(name: str, *, required: bool) -> Any:
-    """Make a metric; one that was not asked for and does not load is said and left out."""
-    from longigen.registry import registry
-
-    try:
-        return registry.load("metric", name)()
-    except LongigenError as error:
-        if required:
-            raise
-        say(f"Left out: {error}")
-        return None
 
 
 def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str) -> str:
@@ -194,18 +136,3 @@ def _cell(summary: Any, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     digits = 2 if abs(summary.mean) >= 10 else 4
     return f"{summary.mean:{sign}.{digits}f} [{summary.low:{sign}.{digits}f}, {summary.high:{sign}.{digits}f}]"
-
-
-def _write(
-    out: Path, result: dict[str, Any], scores: Sequence[Any], rows: Sequence[Any], title: str, metrics: dict[str, Any]
-) -> None:
-    from longigen.files import atomic, write_json
-
-    write_json(result, out / "summary.json")
-    with atomic(out / "table.txt") as part:
-        part.write_text(_table(rows, metrics, f"{title}\nprotocol {result['protocol_hash']}") + "\n", "utf-8")
-    with atomic(out / "subjects.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-        lines = [score.to_row() for score in scores]
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)

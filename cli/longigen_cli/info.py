@@ -1,4 +1,4 @@
-"""``longigen info``: one component, recipe or model."""
+"""``longigen info``: one component, recipe, table or model."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ from longigen_cli.console import AsJSON
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="Of a component, recipe or model; or a run's or model's folder.")],
+    name: Annotated[str, typer.Argument(help="Of a component, recipe, table or model; or a run's or model's folder.")],
     as_json: AsJSON = False,
 ) -> None:
-    """Show what is known of a component, a recipe or a model. Nothing is imported."""
+    """Show what is known of a component, a recipe, a table or a model. Nothing is imported."""
     content = _folder(Path(name)) if Path(name).is_dir() else _named(name)
     if as_json:
         typer.echo(json.dumps(content, indent=2))

@@ -5,21 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from longigen.catalog import Catalog
+from longigen.catalog import SECTIONS, Catalog
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry import KINDS, registry
 from longigen_cli.console import AsJSON, say
 
 
 def list_(
-    kind: Annotated[
-        str | None, typer.Argument(help="conditioners, denoisers, samplers, datasets, metrics, recipes or models.")
-    ] = None,
+    kind: Annotated[str | None, typer.Argument(help=f"{', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}.")] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """List components, recipes and models. Nothing is imported."""
+    """List components, recipes, tables and models. Nothing is imported."""
     catalog = Catalog()
-    sections = [*(f"{kind}s" for kind in KINDS), "recipes", "models"]
+    sections = list(SECTIONS)
     if kind is not None:
         kind = kind if kind.endswith("s") else f"{kind}s"
         if kind not in sections:

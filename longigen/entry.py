@@ -1,0 +1,87 @@
+"""Entries of a table: a row, a seed, and the run that they become."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from longigen.errors import LongigenError
+from longigen.files import read_json, write_json
+from longigen.pretrained import CONFIG, WEIGHTS
+from longigen.recipe import Recipe
+from longigen.run import RECIPE, Run
+from longigen.table import Row
+
+COST = "cost.json"
+SHARED = ("data", "preprocess", "split")
+"""The sections of a recipe that all rows must have in common."""
+BUDGET = ("steps", "batch_size", "gradient_accumulation", "mixed_precision", "skip_bad")
+"""Of the section ``training``, what all rows must have in common."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row, to be trained with one seed: its recipe, and the run that it becomes."""
+
+    row: Row
+    seed: int
+    recipe: Recipe
+    run: Run
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.name}, seed {self.seed}"
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What training and generation have cost so far."""
+        path = self.run.folder / COST
+        return read_json(path) if path.exists() else {}
+
+    def spend(self, **cost: Any) -> None:
+        """Note a cost."""
+        write_json({**self.cost, **cost}, self.run.folder / COST)
+
+    @property
+    def started(self) -> bool:
+        return (self.run.folder / RECIPE).exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model was exported after the last step."""
+        files = all((self.run.model / name).exists() for name in (CONFIG, WEIGHTS))
+        return self.started and files and bool(self.cost.get("finished"))
+
+
+def require_shared(first: Entry, entry: Entry) -> None:
+    """Refuse rows that could not be compared.
+
+    Raises:
+        LongigenError: naming what differs.
+    """
+    for section in (*SHARED, "training"):
+        one, two = ({"name": each.recipe.names.get(section), **each.recipe.configs[section]} for each in (first, entry))
+        keys = BUDGET if section == "training" else {**one, **two}
+        for key in keys:
+            if one.get(key) != two.get(key):
+                raise LongigenError(
+                    f"The rows '{first.row.name}' and '{entry.row.name}' differ in {section}.{key} ({one.get(key)} and "
+                    f"{two.get(key)}), so their numbers cannot stand in one table; set it for both with --set."
+                )
+
+
+def require_unchanged(entry: Entry) -> None:
+    """Refuse a run that was made with another recipe than the entry's.
+
+    Raises:
+        LongigenError: naming what differs.
+    """
+    if not entry.started:
+        return
+    recorded, asked = Recipe.from_dict(entry.run.read()["recipe"]).to_dict(), entry.recipe.to_dict()
+    for section, config in asked.items():
+        for key in {**config, **recorded[section]}:
+            old, new = recorded[section].get(key), config.get(key)
+            if old != new:
+                raise LongigenError(
+                    f"{entry.run.folder} was trained with {section}.{key} = {old} and now {new} is asked for; ask for "
+                    "the same, or give another --out (nothing was changed)."
+                )
