@@ -1,5 +1,6 @@
 """Pictures of what a model made."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from longigen.explanation import Explanation
 from longigen.files import atomic
 from longigen.generation import Answer
 
 MAX_GIVEN = 4
+COLUMNS = 6
+ORIGINS = {"given": "tab:blue", "generated": "tab:orange", "missing": "lightgrey"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,61 @@ def write_strip(answers: Answer | Sequence[Answer], path: Path, *, title: str) -
         _difference(line[shown + 2], cut(row.true - previous), f"true - last (±{limit:.2f})", limit)
         _difference(line[shown + 3], cut(row.true - row.generated), "true - generated", limit)
         line[0].text(0, 1.18, row.label, transform=line[0].transAxes, fontsize=8)
+    with atomic(path) as part:
+        figure.savefig(part, dpi=110)
+
+
+def write_explanation(found: Explanation, path: Path, *, title: str, unit: str) -> None:
+    """Write a PNG: the visit that was made, each visit it was made from under its share, and the mean shares over time.
+
+    Shown is the slice across the axis with the fewest voxels on which the visit that was made differs most from the
+    last one before it. All shares have one colour scale: blue is less than an equal share, red is more.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import TwoSlopeNorm
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    number = len(found.times)
+    rows, columns = math.ceil((number + 1) / COLUMNS), min(number + 1, COLUMNS)
+    figure = Figure(figsize=(max(1.6 * columns, 5.0) + 0.7, 1.9 * rows + 2.6), layout="constrained")
+    figure.suptitle(title, fontsize=8)
+    above, below = figure.subfigures(2, 1, height_ratios=[1.9 * rows, 2.2])  # type: ignore[misc]
+    axes = above.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes:
+        axis.set_axis_off()
+    last = max(place for place, time in enumerate(found.times) if time < found.time)
+    cut = _Cut.through(found.images[last], found.image)
+    _grey(axes[0], cut(found.image), f"made: t={found.time:.3g}")
+    equal = 1 / max(number, 2)  # one visit has all there is
+    most = min(1.0, max(2 * equal, float(found.shares.max())))
+    scale = ScalarMappable(TwoSlopeNorm(vmin=0.0, vcenter=equal, vmax=most), "coolwarm")
+    for place, axis in enumerate(axes[1 : number + 1]):
+        _grey(axis, cut(found.images[place]), f"{found.origins[place]} t={found.times[place]:.3g}")
+        share = cut(found.shares[place, None])
+        opacity = 0.6 * np.abs(2 * np.asarray(scale.norm(share)) - 1)  # none where the share is equal
+        axis.imshow(share, cmap=scale.cmap, norm=scale.norm, alpha=opacity, interpolation="nearest")
+    bar = above.colorbar(scale, ax=list(axes), shrink=0.8, pad=0.01)
+    bar.set_label("share", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    axis = below.subplots()
+    gaps = np.array([found.time - time for time in found.times])
+    span = float(np.ptp([0.0, *gaps]))
+    width = max(0.7 * float(np.min(-np.diff(gaps), initial=span / 5)), 0.01 * span)
+    axis.bar(gaps, found.means, width=width, color=[ORIGINS[origin] for origin in found.origins])
+    axis.axhline(1 / number, color="black", linewidth=0.8, linestyle=":")
+    axis.set_xlim(max(gaps) + width, min(0.0, *gaps) - width)
+    axis.set_xlabel(f"time from there to the visit that was made ({unit})", fontsize=8)
+    axis.set_ylabel("mean share in the foreground", fontsize=8)
+    axis.tick_params(labelsize=7)
+    handles = [Patch(color=ORIGINS[origin], label=origin) for origin in dict.fromkeys(found.origins)]
+    below.legend(
+        handles=[*handles, Line2D([], [], color="black", linewidth=0.8, linestyle=":", label="equal shares")],
+        fontsize=7,
+        loc="outside right center",
+        frameon=False,
+    )
     with atomic(path) as part:
         figure.savefig(part, dpi=110)
 

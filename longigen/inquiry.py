@@ -8,6 +8,7 @@ from typing import Any
 from longigen.cohort import Cohort, require_pairs
 from longigen.component import checked, parameters
 from longigen.errors import LongigenError, did_you_mean
+from longigen.explanation import explanations
 from longigen.files import write_json
 from longigen.generation import Answer, GenerationSettings, answer
 from longigen.model import LongitudinalModel
@@ -185,6 +186,35 @@ class Inquiry:
             )
             paths.append(path)
         return paths
+
+    def write_explanations(self, given: Answer, paths: Sequence[Path]) -> None:
+        """Write beside each visit of an answer, at the `paths` that `write` returned, where the conditioner looked.
+
+        ``…_explain.nii.gz`` holds the shares of the visits along its fourth axis, in the subject's own space, 0 outside
+        the model's grid; ``…_explain.json`` says which visits they are, and ``…_explain.png`` shows them.
+        """
+        from longigen.figure import write_explanation
+
+        subject, unit = given.prepared.subject, self.cohort.dataset.time_unit
+        for found, path in zip(explanations(self.model, given), paths, strict=True):
+            name = f"{path.name.removesuffix('.nii.gz')}_explain"
+            description = f"longigen: share of each visit in the one made at {found.time:g} {unit}"
+            write_volume(found.volume, path.with_name(f"{name}.nii.gz"), description)
+            write_json(
+                {
+                    "subject": subject.id,
+                    "time": found.time,
+                    "time_unit": unit,
+                    "visits": [
+                        {"time": time, "origin": origin, "mean_share_in_foreground": share}
+                        for time, origin, share in zip(found.times, found.origins, found.means, strict=True)
+                    ],
+                    "simulated_history": self.cohort.dataset.simulated,
+                    "model": self.provenance,
+                },
+                path.with_name(f"{name}.json"),
+            )
+            write_explanation(found, path.with_name(f"{name}.png"), title=path.name, unit=unit)
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -160,7 +160,10 @@ def read_volume(path: Path, subject: str, frame: int | None = None) -> Volume:
 
 
 def write_volume(volume: Volume, path: Path, description: str) -> None:
-    """Write a volume as NIfTI, atomically; `description` (at most 79 characters) goes to the header."""
+    """Write a volume as NIfTI, atomically; `description` (at most 79 characters) goes to the header.
+
+    Several on one grid, `data` (W, H, D, L), become a 4D image.
+    """
     image = volume.image
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
     image.header.set_xyzt_units("mm")

@@ -57,11 +57,21 @@ def test_generate_writes_what_a_viewer_opens(longigen: Longigen, run: Path, mani
         np.testing.assert_allclose(one, two, atol=0.05)
 
 
-def test_generate_forecasts(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+def test_generate_forecasts_and_explains(longigen: Longigen, run: Path, tmp_path: Path) -> None:
     subject = json.loads((run / "run.json").read_text())["split"]["test"][0]
-    longigen("generate", run, "--out", tmp_path, "--times", "+1,6.5", "--subject", subject)
+    longigen("generate", run, "--out", tmp_path, "--times", "+1,6.5", "--subject", subject, "--explain")
+    stems = [f"{subject}_time-{t}_setting-full_sample-0" for t in ("4.3", "6.5")]
     names = sorted(path.name for path in (tmp_path / subject).glob("*.nii.gz"))
-    assert names == [f"{subject}_time-{t}_setting-full_sample-0.nii.gz" for t in ("4.3", "6.5")]
+    assert names == sorted(f"{stem}{end}.nii.gz" for stem in stems for end in ("", "_explain"))
+    made, shares = (nibabel.load(tmp_path / subject / f"{stems[1]}{end}.nii.gz") for end in ("", "_explain"))
+    np.testing.assert_array_equal(shares.affine, made.affine)
+    assert shares.shape == (*made.shape, 5)
+    np.testing.assert_allclose(shares.get_fdata().sum(axis=-1), 1, atol=1e-5)
+    visits = json.loads((tmp_path / subject / f"{stems[1]}_explain.json").read_text())["visits"]
+    assert [visit["origin"] for visit in visits] == ["given"] * 4 + ["generated"]
+    assert [visit["time"] for visit in visits] == [0.0, 1.1, 2.2, 3.3, 4.3]
+    assert sum(visit["mean_share_in_foreground"] for visit in visits) == pytest.approx(1)
+    assert (tmp_path / subject / f"{stems[1]}_explain.png").read_bytes().startswith(b"\x89PNG")
     result = longigen("generate", run, "--out", tmp_path, "--times", "1.1", "--subject", subject, status=2)
     assert f"Time 1.1 cannot be made for subject {subject}" in result.stderr
 

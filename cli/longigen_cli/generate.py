@@ -28,6 +28,9 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Network evaluations per visit.", min=1)] = None,
     guidance: Annotated[float | None, typer.Option(help="Weight of classifier-free guidance.", min=0)] = None,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write beside each visit which visits it was made from, and where.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(help="Subjects that are generated together.", min=1)] = 4,
     changes: Changes = None,
     skip_bad: SkipBad = False,
@@ -41,6 +44,7 @@ def generate(
 
     from accelerate import PartialState
 
+    from longigen.explanation import require_explaining
     from longigen.generation import GenerationSettings
     from longigen.inquiry import Inquiry
     from longigen.registry import registry
@@ -56,6 +60,8 @@ def generate(
             callback=update,
         )
     say_skipped(inquiry.cohort.skipped)
+    if explain:
+        require_explaining(inquiry.model)
     walker = registry.load("sampler", sampler)() if sampler else None
     state = PartialState()
     inquiry.model.to(state.device)
@@ -78,5 +84,8 @@ def generate(
                 batch_size=batch_size,
                 callback=lambda done, total, offset=offset: update(offset + done, samples * total),
             ):
-                written += len(inquiry.write(answer, out, setting, settings))
+                paths = inquiry.write(answer, out, setting, settings)
+                written += len(paths)
+                if explain:
+                    inquiry.write_explanations(answer, paths)
     say(f"{written} volumes written under {out}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from longigen import Conditioner, Conditioning, LongigenError, Routes, VisitSequence
 from longigen_sadm.positions import TimeEncoding, space_encoding
+from longigen_sadm.rollout import shares
 from longigen_sadm.spatial import Head, SpatialAttention
 from longigen_sadm.temporal import Merge, TemporalAttention, visibility
 
@@ -110,6 +111,26 @@ class SADMConditioner(Conditioner):
             c = c + level if self.skip else c
         _, _, _, width, height, depth = history.images.shape
         return Conditioning(concat=self.head(c)[:, :, :width, :height, :depth])
+
+    @torch.no_grad()
+    def explain(self, history: VisitSequence, target_time: Tensor) -> Tensor:
+        """Return what the target's slot attended to: `shares` by rollout of the temporal encoder's attention.
+
+        Equal shares mean indifference. A voxel has the shares of its patch. A visit without an image has one too: its
+        time is attended to.
+        """
+        tokens = self._tokens(history, target_time)
+        visible = visibility(history.times, history.valid, target_time, bidirectional=self.bidirectional)
+        levels = []
+        for level, attention in enumerate(self.temporal):
+            assert isinstance(attention, TemporalAttention)
+            levels.append(attention.weights(tokens, visible))
+            if level < self.depth - 1:
+                tokens = self.merges[level](attention(tokens, visible))
+        found = shares(levels, visible).movedim(-1, 1)
+        for axis, (patch, size) in enumerate(zip(self.patch, history.images.shape[3:], strict=True), start=2):
+            found = found.repeat_interleave(patch, dim=axis).narrow(axis, 0, size)
+        return found
 
     def _tokens(self, history: VisitSequence, target_time: Tensor) -> Tensor:
         """Return the embedded history with the target's slot behind it, (B, w, h, d, L + 1, dim)."""

@@ -1,6 +1,7 @@
 """The temporal encoder: attention along time at each place, then the merging of neighbouring places."""
 
 import torch
+from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -36,6 +37,20 @@ class TemporalAttention(nn.Module):
         # The mask is spelt out per place and shared by the heads: the fused kernels take no mask of rank 5.
         mask = visible[:, None, None, None].expand(batch, *grid, slots, slots).flatten(0, 3)[:, None]
         return self.block(tokens.flatten(0, 3), attn_mask=mask).view_as(tokens)
+
+    def weights(self, tokens: Tensor, visible: Tensor) -> Tensor:
+        """Return softmax(q kᵀ / √d) (B, w, h, d, S, S), query before key, float32, its mean over the heads.
+
+        The fused kernels that `forward` runs through keep no weights, so they are computed again from the block's own
+        layers.
+        """
+        attention = self.block.attn
+        assert isinstance(attention, Attention)
+        qkv = attention.qkv(self.block.norm1(tokens))
+        q, k, _ = qkv.unflatten(-1, (3, attention.num_heads, attention.head_dim)).movedim(-2, -4).unbind(-2)
+        scores = attention.q_norm(q).float() @ attention.k_norm(k).float().mT * attention.scale
+        visible = visible[:, None, None, None, None]
+        return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1).mean(dim=4)
 
 
 class Merge(nn.Module):
