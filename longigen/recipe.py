@@ -41,7 +41,8 @@ class Recipe:
         Args:
             name: of a recipe in a ``registry.yaml``.
             components: by section, another component's name; its configuration starts from its own defaults.
-            data: the name of a data set, a path that one of them claims, or ``name:path``.
+            data: the name of a data set, a path that one of them claims, or ``name:path``. If it is the recipe's own
+                data set, what the recipe says of it and of preprocessing holds; if it is another, that is dropped.
             changes: ``section.key=value``, or ``key=value`` where only one section has that key.
 
         Raises:
@@ -56,7 +57,9 @@ class Recipe:
                 names[section], given[section] = chosen, {}
         if data is not None:
             chosen, config = find_dataset(data)
-            if chosen != names["data"] or config:
+            if chosen == names["data"]:
+                given["data"] |= config
+            else:
                 names["data"], given["data"] = chosen, config
                 given["preprocess"] = {}  # a recipe's grid is of the recipe's data
         return cls._checked(names, given, changes, owner=f"recipe '{name}'")
@@ -104,6 +107,9 @@ class Recipe:
         for change in changes:
             section, key, value = parse_change(change, known)
             given[section][key] = value
+        path = known["data"].get("path")
+        if path is not None and path.required and "path" not in given["data"]:
+            raise LongigenError(f"The {labels['data'][4:]} needs the path of your data; give it with --data PATH.")
         return cls(names, {section: checked(known[section], given[section], labels[section]) for section in known})
 
 
