@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import commandline
 import nibabel
 import numpy as np
 import pytest
@@ -41,19 +42,22 @@ Longigen = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def longigen(tmp_path_factory: pytest.TempPathFactory) -> Longigen:
-    """Return a function that runs the command line as a process, in an empty HOME."""
+    """Return a function that runs the command line as a process, in an empty HOME.
+
+    With an environment of its own the process starts from nothing, else as `commandline.run` does.
+    """
     home = tmp_path_factory.mktemp("home")
 
     def run(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            [sys.executable, "-m", "longigen_cli", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=home,
-            env={**os.environ, "HOME": str(home), "COLUMNS": "120", **environment},
-            timeout=300,
-            check=False,
-        )
+        words = [str(argument) for argument in arguments]
+        every = {**os.environ, "HOME": str(home), "COLUMNS": "120", **environment}
+        if environment:
+            command = [sys.executable, "-m", "longigen_cli", *words]
+            result = subprocess.run(
+                command, capture_output=True, text=True, cwd=home, env=every, timeout=300, check=False
+            )
+        else:
+            result = subprocess.CompletedProcess(words, *commandline.run(words, home, every, timeout=300))
         assert result.returncode == status, f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}"
         return result
 
