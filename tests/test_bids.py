@@ -554,7 +554,7 @@ def test_the_real_data(shared: Path) -> None:
 
 def test_the_command_line_checks_it(aged: Tree, longigen: Callable[..., Any]) -> None:
     result = longigen("check", "bids", "--set", f"path={aged.root}", "--set", "select=run-,acq-")
-    assert "5 of 5 checks passed" in result.stdout
+    assert "9 of 9 checks passed" in result.stdout
 
 
 @pytest.mark.filterwarnings("ignore")

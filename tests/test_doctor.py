@@ -672,6 +672,7 @@ def test_memory_is_flat() -> None:
 
 
 INTERRUPTED = """
+import signal
 import time
 import numpy as np
 from longigen import Dataset, Subject, Visit, Volume
@@ -686,6 +687,7 @@ class Slow(Dataset):
         visits = tuple(Visit(t, load, (8, 8, 8), (1, 1, 1), str(t), str(t)) for t in range(5))
         return [Subject(f"s{n}", visits) for n in range(5000)]
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 print("reading", flush=True)
 examine(Slow(), workers=2)
 """
