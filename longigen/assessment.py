@@ -125,11 +125,8 @@ class Assessment:
     def summary(self) -> dict[str, Any]:
         """The means with their intervals, and what they depend on, as plain values."""
         rows = [{k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in r.items()} for r in summarise(self.scores)]
-        return {**self._key, "protocol": self.protocol.to_dict(), "rows": rows}
-
-    @property
-    def _key(self) -> dict[str, Any]:
-        return {"protocol_hash": self.protocol.hash, "model": self.model, "generation": self.generation}
+        key = _key(self.protocol, self.model, self.generation)
+        return {**key, "protocol": self.protocol.to_dict(), "rows": rows}
 
     def write(self, folder: Path) -> None:
         """Write ``subjects.csv`` and then ``summary.json``, whose presence means that both are complete."""
@@ -167,12 +164,17 @@ def kept(folder: Path, inquiry: Inquiry, generation: GenerationSettings, protoco
     """Return the scores that `Assessment.write` left of this model, generation and protocol, or None."""
     if not (folder / SUMMARY).exists():
         return None
-    wanted = {"protocol_hash": protocol.hash, "model": inquiry.provenance, "generation": how(inquiry, generation)}
+    wanted = _key(protocol, inquiry.provenance, how(inquiry, generation))
     found = read_json(folder / SUMMARY)
     if {key: found.get(key) for key in wanted} != wanted:
         return None
     with (folder / SCORES).open(newline="", encoding="utf-8") as file:
         return [Score.of_row(row) for row in csv.DictReader(file)]
+
+
+def _key(protocol: Protocol, model: dict[str, Any], generation: dict[str, Any]) -> dict[str, Any]:
+    """Return by what an assessment that was written is known."""
+    return {"protocol_hash": protocol.hash, "model": model, "generation": generation}
 
 
 def write_scores(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -270,9 +270,7 @@ class Bench:
 
     def _require_same_data(self, entry: Entry) -> None:
         """Refuse a run of other subjects or visits than the cohort has now."""
-        split = self.cohort.split
-        ids = {part: [s.id for s in split.part(part)] for part in ("train", "validation", "test")}
-        same = not entry.started or entry.run.read()["split"] == ids
+        same = not entry.started or entry.run.read()["split"] == self.cohort.split.ids
         if same and entry.finished:
             config = read_json(entry.run.model / CONFIG)
             same = config["data"].get("fingerprint") == fingerprint(self.cohort.subjects)

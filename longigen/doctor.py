@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
-from longigen.dataset import Dataset, Subject, Visit
+from longigen.dataset import Assigned, Dataset, Subject, Visit
 from longigen.errors import LongigenError
 from longigen.files import reason
 from longigen.finding import BadData, Finding
@@ -18,8 +19,6 @@ from longigen.split import Split, SplitSettings
 from longigen.symptoms import Record, natural, symptoms
 from longigen.vitals import Vitals, thumbnail
 from longigen.volume import Volume
-
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,10 @@ def _parts(subjects: Sequence[Subject], place: str, findings: list[Finding]) -> 
     try:
         split = Split.of(subjects, SplitSettings())
     except LongigenError as error:
-        problem = f"cannot be split into {', '.join(PARTS)} by default"
+        problem = f"cannot be split into {', '.join(get_args(Assigned))} by default"
         findings.append(Finding("no-split", place, problem, str(error).rstrip(".")))
         return {}
-    return {subject.id: part for part in PARTS for subject in getattr(split, part)}
+    return {name: part for part, ids in split.ids.items() for name in ids}
 
 
 def _read(subjects: Sequence[Subject], workers: int | None, callback: Callable[[int, int], None]) -> list[Record]:

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from longigen.dataset import Subject
+from longigen.dataset import Assigned, Subject
 from longigen.errors import LongigenError
 from longigen.randomness import derive_seed
 
@@ -79,6 +79,11 @@ class Split:
             assigned["validation"] + tuple(ranked[test:validation]),
             assigned["test"] + tuple(ranked[:test]),
         )
+
+    @property
+    def ids(self) -> dict[str, list[str]]:
+        """The subjects' ids, by part: what a run records."""
+        return {part: [subject.id for subject in self.part(part)] for part in get_args(Assigned)}
 
     def part(self, name: Part) -> tuple[Subject, ...]:
         """Return one part, or all subjects."""

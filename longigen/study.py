@@ -84,8 +84,7 @@ class Study:
 
     def record(self, run: Run) -> None:
         """Write the recipe and the split into a run."""
-        split = self.cohort.split
-        run.write(self.recipe, {part: [s.id for s in split.part(part)] for part in ("train", "validation", "test")})
+        run.write(self.recipe, self.cohort.split.ids)
 
     def summary(self, model: LongitudinalModel) -> str:
         """Say in a few lines what is about to be trained on what."""

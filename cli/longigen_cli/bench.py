@@ -6,13 +6,24 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from longigen.errors import LongigenError
-from longigen_cli.console import AsJSON, Changes, Data, SkipBad, progress, say, say_skipped
-from longigen_cli.evaluate import SettingName, chosen_settings
+from longigen_cli.console import (
+    AsJSON,
+    Changes,
+    Data,
+    Metrics,
+    Settings,
+    SkipBad,
+    Targets,
+    chosen_settings,
+    progress,
+    say,
+    say_skipped,
+)
 
 if TYPE_CHECKING:
     from longigen.bench import Bench, Result
@@ -32,13 +43,9 @@ def bench(
         list[int] | None, typer.Option(help="Train with this seed (may be repeated); 0 by default.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Train with so many seeds, from 0.", min=1)] = None,
-    setting: Annotated[
-        list[SettingName] | None, typer.Option(help="Only this setting (may be repeated); all three by default.")
-    ] = None,
-    targets: Annotated[
-        Literal["last", "all"], typer.Option(help="Score each subject's last visit, the same in all settings, or all.")
-    ] = "last",
-    metric: Annotated[list[str] | None, typer.Option(help="Only this metric (may be repeated).")] = None,
+    setting: Settings = None,
+    targets: Targets = "last",
+    metric: Metrics = None,
     changes: Changes = None,
     skip_bad: SkipBad = False,
     as_json: AsJSON = False,

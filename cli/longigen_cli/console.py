@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +25,32 @@ SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out visits and subjects that cannot be used, and say which.")
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Only this metric (may be repeated).")]
+Targets = Annotated[
+    Literal["last", "all"],
+    typer.Option("--targets", help="Score each subject's last visit, the same in all settings, or all."),
+]
+
+
+class SettingName(StrEnum):
+    """The three settings: typer takes a list of an enumeration, but not of a Literal."""
+
+    SINGLE = "single"
+    MISSING = "missing"
+    FULL = "full"
+
+
+Settings = Annotated[
+    list[SettingName] | None,
+    typer.Option("--setting", help="Only this setting (may be repeated); all three by default."),
+]
+
+
+def chosen_settings(names: Sequence[SettingName] | None) -> tuple[Any, ...]:
+    """Return the settings that were chosen, all three by default, in their order."""
+    return tuple(name.value for name in SettingName if name in (names or SettingName))
+
+
 Model = Annotated[str, typer.Argument(help="A run's folder, a model's folder, or org/name of the Hugging Face Hub.")]
 Output = Annotated[Path, typer.Option("--out", help="The folder to write.")]
 

@@ -2,43 +2,38 @@
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from longigen_cli.console import AsJSON, Changes, Data, Model, SkipBad, progress, say, say_skipped
-
-
-class SettingName(StrEnum):
-    """The three settings: typer takes a list of an enumeration, but not of a Literal."""
-
-    SINGLE = "single"
-    MISSING = "missing"
-    FULL = "full"
-
-
-def chosen_settings(names: Sequence[SettingName] | None) -> tuple[Any, ...]:
-    """Return the settings that were chosen, all three by default, in their order."""
-    return tuple(name.value for name in SettingName if name in (names or SettingName))
+from longigen_cli.console import (
+    AsJSON,
+    Changes,
+    Data,
+    Metrics,
+    Model,
+    Settings,
+    SkipBad,
+    Targets,
+    chosen_settings,
+    progress,
+    say,
+    say_skipped,
+)
 
 
 def evaluate(
     model: Model,
     out: Annotated[Path | None, typer.Option("--out", help="The folder for table, CSV, JSON and picture.")] = None,
     data: Data = None,
-    setting: Annotated[
-        list[SettingName] | None, typer.Option(help="Only this setting (may be repeated); all three by default.")
-    ] = None,
-    targets: Annotated[
-        Literal["last", "all"], typer.Option(help="Score each subject's last visit, the same in all settings, or all.")
-    ] = "last",
+    setting: Settings = None,
+    targets: Targets = "last",
     part: Annotated[
         Literal["train", "validation", "test", "all"] | None,
         typer.Option(help="Of the model's own data; by default what training never saw."),
     ] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="Only this metric (may be repeated).")] = None,
+    metric: Metrics = None,
     sampler: Annotated[str | None, typer.Option(help="Walk with another sampler than the model's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Network evaluations per visit.", min=1)] = None,
     guidance: Annotated[float | None, typer.Option(help="Weight of classifier-free guidance.", min=0)] = None,
