@@ -47,7 +47,7 @@ class SimBrain(Dataset):
 
     Args:
         subject_count: how many subjects.
-        spacing: of the voxels, in mm: 3 (56 × 64 × 56 voxels) or 2 (80 × 96 × 88).
+        spacing: of the voxels, in mm: 4 (40 × 48 × 48 voxels), 3 (56 × 64 × 56) or 2 (80 × 96 × 88).
         noise: the standard deviation of the noise, as a fraction of the intensity of white matter. The default is what
             2.6 % in voxels of 1 mm leaves after averaging over those of 3 mm.
         seed: of all that is random.
@@ -62,7 +62,7 @@ class SimBrain(Dataset):
     def __init__(self, *, subject_count: int = 48, spacing: float = 3.0, noise: float = 0.005, seed: int = 0) -> None:
         super().__init__()
         if spacing not in template.GRIDS:
-            raise LongigenError(f"sim-brain comes with a spacing of 3 or 2 mm, not {spacing}; choose one of these.")
+            raise LongigenError(f"sim-brain comes with a spacing of 4, 3 or 2 mm, not {spacing}; choose one of these.")
         if subject_count < 1:
             raise LongigenError(f"sim-brain cannot have {subject_count} subjects; set subject_count to 1 or more.")
         if not 0 <= noise < 1:
@@ -114,13 +114,29 @@ class SimBrain(Dataset):
         Raises:
             LongigenError: if there is no such subject or visit.
         """
+        return float(self._ventricles(subject_id, visit_index)[1].sum()) * self.spacing**3
+
+    def ventricles(self, subject_id: str, visit_index: int) -> np.ndarray:
+        """Return the share of each voxel (W, H, D) that the ventricles fill at visit `visit_index` (from 0).
+
+        Raises:
+            LongigenError: if there is no such subject or visit.
+        """
+        inside, share = self._ventricles(subject_id, visit_index)
+        shares = torch.zeros(inside.shape)
+        shares[inside] = share
+        return shares.numpy()
+
+    def _ventricles(self, subject_id: str, visit_index: int) -> tuple[Tensor, Tensor]:
+        """Return the voxels that can hold brain (W, H, D), bool, and the share of each (N,) that ventricles fill."""
         index, visits = self._index(subject_id), len(self.traits(subject_id).times)
         if not 0 <= visit_index < visits:
             raise LongigenError(
                 f"{subject_id} of sim-brain has visits 0 to {visits - 1}, not {visit_index}; choose one of these."
             )
         places = _places(self.seed, index, visit_index, self.spacing)
-        return float(template.FINE.sample(template.blurred(self.spacing)[2:], places).sum()) * self.spacing**3
+        inside, _ = _first(self.seed, index, self.spacing)
+        return inside, template.FINE.sample(template.blurred(self.spacing)[2:], places)[0]
 
     def _index(self, subject_id: str) -> int:
         number = subject_id.removeprefix("sim-")

@@ -18,6 +18,7 @@ from longigen_simbrain.grid import Grid
 GRIDS = {
     3.0: Grid((56, 64, 56), 3.0, (-82.5, -111.0, -76.5)),
     2.0: Grid((80, 96, 88), 2.0, (-79.0, -111.5, -81.0)),
+    4.0: Grid((40, 48, 48), 4.0, (-78.0, -110.5, -88.0)),
 }
 """The grids that a visit can have, by spacing. They share a centre and hold the template with a margin."""
 
