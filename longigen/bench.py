@@ -15,14 +15,14 @@ from longigen.entry import BUDGET, Entry, require_shared, require_unchanged
 from longigen.errors import LongigenError
 from longigen.evaluation import Protocol, Score, summarise
 from longigen.files import read_json, writable_folder
-from longigen.generation import GenerationSettings
+from longigen.generation import Answer, GenerationSettings
 from longigen.inquiry import Inquiry
 from longigen.memory import peak, peak_kind, start_peak
 from longigen.metric import Metric
 from longigen.pretrained import CONFIG, load
 from longigen.recipe import Recipe
 from longigen.run import Run
-from longigen.setting import SETTINGS, Setting, Targets
+from longigen.setting import SETTINGS, Setting, Targets, last_only
 from longigen.split import fingerprint
 from longigen.study import Study
 from longigen.table import COPY_LAST, Table
@@ -157,14 +157,7 @@ class Bench:
         for entry in self.entries:
             if not entry.finished:
                 self._train(entry)
-            inquiry = Inquiry(
-                str(entry.run.folder),
-                load(str(entry.run.folder)),
-                self.cohort,
-                self.cohort.part("test"),
-                "test",
-                "subjects that training never saw",
-            )
+            inquiry = self._inquiry(entry)
             found = protocol_of(inquiry, metrics, settings, targets, SETTING_SEED)
             protocol = protocol or found
             if found.hash != protocol.hash:
@@ -176,6 +169,29 @@ class Bench:
         assert protocol is not None
         rows = [row for setting in settings for row in self._rows(scores, setting, list(metrics))]
         return Result(protocol, rows, self._costs(), _lines(scores))
+
+    def answers(self, setting: Setting, *, subjects: int) -> dict[str, list[Answer]]:
+        """Return what each row's first seed makes of the last visit of the first test subjects, after `run`."""
+        found = {}
+        entries = [entry for entry in self.entries if entry.seed == self.entries[0].seed]
+        with self.progress("drawing") as update:
+            for done, entry in enumerate(entries, start=1):
+                inquiry = self._inquiry(entry)
+                asked = inquiry.questions(setting, seed=SETTING_SEED, select=last_only)[:subjects]
+                inquiry.model.to(self.device).eval()
+                found[entry.row.name] = list(inquiry.answers(asked, GenerationSettings(seed=entry.seed)))
+                update(done, len(entries), entry.row.name)
+        return found
+
+    def _inquiry(self, entry: Entry) -> Inquiry:
+        return Inquiry(
+            str(entry.run.folder),
+            load(str(entry.run.folder)),
+            self.cohort,
+            self.cohort.part("test"),
+            "test",
+            "subjects that training never saw",
+        )
 
     def _train(self, entry: Entry) -> None:
         study = Study(entry.recipe, self.cohort)

@@ -1,7 +1,7 @@
 """Pictures of what a model made."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,40 @@ def write_strip(answers: Answer | Sequence[Answer], path: Path, *, title: str) -
         _difference(line[shown + 2], cut(row.true - previous), f"true - last (±{limit:.2f})", limit)
         _difference(line[shown + 3], cut(row.true - row.generated), "true - generated", limit)
         line[0].text(0, 1.18, row.label, transform=line[0].transAxes, fontsize=8)
+    with atomic(path) as part:
+        figure.savefig(part, dpi=110)
+
+
+def write_comparison(answers: Mapping[str, Sequence[Answer]], path: Path, *, title: str) -> None:
+    """Write a PNG: for each subject the true visit, the last given one, and what each method made, over the errors.
+
+    Args:
+        answers: by method, to the same questions in the same order. Copy-last is drawn from the given visits.
+        path: of the picture.
+        title: of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    questions = next(iter(answers.values()))
+    figure = Figure(figsize=(1.7 * (len(answers) + 2), 3.7 * len(questions) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    axes = figure.subplots(2 * len(questions), len(answers) + 2, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for place, question in enumerate(questions):
+        images, errors = axes[2 * place], axes[2 * place + 1]
+        row = row_of(question)
+        last, previous = row.given[-1]
+        cut = _Cut.through(previous, row.true)
+        limit = max(0.05, float(np.percentile(np.abs(cut(row.true - previous)), 99.5)))
+        _grey(images[0], cut(row.true), f"true t={row.time:g}")
+        errors[0].text(0, 0.5, f"{row.label}\ntrue - made\n±{limit:.2f}", transform=errors[0].transAxes, fontsize=8)
+        _grey(images[1], cut(previous), f"copy-last t={last:g}")
+        _difference(errors[1], cut(row.true - previous), "", limit)
+        for column, (method, own) in enumerate(answers.items(), start=2):
+            made = own[place].images[-1]
+            _grey(images[column], cut(made), method)
+            _difference(errors[column], cut(row.true - made), "", limit)
     with atomic(path) as part:
         figure.savefig(part, dpi=110)
 

@@ -87,6 +87,22 @@ class VisitSequence:
         rows = torch.arange(self.batch_size, device=index.device)
         return self.images[rows, index], self.times[rows, index]
 
+    def rates(self, before: Tensor) -> Tensor:
+        """Return how fast each visit's image changes towards the last observed one before a time (B,).
+
+        Returns:
+            (B, L, C, W, H, D), (x_last - x) / (t_last - t): intensity per unit of time; 0 where there is no image, and
+            at the last one itself.
+
+        Raises:
+            ValueError: as `last`.
+        """
+        image, time = self.last(before)
+        gap = self.times - time[:, None]
+        known = (self.observed & (gap != 0))[:, :, None, None, None, None]
+        gap = torch.where(known, gap[:, :, None, None, None, None], 1.0)
+        return torch.where(known, (self.images - image[:, None]) / gap, 0.0)
+
     def latest(self, number: int, before: Tensor) -> Self:
         """Return the `number` latest visits before a time (B,), in order; padded in front where there are fewer."""
         key = torch.where(self.before(before), self.times, -torch.inf)

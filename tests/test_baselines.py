@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from longigen import BACKGROUND, Conditioner, LongigenError, Routes, VisitSequence
+from longigen.registry import registry
+from longigen.testing import cases, run_check
 from longigen_baselines import RawConditioner, SourceConditioner
 
 
@@ -139,3 +141,26 @@ def test_sizes_that_are_too_small_are_refused():
         RawConditioner(frames=0)
     with pytest.raises(LongigenError, match="embedding must be at least 2"):
         SourceConditioner(embedding=0)
+
+
+@pytest.mark.parametrize(("_", "label"), [case for case in cases("conditioner") if "composes" not in case[1]])
+@pytest.mark.parametrize("name", ["raw", "sadm"])
+def test_rates_keep_the_contract(name: str, _: str, label: str):
+    run_check("conditioner", label, name, {"rates": 20.0})
+
+
+@pytest.mark.parametrize("name", ["raw", "sadm"])
+@pytest.mark.parametrize("rates", [-1.0, float("inf"), float("nan")])
+def test_rates_that_are_none_are_refused(name: str, rates: float):
+    with pytest.raises(LongigenError, match="rates"):
+        registry.load("conditioner", name)(rates=rates)
+
+
+def test_raw_rates_are_channels_beside_their_frames():
+    conditioner = built(RawConditioner(frames=2, embedding=16, rates=3.0), time_scale=0.5)
+    visits = history(batch=1)
+    concat = conditioner(visits, torch.tensor([5.0])).concat
+    assert concat.shape[1] == conditioner.routes.concat == 6
+    slope = (visits.images[:, 3] - visits.images[:, 2]) / (4.0 - 2.5)
+    torch.testing.assert_close(concat[:, 1:2], 3.0 * 0.5 * slope)
+    assert not concat[:, 3].any()  # the last one itself

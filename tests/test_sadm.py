@@ -363,3 +363,31 @@ def test_it_learns_how_much_a_gap_changes():
 def test_sizes_that_do_not_fit_are_refused(config, message):
     with pytest.raises(LongigenError, match=message):
         SADMConditioner(**config)
+
+
+# Rates of change, averaged over visits by attention.
+
+
+def test_averaged_rates_are_the_rate_as_far_as_visits_that_have_one_are_attended_to():
+    conditioner = built(rates=10.0, time_scale=0.5, heads=3)
+    assert conditioner.routes == Routes(concat=4 + 3)
+    visits, speed = history(), torch.rand(8, 12, 8, generator=torch.Generator().manual_seed(1))
+    visits = replace(visits, images=-1 + speed * visits.times[:, :, None, None, None, None] / 4)
+    visits = without(visits, 1)
+    averaged = emitted(conditioner, visits, 5.0)[:, 4:]
+    target = torch.tensor([5.0, 5.0])
+    visible = visibility(visits.times, visits.valid, target, bidirectional=False)
+    tokens = conditioner._tokens(visits, target, conditioner._rates(visits, target))
+    weights = conditioner.temporal[0].target_weights(tokens, visible)
+    assert weights.shape == (2, 3, 4, 4, 6, 4)
+    # Visit 1 is missing and visit 3 is the last: neither has a rate. In the middle of a patch, weights are its own.
+    attended = weights[:, :, [0, 2]].sum(dim=2)
+    smooth = torch.nn.functional.interpolate(attended, scale_factor=2, mode="trilinear")
+    torch.testing.assert_close(averaged, 10 * 0.5 * speed / 4 * smooth)
+    full = conditioner.temporal[0].weights(tokens, visible)[..., -1, :-1]
+    torch.testing.assert_close(weights.mean(dim=1).movedim(1, -1), full)
+
+
+def test_one_visit_has_no_rate():
+    conditioner = built(rates=10.0)
+    assert not emitted(conditioner, history(times=(0.0,)), 1.0)[:, 4:].any()

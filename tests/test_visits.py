@@ -169,3 +169,16 @@ def test_moving_to_a_device_moves_everything(device: str) -> None:
     back = moved.to("cpu")
     assert torch.equal(back.images, visits.images)
     assert torch.equal(back.covariates["age"].values, visits.covariates["age"].values)
+
+
+def test_rates_are_the_slope_of_what_changes_linearly() -> None:
+    visits = sequence(
+        [[0.0, 0.1, 0.4, 0.8], [0.2, 0.3, 0.9, 0.0]],
+        observed=[[T, F, T, T], [T, T, T, F]],
+        valid=[[T, T, T, T], [T, T, T, F]],
+    )
+    rates = visits.rates(torch.tensor([0.6, 1.0]))[:, :, 0, 0, 0, 0]
+    # The images hold their time, so the slope is 1; the last visit before the time, and a missing one, have none.
+    torch.testing.assert_close(rates, torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0]]))
+    with pytest.raises(ValueError, match="needs an observed visit"):
+        visits.rates(torch.tensor([0.0, 1.0]))

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from longigen.evaluation import Summary
 
 WIDTH = 120
+PICTURES = "pictures.png"
+PICTURED = 2
+"""Subjects in the picture."""
 
 
 def bench(
@@ -67,6 +70,7 @@ def bench(
 
     from longigen.assessment import load_metrics
     from longigen.bench import Bench
+    from longigen.figure import write_comparison
     from longigen.heap import keep_freed_memory
 
     metrics = load_metrics(metric, say)
@@ -94,8 +98,14 @@ def bench(
         raise
     content, text = _content(made, result), _text(made, result, metrics)
     _write(folder, content, text, result)
+    shown = result.protocol.settings[0]
+    write_comparison(
+        made.answers(shown, subjects=PICTURED),
+        folder / PICTURES,
+        title=f"{table} on {made.cohort.name}{', simulated' if made.cohort.dataset.simulated else ''}, setting {shown}",
+    )
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False) if as_json else text)
-    say(f"table.txt, table.json and subjects.csv are in {folder}, and a run for each row and seed")
+    say(f"table.txt, table.json, subjects.csv and {PICTURES} are in {folder}, and a run for each row and seed")
 
 
 def _content(made: "Bench", result: "Result") -> dict[str, Any]:

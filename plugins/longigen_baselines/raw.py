@@ -1,5 +1,7 @@
 """History frames as channels."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,33 +14,42 @@ class RawConditioner(Conditioner):
 
     It is the ablation "without attention" of SADM (Yoon et al., IPMI 2023, arXiv 2212.08228). `concat` holds, in order
     of time, the images of the latest `frames` visits before the target, background where one is missing or there are
-    fewer, and then one channel per frame that is 1 where it was observed and 0 where not: a network could otherwise
-    not tell a missing image from an empty one. `embedding` holds the gaps, of missing visits too.
+    fewer, each with its rate of change behind it if that is asked for, and then one channel per frame that is 1 where
+    it was observed and 0 where not: a network could otherwise not tell a missing image from an empty one. `embedding`
+    holds the gaps, of missing visits too.
 
     Args:
         frames: how many visits; older ones are not seen.
         embedding: E, the width of the embedding.
+        rates: how strongly each frame's rate of change towards the last one, per typical gap, is a channel too
+            (`VisitSequence.rates`); 0 for not at all.
 
     Raises:
         LongigenError: for sizes that are too small.
     """
 
-    def __init__(self, *, frames: int = 4, embedding: int = 64) -> None:
+    def __init__(self, *, frames: int = 4, embedding: int = 64, rates: float = 0.0) -> None:
         super().__init__()
         if frames < 1 or embedding < 2:
             raise LongigenError(
                 f"raw: frames must be at least 1 and embedding at least 2, got {frames} and {embedding}; raise them."
             )
-        self.frames, self.features = frames, embedding
+        if not 0 <= rates < math.inf:
+            raise LongigenError(f"raw: rates must be 0 or more, got {rates}; correct it.")
+        self.frames, self.features, self.rates = frames, embedding, rates
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
-        self.routes = Routes(concat=self.frames * (channels + 1), embedding=self.features)
+        self.routes = Routes(concat=self.frames * (channels * (2 if self.rates else 1) + 1), embedding=self.features)
         self.time_scale = time_scale
         self.gap = GapEmbedding(self.frames, self.features)
 
     def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
         latest = history.latest(self.frames, target_time)
-        images = latest.images.flatten(1, 2)
+        images = latest.images
+        if self.rates:
+            change = self.rates * self.time_scale * latest.rates(target_time)
+            images = torch.cat([images, change.to(images.dtype)], dim=2)
+        images = images.flatten(1, 2)
         observed = latest.observed[:, :, None, None, None].expand(-1, -1, *images.shape[2:])
         gap = (target_time[:, None] - latest.times) / self.time_scale
         return Conditioning(

@@ -50,6 +50,12 @@ class SADMConditioner(Conditioner):
         missing: how a visit without an image is represented.
         skip: whether encoder levels feed decoder levels.
         bidirectional: use visits after the target too, for imputation between visits.
+        rates: how strongly each visit's rate of change towards the last one, per typical gap, is seen beside its image
+            (`VisitSequence.rates`): as one more channel of the patches, and as further channels of `c`, one for each
+            head and channel, where the target's attention to the visits, at the finest level, averages their rates
+            voxel by voxel. 0 for not at all, as in the paper. From one visit to the next an image changes by little,
+            and a short training does not find a subject's own rate in the images alone. About 1 over the standard
+            deviation of that change is right.
 
     Raises:
         LongigenError: for sizes that do not fit together.
@@ -68,6 +74,7 @@ class SADMConditioner(Conditioner):
         missing: Literal["zero", "mask"] = "zero",
         skip: bool = True,
         bidirectional: bool = False,
+        rates: float = 0.0,
     ) -> None:
         super().__init__()
         if min(*patch, heads, depth, features) < 1:
@@ -78,16 +85,18 @@ class SADMConditioner(Conditioner):
             raise LongigenError(
                 f"sadm: mlp_ratio must be positive and dropout in [0, 1), got {mlp_ratio} and {dropout}; correct them."
             )
+        if not 0 <= rates < math.inf:
+            raise LongigenError(f"sadm: rates must be 0 or more, got {rates}; correct it.")
         self.patch, self.dim, self.heads, self.depth, self.features = patch, dim, heads, depth, features
         self.mlp_ratio, self.dropout, self.missing, self.skip = mlp_ratio, dropout, missing, skip
-        self.bidirectional = bidirectional
+        self.bidirectional, self.rates = bidirectional, rates
         self.causal = not bidirectional
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
-        self.routes = Routes(concat=self.features)
+        self.routes = Routes(concat=self.features + (self.heads * channels if self.rates else 0))
         self.time_scale = time_scale
         sizes = (self.dim, self.heads, self.mlp_ratio, self.dropout)
-        self.embed = nn.Conv3d(channels, self.dim, self.patch, stride=self.patch)
+        self.embed = nn.Conv3d(2 * channels if self.rates else channels, self.dim, self.patch, stride=self.patch)
         self.mask_token = nn.Parameter(0.02 * torch.randn(self.dim)) if self.missing == "mask" else None
         self.time = TimeEncoding(self.dim)
         self.temporal = nn.ModuleList(TemporalAttention(*sizes) for _ in range(self.depth))
@@ -96,8 +105,10 @@ class SADMConditioner(Conditioner):
         self.head = Head(self.dim, self.features, self.patch)
 
     def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
-        tokens = self._tokens(history, target_time)
+        rates = self._rates(history, target_time)
+        tokens = self._tokens(history, target_time, rates)
         visible = visibility(history.times, history.valid, target_time, bidirectional=self.bidirectional)
+        averaged = None if rates is None else self._averaged(rates, tokens, visible)
         levels = []
         for attention, merge in zip(self.temporal, self.merges, strict=True):
             tokens = attention(tokens, visible)
@@ -110,7 +121,8 @@ class SADMConditioner(Conditioner):
             c = attention(c)[:, :w, :h, :d]
             c = c + level if self.skip else c
         _, _, _, width, height, depth = history.images.shape
-        return Conditioning(concat=self.head(c)[:, :, :width, :height, :depth])
+        c = self.head(c)[:, :, :width, :height, :depth]
+        return Conditioning(concat=c if averaged is None else torch.cat([c, averaged.to(c.dtype)], dim=1))
 
     @torch.no_grad()
     def explain(self, history: VisitSequence, target_time: Tensor) -> Tensor:
@@ -119,7 +131,7 @@ class SADMConditioner(Conditioner):
         Equal shares mean indifference. A voxel has the shares of its patch. A visit without an image has one too: its
         time is attended to.
         """
-        tokens = self._tokens(history, target_time)
+        tokens = self._tokens(history, target_time, self._rates(history, target_time))
         visible = visibility(history.times, history.valid, target_time, bidirectional=self.bidirectional)
         levels = []
         for level, attention in enumerate(self.temporal):
@@ -132,9 +144,31 @@ class SADMConditioner(Conditioner):
             found = found.repeat_interleave(patch, dim=axis).narrow(axis, 0, size)
         return found
 
-    def _tokens(self, history: VisitSequence, target_time: Tensor) -> Tensor:
+    def _rates(self, history: VisitSequence, target_time: Tensor) -> Tensor | None:
+        """Return the visits' rates of change (B, L, C, W, H, D), scaled, or None where they are not asked for."""
+        return self.rates * self.time_scale * history.rates(target_time) if self.rates else None
+
+    def _averaged(self, rates: Tensor, tokens: Tensor, visible: Tensor) -> Tensor:
+        """Return the rates averaged over visits with the target's attention (B, heads · C, W, H, D).
+
+        What the target pays to its own slot counts as no change. Weights are those of patches, and smooth in between.
+        """
+        attention = self.temporal[0]
+        assert isinstance(attention, TemporalAttention)
+        weights = attention.target_weights(tokens, visible)
+        size = [n * patch for n, patch in zip(weights.shape[3:], self.patch, strict=True)]
+        averaged = rates.new_zeros(())
+        for visit in range(rates.shape[1]):  # one by one, for memory
+            smooth = nn.functional.interpolate(weights[:, :, visit], size=size, mode="trilinear")
+            width, height, depth = rates.shape[3:]
+            smooth = smooth[:, :, None, :width, :height, :depth]
+            averaged = averaged + smooth * rates[:, visit, None]
+        return averaged.flatten(1, 2)
+
+    def _tokens(self, history: VisitSequence, target_time: Tensor, rates: Tensor | None) -> Tensor:
         """Return the embedded history with the target's slot behind it, (B, w, h, d, L + 1, dim)."""
-        images = history.images.flatten(0, 1)
+        images = history.images if rates is None else torch.cat([history.images, rates.to(history.images)], dim=2)
+        images = images.flatten(0, 1)
         padding = [
             side
             for size, patch in zip(reversed(images.shape[2:]), reversed(self.patch), strict=True)

@@ -39,7 +39,15 @@ class TemporalAttention(nn.Module):
         return self.block(tokens.flatten(0, 3), attn_mask=mask).view_as(tokens)
 
     def weights(self, tokens: Tensor, visible: Tensor) -> Tensor:
-        """Return softmax(q kᵀ / √d) (B, w, h, d, S, S), query before key, float32, its mean over the heads.
+        """Return softmax(q kᵀ / √d) (B, w, h, d, S, S), query before key, float32, its mean over the heads."""
+        return self._weights(tokens, visible, slice(None)).mean(dim=4)
+
+    def target_weights(self, tokens: Tensor, visible: Tensor) -> Tensor:
+        """Return the attention of the target's slot to each visit, by head, (B, heads, L, w, h, d), float32."""
+        return self._weights(tokens, visible, slice(-1, None))[..., 0, :-1].permute(0, 4, 5, 1, 2, 3)
+
+    def _weights(self, tokens: Tensor, visible: Tensor, queries: slice) -> Tensor:
+        """Return softmax(q kᵀ / √d) (B, w, h, d, heads, queries, S), float32.
 
         The fused kernels that `forward` runs through keep no weights, so they are computed again from the block's own
         layers.
@@ -48,9 +56,9 @@ class TemporalAttention(nn.Module):
         assert isinstance(attention, Attention)
         qkv = attention.qkv(self.block.norm1(tokens))
         q, k, _ = qkv.unflatten(-1, (3, attention.num_heads, attention.head_dim)).movedim(-2, -4).unbind(-2)
-        scores = attention.q_norm(q).float() @ attention.k_norm(k).float().mT * attention.scale
-        visible = visible[:, None, None, None, None]
-        return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1).mean(dim=4)
+        scores = attention.q_norm(q[..., queries, :]).float() @ attention.k_norm(k).float().mT * attention.scale
+        visible = visible[:, None, None, None, None, queries]
+        return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
 
 
 class Merge(nn.Module):
