@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from longigen.conditioning import Conditioning, Routes
     from longigen.dataset import PARTS, Assigned, Dataset, Subject, Visit
     from longigen.denoiser import Denoiser
+    from longigen.diffused import Diffused
     from longigen.errors import LongigenError, did_you_mean
+    from longigen.example import Example
     from longigen.finding import BadData, Finding, OnBad, refuse
-    from longigen.metric import Metric
+    from longigen.metric import Metric, SetMetric
     from longigen.model import LongitudinalModel
     from longigen.prediction import Prediction
     from longigen.registry import (
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
         register_metric,
         register_sampler,
     )
-    from longigen.sampler import Generators, Sampler, randn_like
+    from longigen.sampler import Generators, Sampler, Step, randn_like
     from longigen.units import TIME_UNITS, time_unit
     from longigen.visits import BACKGROUND, Covariate, VisitSequence
     from longigen.volume import (
@@ -49,6 +51,8 @@ _MODULES = {
     "Covariate": "visits",
     "Dataset": "dataset",
     "Denoiser": "denoiser",
+    "Diffused": "diffused",
+    "Example": "example",
     "Finding": "finding",
     "Generators": "sampler",
     "LongigenError": "errors",
@@ -59,6 +63,8 @@ _MODULES = {
     "Prediction": "prediction",
     "Routes": "conditioning",
     "Sampler": "sampler",
+    "Step": "sampler",
+    "SetMetric": "metric",
     "Subject": "dataset",
     "TIME_UNITS": "units",
     "Visit": "dataset",
@@ -93,6 +99,8 @@ __all__ = [
     "Covariate",
     "Dataset",
     "Denoiser",
+    "Diffused",
+    "Example",
     "Finding",
     "Generators",
     "LongigenError",
@@ -102,6 +110,8 @@ __all__ = [
     "Prediction",
     "Routes",
     "Sampler",
+    "Step",
+    "SetMetric",
     "Subject",
     "Visit",
     "VisitSequence",

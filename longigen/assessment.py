@@ -2,23 +2,27 @@
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from longigen.component import checked, parameters
 from longigen.errors import LongigenError, did_you_mean
 from longigen.evaluation import Protocol, Score, score, summarise
 from longigen.files import atomic, read_json, write_json
 from longigen.generation import Answer, GenerationSettings
 from longigen.inquiry import Inquiry
 from longigen.metric import Metric
+from longigen.recipe import parse_change
 from longigen.registry import registry
 from longigen.setting import Setting, Targets, last_only
 from longigen.split import fingerprint
 
-SUMMARY, SCORES = "summary.json", "subjects.csv"
+SUMMARY, SCORES, DESCRIBED = "summary.json", "subjects.csv", "described.safetensors"
 SHOWN = 4
 
 Progress = Callable[[str], AbstractContextManager[Callable[..., None]]]
@@ -30,29 +34,45 @@ def silent(name: str) -> AbstractContextManager[Callable[..., None]]:
     return nullcontext(lambda *_: None)
 
 
-def load_metrics(chosen: Sequence[str] | None, say: Callable[[str], None]) -> dict[str, Metric]:
-    """Make metrics by name, by default all that are installed.
+def load_metrics(chosen: Sequence[str] | None, say: Callable[[str], None], samples: int = 1) -> dict[str, Metric]:
+    """Make metrics by name, by default all installed ones that belong to the default table.
 
-    One that was not asked for and does not load is left out, and `say` is told.
+    Args:
+        chosen: names, or ``name:key=value,key=value`` with parameters.
+        say: told of one that was not asked for, does not load and is left out.
+        samples: of each visit; metrics of an ensemble need two.
 
     Raises:
-        LongigenError: if one that was asked for is unknown or does not load.
+        LongigenError: if one that was asked for is unknown, does not load or scores an ensemble where there is none.
     """
-    known = registry.entries("metric")
-    for name in chosen or []:
-        if name not in known:
-            raise LongigenError(
-                f"There is no metric '{name}'.{did_you_mean(name, known)} Installed: {', '.join(known)}."
-            )
+    if chosen:
+        return {text.partition(":")[0]: _metric(text, samples) for text in chosen}
     made = {}
-    for name in chosen or known:
+    for name in registry.entries("metric"):
         try:
-            made[name] = registry.load("metric", name)()
+            cls = registry.load("metric", name)
         except LongigenError as error:
-            if chosen:
-                raise
             say(f"Left out: {error}")
+            continue
+        if cls.default and (samples > 1 or not cls.ensemble):
+            made[name] = cls()
     return made
+
+
+def _metric(text: str, samples: int) -> Metric:
+    name, _, rest = text.partition(":")
+    known = registry.entries("metric")
+    if name not in known:
+        raise LongigenError(f"There is no metric '{name}'.{did_you_mean(name, known)} Installed: {', '.join(known)}.")
+    cls = registry.load("metric", name)
+    if cls.ensemble and samples < 2:
+        raise LongigenError(
+            f"The metric '{name}' scores several samples of each visit, and there is one; give --samples 2 or more "
+            "to 'longigen evaluate', or leave it out."
+        )
+    allowed = parameters(cls)
+    changes = [parse_change(change, {"metric": allowed}) for change in rest.split(",") if change]
+    return cls(**checked(allowed, {key: value for _, key, value in changes}, f"The metric '{name}'"))
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,7 @@ class Assessment:
         protocol: what the numbers depend on beside the model.
         model: the model's provenance.
         generation: how it generated: network evaluations, guidance, seed.
+        metrics: by name.
         scores: of every generated visit, by the model and by copy-last.
         shown: a few answers of the last setting, for a picture.
         seconds: per batch, the wall clock of generation over the visits that were generated in it.
@@ -71,6 +92,7 @@ class Assessment:
     protocol: Protocol
     model: dict[str, Any]
     generation: dict[str, Any]
+    metrics: dict[str, Metric]
     scores: list[Score]
     shown: list[Answer]
     seconds: list[float]
@@ -90,8 +112,8 @@ class Assessment:
 
         Args:
             inquiry: the model and its subjects; the model is moved to this process's device.
-            generation: how to generate.
-            protocol: as `protocol_of`.
+            generation: how to generate; its samples are numbered from 0.
+            protocol: as `protocol_of`. The samples of a batch are in memory together.
             metrics: by name.
             batch_size: subjects that are generated together.
             progress: shows how far a setting is.
@@ -108,35 +130,60 @@ class Assessment:
             with state.split_between_processes(list(range(len(questions)))) as mine, progress(setting) as update:
                 own = [questions[index] for index in mine]
                 for start in range(0, len(own), batch_size):
-                    began = time.perf_counter()
-                    answers = list(inquiry.answers(own[start : start + batch_size], generation, batch_size=batch_size))
-                    made = sum(len(answer.times) for answer in answers)
-                    seconds.append((time.perf_counter() - began) / made)
-                    for answer in answers:
-                        scores += score(answer, setting, metrics, targets=protocol.targets)
+                    batch, drawn = own[start : start + batch_size], []
+                    for sample in range(protocol.samples):
+                        began = time.perf_counter()
+                        numbered = replace(generation, sample=sample)
+                        drawn.append(list(inquiry.answers(batch, numbered, batch_size=batch_size)))
+                        made = sum(len(answer.times) for answer in drawn[-1])
+                        seconds.append((time.perf_counter() - began) / made)
+                        update(start * protocol.samples + (sample + 1) * len(batch), len(own) * protocol.samples)
+                    for samples in zip(*drawn, strict=True):
+                        scores += score(samples, setting, metrics, targets=protocol.targets)
                         if setting == protocol.settings[-1] and len(shown) < SHOWN:
-                            shown.append(answer)
-                    update(start + len(answers), len(own))
+                            shown.append(samples[0])
         return cls(
-            protocol, inquiry.provenance, how(inquiry, generation), gather_object(scores), shown, gather_object(seconds)
+            protocol,
+            inquiry.provenance,
+            how(inquiry, generation),
+            metrics,
+            gather_object(scores),
+            shown,
+            gather_object(seconds),
         )
 
     @property
     def summary(self) -> dict[str, Any]:
         """The means with their intervals, and what they depend on, as plain values."""
-        rows = [{k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in r.items()} for r in summarise(self.scores)]
+        made = summarise(self.scores, self.metrics)
+        rows = [{k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in row.items()} for row in made]
         key = _key(self.protocol, self.model, self.generation)
         return {**key, "protocol": self.protocol.to_dict(), "rows": rows}
 
     def write(self, folder: Path) -> None:
-        """Write ``subjects.csv`` and then ``summary.json``, whose presence means that both are complete."""
-        (folder / SUMMARY).unlink(missing_ok=True)
+        """Write ``subjects.csv`` and then ``summary.json``, whose presence means that both are complete.
+
+        What the metrics of a set need of each line goes to ``described.safetensors``, where there are such metrics.
+        """
+        from safetensors.torch import save_file
+
+        for name in (SUMMARY, DESCRIBED):
+            (folder / name).unlink(missing_ok=True)
         write_scores([score.to_row() for score in self.scores], folder / SCORES)
+        described = {f"{line}/{name}": x for line, s in enumerate(self.scores) for name, x in s.described.items()}
+        if described:
+            with atomic(folder / DESCRIBED) as part:
+                save_file(described, part)
         write_json(self.summary, folder / SUMMARY)
 
 
 def protocol_of(
-    inquiry: Inquiry, metrics: dict[str, Metric], settings: Sequence[Setting], targets: Targets, setting_seed: int
+    inquiry: Inquiry,
+    metrics: dict[str, Metric],
+    settings: Sequence[Setting],
+    targets: Targets,
+    setting_seed: int,
+    samples: int = 1,
 ) -> Protocol:
     """Return the protocol of an inquiry's questions."""
     return Protocol.describe(
@@ -149,6 +196,7 @@ def protocol_of(
         settings=tuple(settings),
         targets=targets,
         setting_seed=setting_seed,
+        samples=samples,
     )
 
 
@@ -157,7 +205,7 @@ def how(inquiry: Inquiry, generation: GenerationSettings) -> dict[str, Any]:
     walker = generation.sampler or inquiry.model.sampler
     steps = walker.steps if generation.steps is None else generation.steps
     guidance = inquiry.model.settings.guidance if generation.guidance is None else generation.guidance
-    return {"steps": len(walker.timesteps(steps)) - 1, "guidance": guidance, "seed": generation.seed}
+    return {"steps": steps, "guidance": guidance, "seed": generation.seed}
 
 
 def kept(folder: Path, inquiry: Inquiry, generation: GenerationSettings, protocol: Protocol) -> list[Score] | None:
@@ -168,8 +216,20 @@ def kept(folder: Path, inquiry: Inquiry, generation: GenerationSettings, protoco
     found = read_json(folder / SUMMARY)
     if {key: found.get(key) for key in wanted} != wanted:
         return None
+    described = _described(folder / DESCRIBED)
     with (folder / SCORES).open(newline="", encoding="utf-8") as file:
-        return [Score.of_row(row) for row in csv.DictReader(file)]
+        return [Score.of_row(row, described.get(line)) for line, row in enumerate(csv.DictReader(file))]
+
+
+def _described(path: Path) -> Mapping[int, dict[str, Tensor]]:
+    """Return what metrics of a set kept, by line of the scores and by metric."""
+    from safetensors.torch import load_file
+
+    found: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in (load_file(path) if path.exists() else {}).items():
+        line, _, name = key.partition("/")
+        found.setdefault(int(line), {})[name] = tensor
+    return found
 
 
 def _key(protocol: Protocol, model: dict[str, Any], generation: dict[str, Any]) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class Bench:
                 )
             scores[entry.row.name, entry.seed] = self._score(entry, inquiry, protocol, metrics)
         assert protocol is not None
-        rows = [row for setting in settings for row in self._rows(scores, setting, list(metrics))]
+        rows = [row for setting in settings for row in self._rows(scores, setting, metrics)]
         return Result(protocol, rows, self._costs(), _lines(scores))
 
     def answers(self, setting: Setting, *, subjects: int) -> dict[str, list[Answer]]:
@@ -260,14 +260,14 @@ class Bench:
         return made.scores
 
     def _rows(
-        self, scores: Mapping[tuple[str, int], Sequence[Score]], setting: Setting, names: list[str]
+        self, scores: Mapping[tuple[str, int], Sequence[Score]], setting: Setting, metrics: dict[str, Metric]
     ) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for row in dict.fromkeys(entry.row.name for entry in self.entries):
             by_seed = {seed: [s for s in own if s.setting == setting] for (r, seed), own in scores.items() if r == row}
-            copied, made = summarise([score for own in by_seed.values() for score in own])
-            means = {seed: summarise(own)[1] for seed, own in by_seed.items()}
-            made["by_seed"] = {name: {seed: mean[name].mean for seed, mean in means.items()} for name in names}
+            copied, made = summarise([score for own in by_seed.values() for score in own], metrics)
+            means = {seed: summarise(own, metrics)[1] for seed, own in by_seed.items()}
+            made["by_seed"] = {name: {seed: mean[name].mean for seed, mean in means.items()} for name in metrics}
             if not rows:
                 rows.append({**copied, "method": COPY_LAST})
             rows.append({**made, "method": row})

@@ -16,7 +16,8 @@ class Conditioner(Component, nn.Module, abc.ABC):
     Contract:
 
     - The constructor takes hyperparameters (see `Component`). `build` is called once, when a model is composed, makes
-      the layers, and sets `routes` to the channels that `forward` emits.
+      the layers, and sets `routes` to the channels that `forward` emits. It fetches nothing: a model that is loaded is
+      built too, and has its weights already. Weights from elsewhere are for `initialise`.
     - `forward(history, target_time)`: `history` is a `VisitSequence`, `target_time` (B,) in the same unit. Volumes it
       emits have the history's W, H, D, whatever they are. Output is floating, on the history's device.
     - It must not see the target. Where `causal` is true, its output must not depend on a visit at or after
@@ -44,6 +45,13 @@ class Conditioner(Component, nn.Module, abc.ABC):
             stem_features: F of the `stem` route, asked of the denoiser; 0 if it has no stem to add to.
             time_scale: the typical gap between visits, in the data set's unit.
             covariates: names of the covariates that histories carry.
+        """
+
+    def initialise(self) -> None:
+        """Fetch weights that training is to start from; called after `build`, once, before a new model is trained.
+
+        Raises:
+            LongigenError: if they cannot be had.
         """
 
     @abc.abstractmethod

@@ -28,12 +28,17 @@ class Conditioning:
     - `stem` (B, F, W, H, D): added to the features of the denoiser's first layer; F is `Denoiser.stem_features`.
     - `embedding` (B, E): added (after a projection) to the embedding of the noise level.
     - `tokens` (B, N, E): for cross-attention.
+
+    The model adds, for a denoiser that `needs_base`, what is part of the question and never dropped: `base`
+    (B, C, W, H, D), the last visit, and `gap` (B,), the time from it to the target in typical gaps between visits.
     """
 
     concat: Tensor | None = None
     stem: Tensor | None = None
     embedding: Tensor | None = None
     tokens: Tensor | None = None
+    base: Tensor | None = None
+    gap: Tensor | None = None
 
     @property
     def routes(self) -> Routes:

@@ -1,12 +1,14 @@
 """The interface of denoisers."""
 
 import abc
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from longigen.component import Component
 from longigen.conditioning import Conditioning, Routes
+from longigen.example import Example
 
 
 class Denoiser(Component, nn.Module, abc.ABC):
@@ -17,18 +19,34 @@ class Denoiser(Component, nn.Module, abc.ABC):
     - The constructor takes hyperparameters (see `Component`). `build` is called once, when a model is composed, and
       makes the layers. `stem_features` is known before that.
     - `forward(z_t, log_snr, conditioning)`: `z_t` (B, C, W, H, D), `log_snr` (B,) is λ = log(α²/σ²) whatever the
-      sampler; the result has the shape, dtype and device of `z_t`. What it predicts (ε, x or v) is the sampler's
-      choice and not the denoiser's business.
+      sampler; the result has the shape, dtype and device of `z_t`. What it predicts is the sampler's choice (ε, x or
+      v), unless `predicts` says otherwise: ``"x"`` the clean variable that is diffused, ``"image"`` the follow-up
+      image itself, which the model turns into that variable (see `Diffused`).
     - Any W, H, D is accepted: pad to the stride inside and crop at the end.
-    - All four routes are served; a route that `routes` gives no channels is absent from the conditioning.
+    - All four routes are served; a route that `routes` gives no channels is absent from the conditioning. Where
+      `needs_base` is true, the conditioning has the last visit (`base`) and the time since (`gap`) beside them,
+      whatever the conditioner and whether or not conditions were dropped; else it need not.
     - Where `denoises` is true, the prediction depends on `z_t` and λ. Where it is false it depends on the conditioning
       alone: there is no unconditional prediction worth the name, so the model drops no conditions in training and
       applies no guidance.
     - It is deterministic in ``eval()`` mode. A zero-initialised output makes a residual model start as copy-last.
+    - `losses(example)` is what it is trained with, by default the sampler's error of the prediction. Each is per
+      sample (B,), already weighted; training minimises their sum and writes down each by its name. What is drawn is
+      drawn from the example's generator.
+    - An adversary is a module that `build` puts into `adversary`. It is trained with an optimiser of its own, with
+      `adversary_losses(example)`, one step after each of the denoiser's, in which it stands still. Those losses give
+      gradients to the adversary and to nothing else. It is part of the weights and not of `forward`.
     """
 
     kind: ClassVar[str] = "denoiser"
     denoises: ClassVar[bool] = True
+    predicts: ClassVar[Literal["x", "image"] | None] = None
+    needs_base: ClassVar[bool] = False
+    adversary: nn.Module | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adversary = None
 
     @property
     def stem_features(self) -> int:
@@ -42,3 +60,19 @@ class Denoiser(Component, nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the prediction, of the shape of `z_t`."""
+
+    def losses(self, example: Example) -> Mapping[str, Tensor]:
+        """Return the losses of each sample (B,) by name."""
+        z_t, log_snr, target = example.sampler.corrupt(example.x, example.generator)
+        output = self(z_t, log_snr, example.conditioning)
+        if self.predicts is not None:
+            output, target = example.diffused.of(output) if self.predicts == "image" else output, example.x
+        return {"denoising": example.sampler.loss(output, target, log_snr)}
+
+    def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:
+        """Return the adversary's losses of each sample (B,) by name.
+
+        Raises:
+            NotImplementedError: if there is an adversary and this is not overridden.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has an adversary and does not say what it is trained with")

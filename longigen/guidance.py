@@ -1,19 +1,19 @@
 """Classifier-free guidance."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from longigen.conditioning import Conditioning
-from longigen.denoiser import Denoiser
 from longigen.prediction import Prediction, to_epsilon, to_x
 
 Space = Literal["x", "epsilon"]
 
 
 def guided(
-    denoiser: Denoiser,
+    network: Callable[[Tensor, Tensor, Conditioning], Tensor],
     prediction: Prediction,
     z_t: Tensor,
     log_snr: Tensor,
@@ -27,7 +27,7 @@ def guided(
 ) -> Tensor:
     """Return the guided prediction of the clean volume, x̃ = (1 + w) x̂(z, c) - w x̂(z, ∅) (SADM, Eq. 4), within bounds.
 
-    The conditional and the unconditional prediction are one batched call of the denoiser; with w = 0 there is only the
+    The conditional and the unconditional prediction are one batched call of the network; with w = 0 there is only the
     conditional one.
 
     Space: the paper writes Eq. 4 for x, Ho and Salimans (2022, Eq. 6) for ε. As x̂ is affine in ε̂ and the two weights
@@ -36,7 +36,7 @@ def guided(
     amplified by w), in ε-space only the combination is.
 
     Args:
-        denoiser: the network.
+        network: the denoiser, from z_t, λ and a conditioning to its prediction.
         prediction: what it predicts.
         z_t: the noisy volume (B, C, W, H, D).
         log_snr: λ (B,).
@@ -48,9 +48,9 @@ def guided(
         high: the largest.
     """
     if weight == 0:
-        return to_x(prediction, denoiser(z_t, log_snr, conditional), z_t, log_snr).clamp(low, high)
+        return to_x(prediction, network(z_t, log_snr, conditional), z_t, log_snr).clamp(low, high)
     twice_z, twice_log_snr = torch.cat([z_t, z_t]), torch.cat([log_snr, log_snr])
-    output = denoiser(twice_z, twice_log_snr, conditional.beside(unconditional))
+    output = network(twice_z, twice_log_snr, conditional.beside(unconditional))
     if space == "x":
         given, free = to_x(prediction, output, twice_z, twice_log_snr).chunk(2)
         given, free = given.clamp(low, high), free.clamp(low, high)

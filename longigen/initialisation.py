@@ -108,7 +108,7 @@ class Initialisation:
             pairs["the covariates"] = (old.statistics.covariates, new.statistics.covariates)
         else:
             pairs["target"] = (old.settings.target, new.settings.target)
-            pairs["prediction"] = (old.sampler.prediction, new.sampler.prediction)
+            pairs["prediction"] = (old.prediction, new.prediction)
         return ((name, *values) for name, values in pairs.items() if values[0] != values[1])
 
 

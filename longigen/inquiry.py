@@ -19,7 +19,8 @@ from longigen.registry import registry
 from longigen.run import RECIPE, Run
 from longigen.setting import Setting, Task, tasks
 from longigen.split import Part, SplitSettings, fingerprint
-from longigen.volume import write_volume
+from longigen.spread import Moments
+from longigen.volume import Volume, read_volume, write_volume
 
 Question = tuple[Prepared, Task]
 
@@ -162,30 +163,80 @@ class Inquiry:
             path = folder / subject.id / f"{name}.nii.gz"
             description = f"synthetic: longigen, time {time:g} {unit}, sample {settings.sample}"
             write_volume(given.prepared.restore(image), path, description)
-            write_json(
-                {
-                    "synthetic": True,
-                    "simulated_history": self.cohort.dataset.simulated,
-                    "subject": subject.id,
-                    "time": time,
-                    "time_unit": unit,
-                    "history": [
-                        {"time": subject.times[i], "source": Path(subject.visits[i].source).name}
-                        for i in given.task.given
-                        if subject.times[i] < time or not self.model.conditioner.causal
-                    ],
-                    "generated_before": [earlier for earlier in given.times if earlier < time],
-                    "setting": setting,
-                    "seed": settings.seed,
-                    "sample": settings.sample,
-                    "steps": settings.steps or (settings.sampler or self.model.sampler).steps,
-                    "guidance": self.model.settings.guidance if settings.guidance is None else settings.guidance,
-                    "model": self.provenance,
-                },
-                path.with_name(f"{name}.json"),
-            )
+            write_json(self._sidecar(given, time, setting, settings), path.with_name(f"{name}.json"))
             paths.append(path)
         return paths
+
+    def write_spread(
+        self, given: Answer, samples: Sequence[Sequence[Path]], setting: Setting, settings: GenerationSettings
+    ) -> float:
+        """Write beside the samples of each visit of an answer their mean and standard deviation, voxel by voxel.
+
+        Each sample is a whole trajectory, its later visits made from its own earlier ones, so a later visit's spread
+        holds that of those before. What was written is read again, one volume at a time: the standard deviation is that
+        of the files, in the subject's own space and intensities.
+
+        Args:
+            given: an answer to the question; which sample it is does not matter.
+            samples: for each of K ≥ 2 samples, the paths that `write` returned.
+            setting: of the question.
+            settings: of the samples.
+
+        Returns:
+            The largest standard deviation.
+        """
+        subject, unit, widest = given.prepared.subject, self.cohort.dataset.time_unit, 0.0
+        for time, *files in zip(given.times, *samples, strict=True):
+            moments, affine = Moments(), None
+            for file in files:
+                volume = read_volume(file, subject.id)
+                moments.add(volume.data)
+                affine = volume.affine
+            assert affine is not None
+            stem = f"{subject.id}_time-{time:g}_setting-{setting}"
+            widest = max(widest, float(moments.std.max()))
+            for name, data, what in (
+                ("mean", moments.mean, "mean of the samples"),
+                ("std", moments.std, "standard deviation of the samples, divisor samples - 1"),
+            ):
+                path = files[0].with_name(f"{stem}_{name}.nii.gz")
+                description = f"synthetic: longigen, time {time:g} {unit}, {name} of {len(files)} samples"
+                write_volume(Volume(data, affine), path, description)
+                content = self._sidecar(given, time, setting, settings)
+                del content["sample"]
+                write_json(
+                    {
+                        **content,
+                        "statistic": what,
+                        "samples": len(files),
+                        "sample_files": [file.name for file in files],
+                    },
+                    path.with_name(f"{stem}_{name}.json"),
+                )
+        return widest
+
+    def _sidecar(self, given: Answer, time: float, setting: Setting, settings: GenerationSettings) -> dict[str, Any]:
+        """Return what is written beside a generated visit."""
+        subject = given.prepared.subject
+        return {
+            "synthetic": True,
+            "simulated_history": self.cohort.dataset.simulated,
+            "subject": subject.id,
+            "time": time,
+            "time_unit": self.cohort.dataset.time_unit,
+            "history": [
+                {"time": subject.times[i], "source": Path(subject.visits[i].source).name}
+                for i in given.task.given
+                if subject.times[i] < time or not self.model.conditioner.causal
+            ],
+            "generated_before": [earlier for earlier in given.times if earlier < time],
+            "setting": setting,
+            "seed": settings.seed,
+            "sample": settings.sample,
+            "steps": settings.steps or (settings.sampler or self.model.sampler).steps,
+            "guidance": self.model.settings.guidance if settings.guidance is None else settings.guidance,
+            "model": self.provenance,
+        }
 
     def write_explanations(self, given: Answer, paths: Sequence[Path]) -> None:
         """Write beside each visit of an answer, at the `paths` that `write` returned, where the conditioner looked.

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +21,18 @@ def distribution_of(point: EntryPoint) -> tuple[str, str]:
     return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
 
 
+def extra_with(point: EntryPoint, package: str) -> str | None:
+    """Return the smallest extra by which an entry point's distribution asks for a package, as ``longigen[monai]``."""
+    extras: dict[str, list[str]] = {}
+    for requirement in (point.dist.requires or []) if point.dist else []:
+        name, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra *== *['\"]([^'\"]+)", requirement)
+        if name and extra:
+            extras.setdefault(extra[1], []).append(re.sub(r"[-_.]+", "_", name[0]).lower())
+    found = [extra for extra, packages in extras.items() if package.lower() in packages]
+    smallest = min(found, key=lambda extra: len(extras[extra]), default=None)
+    return f"{distribution_of(point)[0]}[{smallest}]" if smallest else None
+
+
 @functools.cache
 def find_module(name: str) -> ModuleSpec | None:
     """Return where a module lies, or None; nothing of it is run, nor of the packages it is in."""
@@ -36,7 +49,15 @@ def find_module(name: str) -> ModuleSpec | None:
     return spec
 
 
-def problem_of(module: str, attribute: str) -> str | None:
+@dataclass(frozen=True)
+class Problem:
+    """Why an import would fail, in words, and the package that is missing, if that is why."""
+
+    text: str
+    package: str = ""
+
+
+def problem_of(module: str, attribute: str) -> Problem | None:
     """Say what keeps an attribute of a module from being imported, as far as that can be seen without running anything.
 
     Looks for the module and the attribute; and for the syntax, and the packages imported at the top level, of the
@@ -51,16 +72,16 @@ def problem_of(module: str, attribute: str) -> str | None:
         seen.add(name)
         outline = outline_of(name)
         if isinstance(outline, str):
-            return outline
+            return Problem(outline)
         if name == module and attribute and not outline.defines(attribute.partition(".")[0]):
-            return f"'{module}' defines no '{attribute}'"
+            return Problem(f"'{module}' defines no '{attribute}'")
         waiting.append(name.rpartition(".")[0])  # what a module is in is run before it
         for imported in outline.imports:
             root = imported.partition(".")[0]
             if root == package:
                 waiting.append(imported)
             elif find_module(root) is None:
-                return f"it needs the package '{root}', which is not installed"
+                return Problem(f"it needs the package '{root}', which is not installed", root)
     return None
 
 

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from longigen.batch import Batch
 from longigen.conditioner import Conditioner
+from longigen.conditioning import Conditioning
 from longigen.denoiser import Denoiser
+from longigen.diffused import Diffused
+from longigen.example import Example
 from longigen.guidance import Space, guided
+from longigen.prediction import Prediction
 from longigen.randomness import derived_generator
 from longigen.sampler import Generators, Sampler, randn_like
 from longigen.visits import BACKGROUND, VisitSequence
@@ -114,32 +118,56 @@ class LongitudinalModel(nn.Module):
 
     @property
     def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.parameters())
+        """How many numbers are learnt, but for those of an adversary, which has no part in generation."""
+        return sum(p.numel() for p in self.generator_parameters)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Return the training loss of each sample (B,); see `loss`. A method of this name is what DDP wraps."""
+    @property
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """All parameters but the adversary's."""
+        adversary = self.denoiser.adversary
+        left_out = set() if adversary is None else {id(p) for p in adversary.parameters()}
+        return [p for p in self.parameters() if id(p) not in left_out]
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the denoiser's output says, once an image is turned into what is diffused."""
+        return self.sampler.prediction if self.denoiser.predicts is None else "x"
+
+    def forward(self, batch: Batch, generator: torch.Generator, *, adversary: bool = False) -> dict[str, Tensor]:
+        """Return the training losses of each sample (B,) by name: the denoiser's or its adversary's.
+
+        A method of this name is what DDP wraps.
+        """
+        if not adversary:
+            return dict(self.denoiser.losses(self.example(batch, generator)))
+        with torch.no_grad():
+            example = self.example(batch, generator)
+        return dict(self.denoiser.adversary_losses(example))
+
+    def example(self, batch: Batch, generator: torch.Generator) -> Example:
+        """Return a batch as the denoiser is trained on it (SADM, Algorithm 1): conditions encoded, and some dropped."""
         conditioning = self.conditioner(batch.history, batch.target_time)
         if self.denoiser.denoises:
             dropped = torch.rand(len(batch.target), generator=generator, device=generator.device)
             instead = conditioning.noise(generator) if self.settings.unconditional == "random" else conditioning.null()
             conditioning = conditioning.drop(dropped.to(batch.target.device) < self.settings.p_uncond, instead)
-        base = self._base(batch.history, batch.target_time)
-        if base is None:
-            x = batch.target
-        else:
-            x = (batch.target - base) / self.statistics.residual_std
-            conditioning = conditioning.with_concat(base)
-        z_t, log_snr, target = self.sampler.corrupt(x, generator)
-        return self.sampler.loss(self.denoiser(z_t, log_snr, conditioning), target, log_snr)
+        (conditioning,), diffused = self._asked(batch.history, batch.target_time, conditioning)
+        return Example(
+            image=batch.target,
+            conditioning=conditioning,
+            sampler=self.sampler,
+            generator=generator,
+            diffused=diffused,
+        )
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Return the mean training loss of a batch (SADM, Algorithm 1, Eq. 5).
+        """Return the mean training loss of a batch (SADM, Algorithm 1, Eq. 5): the sum of the denoiser's losses.
 
         Args:
             batch: histories, target visits and their times.
             generator: of the noise level, the noise and the dropping of conditions.
         """
-        return self(batch, generator).mean()
+        return total(self(batch, generator)).mean()
 
     @torch.no_grad()
     def generate(
@@ -171,7 +199,7 @@ class LongitudinalModel(nn.Module):
             seed: of all noise.
             sample: which of several samples of the same visits this is.
             sampler: another sampler to walk with; the model's own by default. What the network predicts stays the
-                model's.
+                model's, and so does the range of λ.
             steps: network evaluations per visit (with guidance, each is a batch of two).
             guidance: w; the model's own by default.
             callback: called as ``callback(done, total)`` after each network evaluation.
@@ -230,19 +258,19 @@ class LongitudinalModel(nn.Module):
         callback: Callable[[int, int], None] | None,
     ) -> Tensor:
         conditional = self.conditioner(history, target_time)
-        unconditional = conditional.null()
-        base = self._base(history, target_time)
-        low, high = torch.tensor(-1.0, device=history.images.device), torch.tensor(1.0, device=history.images.device)
-        scale = 1.0
-        if base is not None:
-            scale = self.statistics.residual_std
-            conditional, unconditional = conditional.with_concat(base), unconditional.with_concat(base)
-            low, high = (low - base) / scale, (high - base) / scale
+        (conditional, unconditional), diffused = self._asked(history, target_time, conditional, conditional.null())
+        low, high = (diffused.of(torch.tensor(bound, device=history.images.device)) for bound in (-1.0, 1.0))
+
+        def network(z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+            output = self.denoiser(z_t, log_snr, conditioning)
+            if self.denoiser.predicts != "image":
+                return output
+            return torch.cat([diffused.of(image) for image in output.split(history.batch_size)])  # two of guidance
 
         def predict(z_t: Tensor, log_snr: Tensor) -> Tensor:
             return guided(
-                self.denoiser,
-                self.sampler.prediction,
+                network,
+                self.prediction,
                 z_t,
                 log_snr,
                 conditional,
@@ -254,12 +282,23 @@ class LongitudinalModel(nn.Module):
             )
 
         z = randn_like(history.images[:, 0], generator)
-        x = sampler.sample(predict, z, generator, steps=steps, callback=callback)
-        return x if base is None else base + scale * x
+        within = self.sampler.trained_range
+        x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
+        return diffused.image(x)
 
-    def _base(self, history: VisitSequence, target_time: Tensor) -> Tensor | None:
-        """Return the volume that the residual is relative to, or None where the image itself is diffused."""
-        return history.last(before=target_time)[0] if self.settings.target == "residual" else None
+    def _asked(
+        self, history: VisitSequence, target_time: Tensor, *conditionings: Conditioning
+    ) -> tuple[list[Conditioning], Diffused]:
+        """Return conditionings with what belongs to the question and is never dropped, and what is diffused."""
+        residual, needed = self.settings.target == "residual", self.denoiser.needs_base
+        if not (residual or needed):
+            return list(conditionings), Diffused()
+        base, time = history.last(before=target_time)
+        given = [each.with_concat(base) for each in conditionings] if residual else list(conditionings)
+        if needed:
+            gap = (target_time - time) / self.statistics.time_scale
+            given = [replace(each, base=base, gap=gap) for each in given]
+        return given, Diffused(base, self.statistics.residual_std) if residual else Diffused()
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors``; see `longigen.pretrained`."""
@@ -281,6 +320,11 @@ class LongitudinalModel(nn.Module):
         from longigen.pretrained import push
 
         return push(self, repository, private=private)
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of named losses, per sample (B,)."""
+    return torch.stack(list(losses.values())).sum(dim=0)
 
 
 def _with_targets(history: VisitSequence, times: Tensor, valid: Tensor) -> tuple[VisitSequence, Tensor]:

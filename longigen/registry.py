@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 from typing import Any, TypeVar
 
 from longigen.errors import LongigenError, did_you_mean
-from longigen.installed import distribution_of, installed_entry_points, problem_of
+from longigen.installed import Problem, distribution_of, extra_with, installed_entry_points, problem_of
 
 KINDS = ("conditioner", "denoiser", "sampler", "dataset", "metric")
 """The kinds of component; the entry-point group of a kind is ``longigen.<kind>s``."""
@@ -36,12 +36,27 @@ class Entry:
 
     def problem(self) -> str | None:
         """Say what keeps the component from loading, as far as that can be seen without running any of its code."""
+        found = self._problem
+        if found is None:
+            return None
+        return f"{found.text}; pip install '{self.extra}'" if self.extra else found.text
+
+    @property
+    def extra(self) -> str | None:
+        """The extra to install, as ``longigen[monai]``, if a package that it brings is all that is missing."""
+        found = self._problem
+        if found is None or not found.package or not isinstance(self.target, EntryPoint):
+            return None
+        return extra_with(self.target, found.package)
+
+    @property
+    def _problem(self) -> Problem | None:
         if not isinstance(self.target, EntryPoint):
             return None
         try:
             module, attribute = self.target.module, self.target.attr
         except AttributeError:  # what importlib.metadata makes of it
-            return f"'{self.target.value}' is not of the form module:class"
+            return Problem(f"'{self.target.value}' is not of the form module:class")
         return problem_of(module, attribute)
 
 
@@ -95,6 +110,8 @@ class Registry:
         try:
             cls = entry.target.load()
         except Exception as error:
+            if entry.extra:
+                raise LongigenError(f"The {kind} '{name}' cannot be loaded: {entry.problem()}.") from error
             raise LongigenError(
                 f"The {kind} '{name}' of {entry.distribution} {entry.version} cannot be loaded "
                 f"({type(error).__name__}: {error}); mend or uninstall {entry.distribution}."

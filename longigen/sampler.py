@@ -1,7 +1,6 @@
 """The interface of samplers, and the loop that walks from noise to a volume."""
 
 import abc
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -10,10 +9,14 @@ import torch
 from torch import Tensor
 
 from longigen.component import Component
+from longigen.errors import LongigenError
 from longigen.prediction import Prediction, alpha_sigma, expand, target_of
 
 Generators = torch.Generator | Sequence[torch.Generator]
 """One generator for a batch, or one per sample, so that a sample's noise does not depend on its batch."""
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor, Generators], Tensor]
+"""From z_t, x̂ and the times t > s to z_s; see `Sampler.step`."""
 
 
 def randn_like(x: Tensor, generator: Generators) -> Tensor:
@@ -34,8 +37,11 @@ class Sampler(Component, abc.ABC):
       λ(t) = -2 log tan(a t + b) with b = arctan(exp(-λ_max / 2)), a = arctan(exp(-λ_min / 2)) - b.
     - `corrupt` and `loss` are training. `prediction` is what a network trained with this sampler predicts; the loss
       is the squared error of that prediction, so with ``epsilon`` it is the noise-prediction loss.
+      Training draws its times by `training_times`; `trained_range` is the range of λ that the network then knows.
     - `step` is generation, and the one method that a new sampler must write: from z_t and x̂ to z_s. It gets x̂, so a
-      sampler can walk with a model that was trained with another one. `sample` holds the loop.
+      sampler can walk with a model that was trained with another one, within that model's `trained_range`. `sample`
+      holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
+    - A sampler that overrides `log_snr` overrides its inverse, `time`.
     - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in.
     """
 
@@ -62,14 +68,27 @@ class Sampler(Component, abc.ABC):
         # In double precision: near t = 1 the tangent is close to its pole.
         return (-2.0 * torch.log(torch.tan(self._a * t.double() + self._b))).to(t.dtype)
 
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Return the times at which λ is `log_snr`: the inverse of the schedule."""
+        return ((torch.atan(torch.exp(-0.5 * log_snr.double())) - self._b) / self._a).to(log_snr.dtype)
+
+    @property
+    def trained_range(self) -> tuple[float, float]:
+        """Return the lowest and the highest λ that training shows the network: here, those of the schedule."""
+        low, high = self.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
+        return low, high
+
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return α and σ at times `t`."""
         return alpha_sigma(self.log_snr(t))
 
+    def training_times(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return the times of `count` training samples (count,): t ~ U(0, 1)."""
+        return torch.rand(count, generator=generator, device=generator.device)
+
     def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a noisy volume z_t, its λ (B,) and what the network should predict, at times t ~ U(0, 1)."""
-        t = torch.rand(x.shape[0], generator=generator, device=generator.device).to(x.device)
-        log_snr = self.log_snr(t)
+        """Return a noisy volume z_t, its λ (B,) and what the network should predict, at `training_times`."""
+        log_snr = self.log_snr(self.training_times(x.shape[0], generator).to(x.device))
         eps = randn_like(x, generator)
         alpha, sigma = (expand(part, x) for part in alpha_sigma(log_snr))
         return alpha * x + sigma * eps, log_snr, target_of(self.prediction, x, eps, log_snr)
@@ -78,13 +97,39 @@ class Sampler(Component, abc.ABC):
         """Return the loss of each sample (B,): the mean squared error."""
         return (output - target).float().square().flatten(1).mean(dim=1)
 
-    def timesteps(self, steps: int) -> Tensor:
-        """Return the `steps` + 1 times of generation, from 1 to 0."""
-        return torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+    def timesteps(self, steps: int, within: tuple[float, float] | None = None) -> Tensor:
+        """Return the `steps` times at which the network is asked, falling: here, evenly from t = 1, without t = 0.
+
+        Args:
+            steps: network evaluations.
+            within: the lowest and the highest λ that the network knows, where another sampler trained it. The
+                schedule is cut to it.
+
+        Raises:
+            LongigenError: if there is no way to go within it.
+        """
+        start, end = self.time(torch.tensor(self.span(steps, within), dtype=torch.float64)).clamp(0, 1).tolist()
+        return torch.linspace(start, end, steps + 1, dtype=torch.float64)[:-1]
+
+    def span(self, steps: int, within: tuple[float, float] | None) -> tuple[float, float]:
+        """Return λ at the start and at the end of a walk: the schedule's, or the nearest to it that is `within`."""
+        low, high = self.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
+        if within is not None:
+            low, high = (min(max(end, within[0]), within[1]) for end in (low, high))
+            if steps > 1 and not low < high:
+                raise LongigenError(
+                    f"A model trained for noise levels λ from {within[0]:.3g} to {within[1]:.3g} cannot be walked with "
+                    f"{type(self).__name__} in {steps} steps; use the sampler it was trained with, or one step."
+                )
+        return low, high
 
     @abc.abstractmethod
     def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
         """Return z_s from z_t, the predicted clean volume `x` and the times t > s (scalars)."""
+
+    def stepper(self, times: Tensor) -> Step:
+        """Return what makes the steps of one walk, in order, over `times`: here, `step`, which needs no memory."""
+        return self.step
 
     def sample(
         self,
@@ -93,6 +138,7 @@ class Sampler(Component, abc.ABC):
         generator: Generators,
         *,
         steps: int | None = None,
+        within: tuple[float, float] | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Walk from noise to a volume.
@@ -102,19 +148,20 @@ class Sampler(Component, abc.ABC):
             z: what the walk starts from, (B, ...), standard normal noise.
             generator: of the noise that the walk adds.
             steps: network evaluations; the sampler's own `steps` if None.
+            within: the `trained_range` of the sampler that trained the network, if that is another one.
             callback: called as ``callback(done, steps)`` after each step.
 
         Returns:
             x̂ of the last step, as in Ho and Salimans 2022, Algorithm 2.
         """
-        times = self.timesteps(self.steps if steps is None else steps).to(z.device)
-        steps = len(times) - 1
+        times = self.timesteps(self.steps if steps is None else steps, within).to(z.device)
+        step = self.stepper(times)
         x = z
-        for index, (t, s) in enumerate(itertools.pairwise(times)):
+        for index, t in enumerate(times):
             log_snr = self.log_snr(t).to(z.dtype).expand(z.shape[0])
             x = predict(z, log_snr)
-            if index < steps - 1:
-                z = self.step(z, x, t, s, generator)
+            if index + 1 < len(times):
+                z = step(z, x, t, times[index + 1], generator)
             if callback is not None:
-                callback(index + 1, steps)
+                callback(index + 1, len(times))
         return x

@@ -71,6 +71,8 @@ class Study:
         """
         model = model or self.compose()
         begins = not (resume and run.checkpoints())  # a checkpoint has all weights
+        if begins:
+            model.conditioner.initialise()
         notes = [start.apply(model) for start in self.training.initialisations] if begins else []
         augment = self.recipe.settings("augment").augment
         trainer = Trainer(model, self.cohort, self.training, run, augment)

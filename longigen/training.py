@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from longigen.augment import Augment
@@ -19,7 +20,7 @@ from longigen.figure import write_strip
 from longigen.files import reason, unwritable
 from longigen.generation import Answer, answer
 from longigen.initialisation import Initialisation, Part
-from longigen.model import LongitudinalModel
+from longigen.model import LongitudinalModel, total
 from longigen.pairs import TrainingPairs
 from longigen.randomness import derive_seed
 from longigen.run import Run
@@ -37,10 +38,10 @@ class TrainingSettings:
         steps: optimiser steps.
         batch_size: pairs per step, process and accumulation.
         gradient_accumulation: batches whose gradients are summed before a step.
-        learning_rate: of AdamW, at its peak.
+        learning_rate: of AdamW, at its peak; of an adversary's too.
         warmup: steps over which the learning rate rises; afterwards it falls along a cosine.
         weight_decay: of AdamW.
-        clip: the largest norm of the gradient.
+        clip: the largest norm of the gradient, the model's and an adversary's each.
         ema: the largest decay of the moving average of the weights, which is what is validated and exported; it
             starts small and grows as 1 - (1 + step)^(-3/4).
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
@@ -105,6 +106,9 @@ class Trainer:
 
     What a step sees depends on (seed, step) alone, so an interrupted run that is resumed ends with the weights of one
     that was not.
+
+    Where the denoiser has an adversary, each step of the model is followed by one of the adversary on the same batch.
+    The adversary's weights are not averaged.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class Trainer:
         augment: Augment | None = None,
     ) -> None:
         # Slow to import, and a mistake in what the user asks for should be told quickly.
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
         from diffusers.optimization import get_scheduler
         from diffusers.training_utils import EMAModel
 
@@ -124,30 +128,41 @@ class Trainer:
         self.augment = augment
         self.run = run
         self.cohort = cohort
+        # Frozen with the denoiser that it is a part of.
+        self.adversary = None if "denoiser" in settings.freeze else model.denoiser.adversary
+        # In each of the two steps the other's parameters have no part.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=self.adversary is not None)
         self.accelerator = Accelerator(
             mixed_precision=settings.mixed_precision,
             gradient_accumulation_steps=settings.gradient_accumulation,
+            kwargs_handlers=[unused],
         )
         for part in settings.freeze:
             getattr(model, part).requires_grad_(False)  # before DDP looks for what it has to synchronise
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.averaged = model.generator_parameters
+        trained = [parameter for parameter in self.averaged if parameter.requires_grad]
         if settings.freeze and not trained:
             raise LongigenError(
                 f"No part of this model but the {settings.freeze[0]}, which training.freeze names, has weights to "
                 "train; choose another part beside it."
             )
         self.learns = bool(trained)  # a baseline may have no weights at all, and a run like any other
-        optimizer = torch.optim.AdamW(
-            [{"params": trained}], lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
-        )
-        self.schedule = get_scheduler(
-            "cosine", optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps
-        )
-        self.ema = EMAModel(model.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4)
-        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        parts = [trained, *([] if self.adversary is None else [list(self.adversary.parameters())])]
+        optimizers = [
+            torch.optim.AdamW(
+                [{"params": part}], lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+            )
+            for part in parts
+        ]
+        self.schedules = [
+            get_scheduler("cosine", optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps)
+            for optimizer in optimizers
+        ]
+        self.ema = EMAModel(self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4)
+        self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.model = model
         self.ema.to(self.accelerator.device)
-        self.accelerator.register_for_checkpointing(self.ema, self.schedule)
+        self.accelerator.register_for_checkpointing(self.ema, *self.schedules)
         self.step = 0
 
     def resume(self) -> None:
@@ -251,29 +266,61 @@ class Trainer:
             generator = torch.Generator(accelerator.device).manual_seed(seed)
             batch = next(batches).to(accelerator.device)
             with accelerator.accumulate(self.wrapped):
-                with accelerator.autocast():
-                    loss = self.wrapped(batch, generator).mean()
-                if self.learns:
-                    accelerator.backward(loss)
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
-                    self.optimizer.step()
-                    self.optimizer.zero_grad()
-            losses.append(loss.detach())
-        rate = self.schedule.get_last_lr()[0]
+                with self._still(self.adversary):
+                    found, norm = self._learn(0, batch, generator)
+                found = {"loss": total(found)} | {
+                    f"loss_{name}": loss for name, loss in found.items() if len(found) > 1
+                }
+                if self.adversary is not None:
+                    other, _ = self._learn(1, batch, generator)
+                    found |= {"adversary_loss": total(other)}
+                    found |= {f"adversary_loss_{name}": loss for name, loss in other.items()}
+            losses.append({name: loss.detach().mean() for name, loss in found.items()})
+        rate = self.schedules[0].get_last_lr()[0]
         if self.learns:
-            self.schedule.step()
-            self.ema.step(self.model.parameters())
+            for schedule in self.schedules:
+                schedule.step()
+            self.ema.step(self.averaged)
         self.step += 1
-        mean = accelerator.reduce(torch.stack(losses).mean(), "mean")
-        assert isinstance(mean, torch.Tensor)
-        loss = mean.item()
-        if loss != loss:
+        names = list(losses[0])
+        mean = accelerator.reduce(torch.stack([torch.stack(list(each.values())) for each in losses]).mean(0), "mean")
+        assert isinstance(mean, Tensor)
+        metrics = dict(zip(names, mean.tolist(), strict=True))
+        if any(loss != loss for loss in metrics.values()):
             raise LongigenError(
                 f"The loss is not a number any more at step {self.step}; lower training.learning_rate "
                 f"({settings.learning_rate:g}), or resume the run from its last checkpoint."
             )
-        return {"loss": loss, "learning_rate": rate, "gradient_norm": 0.0 if norm is None else float(norm)}
+        return {**metrics, "learning_rate": rate, "gradient_norm": 0.0 if norm is None else float(norm)}
+
+    def _learn(self, number: int, batch: Batch, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Make a step of the model (0) or of its adversary (1); return the losses and the gradient's norm."""
+        accelerator, optimizer = self.accelerator, self.optimizers[number]
+        norm = None
+        with accelerator.autocast():
+            losses = self.wrapped(batch, generator, adversary=bool(number))
+        if self.learns:
+            accelerator.backward(total(losses).mean())
+            if accelerator.sync_gradients:
+                accelerator.unscale_gradients(optimizer)
+                parts = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+                norm = nn.utils.clip_grad_norm_(parts, self.settings.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        return losses, norm
+
+    @staticmethod
+    @contextmanager
+    def _still(adversary: nn.Module | None) -> Iterator[None]:
+        """Let an adversary give gradients to what it looks at, and get none, for a while."""
+        if adversary is None:
+            yield
+            return
+        adversary.requires_grad_(False)
+        try:
+            yield
+        finally:
+            adversary.requires_grad_(True)
 
     def _batches(self) -> Iterator[Batch]:
         settings, accelerator = self.settings, self.accelerator
@@ -301,11 +348,11 @@ class Trainer:
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """Put the averaged weights into the model for a while."""
-        self.ema.store(self.model.parameters())
-        self.ema.copy_to(self.model.parameters())
+        self.ema.store(self.averaged)
+        self.ema.copy_to(self.averaged)
         self.model.eval()
         try:
             yield
         finally:
             self._train_mode()
-            self.ema.restore(self.model.parameters())
+            self.ema.restore(self.averaged)

@@ -119,6 +119,22 @@ def test_another_protocol_is_scored_again_and_nothing_trained(done: tuple[Bench,
     assert {Path(path).parent.relative_to(made.folder).as_posix() for path in changed} == {"linear/seed-0/evaluation"}
 
 
+def test_a_metric_of_a_set_is_kept_with_the_scores(manifest: Path, tmp_path: Path) -> None:
+    metrics = load_metrics(["fid", "psnr"], print)
+    made = bench(manifest, tmp_path, rows=("linear",), seeds=(0, 1))
+    result = made.run(metrics, settings=("full",), targets="all")
+    before = written(tmp_path)
+    again = bench(manifest, tmp_path, rows=("linear",), seeds=(0, 1)).run(metrics, settings=("full",), targets="all")
+    assert written(tmp_path) == before
+    copied, linear = result.rows
+    assert [row["fid"] for row in again.rows] == [row["fid"] for row in result.rows]
+    assert linear["visits"] == 6
+    assert linear["fid"].mean > 0
+    # Nothing is drawn, so both seeds have the same set: their mean is either's, which a set of both together is not.
+    assert linear["by_seed"]["fid"] == {0: linear["fid"].mean, 1: linear["fid"].mean}
+    assert linear["fid gain"].mean == pytest.approx(linear["fid"].mean - copied["fid"].mean)
+
+
 class KilledError(Exception):
     pass
 

@@ -35,7 +35,18 @@ def test_generate_writes_what_a_viewer_opens(longigen: Longigen, run: Path, mani
     subject = split["test"][0]
     source = nibabel.load(manifest.parent / f"{subject}_0.nii.gz")
     paths = sorted((tmp_path / subject).glob("*.nii.gz"))
-    assert len(paths) == 3 * 2
+    assert len(paths) == 3 * (2 + 2)  # two samples, mean and std
+    for time in ("1.1", "2.2", "3.3"):
+        stem = f"{subject}_time-{time}_setting-single"
+        ends = ("sample-0", "sample-1", "mean", "std")
+        one, two, mean, std = (nibabel.load(tmp_path / subject / f"{stem}_{end}.nii.gz").get_fdata() for end in ends)
+        np.testing.assert_allclose(mean, (one + two) / 2, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(std, np.abs(one - two) / np.sqrt(2), rtol=1e-5, atol=1e-3)
+        assert std.max() > 0
+        told = json.loads((tmp_path / subject / f"{stem}_std.json").read_text())
+        assert (told["samples"], told["statistic"]) == (2, "standard deviation of the samples, divisor samples - 1")
+        assert told["sample_files"] == [f"{stem}_sample-{k}.nii.gz" for k in range(2)]
+        assert "sample" not in told
     for path in paths:
         image = nibabel.load(path)
         np.testing.assert_array_equal(image.affine, source.affine)
@@ -43,7 +54,7 @@ def test_generate_writes_what_a_viewer_opens(longigen: Longigen, run: Path, mani
         assert image.header["descrip"].item().startswith(b"synthetic")
         data, known = image.get_fdata(), source.get_fdata()
         assert np.isfinite(data).all()
-        assert known.min() - 1 <= data.min()
+        assert known.min() - 1 <= data.min() or path.name.endswith("_std.nii.gz")
         assert data.max() <= known.max() + 1
         sidecar = json.loads(path.with_suffix("").with_suffix(".json").read_text())
         assert sidecar["synthetic"] is True
@@ -74,6 +85,29 @@ def test_generate_forecasts_and_explains(longigen: Longigen, run: Path, tmp_path
     assert (tmp_path / subject / f"{stems[1]}_explain.png").read_bytes().startswith(b"\x89PNG")
     result = longigen("generate", run, "--out", tmp_path, "--times", "1.1", "--subject", subject, status=2)
     assert f"Time 1.1 cannot be made for subject {subject}" in result.stderr
+
+
+def test_evaluate_scores_samples_and_sets(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    chosen = ("psnr", "crps", "coverage", "spread-skill", "fid", "kid:seed=3")
+    words = [word for name in chosen for word in ("--metric", name)]
+    result = longigen(
+        "evaluate", run, "--setting", "full", "--targets", "all", "--samples", 3, "--out", tmp_path, *words
+    )
+    for word in ("mean of 3", "crps ↓", "coverage → 0.50", "spread-skill → 1.00", "fid, N=6 ↓", "kid, N=6 ↓",
+                 "fid: random resnet18, seed 0, stage 1 averaged, 3 planes", "jackknife"):  # fmt: skip
+        assert word in result.stdout
+    assert "Caution: fid of 6 visits in 64 dimensions" in result.stderr
+    assert max(map(len, result.stdout.splitlines())) <= 120
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["protocol"]["samples"] == 3
+    rows = {row["method"]: row for row in summary["rows"]}
+    assert list(rows) == ["copy-last", "model", "model, mean of 3"]
+    assert rows["copy-last"]["coverage"]["mean"] is None
+    assert 0 <= rows["model, mean of 3"]["coverage"]["mean"] <= 1
+    assert rows["model, mean of 3"]["crps"]["mean"] < rows["model"]["crps"]["mean"]  # that of one is its absolute error
+    assert rows["model"]["fid"]["mean"] > 0
+    refused = longigen("evaluate", run, "--metric", "crps", status=2)
+    assert "give --samples 2 or more" in refused.stderr
 
 
 def test_evaluate_prints_copy_last(longigen: Longigen, run: Path, tmp_path: Path) -> None:

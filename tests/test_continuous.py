@@ -24,7 +24,7 @@ def gaussian_denoiser(mean: float, std: float):
 def chain_moments(sampler: ContinuousSampler, mean: float, std: float, steps: int) -> tuple[float, float]:
     """Return the exact mean and standard deviation of the chain's end: every step is linear in z, plus noise."""
     m, variance = 0.0, 1.0
-    times = sampler.timesteps(steps).tolist()
+    times = [*sampler.timesteps(steps).tolist(), 0.0]
     for index, (t, s) in enumerate(pairwise(times)):
         lt, ls = (sampler.log_snr(torch.tensor(u, dtype=torch.float64)).item() for u in (t, s))
         at, st2 = math.sqrt(1 / (1 + math.exp(-lt))), 1 / (1 + math.exp(lt))
@@ -63,7 +63,7 @@ def test_unit_gaussian_is_exact_with_the_forward_variance() -> None:
     for steps in (2, 5, 50):
         sampler = ContinuousSampler(v=1.0)
         times = sampler.timesteps(steps)
-        last = sampler.alpha_sigma(times[-2])[0].item()
+        last = sampler.alpha_sigma(times[-1])[0].item()
         assert chain_moments(sampler, 0.0, 1.0, steps)[1] == pytest.approx(last, abs=1e-9)
 
 

@@ -61,7 +61,7 @@ def answer(task: Task, values: list[float], visits: int = 5) -> Answer:
 
 def test_the_model_and_copy_last_are_scored_beside_each_other() -> None:
     metrics = {"error": Distance(), "previous": Distance(of="previous")}
-    scores = score(answer(Task((0, 1, 3), (2, 4)), [0.5, 0.25]), "missing", metrics, targets="all")
+    scores = score([answer(Task((0, 1, 3), (2, 4)), [0.5, 0.25])], "missing", metrics, targets="all")
     assert [(s.method, s.visit, s.time, s.subject, s.setting) for s in scores] == [
         ("copy-last", 2, 2.0, "s", "missing"),
         ("model", 2, 2.0, "s", "missing"),
@@ -76,16 +76,44 @@ def test_the_model_and_copy_last_are_scored_beside_each_other() -> None:
     assert "values" not in scores[1].to_row()
 
 
+class Each(Metric):
+    """The mean distance of the samples, and how many there were, as the decimal places."""
+
+    ensemble = True
+
+    @property
+    def definition(self) -> str:
+        return "mean error of the samples + 0.001 K"
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        assert generated.shape[1:] == true.shape
+        return float((generated - true).abs().mean()) + 0.001 * len(generated)
+
+
+def test_several_samples_are_scored_one_by_one_as_their_mean_and_together() -> None:
+    task = Task((0,), (4,))
+    samples = [answer(task, [value]) for value in (0.0, 0.5, 0.7)]
+    scores = score(samples, "single", {"error": Distance(), "each": Each()}, targets="all")
+    assert [s.method for s in scores] == ["copy-last", "model", "model, mean of 3"]
+    true = level(4)  # -0.2; visit 0 is a ramp from -1 to 1 whose mean distance from it is not of interest
+    assert [s.values["error"] for s in scores[1:]] == pytest.approx([0 - true, 0.4 - true])
+    assert [s.values["each"] for s in scores[1:]] == pytest.approx([-true + 0.001, 0.4 - true + 0.003])
+    assert scores[0].values["each"] == pytest.approx(scores[0].values["error"] + 0.001)
+    rows = summarise(scores)
+    assert [row["method"] for row in rows] == ["copy-last", "model", "model, mean of 3"]
+    assert rows[2]["error gain"].mean == pytest.approx(0.4 - true - scores[0].values["error"], abs=1e-6)
+
+
 def test_a_given_visit_after_the_target_is_not_what_copy_last_copies() -> None:
-    scores = score(answer(Task((0, 1, 4), (2, 3)), [0.0, 0.0]), "missing", {"error": Distance()}, targets="all")
+    scores = score([answer(Task((0, 1, 4), (2, 3)), [0.0, 0.0])], "missing", {"error": Distance()}, targets="all")
     copied = [s.values["error"] for s in scores if s.method == "copy-last"]
     assert copied == pytest.approx([0.2, 0.4])
 
 
 def test_only_the_last_visit_is_scored_if_asked() -> None:
-    scores = score(answer(Task((0,), (1, 2, 3, 4)), [0.0] * 4), "single", {"error": Distance()}, targets="last")
+    scores = score([answer(Task((0,), (1, 2, 3, 4)), [0.0] * 4)], "single", {"error": Distance()}, targets="last")
     assert [(s.method, s.visit) for s in scores] == [("copy-last", 4), ("model", 4)]
-    assert score(answer(Task((0,), (1,)), [0.0]), "full", {"error": Distance()}, targets="last") == []
+    assert score([answer(Task((0,), (1,)), [0.0])], "full", {"error": Distance()}, targets="last") == []
 
 
 def test_the_foreground_is_that_of_the_first_visit() -> None:
@@ -95,7 +123,7 @@ def test_the_foreground_is_that_of_the_first_visit() -> None:
     expected[0, 0, 0] = expected[1, 1, 1] = True
     assert torch.equal(foreground_of(first), expected)
     assert foreground_of(torch.full((1, *SHAPE), -1.0)).all()
-    scores = score(answer(Task((0,), (4,)), [0.0]), "single", {"size": Distance(of="foreground")}, targets="all")
+    scores = score([answer(Task((0,), (4,)), [0.0])], "single", {"size": Distance(of="foreground")}, targets="all")
     assert {s.values["size"] for s in scores} == {7.0}  # of the ramp, all but its lowest voxel
 
 
@@ -201,6 +229,7 @@ PROTOCOL = Protocol.describe(
         {"settings": ("single",)},
         {"targets": "all"},
         {"setting_seed": 1},
+        {"samples": 2},
         {"preprocess": Preprocess(Grid((2, 2, 3), None)).config},
         {"preprocess": Preprocess(Grid(SHAPE, None), upper=99.0).config},
         {"metrics": {"error": Distance().definition}},
@@ -222,4 +251,9 @@ def test_the_hash_is_of_the_content_alone() -> None:
         "previous": "mean absolute error of previous",
     }
     assert written["foreground"] == "first visit > -0.95"
-    assert set(vars(PROTOCOL)) < set(written)
+    assert set(vars(PROTOCOL)) - {"samples"} < set(written)
+
+
+def test_one_sample_is_not_a_part_of_the_protocol() -> None:
+    assert "samples" not in PROTOCOL.to_dict()
+    assert replace(PROTOCOL, samples=3).to_dict()["samples"] == 3

@@ -81,11 +81,11 @@ def test_residual_loss_by_hand() -> None:
     """With output zero and x-prediction the loss is the mean square of (target - last) / std."""
     visits = history(SIZE)
     target = torch.rand(2, 1, *SIZE) * 2 - 1
-    loss = zero_model()(Batch(visits, target, after(visits)), torch.Generator().manual_seed(0))
+    loss = zero_model()(Batch(visits, target, after(visits)), torch.Generator().manual_seed(0))["denoising"]
     expected = ((target - visits.last(after(visits))[0]) / 0.1).square().mean(dim=(1, 2, 3, 4))
     torch.testing.assert_close(loss, expected)
     image = zero_model(target="image")(Batch(visits, target, after(visits)), torch.Generator().manual_seed(0))
-    torch.testing.assert_close(image, target.square().mean(dim=(1, 2, 3, 4)))
+    torch.testing.assert_close(image["denoising"], target.square().mean(dim=(1, 2, 3, 4)))
 
 
 def test_conditions_are_dropped_with_p_uncond() -> None:

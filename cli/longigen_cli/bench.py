@@ -166,7 +166,7 @@ def _text(made: "Bench", result: "Result", metrics: dict[str, Any]) -> str:
     for setting in protocol.settings:
         rows = [row for row in result.rows if row["setting"] == setting]
         for names in _chunks(list(metrics), rows, WIDTH - first):
-            columns = [f"{name} {'↑' if metrics[name].higher_is_better else '↓'}" for name in names]
+            columns = [f"{name} {metrics[name].arrow()}" for name in names]
             lines = [
                 [row["method"], *(_cell(row[n], row.get(f"{n} gain"), metrics[n].higher_is_better) for n in names)]
                 for row in rows
@@ -207,13 +207,18 @@ def _costs(made: "Bench", result: "Result") -> str:
     )
 
 
-def _cell(summary: "Summary", gain: "Summary | None", higher_is_better: bool) -> str:
+def _cell(summary: "Summary", gain: "Summary | None", higher_is_better: bool | None) -> str:
     """Return a cell of two lines: the mean with its mark, and the interval."""
     if not summary.subjects:
         return "-  \n"
     digits = 2 if abs(summary.mean) >= 10 else 4
     mark = " "
-    if gain is not None and (gain.low > 0 or gain.high < 0) and abs(gain.mean) >= 0.5 * 10**-digits:
+    if (
+        gain is not None
+        and higher_is_better is not None
+        and (gain.low > 0 or gain.high < 0)
+        and abs(gain.mean) >= 0.5 * 10**-digits
+    ):
         mark = "▲" if (gain.low > 0) == higher_is_better else "▼"
     return f"{summary.mean:.{digits}f} {mark}\n[{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
 

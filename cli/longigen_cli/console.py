@@ -25,7 +25,9 @@ SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out visits and subjects that cannot be used, and say which.")
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Only this metric (may be repeated).")]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", help="Only this metric, or NAME:KEY=VALUE,KEY=VALUE (may be repeated).")
+]
 Targets = Annotated[
     Literal["last", "all"],
     typer.Option("--targets", help="Score each subject's last visit, the same in all settings, or all."),

@@ -1,6 +1,7 @@
 """``longigen evaluate``: the protocol's table, the model beside copy-last."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +39,9 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(help="Network evaluations per visit.", min=1)] = None,
     guidance: Annotated[float | None, typer.Option(help="Weight of classifier-free guidance.", min=0)] = None,
     seed: Annotated[int, typer.Option(help="Of the noise and of which visits are missing.")] = 0,
+    samples: Annotated[
+        int, typer.Option(help="Of each visit; several are scored as a distribution, beside the first.", min=1)
+    ] = 1,
     batch_size: Annotated[int, typer.Option(help="Subjects that are generated together.", min=1)] = 4,
     changes: Changes = None,
     skip_bad: SkipBad = False,
@@ -52,7 +56,7 @@ def evaluate(
     from longigen.assessment import Assessment, load_metrics, protocol_of
     from longigen.heap import keep_freed_memory
 
-    metrics = load_metrics(metric, say)
+    metrics = load_metrics(metric, say, samples)
     keep_freed_memory()
 
     from accelerate import PartialState
@@ -60,20 +64,28 @@ def evaluate(
     from longigen.evaluation import summarise
     from longigen.generation import GenerationSettings
     from longigen.inquiry import Inquiry
+    from longigen.metric import SetMetric
     from longigen.registry import registry
+    from longigen.spread import caution
 
     with progress("reading") as update:
         inquiry = Inquiry.open(model, data=data, changes=changes or [], part=part, skip_bad=skip_bad, callback=update)
     say_skipped(inquiry.cohort.skipped)
     walker = registry.load("sampler", sampler)() if sampler else None
     generation = GenerationSettings(sampler=walker, steps=steps, guidance=guidance, seed=seed)
-    protocol = protocol_of(inquiry, metrics, chosen_settings(setting), targets, seed)
+    protocol = protocol_of(inquiry, metrics, chosen_settings(setting), targets, seed, samples)
     made = Assessment.of(inquiry, generation, protocol, metrics, batch_size=batch_size, progress=progress)
     if not PartialState().is_main_process:
         return
     simulated = ", simulated" if inquiry.cohort.dataset.simulated else ""
     title = f"{inquiry.cohort.name}{simulated}: {len(inquiry.subjects)} subjects ({inquiry.note}), target: {targets}"
-    table = _table(summarise(made.scores), metrics, f"{title}\nprotocol {protocol.hash}")
+    rows = summarise(made.scores, metrics)
+    table = _table(rows, metrics, f"{title}\nprotocol {protocol.hash}", samples)
+    cautions = [caution(samples, made.generation["steps"])]
+    fewest = min((row["visits"] for row in rows), default=0)
+    cautions += [metric.caution(fewest) for metric in metrics.values() if isinstance(metric, SetMetric)]
+    for line in filter(None, cautions):
+        say(line)
     if out is not None:
         from longigen.figure import write_strip
         from longigen.files import atomic
@@ -89,18 +101,35 @@ def evaluate(
         say(f"table.txt, summary.json, subjects.csv and strip.png are in {out}")
 
 
-def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str) -> str:
-    """Return the table as text: per setting and metric, copy-last, the model and its paired gain, with intervals."""
+def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, samples: int = 1) -> str:
+    """Return the table as text: per setting and metric, copy-last, the model and its paired gain, with intervals.
+
+    Of several samples, what they are together has its own block, and metrics of an ensemble are in that alone.
+    """
     from io import StringIO
 
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    from longigen.evaluation import mean_of
+    from longigen.metric import SetMetric
+
+    notes = ["means over subjects [95 % bootstrap interval]; gain: model minus copy-last, subject by subject"]
+    together = [name for name, metric in metrics.items() if metric.ensemble]
+    if samples > 1:
+        notes.append(f"mean of {samples}: metrics are of the mean of {samples} samples")
+    if samples > 1 and together:
+        notes[-1] += f", but {', '.join(together)}\nof the samples; → is the value of a calibrated model"
+    pooled = {name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)}
+    if pooled:
+        notes.append(f"{', '.join(pooled)}: of all visits together [95 % jackknife interval over subjects]")
+    for note in dict.fromkeys(metric.note for metric in pooled.values() if metric.note):
+        notes.append(f"{', '.join(name for name, metric in pooled.items() if metric.note == note)}: {note}")
     table = Table(
         title=title,
         title_justify="left",
-        caption="means over subjects [95 % bootstrap interval]; gain: model minus copy-last, subject by subject",
+        caption="\n".join(notes),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -109,12 +138,18 @@ def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str) 
     for column in ("copy-last", "model", "gain"):
         table.add_column(column, no_wrap=True, justify="right")
     by_method = {(row["setting"], row["method"]): row for row in rows}
-    for setting in dict.fromkeys(row["setting"] for row in rows):
-        copied, made = by_method[setting, "copy-last"], by_method[setting, "model"]
-        for place, (name, metric) in enumerate(metrics.items()):
+    for setting, method in by_method:
+        if method == "copy-last":
+            continue
+        copied, made = by_method[setting, "copy-last"], by_method[setting, method]
+        several = method == mean_of(samples)
+        heads = [setting, *([f"mean of {samples}"] if several else [])]
+        shown = {name: metric for name, metric in metrics.items() if several or not metric.ensemble}
+        for place, (name, metric) in enumerate(shown.items()):
+            label = f"{name}, N={made['visits']}" if name in pooled and not metric.ensemble else name
             table.add_row(
-                "" if place else setting,
-                f"{name} {'↑' if metric.higher_is_better else '↓'}",
+                heads[place] if place < len(heads) else "",
+                f"{label} {metric.arrow(samples)}".rstrip(),
                 _cell(copied[name]),
                 _cell(made[name]),
                 _cell(made[f"{name} gain"], signed=True),
@@ -130,4 +165,6 @@ def _cell(summary: Any, *, signed: bool = False) -> str:
         return "-"
     sign = "+" if signed else ""
     digits = 2 if abs(summary.mean) >= 10 else 4
+    if math.isnan(summary.low):  # too few subjects for an interval
+        return f"{summary.mean:{sign}.{digits}f}"
     return f"{summary.mean:{sign}.{digits}f} [{summary.low:{sign}.{digits}f}, {summary.high:{sign}.{digits}f}]"

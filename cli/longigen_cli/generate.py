@@ -1,5 +1,6 @@
 """``longigen generate``: fill in and forecast visits."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
@@ -23,7 +24,9 @@ def generate(
         Literal["train", "validation", "test", "all"] | None,
         typer.Option(help="Of the model's own data; by default what training never saw."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="How many samples of each visit.", min=1)] = 1,
+    samples: Annotated[
+        int, typer.Option(help="How many samples of each visit; of several, mean and std too.", min=1)
+    ] = 1,
     sampler: Annotated[str | None, typer.Option(help="Walk with another sampler than the model's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Network evaluations per visit.", min=1)] = None,
     guidance: Annotated[float | None, typer.Option(help="Weight of classifier-free guidance.", min=0)] = None,
@@ -44,10 +47,12 @@ def generate(
 
     from accelerate import PartialState
 
+    from longigen.assessment import how
     from longigen.explanation import require_explaining
     from longigen.generation import GenerationSettings
     from longigen.inquiry import Inquiry
     from longigen.registry import registry
+    from longigen.spread import caution
 
     with progress("reading") as update:
         inquiry = Inquiry.open(
@@ -70,22 +75,29 @@ def generate(
     else:
         questions, wanted = inquiry.forecasts(times.split(","), setting, seed=seed)
     say(f"{len(inquiry.subjects)} subjects of {inquiry.cohort.name} ({inquiry.note})")
-    written = 0
+    settings = GenerationSettings(sampler=walker, steps=steps, guidance=guidance, seed=seed)
+    written, widest = 0, 0.0
     with state.split_between_processes(list(range(len(questions)))) as mine, progress("generating") as update:
         own = [questions[index] for index in mine]
         asked = None if wanted is None else [wanted[index] for index in mine]
-        for sample in range(samples):
-            settings = GenerationSettings(sampler=walker, steps=steps, guidance=guidance, seed=seed, sample=sample)
-            offset = sample * len(own)
-            for answer in inquiry.answers(
-                own,
-                settings,
-                times=asked,
-                batch_size=batch_size,
-                callback=lambda done, total, offset=offset: update(offset + done, samples * total),
-            ):
-                paths = inquiry.write(answer, out, setting, settings)
-                written += len(paths)
+        for start in range(0, len(own), batch_size):
+            batch, paths, answers = own[start : start + batch_size], [], []
+            for sample in range(samples):
+                numbered = replace(settings, sample=sample)
+                times_of = None if asked is None else asked[start : start + batch_size]
+                answers = list(inquiry.answers(batch, numbered, times=times_of, batch_size=batch_size))
+                paths.append([inquiry.write(answer, out, setting, numbered) for answer in answers])
                 if explain:
-                    inquiry.write_explanations(answer, paths)
-    say(f"{written} volumes written under {out}")
+                    for answer, made in zip(answers, paths[-1], strict=True):
+                        inquiry.write_explanations(answer, made)
+                update(start * samples + (sample + 1) * len(batch), len(own) * samples)
+            if samples > 1:
+                for answer, files in zip(answers, zip(*paths, strict=True), strict=True):
+                    widest = max(widest, inquiry.write_spread(answer, files, setting, settings))
+            written += sum(len(made) for each in paths for made in each)
+    if own:
+        warning = caution(samples, how(inquiry, settings)["steps"], widest)
+        if warning:
+            say(warning)
+    also = ", and the mean and std of each visit's samples," if samples > 1 else ""
+    say(f"{written} volumes{also} written under {out}")

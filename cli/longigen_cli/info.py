@@ -43,7 +43,8 @@ def _named(name: str) -> dict[str, Any]:
             parameters = signature_of(entries[0].reference)
             shown |= {"parameters": parameters} if parameters else {}
             problems = [problem for entry in entries if (problem := entry.problem())]
-            shown |= {"broken": problems} if problems else {}
+            label = "not loadable" if any(entry.extra for entry in entries) else "broken"
+            shown |= {label: problems} if problems else {}
         elif described:
             shown["provided by"] = described.distribution
         found[section.removesuffix("s")] = shown

@@ -53,6 +53,7 @@ def _rows(catalog: Catalog, section: str) -> list[dict[str, Any]]:
                     "distribution": f"{claim.distribution} {claim.version}".strip(),
                     "summary": described.summary if described else "",
                     **({"problem": problem} if problem else {}),
+                    **({"extra": claim.extra} if claim.extra else {}),
                 }
             )
     return rows
@@ -60,6 +61,7 @@ def _rows(catalog: Catalog, section: str) -> list[dict[str, Any]]:
 
 def _print(found: dict[str, list[dict[str, Any]]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -71,7 +73,10 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
         table.add_column()
         table.add_column(no_wrap=True, style="dim")
         for row in rows:
-            text = f"[red]broken: {row['problem']}[/red]" if "problem" in row else row["summary"]
+            text = row["summary"]
+            if "problem" in row:
+                colour, label = ("yellow", "not loadable") if "extra" in row else ("red", "broken")
+                text = f"[{colour}]{label}: {escape(row['problem'])}[/{colour}]"
             table.add_row(row["name"], text, row["distribution"])
         console.print(table)
         console.print()

@@ -89,7 +89,7 @@ def randomised(module: M) -> M:
 
 
 def conditioning(routes: Routes, batch: int, size: tuple[int, ...], seed: int = 0) -> Conditioning:
-    """Return a random conditioning with some routes."""
+    """Return a random conditioning with some routes, and with the last visit and its gap for whom it may concern."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(channels: int, *shape: int) -> Tensor | None:
@@ -100,6 +100,8 @@ def conditioning(routes: Routes, batch: int, size: tuple[int, ...], seed: int = 
         random(routes.stem, routes.stem, *size),
         random(routes.embedding, routes.embedding),
         random(routes.tokens, 5, routes.tokens),
+        base=torch.rand(batch, 1, *size, generator=generator) * 2 - 1,
+        gap=torch.rand(batch, generator=generator) + 0.5,
     )
 
 
@@ -125,11 +127,15 @@ def restored(module: M, fresh: M) -> M:
 
 
 def assert_gradients(module: nn.Module, outputs: list[Tensor]) -> None:
-    """Check that every parameter has a finite gradient, and not all of them zero."""
+    """Check that a loss of some outputs reaches every parameter."""
     torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
-    names = dict(module.named_parameters())
-    without = [name for name, parameter in names.items() if parameter.grad is None]
+    assert_reached(dict(module.named_parameters()))
+
+
+def assert_reached(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Check that every parameter has a finite gradient, and not all of them zero."""
+    without = [name for name, parameter in parameters.items() if parameter.grad is None]
     assert not without, f"no gradient reaches {', '.join(without)}"
-    grads = [parameter.grad for parameter in names.values() if parameter.grad is not None]
+    grads = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
     assert all(bool(torch.isfinite(grad).all()) for grad in grads), "a gradient is not finite"
     assert not grads or any(bool(grad.any()) for grad in grads), "every gradient is zero"

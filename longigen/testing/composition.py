@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from longigen.batch import Batch
 from longigen.errors import LongigenError
-from longigen.model import LongitudinalModel, ModelSettings
+from longigen.model import LongitudinalModel, ModelSettings, total
 from longigen.registry import registry
 from longigen.testing.case import Case, after, history
 
@@ -21,8 +22,8 @@ def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) ->
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4) if list(model.parameters()) else None
     visits = history(SIZE)
     batch = Batch(visits, -visits.images[:, 0], after(visits))
-    for step in range(2):
-        loss = model.loss(batch, torch.Generator().manual_seed(step))
+    for step, adversary in itertools.product(range(2), (False, True)[: 1 if model.denoiser.adversary is None else 2]):
+        loss = total(model(batch, torch.Generator().manual_seed(step), adversary=adversary)).mean()
         assert bool(torch.isfinite(loss)), f"the loss of step {step + 1} is {loss.item()}"
         if optimizer is not None:
             loss.backward()
@@ -34,12 +35,18 @@ def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) ->
     assert image.abs().max() <= 1 + 1e-5, "the generated visit is not in [-1, 1]"
 
 
-def composes_with_every_part(case: Case) -> None:
-    """Run a component with every installed part of the other kinds that loads, for both targets of the diffusion."""
+def composes_with_every_part(case: Case, configs: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Run a component with every installed part of the other kinds that loads, for both targets of the diffusion.
+
+    `configs` has, by name, what the other parts are made with; their defaults otherwise.
+    """
+    configs = configs or {}
     others = [part for part in PARTS if part != case.kind]
     names = [[name for name in registry.entries(part) if _loads(part, name)] for part in others]
     for chosen in itertools.product(*names):
-        cases = {case.kind: case} | {part: Case(part, name) for part, name in zip(others, chosen, strict=True)}
+        cases = {case.kind: case} | {
+            part: Case(part, name, configs.get(name, {})) for part, name in zip(others, chosen, strict=True)
+        }
         for target in ("image", "residual"):
             try:
                 two_steps_and_a_visit(cases, ModelSettings(target=target))

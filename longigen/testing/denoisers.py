@@ -1,15 +1,22 @@
 """The checks of denoisers."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import torch
+from torch import Tensor
 
 from longigen.conditioning import Routes
+from longigen.denoiser import Denoiser
+from longigen.diffused import Diffused
+from longigen.example import Example
+from longigen.model import total
+from longigen.sampler import Generators, Sampler
 from longigen.testing.case import (
     SIZES,
     Case,
-    assert_gradients,
+    assert_reached,
     built_denoiser,
     close,
     conditioning,
@@ -19,6 +26,15 @@ from longigen.testing.case import (
 from longigen.testing.composition import composes_with_every_part
 
 LOG_SNR = torch.tensor([-12.0, 3.0])
+SCALE = 0.3
+"""Of the residual, in model intensities."""
+
+
+class Plain(Sampler):
+    """What `Sampler` says of training, and a walk without noise."""
+
+    def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
+        return self.alpha_sigma(s)[0] * x
 
 
 def _routes(case: Case) -> Routes:
@@ -27,6 +43,23 @@ def _routes(case: Case) -> Routes:
 
 def _noisy(size: tuple[int, ...], batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, 1, *size, generator=torch.Generator().manual_seed(3))
+
+
+def _example(case: Case, size: tuple[int, ...] = SIZES[0], *, residual: bool = True) -> Example:
+    given = conditioning(_routes(case), 2, size)
+    return Example(
+        image=torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(5)) * 2 - 1,
+        conditioning=given,
+        sampler=Plain(),
+        generator=torch.Generator().manual_seed(6),
+        diffused=Diffused(given.base, SCALE) if residual else Diffused(),
+    )
+
+
+def _of_adversary(denoiser: Denoiser) -> set[str]:
+    """Return the names of the adversary's parameters."""
+    known = set() if denoiser.adversary is None else {id(parameter) for parameter in denoiser.adversary.parameters()}
+    return {name for name, parameter in denoiser.named_parameters() if id(parameter) in known}
 
 
 def keeps_the_shape(case: Case) -> None:
@@ -51,6 +84,15 @@ def serves_every_route(case: Case) -> None:
         if channels:
             changed = replace(given, **{route: getattr(given, route) + 1.0})
             assert not torch.allclose(denoiser(z_t, LOG_SNR, changed), output), f"the route '{route}' changes nothing"
+    if denoiser.needs_base:
+        assert given.base is not None
+        changed = replace(given, base=-given.base)
+        assert not torch.allclose(denoiser(z_t, LOG_SNR, changed), output), (
+            "needs the last visit, which changes nothing"
+        )
+    else:
+        without = denoiser(z_t, LOG_SNR, replace(given, base=None, gap=None))
+        assert torch.equal(without, output), "does not need the last visit, but looks at it"
     level, volume = denoiser(z_t, LOG_SNR + 2, given), denoiser(z_t + 1, LOG_SNR, given)
     if denoiser.denoises:
         assert not torch.allclose(level, output), "the noise level changes nothing"
@@ -87,13 +129,49 @@ def treats_samples_apart(case: Case) -> None:
         assert torch.allclose(alone[0], both[row], rtol=1e-3, atol=1e-3), "a sample depends on its batch"
 
 
+def has_losses(case: Case) -> None:
+    """Check that losses are named, finite, of each sample, and the same for the same generator, for both targets."""
+    denoiser = built_denoiser(case, _routes(case))
+    assert denoiser.predicts in (None, "x", "image"), f"predicts {denoiser.predicts!r}, which nobody understands"
+    functions = [denoiser.losses, *([] if denoiser.adversary is None else [denoiser.adversary_losses])]
+    for size, residual, function in itertools.product(SIZES, (True, False), functions):
+        losses, again = (function(_example(case, size, residual=residual)) for _ in range(2))
+        assert losses, f"{function.__name__} gives nothing"
+        for name, loss in losses.items():
+            assert name, "a loss has no name"
+            assert loss.shape == (2,), f"the loss '{name}' is {tuple(loss.shape)}, not one per sample"
+            assert bool(torch.isfinite(loss).all()), f"the loss '{name}' is not finite"
+            assert torch.equal(loss, again[name]), f"the loss '{name}' draws from something else than the generator"
+
+
 def gives_gradients(case: Case) -> None:
-    """Check that training can reach every parameter."""
-    routes = _routes(case)
-    denoiser = built_denoiser(case, routes).train()
-    output = denoiser(_noisy(SIZES[0]), LOG_SNR, conditioning(routes, 2, SIZES[0]))
-    if list(denoiser.parameters()):
-        assert_gradients(denoiser, [output])
+    """Check that its losses give finite gradients to every parameter but the adversary's."""
+    denoiser = built_denoiser(case, _routes(case)).train()
+    theirs = _of_adversary(denoiser)
+    own = {name: parameter for name, parameter in denoiser.named_parameters() if name not in theirs}
+    if own:
+        total(denoiser.losses(_example(case))).mean().backward()
+        assert_reached(own)
+
+
+def keeps_its_adversary_apart(case: Case) -> None:
+    """Check that an adversary's losses reach all of it and nothing else, and that generation does not look at it."""
+    denoiser = built_denoiser(case, _routes(case)).train()
+    theirs = _of_adversary(denoiser)
+    if not theirs:
+        return
+    total(denoiser.adversary_losses(_example(case))).mean().backward()
+    parameters = dict(denoiser.named_parameters())
+    reached = [name for name, parameter in parameters.items() if parameter.grad is not None and name not in theirs]
+    assert not reached, f"the adversary's losses give gradients to {', '.join(reached)}"
+    assert_reached({name: parameters[name] for name in theirs})
+    denoiser.eval()
+    given, z_t = conditioning(_routes(case), 2, SIZES[0]), _noisy(SIZES[0])
+    before = denoiser(z_t, LOG_SNR, given)
+    with torch.no_grad():
+        for name in theirs:
+            parameters[name].add_(1.0)
+    assert torch.equal(denoiser(z_t, LOG_SNR, given), before), "the adversary changes the prediction"
 
 
 def saves_and_loads(case: Case) -> None:
@@ -135,7 +213,9 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "serves each route alone": serves_each_route_alone,
     "is deterministic": is_deterministic,
     "treats the samples of a batch apart": treats_samples_apart,
+    "has losses, named and of each sample": has_losses,
     "gives gradients to every parameter": gives_gradients,
+    "keeps its adversary apart": keeps_its_adversary_apart,
     "saves and loads": saves_and_loads,
     "runs in bfloat16": runs_in_bf16,
     "compiles": compiles,

@@ -5,25 +5,58 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from longigen.metric import Metric, SetMetric
 from longigen.testing.case import Case, keeps_its_configuration
 
+VISITS = 12
+SAMPLES = 8
 
-def _volumes(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return a true volume, the previous one, noise and a foreground."""
-    generator = torch.Generator().manual_seed(0)
+
+def _volumes(size: tuple[int, int, int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return a true volume, the previous one, noise of several samples (K, 1, W, H, D) and a foreground."""
+    generator = torch.Generator().manual_seed(seed)
     axes = torch.meshgrid(*(torch.linspace(-2, 2, n) for n in size), indexing="ij")
-    true = torch.sin(axes[0] + 0.5 * axes[1]) * torch.cos(axes[2])
+    true = torch.sin(axes[0] + 0.5 * axes[1] + 0.3 * seed) * torch.cos(axes[2])
     previous = 0.8 * true + 0.1 * torch.sin(3 * axes[1])
-    noise = torch.randn(1, *size, generator=generator)
+    noise = torch.randn(SAMPLES, 1, *size, generator=generator)
     return true[None], previous[None], noise, true > -0.8
+
+
+def _value(metric: Metric, size: tuple[int, int, int], error: float) -> float:
+    """Return the metric of true volumes with some noise: of one visit, or of several where it is of a set."""
+    described = []
+    for seed in range(VISITS if isinstance(metric, SetMetric) else 1):
+        true, previous, noise, foreground = _volumes(size, seed)
+        generated = (true + error * noise).clamp(-1, 1)
+        arguments = (generated if metric.ensemble else generated[0], true, previous, foreground)
+        if not isinstance(metric, SetMetric):
+            return metric(*arguments)
+        described.append(metric.describe(*arguments))
+    assert isinstance(metric, SetMetric)
+    return metric.pooled(torch.stack(described))
+
+
+def _calibration(metric: Metric, spread: float) -> float:
+    """Return the metric where truth and samples are independent, the samples `spread` times as wide as the truth."""
+    described, values = [], []
+    for seed in range(VISITS):
+        _, previous, noise, foreground = _volumes((10, 10, 10), seed)
+        true = previous + 0.1 * torch.randn(previous.shape, generator=torch.Generator().manual_seed(100 + seed))
+        arguments = (previous + 0.1 * spread * noise, true, previous, foreground)
+        if isinstance(metric, SetMetric):
+            described.append(metric.describe(*arguments))
+        else:
+            values.append(metric(*arguments))
+    return metric.pooled(torch.stack(described)) if isinstance(metric, SetMetric) else sum(values) / VISITS
 
 
 def prefers_what_is_closer(case: Case) -> None:
     """Check that less error is better, on volumes thick and thin."""
     metric = case.make()
+    if metric.higher_is_better is None:
+        return
     for size in ((20, 18, 16), (24, 20, 5)):
-        true, previous, noise, foreground = _volumes(size)
-        values = [metric((true + s * noise).clamp(-1, 1), true, previous, foreground) for s in (0.02, 0.1, 0.5)]
+        values = [_value(metric, size, error) for error in (0.02, 0.1, 0.5)]
         assert all(isinstance(value, float) for value in values), f"gives {type(values[0]).__name__}, not float"
         ordered = sorted(values, reverse=metric.higher_is_better)
         assert values == ordered, f"at {size} and growing error it is {values}"
@@ -31,10 +64,42 @@ def prefers_what_is_closer(case: Case) -> None:
 
 def is_best_for_the_truth(case: Case) -> None:
     """Check that nothing is better than the true volume."""
-    metric, (true, previous, noise, foreground) = case.make(), _volumes((16, 16, 16))
-    best = metric(true, true, previous, foreground)
-    other = metric((true + 0.01 * noise).clamp(-1, 1), true, previous, foreground)
+    metric = case.make()
+    if metric.higher_is_better is None:
+        return
+    best, other = (_value(metric, (16, 16, 16), error) for error in (0.0, 0.01))
     assert best > other if metric.higher_is_better else best < other, f"the truth has {best}, an error {other}"
+
+
+def aims_at_calibration(case: Case) -> None:
+    """Check that where neither way is good, samples of the truth's own distribution have the value that is aimed at."""
+    metric = case.make()
+    if metric.higher_is_better is not None:
+        return
+    aim = metric.aim(SAMPLES)
+    assert isinstance(aim, float), "neither way is better, and it has no aim"
+    values = {spread: _calibration(metric, spread) for spread in (0.3, 1.0, 3.0)}
+    assert abs(values[1.0] - aim) < 0.05, f"samples of the truth's distribution have {values[1.0]}, the aim is {aim}"
+    for spread in (0.3, 3.0):
+        assert abs(values[spread] - aim) > 0.1, f"samples {spread:g} times as wide have {values[spread]}, so near {aim}"
+
+
+def pools_in_any_order(case: Case) -> None:
+    """Check that a metric of a set describes all visits in one shape, and that their order has no meaning."""
+    metric = case.make()
+    if not isinstance(metric, SetMetric):
+        return
+    described = []
+    for seed in range(4):
+        true, previous, noise, foreground = _volumes((10, 12, 9), seed)
+        generated = (true + 0.1 * noise).clamp(-1, 1)
+        described.append(metric.describe(generated if metric.ensemble else generated[0], true, previous, foreground))
+    assert len({each.shape for each in described}) == 1, f"shapes are {[tuple(each.shape) for each in described]}"
+    assert described[0].is_floating_point(), f"describes in {described[0].dtype}"
+    assert described[0].device.type == "cpu", f"describes on {described[0].device}"
+    one, two = metric.pooled(torch.stack(described)), metric.pooled(torch.stack(described[::-1]))
+    assert isinstance(one, float), f"gives {type(one).__name__}, not float"
+    assert abs(one - two) <= 1e-6 * max(1.0, abs(one)), f"is {one}, and {two} in another order"
 
 
 def is_defined(case: Case) -> None:
@@ -42,6 +107,7 @@ def is_defined(case: Case) -> None:
     definition = case.make().definition
     assert definition, "the definition is empty"
     assert "\n" not in definition, "the definition is longer than one line"
+    assert definition == case.make().definition, "the definition changes from one object to the next"
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {
@@ -49,4 +115,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "is defined in one line": is_defined,
     "is best for the truth": is_best_for_the_truth,
     "prefers what is closer": prefers_what_is_closer,
+    "aims at calibration": aims_at_calibration,
+    "pools in any order": pools_in_any_order,
 }
+"""By what they say; a check that does not concern a metric passes."""

@@ -25,8 +25,10 @@ def has_a_schedule(case: Case) -> None:
     alpha, sigma = sampler.alpha_sigma(t)
     assert torch.allclose(alpha**2 + sigma**2, torch.ones_like(t)), "α² + σ² is not 1"
     assert torch.allclose((alpha / sigma).log() * 2, log_snr, atol=1e-6), "λ is not log(α²/σ²)"
+    again = sampler.time(log_snr)
+    assert torch.allclose(again, t, atol=1e-6), "time(λ) is not the inverse of log_snr(t)"
     times = sampler.timesteps(7)
-    assert len(times) == 8, f"timesteps(7) gives {len(times)} times, not 8"
+    assert len(times) == 7, f"timesteps(7) gives {len(times)} times"
     assert bool((times.diff() < 0).all()), "times of generation do not fall"
     assert times[0] <= 1, "generation starts after t = 1"
     assert times[-1] >= 0, "generation ends before t = 0"
@@ -63,6 +65,27 @@ def returns_what_is_known(case: Case) -> None:
         assert all(call.shape == (3,) for call in calls), "λ is not per sample"
 
 
+def keeps_to_what_the_network_knows(case: Case) -> None:
+    """Check that training stays in the range that it declares, and a walk in that of another sampler's training."""
+    sampler, z = case.make(), torch.randn(SHAPE, generator=_generators(2)[0])
+    low, high = sampler.trained_range
+    _, log_snr, _ = sampler.corrupt(torch.zeros(64, 1), _generators(0)[0])
+    outside = ((log_snr < low - 1e-3) | (log_snr > high + 1e-3)).any()
+    assert not bool(outside), f"training leaves its range, λ from {low:.3g} to {high:.3g}"
+    asked: list[Tensor] = []
+
+    def predict(z_t: Tensor, log_snr: Tensor) -> Tensor:
+        asked.append(log_snr)
+        return torch.tanh(z_t)
+
+    for low, high in ((-3.0, 1.0), (-25.0, -1.0), (-8.0, 25.0)):
+        sampler.sample(predict, z, _generators(3, 4, 5), steps=4, within=(low, high))
+        seen = torch.cat(asked)
+        assert low - 1e-3 <= seen.min(), f"asks λ = {seen.min():.3g} of a network that begins at {low}"
+        assert seen.max() <= high + 1e-3, f"asks λ = {seen.max():.3g} of a network that ends at {high}"
+        asked.clear()
+
+
 def is_seeded_per_sample(case: Case) -> None:
     """Check that a sample's walk depends on its own generator and not on its batch."""
     sampler = case.make()
@@ -74,6 +97,8 @@ def is_seeded_per_sample(case: Case) -> None:
     together = sampler.sample(predict, z, _generators(3, 4, 5), steps=5)
     alone = sampler.sample(predict, z[1:2], _generators(4), steps=5)
     assert torch.allclose(alone[0], together[1], atol=1e-6), "a sample depends on its batch"
+    repeated = sampler.sample(predict, z, _generators(3, 4, 5), steps=5)
+    assert torch.equal(repeated, together), "a walk depends on the walks before"
 
 
 def tells_its_progress(case: Case) -> None:
@@ -90,6 +115,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "has a schedule that preserves variance": has_a_schedule,
     "corrupts by its schedule": corrupts_by_its_schedule,
     "returns a volume that is known": returns_what_is_known,
+    "keeps to what the network knows": keeps_to_what_the_network_knows,
     "is seeded per sample": is_seeded_per_sample,
     "tells its progress": tells_its_progress,
     "composes with every installed part": composes_with_every_part,

@@ -21,6 +21,7 @@ class IdentityDenoiser(Denoiser):
     """
 
     denoises = False
+    predicts = "x"
 
     def build(self, *, channels: int, routes: Routes) -> None:
         self.bare = routes == Routes(concat=channels)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from longigen import Generators, Sampler
+from longigen import Generators, Sampler, randn_like
 
 
 class RegressionSampler(Sampler):
@@ -18,18 +18,29 @@ class RegressionSampler(Sampler):
 
     Generation is one evaluation, however many steps are asked for: a second would be the first again. A model that
     was trained with another sampler can be asked too, and gives its prediction from no signal.
+
+    Args:
+        noise: give the network standard normal noise and not zeros, for one that makes a draw of it, such as `vae`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, noise: bool = False) -> None:
         super().__init__(prediction="x", steps=1)
+        self.noise = noise
+
+    @property
+    def trained_range(self) -> tuple[float, float]:
+        """Return λ at t = 1, twice."""
+        low, _ = super().trained_range
+        return low, low
 
     def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return zeros, λ at t = 1 (B,) and x."""
-        return torch.zeros_like(x), self.log_snr(torch.ones(x.shape[0], device=x.device)), x
+        """Return zeros, or noise, λ at t = 1 (B,) and x."""
+        z_t = randn_like(x, generator) if self.noise else torch.zeros_like(x)
+        return z_t, self.log_snr(torch.ones(x.shape[0], device=x.device)), x
 
     def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
-        """Return zeros: what the network is given at every time."""
-        return torch.zeros_like(z_t)
+        """Return what the network is given at every time."""
+        return z_t
 
     def sample(
         self,
@@ -38,7 +49,9 @@ class RegressionSampler(Sampler):
         generator: Generators,
         *,
         steps: int | None = None,
+        within: tuple[float, float] | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Return the prediction from zeros; `steps` changes nothing."""
-        return super().sample(predict, torch.zeros_like(z), generator, steps=1, callback=callback)
+        """Return the prediction from zeros, or from `z`; `steps` changes nothing."""
+        start = z if self.noise else torch.zeros_like(z)
+        return super().sample(predict, start, generator, steps=1, within=within, callback=callback)

@@ -15,6 +15,8 @@ class ChangeCorrelation(Metric):
     either change is constant, as is that of a copy, or the foreground has less than two voxels.
     """
 
+    default = True
+
     @property
     def definition(self) -> str:
         return "Pearson correlation of (generated - previous) with (true - previous) inside the foreground"

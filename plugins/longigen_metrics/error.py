@@ -12,6 +12,8 @@ from longigen import Metric
 class PSNR(Metric):
     """Peak signal-to-noise ratio, 10 log10(2² / MSE), in dB; infinite for identical volumes."""
 
+    default = True
+
     @property
     def definition(self) -> str:
         return "PSNR in dB, 10 log10(range^2 / MSE) with data range 2, over the whole volume"
@@ -24,6 +26,7 @@ class NRMSE(Metric):
     """Root of the mean squared error, divided by the true volume's range; NaN where that is constant."""
 
     higher_is_better = False
+    default = True
 
     @property
     def definition(self) -> str:

@@ -24,6 +24,8 @@ class SSIM(Metric):
     `ForegroundSSIM` leaves it out.
     """
 
+    default = True
+
     @property
     def definition(self) -> str:
         return f"3D SSIM, mean over the whole volume; {RULE}"
@@ -37,6 +39,8 @@ class ForegroundSSIM(Metric):
 
     The map is that of the whole volume: a window at the edge of the foreground sees what lies beyond it.
     """
+
+    default = True
 
     @property
     def definition(self) -> str:

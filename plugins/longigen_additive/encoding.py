@@ -1,0 +1,54 @@
+"""Numbers as features: intervals, and covariates that may be missing."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+WAVELENGTHS = (2.0, 256.0)
+"""Shortest and longest of the sinusoids, in typical gaps between visits, or in a covariate's own unit."""
+
+SINUSOIDS = 16
+"""Wavelengths in geometric progression; each gives a sine and a cosine."""
+
+HIDDEN = 64
+"""Width of the perceptron behind them."""
+
+
+class NumberEncoding(nn.Module):
+    """Several numbers as one vector: sinusoids, then a two-layer perceptron; (B, count) -> (B, features).
+
+    Where a number is absent its sinusoids are zero, which no number's are.
+    """
+
+    def __init__(self, count: int, features: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(count * 2 * SINUSOIDS, HIDDEN)
+        self.output = nn.Linear(HIDDEN, features)
+
+    def forward(self, numbers: Tensor, present: Tensor) -> Tensor:
+        shortest, longest = WAVELENGTHS
+        step = torch.arange(SINUSOIDS, device=numbers.device, dtype=torch.float32) / (SINUSOIDS - 1)
+        # What is absent may be anything, and zero times NaN is NaN.
+        given = torch.where(present, numbers, 0.0).float()[..., None]
+        angle = given * (2 * math.pi / shortest) * (shortest / longest) ** step
+        sinusoids = torch.cat([angle.sin(), angle.cos()], dim=-1) * present[..., None]
+        hidden = self.hidden(sinusoids.flatten(1).to(self.hidden.weight.dtype))
+        return self.output(nn.functional.silu(hidden))
+
+
+class CovariateEncoding(nn.Module):
+    """A covariate and how long ago it was recorded, as one vector; where it is missing, a learned one.
+
+    - `value` and `ago` (B,), the latter in typical gaps between visits; `present` (B,), bool. The result is
+      (B, features). With its age a value that changes with time, such as the subject's age, is known at any time.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.known = NumberEncoding(2, features)
+        self.missing = nn.Parameter(0.1 * torch.randn(features))
+
+    def forward(self, value: Tensor, ago: Tensor, present: Tensor) -> Tensor:
+        known = self.known(torch.stack([value, ago], dim=1), present[:, None].expand(-1, 2))
+        return torch.where(present[:, None], known, self.missing.to(known.dtype))

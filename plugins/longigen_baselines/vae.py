@@ -1,0 +1,117 @@
+"""A conditional variational autoencoder."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from longigen import Conditioning, Denoiser, Example, LongigenError, Routes, randn_like
+from longigen_baselines.network import Decoder, Encoder, beside, check_widths, zeroed
+
+
+class VAE(Denoiser):
+    """A conditional 3D VAE (Kingma and Welling, ICLR 2014; Sohn et al., NeurIPS 2015), baseline of Dao et al. 2024.
+
+    With c what is known (the last visit and the conditioner's routes) and u a latent volume at the coarsest level's
+    resolution: an encoder q(u | x, c), a decoder p(x | u, c), and a standard normal prior p(u). The decoder is a U-Net
+    of c, whose coarsest features u is added to, as in Kohl et al. 2018 (arXiv 1806.05034); c goes round the
+    bottleneck, so u need only say what c does not.
+
+    Training minimises the negative evidence lower bound in units of a voxel: the mean squared error of x, and `beta`
+    times KL(q(u | x, c) || p(u)) over the number of voxels. With `beta` 1 that is the bound itself, for a Gaussian
+    decoder of variance 1/2. The sampler has no part in it.
+
+    Generation takes the latent from the sampler's noise: in each block of voxels that becomes one of the coarsest
+    level, what belongs to a latent channel is summed and divided by the root of its number (for a block of k³ voxels
+    and one channel, the mean times k^1.5), which of standard normal noise is standard normal again and independent.
+    Where the noise level λ is not that of pure noise, z_t is first multiplied by σ: for x of unit variance σ z_t is
+    the noise's expectation given z_t. A walk of many steps thus ends near u = 0, the prior's mean, and one evaluation
+    of pure noise is a draw. So it goes with the `regression` sampler, with ``noise`` for draws and without for u = 0.
+
+    Args:
+        widths: channels of the levels, at full resolution and each half of it.
+        latents: channels of the latent volume.
+        beta: weight of the divergence.
+
+    Raises:
+        LongigenError: for widths that cannot be, no latents, or a weight below 0.
+    """
+
+    predicts = "x"
+    needs_base = True
+
+    def __init__(self, *, widths: tuple[int, ...] = (8, 16, 32, 64), latents: int = 4, beta: float = 1.0) -> None:
+        super().__init__()
+        check_widths("vae", widths)
+        if latents < 1 or beta < 0:
+            raise LongigenError(
+                f"vae: latents must be at least 1 and beta not below 0, got {latents} and {beta:g}; raise them."
+            )
+        self.widths, self.latents, self.beta = widths, latents, beta
+
+    @property
+    def stem_features(self) -> int:
+        return self.widths[0]
+
+    @property
+    def stride(self) -> int:
+        """Voxels, along an axis, to one of the latent volume."""
+        return 2 ** (len(self.widths) - 1)
+
+    def build(self, *, channels: int, routes: Routes) -> None:
+        known, last = channels + routes.concat, self.widths[-1]
+        self.posterior = Encoder(channels + known, self.widths, vector=routes.embedding, tokens=routes.tokens)
+        self.moments = zeroed(nn.Conv3d(last, 2 * self.latents, 1))  # the prior's, at first
+        self.encoder = Encoder(known, self.widths, vector=routes.embedding, tokens=routes.tokens)
+        self.latent = nn.Conv3d(self.latents, last, 1)
+        self.decoder = Decoder(channels, self.widths, vector=routes.embedding)
+
+    def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+        noise = torch.sigmoid(-log_snr).sqrt().view(-1, 1, 1, 1, 1) * z_t
+        return self.decode(latent_noise(noise, self.stride, self.latents), conditioning).to(z_t.dtype)
+
+    def losses(self, example: Example) -> Mapping[str, Tensor]:
+        x = example.x
+        mean, log_variance = self.encode(x, example.conditioning)
+        u = mean + torch.exp(0.5 * log_variance) * randn_like(mean, example.generator)
+        error = (self.decode(u, example.conditioning) - x).float().square().flatten(1).mean(dim=1)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(dim=1)
+        return {"reconstruction": error, "kl": self.beta * divergence / x[0].numel()}
+
+    def encode(self, x: Tensor, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
+        """Return the mean and the logarithm of the variance of q(u | x, c), each (B, latents, W/k, H/k, D/k)."""
+        features = self._features(self.posterior, beside(conditioning, x), conditioning)
+        mean, log_variance = self.moments(features[-1]).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-10, 10)
+
+    def decode(self, u: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the mean of p(x | u, c)."""
+        features = self._features(self.encoder, beside(conditioning), conditioning)
+        features[-1] = features[-1] + self.latent(u.to(self.latent.weight.dtype))
+        return self.decoder(features, conditioning.embedding)
+
+    @staticmethod
+    def _features(encoder: nn.Module, volume: Tensor, conditioning: Conditioning) -> list[Tensor]:
+        return encoder(volume, conditioning.embedding, stem=conditioning.stem, tokens=conditioning.tokens)
+
+
+def latent_noise(noise: Tensor, stride: int, latents: int) -> Tensor:
+    """Return a latent volume (B, latents, W/k, H/k, D/k), sizes rounded up, of noise (B, C, W, H, D).
+
+    Voxel (w, h, d) belongs to channel (w + h + d) mod `latents` of its block of `stride`³. A block at the border that
+    is cut off may have no voxel for a channel, which is 0 there.
+    """
+    axes = torch.meshgrid(*(torch.arange(size, device=noise.device) for size in noise.shape[2:]), indexing="ij")
+    channel = torch.stack(axes).sum(dim=0) % latents
+    mine = (channel == torch.arange(latents, device=noise.device).view(-1, 1, 1, 1)).to(noise.dtype)
+    merged = noise.sum(dim=1, keepdim=True) / math.sqrt(noise.shape[1])
+    total, count = (_block_sums(volume, stride) for volume in (merged * mine, mine[None]))
+    return total / count.clamp(min=1).sqrt()
+
+
+def _block_sums(volume: Tensor, stride: int) -> Tensor:
+    missing = [-size % stride for size in volume.shape[2:]]
+    padded = functional.pad(volume, (0, missing[2], 0, missing[1], 0, missing[0]))
+    return functional.avg_pool3d(padded, stride) * stride**3

@@ -1,0 +1,17 @@
+"""The DDPM family: samplers whose steps are those of diffusers' schedulers."""
+
+from longigen_ddpm.discrete import DiscreteSampler
+from longigen_ddpm.flow import FlowSampler
+from longigen_ddpm.scheduled import ScheduledSampler
+from longigen_ddpm.solvers import DDIMSampler, DDPMSampler, DPMSolverSampler, EulerSampler, UniPCSampler
+
+__all__ = [
+    "DDIMSampler",
+    "DDPMSampler",
+    "DPMSolverSampler",
+    "DiscreteSampler",
+    "EulerSampler",
+    "FlowSampler",
+    "ScheduledSampler",
+    "UniPCSampler",
+]

@@ -1,0 +1,97 @@
+"""The discrete-time forward process of DDPM."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from longigen import LongigenError, Prediction
+from longigen_ddpm.scheduled import ScheduledSampler, Spacing
+
+Schedule = Literal["linear", "cosine"]
+
+
+class DiscreteSampler(ScheduledSampler):
+    """The forward process of DDPM, in T steps (Ho et al. 2020, arXiv 2006.11239; Dao, Yang and Kim 2024, Eq. 1-4).
+
+    q(x_k | x_(k-1)) = N(√(1 - β_k) x_(k-1), β_k I) for k = 1 … T, so z_k = √ᾱ_k x + √(1 - ᾱ_k) ε with
+    ᾱ_k = Π (1 - β_i), and λ_k = log(ᾱ_k / (1 - ᾱ_k)). Time is t = (k - 1) / (T - 1). Training draws k uniformly; the
+    loss is the squared error of ε (``prediction="epsilon"``). Generation may ask between the levels, where λ is
+    interpolated linearly, but never outside [λ_T, λ_1].
+
+    Schedules:
+
+    - ``linear``: β from `beta_min` to `beta_max`. With T = 1000, √ᾱ_T is .00635 and λ goes from -10.1 to
+      9.2. Both ends are for that T: with a smaller one, signal is left at the end.
+    - ``cosine``: ᾱ_k = f(k / T) / f(0), f(u) = cos²(π/2 (u + .008) / 1.008), β at most .999 (Nichol and Dhariwal 2021,
+      arXiv 2102.09672); diffusers' ``squaredcos_cap_v2``. `beta_min` and `beta_max` are not used.
+    - `zero_terminal_snr`: √ᾱ shifted and stretched so that it ends at 0 (Lin et al. 2024, arXiv 2305.08891,
+      Algorithm 1). λ would be -∞ there; as in diffusers ᾱ_T is 2^-24, λ = -16.6. ε says nothing of x at that level, so
+      it is refused as what the network predicts.
+
+    Args:
+        prediction: what the network predicts, and in what the squared error is measured.
+        steps: network evaluations at generation.
+        spacing: of the levels of generation, see `ScheduledSampler`.
+        schedule: of β.
+        train_steps: T.
+        beta_min: β_1.
+        beta_max: β_T.
+        zero_terminal_snr: whether nothing of x is left at T.
+    """
+
+    def __init__(
+        self,
+        *,
+        prediction: Prediction = "epsilon",
+        steps: int = 50,
+        spacing: Spacing = "flow",
+        schedule: Schedule = "linear",
+        train_steps: int = 1000,
+        beta_min: float = 1e-4,
+        beta_max: float = 0.02,
+        zero_terminal_snr: bool = False,
+    ) -> None:
+        super().__init__(prediction=prediction, steps=steps)
+        if train_steps < 2:
+            raise LongigenError(f"train_steps must be at least 2, got {train_steps}.")
+        if not 0 < beta_min <= beta_max < 1:
+            raise LongigenError(f"0 < beta_min <= beta_max < 1 must hold, got {beta_min} and {beta_max}.")
+        if zero_terminal_snr and prediction == "epsilon":
+            raise LongigenError("With zero_terminal_snr, ε says nothing of x at the last level; set prediction=v or x.")
+        self.spacing = spacing
+        if schedule == "linear":
+            alphas_bar = (1 - torch.linspace(beta_min, beta_max, train_steps, dtype=torch.float64)).cumprod(0)
+        else:
+            u = torch.arange(train_steps + 1, dtype=torch.float64) / train_steps
+            f = torch.cos(0.5 * math.pi * (u + 0.008) / 1.008) ** 2
+            alphas_bar = (f[1:] / f[:-1]).clamp(min=0.001).cumprod(0)
+        if zero_terminal_snr:
+            root = alphas_bar.sqrt()
+            alphas_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+            alphas_bar[-1] = 2.0**-24
+        self._times = torch.linspace(0, 1, train_steps, dtype=torch.float64)
+        self._levels = torch.logit(alphas_bar)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Return λ at times `t` in [0, 1]."""
+        return _interpolate(t, self._times, self._levels)
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Return the times at which λ is `log_snr`."""
+        return _interpolate(log_snr, self._levels.flip(0), self._times.flip(0))
+
+    def training_times(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return the times of `count` training samples (count,): k ~ U{1, …, T}."""
+        drawn = torch.randint(len(self._times), (count,), generator=generator, device=generator.device)
+        return self._times.float().to(drawn.device)[drawn]
+
+
+def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
+    """Return the piecewise linear function through (knots, values) at `x`; the knots rise."""
+    knots, values = knots.to(x.device), values.to(x.device)
+    wide = x.double()
+    index = torch.searchsorted(knots, wide.contiguous()).clamp(1, len(knots) - 1)
+    weight = (wide - knots[index - 1]) / (knots[index] - knots[index - 1])
+    return (values[index - 1] + weight * (values[index] - values[index - 1])).to(x.dtype)

@@ -1,0 +1,110 @@
+"""Whether the spread of several samples is the uncertainty that it looks like."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from longigen import Metric, SetMetric
+
+
+class CRPS(Metric):
+    """Continuous ranked probability score, in model intensities, the mean over the voxels of the foreground.
+
+    For samples x_1 … x_K of a voxel whose truth is y, the estimator of Ferro (QJRMS 2014), called fair,
+
+        1/K Σ_i |x_i - y| - 1/(2 K (K - 1)) Σ_i Σ_j |x_i - x_j|
+
+    whose expectation is, for any K, the CRPS of the distribution that the samples are from: more samples alone do not
+    improve it. One sample is a point forecast, whose CRPS is its mean absolute error. NaN without a foreground.
+    """
+
+    higher_is_better = False
+    ensemble = True
+    default = True
+
+    @property
+    def definition(self) -> str:
+        return (
+            "CRPS per voxel, mean inside the foreground, model intensities: mean |x_i - y| - sum_ij |x_i - x_j| / "
+            "(2 K (K - 1)) (fair estimator, Ferro 2014); for one sample its mean absolute error"
+        )
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        samples, truth = _inside(generated, true, foreground)
+        if not truth.numel():
+            return math.nan
+        count = len(samples)
+        score = (samples - truth).abs().mean(dim=0)
+        if count > 1:
+            # Of the sorted, Σ_i Σ_j |x_i - x_j| = 2 Σ_i (2 i - K - 1) x_(i), for i from 1.
+            weights = 2 * torch.arange(1, count + 1, dtype=samples.dtype, device=samples.device) - count - 1
+            score -= torch.tensordot(weights, samples.sort(dim=0).values, dims=1) / (count * (count - 1))
+        return float(score.mean())
+
+
+class Coverage(Metric):
+    """The share of the foreground's voxels whose truth lies between the lowest and the highest sample, both included.
+
+    If the truth is one more draw from what the samples are from, it is as likely at each of K + 1 ranks, and two of
+    these lie outside: (K - 1)/(K + 1) is the value of a calibrated model, less that of one that is too sure. NaN for
+    one sample, which has no interval, and without a foreground.
+    """
+
+    higher_is_better = None
+    ensemble = True
+    default = True
+
+    @property
+    def definition(self) -> str:
+        return "share of the foreground's voxels with min_i x_i <= y <= max_i x_i; (K - 1) / (K + 1) if calibrated"
+
+    def aim(self, samples: int) -> float | None:
+        return (samples - 1) / (samples + 1)
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        samples, truth = _inside(generated, true, foreground)
+        if len(samples) < 2 or not truth.numel():
+            return math.nan
+        return float(((samples.amin(dim=0) <= truth) & (truth <= samples.amax(dim=0))).double().mean())
+
+
+class SpreadSkill(SetMetric):
+    """The ratio of the samples' spread to the error of their mean, over all visits; 1 if calibrated, less if too sure.
+
+    √(mean of s² (K + 1)/K) / √(mean of (x̄ - y)²) (Fortin et al., J. Hydrometeorology 2014), with s² the variance of K
+    samples with the divisor K - 1; (K + 1)/K since the mean of K samples has an error of its own. Means are over the
+    foreground of each visit and then over visits, before the ratio is taken: an error is often the same all over an
+    image, and the mean of one ratio per visit would then be far above 1 even for a calibrated model.
+    """
+
+    higher_is_better = None
+    ensemble = True
+    default = True
+
+    @property
+    def definition(self) -> str:
+        return (
+            "sqrt(mean of s^2 (K + 1) / K) / RMSE of the samples' mean, inside the foreground, means over voxels and "
+            "then visits before the ratio (Fortin et al. 2014); 1 if calibrated"
+        )
+
+    def aim(self, samples: int) -> float | None:
+        return 1.0
+
+    def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
+        """Return the mean of s² (K + 1)/K, NaN for one sample, and the mean squared error of the mean."""
+        samples, truth = _inside(generated, true, foreground)
+        count = len(samples)
+        error = (samples.mean(dim=0) - truth).square().mean()
+        spread = samples.var(dim=0).mean() if count > 1 and truth.numel() else error * math.nan
+        return torch.stack([spread * (count + 1) / count, error])
+
+    def pooled(self, described: Tensor) -> float:
+        spread, error = described[~described[:, 1].isnan()].mean(dim=0).tolist()  # without a foreground it is NaN
+        return math.sqrt(spread / error) if error else math.nan
+
+
+def _inside(generated: Tensor, true: Tensor, foreground: Tensor) -> tuple[Tensor, Tensor]:
+    """Return samples (K, C, N) and truth (C, N) inside the foreground, float64."""
+    return generated[:, :, foreground].double(), true[:, foreground].double()
