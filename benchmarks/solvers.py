@@ -67,10 +67,10 @@ def main() -> None:
     for name in NAMES:
         made = registry.load("sampler", name)
         for spacing in SPACINGS:
-            sampler = made(spacing=spacing)
+            sampler = made(level_spacing=spacing)
             assert isinstance(sampler, ScheduledSampler)
             errors = [error(sampler, steps, given.within) for steps in given.steps]
-            own = "*" if spacing == made().spacing else ""
+            own = "*" if spacing == made().level_spacing else ""
             print(f"{name:<12}{spacing + own:<10}" + "".join(f"{value:8.4f}" for value in errors), flush=True)
     continuous = registry.load("sampler", "continuous")()
     errors = [error(continuous, steps, given.within) for steps in given.steps]

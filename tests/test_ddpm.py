@@ -144,7 +144,7 @@ def end_of_the_ode(z: Tensor, sampler: Sampler) -> Tensor:
 )
 def test_order(kind: type[ScheduledSampler], order: int, spacing: str) -> None:
     """The error falls as NFE to the power of the order; UniPC's corrector adds one to the 2 of its predictor."""
-    sampler = kind.from_config({"spacing": spacing})
+    sampler = kind.from_config({"level_spacing": spacing})
     z = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     errors = [
         (sampler.sample(gaussian, z, torch.Generator(), steps=steps) - end_of_the_ode(z, sampler)).abs().max().item()
@@ -173,7 +173,7 @@ def test_twenty_steps_are_as_good_as_the_chain() -> None:
     for kind in (DDIMSampler, DPMSolverSampler, UniPCSampler):
         own = solvers.error(kind(), 20, count=2000)
         for spacing in ("log_snr", "flow", "karras", "time"):
-            assert own <= solvers.error(kind.from_config({"spacing": spacing}), 20, count=2000)
+            assert own <= solvers.error(kind.from_config({"level_spacing": spacing}), 20, count=2000)
 
 
 def test_flow_is_the_straight_path() -> None:

@@ -33,7 +33,7 @@ class DiscreteSampler(ScheduledSampler):
     Args:
         prediction: what the network predicts, and in what the squared error is measured.
         steps: network evaluations at generation.
-        spacing: of the levels of generation, see `ScheduledSampler`.
+        level_spacing: of the levels of generation, see `ScheduledSampler`.
         schedule: of β.
         train_steps: T.
         beta_min: β_1.
@@ -46,7 +46,7 @@ class DiscreteSampler(ScheduledSampler):
         *,
         prediction: Prediction = "epsilon",
         steps: int = 50,
-        spacing: Spacing = "flow",
+        level_spacing: Spacing = "flow",
         schedule: Schedule = "linear",
         train_steps: int = 1000,
         beta_min: float = 1e-4,
@@ -60,7 +60,7 @@ class DiscreteSampler(ScheduledSampler):
             raise LongigenError(f"0 < beta_min <= beta_max < 1 must hold, got {beta_min} and {beta_max}.")
         if zero_terminal_snr and prediction == "epsilon":
             raise LongigenError("With zero_terminal_snr, ε says nothing of x at the last level; set prediction=v or x.")
-        self.spacing = spacing
+        self.level_spacing = spacing
         if schedule == "linear":
             alphas_bar = (1 - torch.linspace(beta_min, beta_max, train_steps, dtype=torch.float64)).cumprod(0)
         else:

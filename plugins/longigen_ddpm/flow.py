@@ -26,7 +26,7 @@ class FlowSampler(ScheduledSampler):
 
     Args:
         steps: network evaluations at generation.
-        spacing: of the levels of generation, see `ScheduledSampler`.
+        level_spacing: of the levels of generation, see `ScheduledSampler`.
         log_snr_min: λ at t = 1, where τ = sigmoid(-λ/2).
         log_snr_max: λ at t = 0.
     """
@@ -35,12 +35,12 @@ class FlowSampler(ScheduledSampler):
         self,
         *,
         steps: int = 50,
-        spacing: Spacing = "flow",
+        level_spacing: Spacing = "flow",
         log_snr_min: float = -10.0,
         log_snr_max: float = 10.0,
     ) -> None:
         super().__init__(prediction="v", steps=steps, log_snr_min=log_snr_min, log_snr_max=log_snr_max)
-        self.spacing = spacing
+        self.level_spacing = spacing
         low, high = torch.sigmoid(torch.tensor([-0.5 * log_snr_max, -0.5 * log_snr_min], dtype=torch.float64)).tolist()
         self._start, self._length = low, high - low
 

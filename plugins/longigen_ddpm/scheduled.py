@@ -43,7 +43,7 @@ class ScheduledSampler(Sampler, abc.ABC):
     `advance`.
     """
 
-    spacing: Spacing
+    level_spacing: Spacing
 
     @abc.abstractmethod
     def scheduler(self, log_snr: Tensor) -> Any:
@@ -60,8 +60,8 @@ class ScheduledSampler(Sampler, abc.ABC):
         return scheduler.step(x, timestep, state, return_dict=False)[0]
 
     def timesteps(self, steps: int, within: tuple[float, float] | None = None) -> Tensor:
-        """Return the `steps` times at which the network is asked, by `spacing`, the last level included."""
-        to, back = SPACINGS.get(self.spacing, (self.time, self.log_snr))
+        """Return the `steps` times at which the network is asked, by `level_spacing`, the last level included."""
+        to, back = SPACINGS.get(self.level_spacing, (self.time, self.log_snr))
         start, end = to(torch.tensor(self.span(steps, within), dtype=torch.float64)).tolist()
         return self.time(back(torch.linspace(start, end, steps, dtype=torch.float64))).clamp(0, 1)
 
