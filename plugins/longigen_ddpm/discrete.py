@@ -60,7 +60,7 @@ class DiscreteSampler(ScheduledSampler):
             raise LongigenError(f"0 < beta_min <= beta_max < 1 must hold, got {beta_min} and {beta_max}.")
         if zero_terminal_snr and prediction == "epsilon":
             raise LongigenError("With zero_terminal_snr, ε says nothing of x at the last level; set prediction=v or x.")
-        self.level_spacing = spacing
+        self.level_spacing = level_spacing
         if schedule == "linear":
             alphas_bar = (1 - torch.linspace(beta_min, beta_max, train_steps, dtype=torch.float64)).cumprod(0)
         else:

@@ -40,7 +40,7 @@ class FlowSampler(ScheduledSampler):
         log_snr_max: float = 10.0,
     ) -> None:
         super().__init__(prediction="v", steps=steps, log_snr_min=log_snr_min, log_snr_max=log_snr_max)
-        self.level_spacing = spacing
+        self.level_spacing = level_spacing
         low, high = torch.sigmoid(torch.tensor([-0.5 * log_snr_max, -0.5 * log_snr_min], dtype=torch.float64)).tolist()
         self._start, self._length = low, high - low
 
