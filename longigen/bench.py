@@ -1,6 +1,7 @@
 """A bench: the rows of a table, trained where they are missing, and scored by one protocol."""
 
 import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from longigen.assessment import Assessment, Progress, kept, protocol_of, silent
-from longigen.entry import BUDGET, Entry, require_shared, require_unchanged
+from longigen.entry import BUDGET, Entry, begun_steps, require_shared, require_unchanged
 from longigen.errors import LongigenError
 from longigen.evaluation import Protocol, Score, summarise
 from longigen.files import read_json, writable_folder
@@ -28,6 +29,8 @@ from longigen.study import Study
 from longigen.table import COPY_LAST, Table
 
 EVALUATION = "evaluation"
+TIMED_STEPS = 8
+"""From which the speed of training is told; the first warms up, and after the last comes the checkpoint."""
 SETTING_SEED = 0
 """Of which visits are missing: the same for all rows and seeds."""
 
@@ -66,6 +69,8 @@ class Bench:
         seeds: each row is trained once with each.
         data: a data set's name or a path; that of the table's recipe by default.
         steps: of training; the recipe's by default.
+        minutes: of training, instead of steps: each run gets as many steps as it makes in that time, counted from the
+            speed of its first ones. A run that was begun keeps its number.
         changes: ``key=value``, for every row that has such a hyperparameter.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: shows how far the work is.
@@ -84,20 +89,26 @@ class Bench:
         seeds: Sequence[int] = (0,),
         data: str | None = None,
         steps: int | None = None,
+        minutes: float | None = None,
         changes: Sequence[str] = (),
         skip_bad: bool = False,
         progress: Progress = silent,
     ) -> None:
         self.table, self.folder, self.changes, self.progress = table, folder, tuple(changes), progress
+        self.minutes = minutes
         self.entries: list[Entry] = []
         self.unused: dict[str, list[str]] = {}  # by row, the changes that do not concern it
         forced = [f"training.steps={steps}"] if steps else []
         forced += ["training.skip_bad=true"] if skip_bad else []
         for row in table.only(rows):
             for seed in dict.fromkeys(seeds):
-                recipe, useless = row.resolve(data=data, changes=changes, forced=[*forced, f"training.seed={seed}"])
+                run = Run(folder / row.folder / f"seed-{seed}")
+                own = [*forced, f"training.seed={seed}"]
+                if minutes and (begun := begun_steps(run)):
+                    own.append(f"training.steps={begun}")
+                recipe, useless = row.resolve(data=data, changes=changes, forced=own)
                 self.unused[row.name] = useless
-                self.entries.append(Entry(row, seed, recipe, Run(folder / row.folder / f"seed-{seed}")))
+                self.entries.append(Entry(row, seed, recipe, run))
         for change in (c for c in changes if all(c in useless for useless in self.unused.values())):
             # A row that is not done now may have a use for it; what no row knows is told by the recipe.
             if all(change in row.resolve(data=data, changes=[change], forced=[])[1] for row in table.rows):
@@ -105,7 +116,7 @@ class Bench:
                 raise LongigenError(f"--set {change} concerns no row of the table '{table.name}'; leave it out.")
         first = self.entries[0]
         for entry in self.entries:
-            require_shared(first, entry)
+            require_shared(first, entry, [name for name in BUDGET if not (minutes and name == "steps")])
             require_unchanged(entry)
         writable_folder(folder)
         with progress("reading") as update:
@@ -140,7 +151,8 @@ class Bench:
     def budget(self) -> dict[str, Any]:
         """The training that each row gets."""
         training = self.entries[0].recipe.configs["training"]
-        return {name: training[name] for name in BUDGET}
+        shared = {name: training[name] for name in BUDGET}
+        return shared if self.minutes is None else {**shared, "steps": None, "minutes": self.minutes}
 
     def run(
         self, metrics: dict[str, Metric], *, settings: Sequence[Setting] = SETTINGS, targets: Targets = "last"
@@ -194,7 +206,10 @@ class Bench:
         )
 
     def _train(self, entry: Entry) -> None:
-        study = Study(entry.recipe, self.cohort)
+        recipe = entry.recipe
+        if self.minutes and not entry.started:
+            recipe = _with_steps(recipe, self._steps_in(self.minutes, recipe))
+        study = Study(recipe, self.cohort)
         resume = entry.started
         run = Run.open(entry.run.folder) if resume else Run.create(entry.run.folder)
         start_peak(self.device)
@@ -236,6 +251,18 @@ class Bench:
                 trainer.checkpoint()
         spend(finished=True)
         trainer.accelerator.free_memory()
+
+    def _steps_in(self, minutes: float, recipe: Recipe) -> int:
+        """Return how many steps training makes in some minutes, by the median time of a few."""
+        study = Study(_with_steps(recipe, TIMED_STEPS), self.cohort)
+        model, times = study.compose(), []
+        if not model.parameter_count:
+            return TIMED_STEPS  # nothing to train
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = study.trainer(Run.create(Path(folder) / "timed"), model=model)
+            trainer.fit(lambda step, metrics: times.append(time.perf_counter()))
+            trainer.accelerator.free_memory()
+        return max(1, int(60 * minutes / float(np.median(np.diff(times)[1:-1]))))
 
     def _score(self, entry: Entry, inquiry: Inquiry, protocol: Protocol, metrics: dict[str, Metric]) -> Sequence[Score]:
         generation = GenerationSettings(seed=entry.seed)
@@ -296,6 +323,10 @@ class Bench:
                 f"{entry.run.folder} was trained when '{self.cohort.name}' held other subjects or visits; give another "
                 "--out (nothing was changed)."
             )
+
+
+def _with_steps(recipe: Recipe, steps: int) -> Recipe:
+    return Recipe.from_dict(recipe.to_dict(), [f"training.steps={steps}"])
 
 
 def _lines(scores: Mapping[tuple[str, int], Sequence[Score]]) -> list[dict[str, Any]]:

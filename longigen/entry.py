@@ -1,5 +1,6 @@
 """Entries of a table: a row, a seed, and the run that they become."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +52,20 @@ class Entry:
         return self.started and files and bool(self.cost.get("finished"))
 
 
-def require_shared(first: Entry, entry: Entry) -> None:
-    """Refuse rows that could not be compared.
+def begun_steps(run: Run) -> int | None:
+    """Return for how many steps a run was begun, or None where there is none."""
+    return int(run.read()["recipe"]["training"]["steps"]) if (run.folder / RECIPE).exists() else None
+
+
+def require_shared(first: Entry, entry: Entry, budget: Sequence[str] = BUDGET) -> None:
+    """Refuse rows that could not be compared; `budget` names what they must share of the section ``training``.
 
     Raises:
         LongigenError: naming what differs.
     """
     for section in (*SHARED, "training"):
         one, two = ({"name": each.recipe.names.get(section), **each.recipe.configs[section]} for each in (first, entry))
-        keys = BUDGET if section == "training" else {**one, **two}
+        keys = budget if section == "training" else {**one, **two}
         for key in keys:
             if one.get(key) != two.get(key):
                 raise LongigenError(

@@ -10,7 +10,7 @@ from longigen.errors import LongigenError, did_you_mean
 from longigen.recipe import Recipe
 
 COPY_LAST = "copy-last"
-KEYS = ("summary", "paper", "recipe", "rows")
+KEYS = ("summary", "paper", "recipe", "metrics", "rows")
 ROW_KEYS = ("recipe", "components", "changes")
 SECTIONS = ("conditioner", "denoiser", "sampler")
 
@@ -45,11 +45,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its rows, all on one split and with one budget. Copy-last is always its first row, and not listed."""
+    """A table: its rows, all on one split and with one budget. Copy-last is always its first row, and not listed.
+
+    Attributes:
+        name: of the table.
+        summary: one line.
+        paper: where a table like it was printed.
+        metrics: names of the metrics to print; those of the default table if there are none.
+        rows: the methods.
+    """
 
     name: str
     summary: str
     paper: str
+    metrics: tuple[str, ...]
     rows: tuple[Row, ...]
 
     @classmethod
@@ -72,7 +81,11 @@ class Table:
         made = tuple(_row(str(key), value or {}, recipe, content.get("recipe"), owner) for key, value in rows.items())
         if len({row.folder for row in made} | {COPY_LAST, ""}) < len(made) + 2:
             raise LongigenError(f"{owner} has rows whose names are too much alike, or one called {COPY_LAST}.")
-        return cls(name, str(content.get("summary", "")), str(content.get("paper", "")), made)
+        metrics = content.get("metrics") or []
+        if not isinstance(metrics, list):
+            raise LongigenError(f"{owner} must hold a list 'metrics', got {metrics!r}.")
+        texts = (str(content.get(key, "")) for key in ("summary", "paper"))
+        return cls(name, *texts, tuple(map(str, metrics)), made)
 
     def only(self, names: Sequence[str]) -> tuple[Row, ...]:
         """Return the rows of these names, all by default.

@@ -75,6 +75,19 @@ def test_rows_and_costs(done: tuple[Bench, Result]) -> None:
     assert made.unused == {"linear": list(SMALL[:4]), "without attention": list(SMALL[:2])}
 
 
+def test_minutes_are_turned_into_steps_which_a_run_keeps(manifest: Path, tmp_path: Path) -> None:
+    made = bench(manifest, tmp_path, steps=None, minutes=0.02, rows=("linear", "without attention"))
+    assert (made.budget["steps"], made.budget["minutes"]) == (None, 0.02)
+    result = made.run(METRICS, settings=("full",))
+    steps = result.costs[1]["steps"]
+    assert steps >= 1
+    assert "each row trained for 0.02 minutes, in steps of 2 pairs" in _text(made, result, METRICS)
+    again = bench(manifest, tmp_path, steps=None, minutes=0.02, rows=("linear", "without attention"))
+    assert all(entry.finished for entry in again.entries)
+    assert again.entries[1].recipe.settings("training").steps == steps
+    assert again._steps_in(1.0, made.entries[1].recipe) > again._steps_in(0.0001, made.entries[1].recipe) == 1
+
+
 def test_a_subjects_seeds_are_averaged_first_and_the_gain_is_paired(done: tuple[Bench, Result]) -> None:
     _, result = done
 

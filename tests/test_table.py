@@ -51,6 +51,18 @@ def test_a_change_goes_to_the_rows_that_it_concerns() -> None:
         Row("r", "sadm-tiny", {}, []).resolve(data=None, changes=["steps=3"], forced=[])
 
 
+def test_rows_of_other_recipes_and_the_metrics_of_a_table() -> None:
+    table = Table.of("sadm-methods")
+    assert [row.recipe for row in table.rows] == ["sadm-tiny", "gan-tiny", "diffusemorph-tiny", "sadm-tiny"]
+    assert table.metrics == ("ssim", "psnr", "nrmse", "change-correlation")
+    assert Table.of("sadm-ablation").metrics == ()
+    assert "fid" in Table.of("additive-methods").metrics
+    (med,) = Table.of("additive-methods").only(["med-ddpm"])
+    recipe, _ = med.resolve(data=None, changes=[], forced=[])
+    assert (recipe.names["conditioner"], recipe.names["sampler"]) == ("source", "ddpm")
+    assert (recipe.configs["sampler"]["schedule"], recipe.configs["sampler"]["train_steps"]) == ("cosine", 250)
+
+
 def test_another_recipe_for_all_rows() -> None:
     assert {row.recipe for row in Table.of("sadm-ablation", recipe="sadm-small").rows} == {"sadm-small"}
 

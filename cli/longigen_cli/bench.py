@@ -42,6 +42,9 @@ def bench(
     row: Annotated[list[str] | None, typer.Option(help="Only this row (may be repeated).")] = None,
     recipe: Annotated[str | None, typer.Option(help="What all rows start from, instead of the table's recipe.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of each row.", min=1)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes of training of each row, instead of steps.", min=0.01)
+    ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Train with this seed (may be repeated); 0 by default.")
     ] = None,
@@ -57,6 +60,8 @@ def bench(
 
     What is there already is not made again, so the same command continues after an interruption.
     """
+    if steps and minutes:
+        raise LongigenError("--steps and --minutes both say how long to train; give one of the two.")
     if seed and seeds:
         raise LongigenError("--seed names seeds and --seeds counts them; give one of the two.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -73,7 +78,7 @@ def bench(
     from longigen.figure import write_comparison
     from longigen.heap import keep_freed_memory
 
-    metrics = load_metrics(metric, say)
+    metrics = load_metrics(metric or list(chosen.metrics), say)
     keep_freed_memory()
     made = Bench(
         chosen,
@@ -82,6 +87,7 @@ def bench(
         seeds=seed or range(seeds or 1),
         data=data,
         steps=steps,
+        minutes=minutes,
         changes=changes or [],
         skip_bad=skip_bad,
         progress=progress,
@@ -153,11 +159,12 @@ def _text(made: "Bench", result: "Result", metrics: dict[str, Any]) -> str:
     seeds = list(dict.fromkeys(entry.seed for entry in made.entries))
     budget = made.budget
     batch = budget["batch_size"] * budget["gradient_accumulation"]
+    length = f"{made.minutes:g} minutes, in steps" if made.minutes else f"{budget['steps']} steps"
     head = [
         f"{made.table.name}: {made.table.summary}",
         f"{made.cohort.name}{simulated}: {protocol.subjects} subjects that training never saw, target: "
         f"{protocol.targets}; protocol {protocol.hash}",
-        f"each row trained for {budget['steps']} steps of {batch} pairs, "
+        f"each row trained for {length} of {batch} pairs, "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, on {made.device_name}",
     ]
     methods = list(dict.fromkeys(row["method"] for row in result.rows))
