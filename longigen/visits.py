@@ -91,15 +91,14 @@ class VisitSequence:
         """Return how fast each visit's image changes towards the last observed one before a time (B,).
 
         Returns:
-            (B, L, C, W, H, D), (x_last - x) / (t_last - t): intensity per unit of time; 0 where there is no image, and
-            at the last one itself.
-
-        Raises:
-            ValueError: as `last`.
+            (B, L, C, W, H, D), (x_last - x) / (t_last - t): intensity per unit of time; 0 where there is no image, at
+            the last one itself, and for a subject without one before that time.
         """
-        image, time = self.last(before)
-        gap = self.times - time[:, None]
-        known = (self.observed & (gap != 0))[:, :, None, None, None, None]
+        candidates = self.observed & self.before(before)
+        index = torch.where(candidates, self.times, -torch.inf).argmax(dim=1)
+        rows = torch.arange(self.batch_size, device=index.device)
+        image, gap = self.images[rows, index], self.times - self.times[rows, index][:, None]
+        known = (self.observed & (gap != 0) & candidates.any(dim=1, keepdim=True))[:, :, None, None, None, None]
         gap = torch.where(known, gap[:, :, None, None, None, None], 1.0)
         return torch.where(known, (self.images - image[:, None]) / gap, 0.0)
 

@@ -164,3 +164,11 @@ def test_raw_rates_are_channels_beside_their_frames():
     slope = (visits.images[:, 3] - visits.images[:, 2]) / (4.0 - 2.5)
     torch.testing.assert_close(concat[:, 1:2], 3.0 * 0.5 * slope)
     assert not concat[:, 3].any()  # the last one itself
+
+
+def test_raw_rates_where_no_frame_of_the_latest_was_observed():
+    conditioner = built(RawConditioner(frames=2, embedding=16, rates=3.0))
+    visits = history(batch=1)
+    visits = replace(visits, observed=torch.tensor([[True, False, False, False]]))
+    concat = conditioner(visits, torch.tensor([5.0])).concat
+    assert not concat[:, [1, 3]].any()

@@ -68,7 +68,7 @@ def test_another_recipe_for_all_rows() -> None:
 
 
 def test_what_is_not_there() -> None:
-    with pytest.raises(LongigenError, match=r"no table 'sadm-abl'\. Did you mean 'sadm-ablation'\? There are: additive-"):
+    with pytest.raises(LongigenError, match=r"no table 'sadm-abl'\. Did you mean 'sadm-ablation'\? There are: "):
         Table.of("sadm-abl")
     with pytest.raises(LongigenError, match=r"no row 'saddm'\. Did you mean 'sadm'\? Its rows: linear, without"):
         Table.of("sadm-ablation").only(["sadm", "saddm"])
