@@ -31,9 +31,11 @@ SHORT = "--set learning_rate=2e-3 --set warmup=100"
 BENCH = {
     "sim-brain": f"--set data.spacing=4 --set subject_count=200 {SHORT} --set validate_every=100 "
     "--set sample_every=1500 --set checkpoint_every=250 --steps 1500",
-    "sim-heart": f"--set subject_count=150 --set frames=6 --set rates=0 --set conditioner.patch=4,4,2 {SHORT} "
+    "sim-heart": f"--set subject_count=150 --set data.frames=6 --set rates=0 "
+    f"--set keep_background=false --set conditioner.patch=4,4,2 {SHORT} "
     "--set validate_every=100 --set sample_every=800 --set checkpoint_every=400 --steps 800",
-    "acdc": "--set frames=6 --set shape=64,64,8 --set fit=resize --set rates=0 --set conditioner.patch=4,4,1 "
+    "acdc": "--set data.frames=6 --set shape=64,64,8 --set fit=resize --set rates=0 "
+    "--set keep_background=false --set conditioner.patch=4,4,1 "
     "--set augment.rotate=0,0,30 --set augment.flip=true,true,false --set augment.scale=0.1 --set augment.shift=0.05 "
     f"{SHORT} --set validate_every=250 --set sample_every=3000 --set checkpoint_every=500 --steps 3000",
 }

@@ -40,6 +40,10 @@ class ModelSettings:
             ``zero``; ``random`` is for pretraining with ``p_uncond=1``.
         guidance: w of classifier-free guidance at generation (SADM, Eq. 4).
         guidance_space: whether the guided combination is made of x̂ or of ε̂; see `longigen.guidance`.
+        keep_background: at generation, leave a voxel that is exactly background in the last visit as it is. For images
+            with a mask, such as brains without a skull, outside which nothing can appear. A network's last thousandth
+            there would otherwise be fed back from visit to visit, and the structural similarity of nothing with next
+            to nothing is low.
     """
 
     target: Target = "residual"
@@ -47,6 +51,7 @@ class ModelSettings:
     unconditional: Unconditional = "zero"
     guidance: float = 0.1
     guidance_space: Space = "x"
+    keep_background: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +289,11 @@ class LongitudinalModel(nn.Module):
         z = randn_like(history.images[:, 0], generator)
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
-        return diffused.image(x)
+        image = diffused.image(x)
+        if self.settings.keep_background:
+            last, _ = history.last(before=target_time)
+            image = torch.where((last <= BACKGROUND).all(dim=1, keepdim=True), BACKGROUND, image)
+        return image
 
     def _asked(
         self, history: VisitSequence, target_time: Tensor, *conditionings: Conditioning

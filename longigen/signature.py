@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from collections.abc import Iterator
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -13,17 +14,20 @@ def signature_of(reference: str) -> dict[str, str]:
     """Return the parameters of a class as text by name: ``float = 0.5; what the docstring says of it``.
 
     Args:
-        reference: ``module:Class`` of an entry point.
+        reference: ``module:Class`` of an entry point. The constructor, and what is said of a parameter, may be those of
+            a class that it is derived from.
 
     Returns:
         Nothing where the source does not tell: a class that is compiled, computed or without a constructor.
     """
     module, _, name = reference.partition(":")
-    found = _class(module, name, depth=5)
-    init = next((node for node in found.body if _is_init(node)), None) if found else None
-    if found is None or not isinstance(init, ast.FunctionDef):
+    family = list(_family(module, name, depth=5))
+    init = next((node for each in family for node in each.body if _is_init(node)), None)
+    if not isinstance(init, ast.FunctionDef):
         return {}
-    told = _told(ast.get_docstring(found) or "")
+    told: dict[str, str] = {}
+    for each in reversed(family):
+        told |= _told(ast.get_docstring(each) or "")
     shown = {}
     for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
         text = ast.unparse(argument.annotation) if argument.annotation else "anything"
@@ -36,25 +40,26 @@ def _is_init(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef) and node.name == "__init__"
 
 
-def _class(module: str, name: str, depth: int) -> ast.ClassDef | None:
-    """Return a class by the module that defines it, or that imports it from where it is defined."""
+def _family(module: str, name: str, depth: int) -> Iterator[ast.ClassDef]:
+    """Give a class, by the module that defines it or imports it, and then what it is derived from."""
     spec = find_module(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py") or not depth:
-        return None
+        return
     try:
         tree = ast.parse(Path(spec.origin).read_bytes())
     except (SyntaxError, ValueError, OSError):
-        return None  # which `problem_of` tells
+        return  # which `problem_of` tells
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return node
+            yield node
+            for base in node.bases:
+                yield from _family(module, ast.unparse(base), depth - 1)
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     origin = resolve_name("." * node.level + (node.module or ""), package)
-                    return _class(origin, alias.name, depth - 1)
-    return None
+                    yield from _family(origin, alias.name, depth - 1)
 
 
 def _told(docstring: str) -> dict[str, str]:

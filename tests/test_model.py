@@ -216,3 +216,23 @@ def test_stem_features_are_asked_of_the_denoiser() -> None:
     denoiser = UNet3D(width=16)
     LongitudinalModel(Asking(), denoiser, ContinuousSampler())
     assert asked == [denoiser.stem_features] == [2]
+
+
+@pytest.mark.parametrize("target", ["image", "residual"])
+def test_background_is_kept_where_it_is_asked_for(target: str) -> None:
+    visits = history(SIZE)
+    images = visits.images.clamp(min=-0.9)
+    images[..., :3] = -1.0
+    visits = replace(visits, images=images)
+    times = after(visits)[:, None]
+    settings = {"target": target, "guidance": 0.0}
+    model = small_model(**settings, keep_background=True)
+    # A network that would change something everywhere.
+    for parameter in model.denoiser.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    kept = model.generate(visits, times, steps=1)
+    assert (kept[..., :3] == -1).all()
+    model.settings = ModelSettings(**settings)  # type: ignore[arg-type]
+    free = model.generate(visits, times, steps=1)
+    assert (free[..., :3] > -1).any()
+    assert torch.equal(kept[..., 3:], free[..., 3:])

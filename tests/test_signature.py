@@ -37,5 +37,10 @@ def test_it_follows_imports_and_reads_google_docstrings(tmp_path: Path, monkeypa
         "b": "float = 0.5; second.",
         "c": "anything = None",
     }
+    (package / "derived.py").write_text(
+        'from sigpack.inner import Real\n\nclass Child(Real):\n    """Two.\n\n    Args:\n        b: another.\n    """\n'
+    )
+    assert signature_of("sigpack.derived:Child")["a"] == "int, required; first, and more."
+    assert signature_of("sigpack.derived:Child")["b"] == "float = 0.5; another."
     assert signature_of("sigpack:Other") == {}
     assert signature_of("nowhere:Mine") == {}
