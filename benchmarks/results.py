@@ -26,6 +26,8 @@ TABLE = "sadm-ablation"
 SETTINGS = ("full", "missing", "single")
 ORDER = ("sadm", "without attention", "without diffusion")
 """From best to worst, as the paper has them."""
+PACED = ("linear", "without attention", "sadm")
+"""Rows of which is asked whether each brain changes at its own rate."""
 BETTER = {"ssim": 1, "ssim-foreground": 1, "psnr": 1, "nrmse": -1}
 SHORT = "--set learning_rate=2e-3 --set warmup=100"
 BENCH = {
@@ -118,11 +120,10 @@ def measure(name: str, work: Path, acdc: str | None) -> None:
     order(folder, results / "order.txt")
     curves(folder, results / "curves.png", f"{TABLE} on {name}")
     runs = sorted(map(str, (folder / "sadm").glob("seed-*")))
-    extra = ["--data", data] if name == "acdc" else []
-    script = [sys.executable, str(HERE / "attention.py"), runs[0], *extra]
+    script = [sys.executable, str(HERE / "attention.py"), runs[0]]
     call(script, ["python", "benchmarks/attention.py", f"{name}/sadm/seed-0"], results / "attention.txt")
     if name == "sim-brain":
-        for row in Table.of(TABLE).rows:
+        for row in Table.of(TABLE).only(PACED):
             runs = sorted(map(str, (folder / row.folder).glob("seed-*")))
             command = ["python", "benchmarks/progression.py", *(f"{name}/{row.folder}/{Path(r).name}" for r in runs)]
             script = [sys.executable, str(HERE / "progression.py"), *runs]
