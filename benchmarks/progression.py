@@ -101,7 +101,9 @@ def measured(inquiry: Inquiry, answer: Answer) -> Change:
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
-    """Return the correlation over subjects with its 95 % bootstrap interval."""
+    """Return the correlation over subjects with its 95 % bootstrap interval; NaN where nothing changes."""
+    if not np.ptp(y):
+        return dict.fromkeys(("value", "low", "high"), float("nan"))
     pairs = np.array([x, y])
     rng = np.random.default_rng(0)
     draws = (rng.integers(0, pairs.shape[1], pairs.shape[1]) for _ in range(BOOTSTRAPS))

@@ -99,7 +99,7 @@ def curves(folder: Path, file: Path, title: str) -> None:
             if points:
                 axis.plot(*zip(*points, strict=True), color=f"C{color}", marker=".", label=f"{row.name}, {run.name}")
     axis.set_xlabel("step")
-    axis.set_ylabel("validation loss")
+    axis.set_ylabel("validation loss, of what each row predicts")
     axis.set_yscale("log")
     axis.set_title(title, fontsize=9)
     axis.legend(fontsize=7)
