@@ -272,7 +272,7 @@ def test_the_command(longigen: Longigen, manifest: Path, tmp_path: Path) -> None
     ] * 2
     refused = longigen(*arguments, "--steps", 3, status=2)
     assert refused.stderr.splitlines()[-1].startswith("longigen: ")
-    assert "training.steps = 240 and now 3" in refused.stderr
+    assert "training.steps = 200 and now 3" in refused.stderr
 
 
 def test_a_row_needs_its_name() -> None:
