@@ -84,8 +84,8 @@ class Table:
         metrics = content.get("metrics") or []
         if not isinstance(metrics, list):
             raise LongigenError(f"{owner} must hold a list 'metrics', got {metrics!r}.")
-        texts = (str(content.get(key, "")) for key in ("summary", "paper"))
-        return cls(name, *texts, tuple(map(str, metrics)), made)
+        summary, paper = (str(content.get(key, "")) for key in ("summary", "paper"))
+        return cls(name, summary, paper, tuple(map(str, metrics)), made)
 
     def only(self, names: Sequence[str]) -> tuple[Row, ...]:
         """Return the rows of these names, all by default.
