@@ -89,15 +89,13 @@ def curves(folder: Path, file: Path, title: str) -> None:
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axis = figure.subplots()
     for color, row in enumerate(Table.of(TABLE).rows):
-        for run in sorted((folder / row.folder).glob("seed-*")):
-            lines = (
-                [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-                if (run / "metrics.jsonl").exists()
-                else []
-            )
+        for log in sorted((folder / row.folder).glob("seed-*/metrics.jsonl")):  # what has no weights has none
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
             points = [(line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line]
             if points:
-                axis.plot(*zip(*points, strict=True), color=f"C{color}", marker=".", label=f"{row.name}, {run.name}")
+                axis.plot(
+                    *zip(*points, strict=True), color=f"C{color}", marker=".", label=f"{row.name}, {log.parent.name}"
+                )
     axis.set_xlabel("step")
     axis.set_ylabel("validation loss, of what each row predicts")
     axis.set_yscale("log")

@@ -80,12 +80,17 @@ class VisitSequence:
         Raises:
             ValueError: if a subject has no observed visit before its time.
         """
-        candidates = self.observed & self.before(before)
-        if not torch.compiler.is_compiling() and not bool(candidates.any(dim=1).all()):
+        image, time, there = self._last(before)
+        if not torch.compiler.is_compiling() and not bool(there.all()):
             raise ValueError("every subject needs an observed visit before the target's time")
+        return image, time
+
+    def _last(self, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `last` does, and for which subjects there is one (B,), bool; of the others it means nothing."""
+        candidates = self.observed & self.before(before)
         index = torch.where(candidates, self.times, -torch.inf).argmax(dim=1)
         rows = torch.arange(self.batch_size, device=index.device)
-        return self.images[rows, index], self.times[rows, index]
+        return self.images[rows, index], self.times[rows, index], candidates.any(dim=1)
 
     def rates(self, before: Tensor) -> Tensor:
         """Return how fast each visit's image changes towards the last observed one before a time (B,).
@@ -94,11 +99,9 @@ class VisitSequence:
             (B, L, C, W, H, D), (x_last - x) / (t_last - t): intensity per unit of time; 0 where there is no image, at
             the last one itself, and for a subject without one before that time.
         """
-        candidates = self.observed & self.before(before)
-        index = torch.where(candidates, self.times, -torch.inf).argmax(dim=1)
-        rows = torch.arange(self.batch_size, device=index.device)
-        image, gap = self.images[rows, index], self.times - self.times[rows, index][:, None]
-        known = (self.observed & (gap != 0) & candidates.any(dim=1, keepdim=True))[:, :, None, None, None, None]
+        image, time, there = self._last(before)
+        gap = self.times - time[:, None]
+        known = (self.observed & (gap != 0) & there[:, None])[:, :, None, None, None, None]
         gap = torch.where(known, gap[:, :, None, None, None, None], 1.0)
         return torch.where(known, (self.images - image[:, None]) / gap, 0.0)
 

@@ -1,10 +1,10 @@
 """What denoisers are trained with beyond the error of a prediction: named losses, an adversary, what they predict."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import test_training
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -163,18 +163,7 @@ SMALL = (
 
 
 def trainer(manifest: Path, folder: Path, *changes: str, resume: bool = False) -> Trainer:
-    if resume:
-        run = Run.open(folder)
-        study = Study.of(Recipe.from_dict(run.read()["recipe"], changes))
-    else:
-        run = Run.create(folder)
-        study = Study.of(Recipe.resolve("gan-tiny", data=str(manifest), changes=[*SMALL, *changes]))
-    study.read()
-    return study.trainer(run, resume=resume)
-
-
-def lines(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return test_training.trainer(manifest, folder, *changes, resume=resume, recipe="gan-tiny", small=SMALL)
 
 
 def test_training_with_an_adversary_resumes_exactly(manifest: Path, tmp_path: Path) -> None:
@@ -201,7 +190,7 @@ def test_training_with_an_adversary_resumes_exactly(manifest: Path, tmp_path: Pa
         assert not torch.equal(tensor, start[name]), f"{name} was not trained"
     model = LongitudinalModel.from_pretrained(whole)
     assert model.denoiser.adversary is not None
-    last = lines(whole)[-1]
+    last = test_training.lines(whole)[-1]
     assert last["loss"] == pytest.approx(last["loss_l1"] + last["loss_adversarial"], rel=1e-5)
     both = last["adversary_loss_real"] + last["adversary_loss_fake"]
     assert last["adversary_loss"] == pytest.approx(both, rel=1e-5)
@@ -242,7 +231,7 @@ def test_a_frozen_denoiser_freezes_its_adversary(manifest: Path, tmp_path: Path)
     made.fit()
     assert len(made.optimizers) == 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.model.denoiser.state_dict().items())
-    assert "adversary_loss" not in lines(tmp_path / "run")[-1]
+    assert "adversary_loss" not in test_training.lines(tmp_path / "run")[-1]
 
 
 def test_an_adversary_that_breaks_is_said(manifest: Path, tmp_path: Path) -> None:
@@ -260,7 +249,7 @@ def test_every_named_loss_is_logged(manifest: Path, tmp_path: Path) -> None:
         study = Study.of(Recipe.resolve(f"{name}-tiny", data=str(manifest), changes=changes))
         study.read()
         study.trainer(run).fit()
-        last = lines(tmp_path / name)[-1]
+        last = test_training.lines(tmp_path / name)[-1]
         named = [value for key, value in last.items() if key.startswith("loss_")]
         assert last["loss"] == pytest.approx(sum(named), rel=1e-4)
         assert len(named) == {"vae": 2, "diffusemorph": 3}[name]

@@ -29,13 +29,20 @@ SMALL = (
 )
 
 
-def trainer(manifest: Path, folder: Path, *changes: str, resume: bool = False) -> Trainer:
+def trainer(
+    manifest: Path,
+    folder: Path,
+    *changes: str,
+    resume: bool = False,
+    recipe: str = "sadm-tiny",
+    small: Sequence[str] = SMALL,
+) -> Trainer:
     if resume:
         run = Run.open(folder)
         study = Study.of(Recipe.from_dict(run.read()["recipe"], changes))
     else:
         run = Run.create(folder)
-        study = Study.of(Recipe.resolve("sadm-tiny", data=str(manifest), changes=[*SMALL, *changes]))
+        study = Study.of(Recipe.resolve(recipe, data=str(manifest), changes=[*small, *changes]))
     study.read()
     return study.trainer(run, resume=resume)
 
