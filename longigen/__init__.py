@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from longigen.conditioner import Conditioner
     from longigen.conditioning import Conditioning, Routes
     from longigen.dataset import PARTS, Assigned, Dataset, Subject, Visit
+    from longigen.deformation import doubled, flow, halved, warp
     from longigen.denoiser import Denoiser
     from longigen.diffused import Diffused
     from longigen.errors import LongigenError, did_you_mean
@@ -73,7 +74,10 @@ _MODULES = {
     "canonical_shape": "volume",
     "canonical_spacing": "volume",
     "did_you_mean": "errors",
+    "doubled": "deformation",
     "file_identity": "volume",
+    "flow": "deformation",
+    "halved": "deformation",
     "open_image": "volume",
     "randn_like": "sampler",
     "read_volume": "volume",
@@ -85,6 +89,7 @@ _MODULES = {
     "register_sampler": "registry",
     "spatial_shape": "volume",
     "time_unit": "units",
+    "warp": "deformation",
 }
 
 __all__ = [
@@ -120,7 +125,10 @@ __all__ = [
     "canonical_shape",
     "canonical_spacing",
     "did_you_mean",
+    "doubled",
     "file_identity",
+    "flow",
+    "halved",
     "open_image",
     "randn_like",
     "read_volume",
@@ -132,6 +140,7 @@ __all__ = [
     "register_sampler",
     "spatial_shape",
     "time_unit",
+    "warp",
 ]
 
 

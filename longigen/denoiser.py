@@ -20,8 +20,8 @@ class Denoiser(Component, nn.Module, abc.ABC):
       makes the layers. `stem_features` is known before that.
     - `forward(z_t, log_snr, conditioning)`: `z_t` (B, C, W, H, D), `log_snr` (B,) is λ = log(α²/σ²) whatever the
       sampler; the result has the shape, dtype and device of `z_t`. What it predicts is the sampler's choice (ε, x or
-      v), unless `predicts` says otherwise: ``"x"`` the clean variable that is diffused, ``"image"`` the follow-up
-      image itself, which the model turns into that variable (see `Diffused`).
+      v), unless `predicts` says otherwise, from the class on or once configured: ``"x"`` the clean variable that is
+      diffused, ``"image"`` the follow-up image itself, which the model turns into that variable (see `Diffused`).
     - Any W, H, D is accepted: pad to the stride inside and crop at the end.
     - All four routes are served; a route that `routes` gives no channels is absent from the conditioning. Where
       `needs_base` is true, the conditioning has the last visit (`base`) and the time since (`gap`) beside them,
@@ -40,8 +40,8 @@ class Denoiser(Component, nn.Module, abc.ABC):
 
     kind: ClassVar[str] = "denoiser"
     denoises: ClassVar[bool] = True
-    predicts: ClassVar[Literal["x", "image"] | None] = None
-    needs_base: ClassVar[bool] = False
+    predicts: Literal["x", "image"] | None = None
+    needs_base: bool = False
     adversary: nn.Module | None
 
     def __init__(self) -> None:

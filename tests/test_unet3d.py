@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from longigen import Conditioning, LongigenError, Routes
+from longigen.testing import CHECKS, run_check
 from longigen_unet3d import UNet3D
 from longigen_unet3d.blocks import Convolution, patchify, unpatchify
 
@@ -231,3 +232,38 @@ def test_it_learns_to_denoise() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) < 0.2 * sum(losses[:5])
+
+
+def moving(size: tuple[int, int, int], **config: Any) -> tuple[UNet3D, tuple[Tensor, Tensor, Conditioning]]:
+    """Return a network as it starts that moves the last visit, and what to ask it."""
+    z_t, log_snr, conditioning = inputs(size)
+    base = torch.randn(z_t.shape, generator=torch.Generator().manual_seed(2))
+    stem = conditioning.stem if config.get("patch", 2) == 2 else torch.zeros(2, 8, *size)
+    routes = replace(ROUTES, stem=1 if config.get("patch", 2) == 2 else 8)
+    asked = z_t, log_snr, replace(conditioning, base=base, gap=torch.ones(2), stem=stem)
+    return made(routes, random=False, motion=True, **config), asked
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("size", [(8, 12, 6), (7, 9, 5), (5, 1, 3)])
+def test_with_motion_it_starts_at_the_last_visit(patch: int, size: tuple[int, int, int]) -> None:
+    denoiser, asked = moving(size, patch=patch)
+    assert denoiser.predicts == "image"
+    torch.testing.assert_close(denoiser(*asked), asked[2].base, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_constant_velocity_shifts_the_last_visit_by_as_many_patches(patch: int) -> None:
+    denoiser, asked = moving((12, 8, 8), patch=patch)
+    assert denoiser.velocity is not None
+    with torch.no_grad():
+        denoiser.velocity.bias[0] = 1.0  # type: ignore[index]
+    base = asked[2].base
+    assert base is not None
+    torch.testing.assert_close(denoiser(*asked)[:, :, : 12 - patch], base[:, :, patch:], atol=1e-4, rtol=0)
+
+
+# The composition is slow, and no other with motion than without.
+@pytest.mark.parametrize("label", [label for label in CHECKS["denoiser"] if "composes" not in label])
+def test_with_motion_it_keeps_the_contracts(label: str) -> None:
+    run_check("denoiser", label, "unet3d", {"width": 8, "heads": 2, "blocks": 1, "motion": True})

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from longigen import Conditioning, Denoiser, Example, LongigenError, Routes
-from longigen_baselines.deformation import doubled, flow, halved, local_correlation, roughness, warp
+from longigen import Conditioning, Denoiser, Example, LongigenError, Routes, doubled, flow, halved, warp
 from longigen_baselines.gap import GapEmbedding
 from longigen_baselines.network import UNet, beside, check_widths
+from longigen_baselines.registration import local_correlation, roughness
 
 EMBEDDING = 32
 """Width of the embeddings of the noise level and of the gap."""
