@@ -37,7 +37,7 @@ BRIEF = "--set validate_every=200 --set sample_every=10000 --set checkpoint_ever
 BRAIN = "--set validate_every=100 --set sample_every=10000 --set checkpoint_every=100 --steps 200"
 ACDC = (
     "--set data.frames=6 --set shape=64,64,8 --set fit=resize --set keep_background=false --set motion=true "
-    "--set rates=0 --set conditioner.patch=4,4,1 "
+    "--set rates=8 --set conditioner.patch=4,4,1 "
     "--set augment.rotate=0,0,30 --set augment.flip=true,true,false --set augment.scale=0.1 --set augment.shift=0.05 "
 )
 SOLVED = (

@@ -157,21 +157,26 @@ class Cohort:
         training = self.part("train")
         gaps = np.concatenate([np.diff(prepared.subject.times) for prepared in training])
         pairs = TrainingPairs(training, length=RESIDUAL_PAIRS, seed=seed, causal=causal)
-        squares = []
+        scale = float(np.median(gaps))
+        squares, lengths = [], []
         for number in range(len(pairs)):
             batch = pairs[number]
-            base, _ = batch.history.last(before=batch.target_time)
+            base, time = batch.history.last(before=batch.target_time)
             squares.append(torch.mean((batch.target - base) ** 2).item())
+            lengths.append((batch.target_time - time).item() / scale)
         std = float(np.sqrt(np.mean(squares)))
         if std == 0:
             raise LongigenError(
                 f"All visits of the training subjects of '{self.name}' are identical, so there is no change to learn; "
                 "check that the manifest does not name one file for several visits."
             )
+        still, pace = growth(np.array(lengths), np.array(squares))
         return Statistics(
             channels=1,
             residual_std=std,
-            time_scale=float(np.median(gaps)),
+            residual_still=still,
+            residual_pace=pace,
+            time_scale=scale,
             time_unit=self.dataset.time_unit,
             covariates=covariates,
         )
@@ -180,6 +185,16 @@ class Cohort:
     def covariates(self) -> tuple[str, ...]:
         """Return the names of the covariates that any visit has."""
         return tuple(sorted({name for s in self.subjects for visit in s.visits for name in visit.covariates}))
+
+
+def growth(gaps: np.ndarray, squares: np.ndarray) -> tuple[float, float]:
+    """Return s and p of s² + (p Δ)², fitted to mean squared residuals by their relative error."""
+    from scipy.optimize import nnls
+
+    weights = 1 / np.maximum(squares, 1e-3 * squares.mean())
+    columns = np.stack([np.ones_like(gaps), gaps**2], axis=1)
+    found, _ = nnls(columns * weights[:, None], squares * weights)
+    return float(np.sqrt(found[0])), float(np.sqrt(found[1]))
 
 
 def require_pairs(subjects: Sequence[Prepared]) -> None:

@@ -11,11 +11,11 @@ class Diffused:
 
     Attributes:
         base: the last visit (B, C, W, H, D), or None where the image itself is diffused.
-        scale: what the difference from it is divided by, in model intensities.
+        scale: what the difference from it is divided by, in model intensities: one for all, or (B, 1, 1, 1, 1).
     """
 
     base: Tensor | None = None
-    scale: float = 1.0
+    scale: float | Tensor = 1.0
 
     def of(self, image: Tensor) -> Tensor:
         """Return the x of an image, or of one intensity everywhere."""

@@ -22,6 +22,7 @@ from longigen.visits import BACKGROUND, VisitSequence
 
 Target = Literal["image", "residual"]
 Unconditional = Literal["zero", "random"]
+ResidualScale = Literal["all", "gap"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,9 @@ class ModelSettings:
             history, divided by its standard deviation over the training set. With ``residual`` and a sampler that
             predicts x, a network that outputs zero is the copy-last baseline. The last visit is then part of the
             question and not of the condition: it goes to the denoiser's `concat` route, guided or not.
+        residual_scale: over what the residual's standard deviation is taken: `all` pairs of visits, or those of its own
+            `gap`. Little changes within a short gap, so that training on one scale hardly looks at it, and generation
+            from the visit just before may be worse than a copy of it.
         p_uncond: the probability with which training drops a sample's conditioning (SADM, Algorithm 1). With 1 the
             denoiser is trained without a condition, to be fine-tuned with one.
         unconditional: what training puts, on every route, where conditioning is dropped: `zero` is ∅, `random` is
@@ -47,6 +51,7 @@ class ModelSettings:
     """
 
     target: Target = "residual"
+    residual_scale: ResidualScale = "all"
     p_uncond: float = 0.1
     unconditional: Unconditional = "zero"
     guidance: float = 0.1
@@ -61,6 +66,9 @@ class Statistics:
     Args:
         channels: C of the volumes.
         residual_std: standard deviation of follow-up minus last visit over the training set, in model intensities.
+        residual_still: s in the model of the residual's variance at a gap Δ, s² + (p Δ)²: what is there without any
+            time between, such as noise.
+        residual_pace: p in it, per typical gap.
         time_scale: the typical gap between visits, in `time_unit`.
         time_unit: the unit of all times.
         covariates: names of the covariates that histories carry.
@@ -68,6 +76,8 @@ class Statistics:
 
     channels: int = 1
     residual_std: float = 1.0
+    residual_still: float = 1.0
+    residual_pace: float = 0.0
     time_scale: float = 1.0
     time_unit: str = "years"
     covariates: tuple[str, ...] = ()
@@ -303,11 +313,19 @@ class LongitudinalModel(nn.Module):
         if not (residual or needed):
             return list(conditionings), Diffused()
         base, time = history.last(before=target_time)
+        gap = (target_time - time) / self.statistics.time_scale
         given = [each.with_concat(base) for each in conditionings] if residual else list(conditionings)
         if needed:
-            gap = (target_time - time) / self.statistics.time_scale
             given = [replace(each, base=base, gap=gap) for each in given]
-        return given, Diffused(base, self.statistics.residual_std) if residual else Diffused()
+        return given, Diffused(base, self._residual_scale(gap)) if residual else Diffused()
+
+    def _residual_scale(self, gap: Tensor) -> float | Tensor:
+        """Return what residuals over a gap (B,), in typical gaps, are divided by."""
+        known = self.statistics
+        if self.settings.residual_scale == "all":
+            return known.residual_std
+        variance = known.residual_still**2 + (known.residual_pace * gap).square()
+        return variance.sqrt().view(-1, 1, 1, 1, 1)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors``; see `longigen.pretrained`."""

@@ -88,6 +88,24 @@ def test_residual_loss_by_hand() -> None:
     torch.testing.assert_close(image["denoising"], target.square().mean(dim=(1, 2, 3, 4)))
 
 
+def test_residual_loss_over_the_gaps_own_deviation_by_hand() -> None:
+    """With s = 0.1, p = 0.2 and a gap of Δ typical gaps, residuals are divided by sqrt(0.01 + 0.04 Δ²)."""
+    visits = history(SIZE)
+    target, times = torch.rand(2, 1, *SIZE) * 2 - 1, after(visits) + torch.tensor([0.0, 3.0])
+    model = LongitudinalModel(
+        Spy(),
+        Zero(),
+        ContinuousSampler(prediction="x", steps=3),
+        settings=ModelSettings(residual_scale="gap"),
+        statistics=Statistics(residual_still=0.1, residual_pace=0.2, time_scale=1.5),
+    )
+    loss = model(Batch(visits, target, times), torch.Generator().manual_seed(0))["denoising"]
+    last, time = visits.last(times)
+    square = (target - last).square().mean(dim=(1, 2, 3, 4))
+    torch.testing.assert_close(loss, square / (0.01 + 0.04 * ((times - time) / 1.5) ** 2))
+    assert torch.equal(model.eval().generate(visits, times[:, None])[:, 0], last)
+
+
 def test_conditions_are_dropped_with_p_uncond() -> None:
     """The condition is ∅ for a fraction p_uncond of samples; the base of the residual never is."""
     seen: list[Tensor] = []
