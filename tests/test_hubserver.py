@@ -391,6 +391,21 @@ def test_what_arrives_wrong_short_late_or_not_at_all(hub: Hub, api: HfApi, tmp_p
     assert len(hub.requests("HEAD", "*/config.json")) == 2  # the client did not wait for the first
 
 
+def test_an_upload_that_fails_is_tried_again_and_a_commit_that_fails_is_none(
+    hub: Hub, api: HfApi, folder: Path, impatient: None
+) -> None:
+    api.create_repo("lab/brain")
+    hub.faults.fail("/lab/brain/*", status=500, method="PUT")
+    hub.faults.fail("*/commit/main", status=500)
+    with pytest.raises(HfHubHTTPError):
+        api.upload_folder(repo_id="lab/brain", folder_path=folder)
+    assert [one.status for one in hub.requests("PUT")] == [500, 200]
+    assert api.list_repo_files("lab/brain") == [".gitattributes"]
+    api.upload_folder(repo_id="lab/brain", folder_path=folder)
+    assert len(hub.requests("PUT")) == 2  # what has arrived is not sent again
+    assert api.list_repo_files("lab/brain") == sorted([".gitattributes", *WHOLE])
+
+
 def test_processes_download_into_one_cache_at_once(hub: Hub, machine: NewMachine) -> None:
     hub.seed("lab/brain", {**FILES, "model.safetensors": LARGE})
     desk = machine()

@@ -41,7 +41,7 @@ class Access(Wire):
         token, space = self.token(), name.split("/")[0]
         repository = self.hub.repositories.get(name)
         if repository is None or (repository.private and not (token and token.reads(space))):
-            if token is None:  # the Hub sends no code here; its client takes a 401 of https for this one
+            if token is None:  # with the code: without it the client sees this in a 401 of https only
                 raise HubError(401, "RepoNotFound", "Invalid username or password.")
             raise HubError(404, "RepoNotFound", "Repository not found")
         if write and token is None:
