@@ -68,9 +68,9 @@ MEASURES = {
     "sim-heart": Measure(
         ABLATION,
         "sim-heart",
-        "--set subject_count=150 --set data.frames=6 --set rates=0 --set keep_background=false "
-        f"--set conditioner.patch=4,4,2 --set motion=true {SHORT} "
-        "--set validate_every=100 --set sample_every=10000 --set checkpoint_every=300 --steps 600",
+        "--set subject_count=150 --set data.frames=6 --set rates=8 --set keep_background=false "
+        f"--set conditioner.patch=4,4,2 --set motion=true --set residual_scale=gap {SHORT} "
+        "--set validate_every=200 --set sample_every=10000 --set checkpoint_every=400 --steps 800",
     ),
     "acdc": Measure(
         ABLATION,
