@@ -210,6 +210,16 @@ def test_mistakes(name: str, kind: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_of_the_plugins_name(tmp_path: Path) -> None:
+    """Beside the folder that new-plugin wrote, the name is still the component's; where there is none, it says so."""
+    for name in ("sadm", "mine"):
+        (tmp_path / name).mkdir()
+    assert "longigen_sadm:SADMConditioner" in run("longigen_cli", "info", "sadm", folder=tmp_path)
+    command = [sys.executable, "-m", "longigen_cli", "info", "mine"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr.startswith("longigen: mine holds no model")) == (2, True)
+
+
 def test_a_name_of_anothers_plugin(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:
     said = longigen("new-plugin", "my-sampler", "--kind", "denoiser", "--out", tmp_path / "x", status=2, **installed)
     assert said.stderr == (
