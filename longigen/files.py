@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,28 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on leaving without an error it becomes `path`, which is new or empty.
+
+    Raises:
+        LongigenError: if it cannot be written. Nothing is left then.
+    """
+    part = None
+    try:
+        with unwritable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=".part-", dir=path.parent))
+            yield part
+            part.chmod(0o777 & ~UMASK)
+            if path.exists():
+                path.rmdir()
+            part.replace(path)
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

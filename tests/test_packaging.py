@@ -40,7 +40,9 @@ def test_wheel_holds_our_packages_only(wheel: Path) -> None:
     roots = {name.partition("/")[0] for name in names}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"longigen", "longigen_cli", *PLUGINS}
     assert "longigen/registry.yaml" in names
-    assert all(name.endswith((".py", ".yaml")) for name in names if ".dist-info/" not in name)
+    assert all(name.endswith((".py", ".yaml", ".template")) for name in names if ".dist-info/" not in name)
+    templates = [path.relative_to(ROOT) for path in (ROOT / "longigen" / "templates").rglob("*") if path.is_file()]
+    assert {str(path) for path in templates} == {name for name in names if name.startswith("longigen/templates/")}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
@@ -95,3 +97,5 @@ def test_wheel_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     for name in ("sadm", "unet3d", "continuous", "sim-brain", "csv", "psnr", "sadm-tiny"):
         assert name in listed
     assert "broken" not in listed
+    run(str(folder / "bin" / "longigen"), "new-plugin", "mine", "--kind", "denoiser")
+    assert (tmp_path / "mine" / "src" / "mine" / "denoiser.py").exists()

@@ -18,7 +18,7 @@ def info(
     as_json: AsJSON = False,
 ) -> None:
     """Show what is known of a component, a recipe, a table or a model. Nothing is imported."""
-    content = _folder(Path(name)) if Path(name).is_dir() else _named(name)
+    content = _folder(Path(name)) or _named(name)
     if as_json:
         typer.echo(json.dumps(content, indent=2))
         return
@@ -48,6 +48,8 @@ def _named(name: str) -> dict[str, Any]:
         elif described:
             shown["provided by"] = described.distribution
         found[section.removesuffix("s")] = shown
+    if not found and Path(name).is_dir():
+        raise LongigenError(f"{name} holds no model (config.json is not there); give a folder that 'train' wrote.")
     if not found:
         known = {key for section in catalog.sections.values() for key in section}
         known |= {key for kind in KINDS for key in registry.entries(kind)}
@@ -55,10 +57,9 @@ def _named(name: str) -> dict[str, Any]:
     return found
 
 
-def _folder(folder: Path) -> dict[str, Any]:
+def _folder(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration of the model that a folder holds, or None; a plugin's folder has its name and none."""
     from longigen.files import read_json
 
     model = next((path for path in (folder, folder / "model") if (path / "config.json").exists()), None)
-    if model is None:
-        raise LongigenError(f"{folder} holds no model (config.json is not there); give a folder that 'train' wrote.")
-    return read_json(model / "config.json")
+    return None if model is None else read_json(model / "config.json")

@@ -9,7 +9,7 @@ import typer
 
 from longigen import __version__
 from longigen.errors import LongigenError, LongigenWarning
-from longigen_cli import bench, check, doctor, evaluate, generate, info, train
+from longigen_cli import bench, check, doctor, evaluate, generate, info, new_plugin, train
 from longigen_cli import list as listing
 
 PLAIN = warnings.formatwarning
@@ -30,6 +30,7 @@ app.command("list")(listing.list_)
 app.command("info")(info.info)
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
+app.command("new-plugin")(new_plugin.new_plugin)
 
 
 def _version(wanted: bool) -> None:
