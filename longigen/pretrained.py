@@ -1,7 +1,8 @@
-"""Models as folders: ``config.json`` and ``model.safetensors``, on disk and on the Hub."""
+"""Models as folders: ``config.json`` and ``model.safetensors``, and with them, once they are there, ``README.md`` and
+``metrics.json``; on disk and on the Hub.
+"""
 
 import hashlib
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from longigen.model import LongitudinalModel
 
 SCHEMA_VERSION = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, CARD, METRICS = "config.json", "model.safetensors", "README.md", "metrics.json"
 COMPONENTS = ("conditioner", "denoiser", "sampler")
 
 
@@ -75,19 +76,6 @@ def load(source: str, *, revision: str | None = None) -> "LongitudinalModel":
         first = " ".join(str(error).split()[:40])
         raise LongigenError(f"{weights} does not fit the {CONFIG} beside it ({first}).") from None
     return model.eval()
-
-
-def push(model: "LongitudinalModel", repository: str, *, private: bool) -> str:
-    """Upload a model to the Hub in one commit, creating the repository if need be; return the commit's address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    name = api.create_repo(repository, private=private, exist_ok=True).repo_id
-    with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder))
-        return api.upload_folder(
-            repo_id=name, folder_path=folder, commit_message="Add model", allow_patterns=[CONFIG, WEIGHTS]
-        ).commit_url
 
 
 def locate(source: str, revision: str | None = None) -> Path:
