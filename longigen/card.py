@@ -121,7 +121,8 @@ class Card:
         yield from ("```", f"longigen pull {self.pull}", f"longigen generate {self.pull}{given} --out made", "```")
         yield ""
         if self._needs_no_path:
-            yield f"This makes visits of subjects of `{data.get('name')}` that training never saw; for your own add `--data PATH`. In Python:"
+            made = f"This makes visits of subjects of `{data.get('name')}` that training never saw"
+            yield f"{made}; for your own add `--data PATH`. In Python:"
         else:
             yield "`PATH` is your own data: `longigen doctor PATH` says whether they can be used. In Python:"
         yield ""
@@ -164,8 +165,8 @@ class Card:
             )
             by = "by itself" if preprocess.get("normalise") == "visit" else "by the subject's first visit"
             yield (
-                f"- It sees {size} voxels{voxels}, axes to RAS, each visit's intensities scaled {by}. Visits of a subject "
-                "must be registered to each other."
+                f"- It sees {size} voxels{voxels}, axes to RAS, each visit's intensities scaled {by}. Visits of a "
+                "subject must be registered to each other."
             )
         if statistics.get("covariates"):
             yield f"- It takes the covariates {', '.join(statistics['covariates'])}; each may be missing."

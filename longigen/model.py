@@ -22,7 +22,7 @@ from longigen.sampler import Generators, Sampler, randn_like
 from longigen.visits import BACKGROUND, VisitSequence
 
 if TYPE_CHECKING:
-    from longigen.publication import Published
+    from longigen.publication import Release
 
 Target = Literal["image", "residual"]
 Unconditional = Literal["zero", "random"]
@@ -339,7 +339,7 @@ class LongitudinalModel(nn.Module):
         tag: str | None = None,
         licence: str | None = None,
         message: str | None = None,
-    ) -> "Published":
+    ) -> "Release":
         """Publish the model with its card, in one commit and tagged, as ``longigen push`` does; see
         `longigen.publication` for what the arguments mean.
 

@@ -40,8 +40,8 @@ class File:
 
 
 @dataclass(frozen=True)
-class Published:
-    """What was published.
+class Release:
+    """A version, as it was published.
 
     Attributes:
         repository: ``org/name``.
@@ -96,7 +96,7 @@ class Publication:
         """What is taken out of the repository: metrics that are of other weights."""
         return () if self.evaluated or METRICS not in self.destination.files else (METRICS,)
 
-    def publish(self, message: str | None = None) -> Published:
+    def publish(self, message: str | None = None) -> Release:
         """Create the repository if need be, upload the files in one commit, and tag it.
 
         Args:
@@ -127,7 +127,7 @@ class Publication:
         with told(there.repository, there.endpoint, so_far):
             api.create_tag(there.repository, tag=self.tag, revision=commit.oid)
         address = f"{there.endpoint}/{there.repository}"
-        return Published(there.repository, address, commit.oid, commit.commit_url, self.tag, self.private)
+        return Release(there.repository, address, commit.oid, commit.commit_url, self.tag, self.private)
 
 
 @contextmanager
