@@ -80,6 +80,7 @@ class Publication:
     tag: str
     private: bool
     licence: str | None
+    covariates: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -178,7 +179,8 @@ def publication(
         card = Card(repository, version, config, model.parameter_count, result, licence)
         (folder / CARD).write_text(card.text, encoding="utf-8")
         hidden = destination.private if destination.private is not None else private is not False
-        yield Publication(folder, destination, version, hidden, card.chosen_licence)
+        covariates = model.statistics.covariates
+        yield Publication(folder, destination, version, hidden, card.chosen_licence, covariates)
 
 
 def published_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from conftest import Longigen, NewMachine, ball, write_image
 from huggingface_hub import ModelCard, constants
 from safetensors import safe_open
 
-from longigen import LongigenError
+from longigen import LongigenError, LongitudinalModel
 from longigen.publication import publication
 
 SMALL = [
@@ -88,6 +88,7 @@ def test_push_shows_uploads_once_and_tags(hub: hubserver.Hub, machine: NewMachin
     files = files_of(hub, "lab/ward", "v1")
     assert sorted(files) == FILES
     assert f"lab/ward at {hub.endpoint} (private, which will be made), as version v1" in result.stderr
+    assert "Of your data it names the covariates age." in result.stderr
     for name, content in files.items():
         assert re.search(rf"{re.escape(name)} +{len(content):,} bytes  sha256 [0-9a-f]{{64}}", result.stderr)
     assert result.stdout.splitlines() == [
@@ -146,7 +147,7 @@ def test_the_card_says_what_is_known(here: hubserver.Hub, run: Path) -> None:
 
 
 def test_nothing_private_goes(
-    hub: hubserver.Hub, machine: NewMachine, run: Path, private: Path, longigen: Longigen, tmp_path: Path
+    here: hubserver.Hub, run: Path, private: Path, longigen: Longigen, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree-secret"
     longigen("train", "--data", private / "tree", "--set", "select=acq-ward5", "--init-conditioner", run,
@@ -159,14 +160,14 @@ def test_nothing_private_goes(
     config["author"] = getpass.getuser()
     (tree / "model" / "config.json").write_text(json.dumps(config))
     (tree / "model" / "notes.txt").write_text(IDS[0])
-    desk = machine(token=hub.token)
     home = Path.home()
     secrets = [*IDS, "ward5", "secret", "st-elsewhere", str(private), str(tmp_path), str(run), str(home),
-               str(desk.home), "sub-", "ses-"]  # fmt: skip
+               "sub-q", "ses-0"]  # fmt: skip
     names = {getpass.getuser(), platform.node(), *map(os.environ.get, ("USER", "LOGNAME", "HOSTNAME"))} - {"", None}
     for source, name in ((run, "lab/table"), (tree, "lab/tree")):
-        done = json.loads(desk.longigen("push", source, name, "--yes", "--json").stdout)
-        files = files_of(hub, name)
+        with publication(str(source), name) as ready:
+            done = ready.publish()
+        files = files_of(here, name)
         assert sorted(files) == FILES
         for file, content in files.items():
             for secret in secrets:
@@ -177,7 +178,7 @@ def test_nothing_private_goes(
                 assert not re.search(rb"\b" + re.escape(user).encode() + rb"\b", words), (file, user)
         with safe_open(source / "model" / "model.safetensors", framework="pt") as weights:
             assert set(weights.metadata()) == {"format"}
-        commit = hub.repositories[name].resolve(done["commit"])
+        commit = here.repositories[name].resolve(done.commit)
         assert not any(secret in f"{commit.title} {commit.message}" for secret in secrets)
     published = json.loads(files["config.json"])
     assert published["data"]["name"] == "bids"
@@ -334,12 +335,10 @@ def test_on_a_terminal_it_asks(hub: hubserver.Hub, machine: NewMachine, run: Pat
     assert ("longigen pull hf-hub:lab/ward@v1" in stdout) == (status == 0)
 
 
-def test_push_to_hub_from_python(hub: hubserver.Hub, machine: NewMachine, run: Path) -> None:
-    code = (
-        "import sys; from longigen import LongitudinalModel;"
-        "made = LongitudinalModel.from_pretrained(sys.argv[1]).push_to_hub('owner/mine', tag='first');"
-        "print(made.name, made.commit)"
-    )
-    name, commit = machine(token=hub.token).python(code, run).split()
-    assert (name, hub.repositories["owner/mine"].tags) == ("hf-hub:owner/mine@first", {"first": commit})
-    assert sorted(files_of(hub, "owner/mine")) == ["README.md", "config.json", "model.safetensors"]
+def test_push_to_hub_from_python(here: hubserver.Hub, run: Path) -> None:
+    model = LongitudinalModel.from_pretrained(run)
+    made = model.push_to_hub("owner/mine", tag="first", private=False, message="By hand")
+    repository = here.repositories["owner/mine"]
+    assert (made.name, repository.tags) == ("hf-hub:owner/mine@first", {"first": made.commit})
+    assert (repository.private, repository.resolve("first").title) == (False, "By hand")
+    assert sorted(files_of(here, "owner/mine")) == ["README.md", "config.json", "model.safetensors"]

@@ -64,5 +64,7 @@ def _show(ready: "Publication", model: str) -> None:
         say(f"  {name:<18} is removed: what is there is of other weights")
     say("")
     say(f"Licence of the weights: {ready.licence or 'not stated; --licence states one'}")
+    if ready.covariates:
+        say(f"Of your data it names the covariates {', '.join(ready.covariates)}.")
     if not ready.evaluated:
         say(f"Without metrics: 'longigen evaluate {model}' makes them.")
