@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import commandline
+import hubserver
 import nibabel
 import numpy as np
 import pytest
@@ -62,6 +63,30 @@ def longigen(tmp_path_factory: pytest.TempPathFactory) -> Longigen:
         return result
 
     return run
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hubserver.Hub]:
+    """Serve an empty Hub on loopback; what it serves and how to use it: see `hubserver`."""
+    with hubserver.Hub(tmp_path_factory.mktemp("lfs")) as server:
+        yield server
+    assert not server.errors, "the server of the tests failed:\n" + "\n".join(server.errors)
+
+
+NewMachine = Callable[..., hubserver.Machine]
+
+
+@pytest.fixture
+def machine(hub: hubserver.Hub, tmp_path_factory: pytest.TempPathFactory) -> NewMachine:
+    """Return a function that gives a new machine with an empty cache, which finds the Hub of the test.
+
+    `machine(token=hub.token)` has the token in its environment.
+    """
+
+    def new(token: str = "") -> hubserver.Machine:
+        return hubserver.Machine(tmp_path_factory.mktemp("machine"), hub.endpoint, token)
+
+    return new
 
 
 def visit_of(
