@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from longigen.disclosure import is_path
 from longigen.errors import LongigenError
 from longigen.files import read_json
 from longigen.pretrained import CONFIG, load, locate
@@ -35,6 +37,11 @@ class Initialisation:
 
     part: Part
     source: str
+
+    @property
+    def repository(self) -> str | None:
+        """The source, where it is a repository's name and not a folder."""
+        return None if is_path(self.source) or Path(self.source).exists() else self.source
 
     def check(self, name: str) -> None:
         """Refuse what can be refused before data are read.

@@ -268,6 +268,15 @@ class Inquiry:
             write_explanation(found, path.with_name(f"{name}.png"), title=path.name, unit=unit)
 
     @property
+    def unseen(self) -> bool:
+        """Whether training saw none of the subjects, as far as a model without its run can tell."""
+        if (Path(self.source) / RECIPE).exists():
+            split = Run(Path(self.source)).read()["split"]
+            return not {p.subject.id for p in self.subjects} & {*split["train"], *split["validation"]}
+        trained_on_it = fingerprint(self.cohort.subjects) == self.model.provenance.data.get("fingerprint")
+        return self.part == "test" or not trained_on_it
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """What is written of the model beside everything that it makes."""
         from longigen import __version__
@@ -280,15 +289,18 @@ class Inquiry:
 def _dataset(
     model: LongitudinalModel, recorded: dict[str, Any] | None, data: str | None, changes: Sequence[str]
 ) -> tuple[str, dict[str, Any]]:
+    kept = model.provenance.data  # what a model without its run knows of its data
     if data is not None:
         name, config = find_dataset(data)
         if recorded is not None and not config and recorded["recipe"]["data"].get("name") == name:
             config = {key: value for key, value in recorded["recipe"]["data"].items() if key != "name"}
+        elif recorded is None and kept.get("name") == name:
+            config = {**kept.get("parameters", {}), **config}
     elif recorded is not None:
         config = dict(recorded["recipe"]["data"])
         name = config.pop("name")
     else:
-        name, config = str(model.provenance.data.get("name")), {}
+        name, config = str(kept.get("name")), dict(kept.get("parameters", {}))
     cls = registry.load("dataset", name)
     known = parameters(cls)
     if data is None and recorded is None and any(parameter.required for parameter in known.values()):

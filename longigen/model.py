@@ -75,10 +75,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is kept with the weights: the preprocessing pipeline and the origin of the training data."""
+    """What is kept with the weights: the preprocessing pipeline, the origin of the training data, and how training
+    was asked for and on what it ran (`longigen.study`, `longigen.training`).
+    """
 
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LongitudinalModel(nn.Module):

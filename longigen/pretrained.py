@@ -39,6 +39,7 @@ def save(model: "LongitudinalModel", folder: Path) -> None:
         "statistics": asdict(model.statistics),
         "preprocess": dict(model.provenance.preprocess),
         "data": dict(model.provenance.data),
+        "training": dict(model.provenance.training),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic(folder / WEIGHTS) as part:
@@ -159,7 +160,7 @@ def _compose(config: dict[str, Any], folder: Path) -> "LongitudinalModel":
         *components,
         settings=ModelSettings(**checked(parameters(ModelSettings), config.get("model", {}), "model")),
         statistics=Statistics(**checked(parameters(Statistics), config.get("statistics", {}), "statistics")),
-        provenance=Provenance(config.get("preprocess", {}), config.get("data", {})),
+        provenance=Provenance(config.get("preprocess", {}), config.get("data", {}), config.get("training", {})),
     )
 
 

@@ -66,6 +66,7 @@ def evaluate(
     from longigen.inquiry import Inquiry
     from longigen.metric import SetMetric
     from longigen.registry import registry
+    from longigen.result import METRICS, keep, result_of
     from longigen.spread import caution
 
     with progress("reading") as update:
@@ -86,11 +87,14 @@ def evaluate(
     cautions += [metric.caution(fewest) for metric in metrics.values() if isinstance(metric, SetMetric)]
     for line in filter(None, cautions):
         say(line)
+    result = result_of(made, inquiry)
+    kept = keep(result, model)
     if out is not None:
         from longigen.figure import write_strip
-        from longigen.files import atomic
+        from longigen.files import atomic, write_json
 
         made.write(out)
+        write_json(result, out / METRICS)
         with atomic(out / "table.txt") as path:
             path.write_text(table + "\n", "utf-8")
         write_strip(
@@ -98,7 +102,9 @@ def evaluate(
         )
     typer.echo(json.dumps(made.summary, indent=2) if as_json else table)
     if out is not None:
-        say(f"table.txt, summary.json, subjects.csv and strip.png are in {out}")
+        say(f"table.txt, summary.json, metrics.json, subjects.csv and strip.png are in {out}")
+    if kept is not None:
+        say(f"{kept} holds these numbers now, and 'longigen push {model} ORG/NAME' publishes them with the weights")
 
 
 def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, samples: int = 1) -> str:

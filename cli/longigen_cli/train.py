@@ -62,7 +62,8 @@ def train(
     from longigen.study import Study
 
     if resume:
-        wanted = Recipe.from_dict(run.read()["recipe"], changed)
+        recorded = run.read()
+        wanted = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
     else:
         wanted = Recipe.resolve(recipe, components=chosen, data=data, changes=changed)
         for initialisation in wanted.settings("training").initialisations:
