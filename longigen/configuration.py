@@ -1,4 +1,4 @@
-"""Configurations: a model's ``config.json``, read, brought to today's schema, and checked before anything is made of it."""
+"""Configurations: a model's ``config.json``, read, brought to today's schema, and checked before anything is made."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ from longigen.registry import registry
 from longigen.units import TIME_UNITS
 
 SCHEMA_VERSION = 2
-"""What is written today. 2 added ``base_model``; every version before is still read."""
+"""What is written today. 2 added ``training``; every version before is still read."""
 
 COMPONENTS = ("conditioner", "denoiser", "sampler")
-SECTIONS = (*COMPONENTS, "model", "statistics", "preprocess", "data")
+SECTIONS = (*COMPONENTS, "model", "statistics", "preprocess", "data", "training")
 """Of a configuration, what holds keys and values."""
-KEYS = ("schema_version", "library_name", "longigen_version", *SECTIONS, "base_model")
+KEYS = ("schema_version", "library_name", "longigen_version", *SECTIONS)
 DESCRIBED = ("name", "distribution", "version", "config")
 """What is written of a component."""
 
@@ -56,11 +56,11 @@ def read_configuration(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _with_base_model(config: dict[str, Any]) -> dict[str, Any]:
-    return {**config, "base_model": []}
+def _with_training(config: dict[str, Any]) -> dict[str, Any]:
+    return {"training": {}, **config}
 
 
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_base_model}
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_training}
 """By version, what makes of its configuration one of the next."""
 
 
@@ -87,9 +87,6 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
         raise LongigenError(f"{path}: preprocess.shape must be three numbers of voxels, got {shape!r}.")
     if math.prod(shape) > MAX_VOXELS:
         raise LongigenError(f"{path}: preprocess.shape {shape} has more voxels than any volume ({MAX_VOXELS}).")
-    bases = config.get("base_model", [])
-    if not isinstance(bases, list) or not all(isinstance(base, dict) for base in bases):
-        raise LongigenError(f"{path}: 'base_model' must be a list of what each model is called, got {bases!r}.")
 
 
 def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> None:

@@ -22,7 +22,7 @@ MAX_HEADER = 100 * 2**20
 """A longer header is refused, as safetensors itself does."""
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """The types of numbers that a model of ours may hold, and their bytes."""
-SPARE_MODULES, SPARE_NUMBERS = 10_000, 2**26
+SPARE_TENSORS, SPARE_NUMBERS = 10_000, 2**26
 """What a network may register while it is made, and may hold in tables, beyond what its weights explain."""
 
 
@@ -49,7 +49,7 @@ def read_header(path: Path) -> dict[str, Layout]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER):
-                kind = "is cut short" if 8 <= size and length <= MAX_HEADER else "is no safetensors file"
+                kind = "is cut short" if size >= 8 and length <= MAX_HEADER else "is no safetensors file"
                 raise LongigenError(f"{path} {kind} ({size} bytes); {again}.")
             header = json.loads(file.read(length))
     except (OSError, ValueError) as error:
@@ -110,8 +110,14 @@ def composed(compose: Callable[[], "LongitudinalModel"], folder: Path) -> "Longi
     if not path.exists():
         raise LongigenError(f"{folder} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
     header = read_header(path)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), _bounded(4 * len(header) + SPARE_MODULES, path):
-        outline = compose()
+    try:
+        with torch.device("meta"), _bounded(4 * len(header) + SPARE_TENSORS, path):
+            outline = compose()
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError, ZeroDivisionError) as error:
+        raise LongigenError(
+            f"{folder / CONFIG} asks for networks that cannot be made ({reason(error)}); it is damaged, or of another "
+            "version of their package."
+        ) from error
     _require_fitting(outline.state_dict(), header, path)
     numbers = sum(tensor.numel() for tensor in [*outline.parameters(), *outline.buffers()])
     if numbers > number_count(header) + SPARE_NUMBERS:
