@@ -1,6 +1,7 @@
-"""Models as folders: ``config.json`` and ``model.safetensors``, on disk and on the Hub."""
+"""Models as folders: ``config.json`` and ``model.safetensors``, and with them, once they are there, ``README.md`` and
+``metrics.json``; on disk and on the Hub.
+"""
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from longigen.component import Component, checked, parameters
 from longigen.configuration import COMPONENTS, SCHEMA_VERSION, read_configuration, require_installed
 from longigen.errors import LongigenError
 from longigen.files import atomic, write_json
-from longigen.manifest import CONFIG, WEIGHTS, checksum
+from longigen.manifest import CARD, CONFIG, METRICS, WEIGHTS, checksum
 from longigen.registry import registry
 from longigen.source import Source
 from longigen.weights import composed
@@ -18,7 +19,18 @@ from longigen.weights import composed
 if TYPE_CHECKING:
     from longigen.model import LongitudinalModel
 
-__all__ = ["COMPONENTS", "CONFIG", "WEIGHTS", "checksum", "describe", "load", "locate", "push", "save"]
+__all__ = [
+    "CARD",
+    "COMPONENTS",
+    "CONFIG",
+    "METRICS",
+    "WEIGHTS",
+    "checksum",
+    "describe",
+    "load",
+    "locate",
+    "save",
+]
 
 
 def save(model: "LongitudinalModel", folder: Path) -> None:
@@ -82,19 +94,6 @@ def load_folder(folder: Path) -> "LongitudinalModel":
         raise LongigenError(f"{weights} is damaged ({error}); copy or pull it again.") from None
     model.load_state_dict(tensors, strict=True)
     return model.eval()
-
-
-def push(model: "LongitudinalModel", repository: str, *, private: bool) -> str:
-    """Upload a model to the Hub in one commit, creating the repository if need be; return the commit's address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    name = api.create_repo(repository, private=private, exist_ok=True).repo_id
-    with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder))
-        return api.upload_folder(
-            repo_id=name, folder_path=folder, commit_message="Add model", allow_patterns=[CONFIG, WEIGHTS]
-        ).commit_url
 
 
 def locate(source: str, revision: str | None = None) -> Path:

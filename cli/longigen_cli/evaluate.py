@@ -1,7 +1,6 @@
 """``longigen evaluate``: the protocol's table, the model beside copy-last."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,7 +65,7 @@ def evaluate(
     from longigen.inquiry import Inquiry
     from longigen.metric import SetMetric
     from longigen.registry import registry
-    from longigen.result import METRICS, keep, result_of
+    from longigen.result import Result
     from longigen.spread import caution
 
     with progress("reading") as update:
@@ -87,14 +86,14 @@ def evaluate(
     cautions += [metric.caution(fewest) for metric in metrics.values() if isinstance(metric, SetMetric)]
     for line in filter(None, cautions):
         say(line)
-    result = result_of(made, inquiry)
-    kept = keep(result, model)
+    result = Result.of(made, inquiry)
+    kept = result.keep(model)
     if out is not None:
         from longigen.figure import write_strip
-        from longigen.files import atomic, write_json
+        from longigen.files import atomic
 
         made.write(out)
-        write_json(result, out / METRICS)
+        result.write(out)
         with atomic(out / "table.txt") as path:
             path.write_text(table + "\n", "utf-8")
         write_strip(
@@ -156,21 +155,11 @@ def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, 
             table.add_row(
                 heads[place] if place < len(heads) else "",
                 f"{label} {metric.arrow(samples)}".rstrip(),
-                _cell(copied[name]),
-                _cell(made[name]),
-                _cell(made[f"{name} gain"], signed=True),
+                copied[name].cell(),
+                made[name].cell(),
+                made[f"{name} gain"].cell(signed=True),
             )
         table.add_section()
     buffer = StringIO()
     Console(file=buffer, width=120, force_terminal=False).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
-
-
-def _cell(summary: Any, *, signed: bool = False) -> str:
-    if not summary.subjects:
-        return "-"
-    sign = "+" if signed else ""
-    digits = 2 if abs(summary.mean) >= 10 else 4
-    if math.isnan(summary.low):  # too few subjects for an interval
-        return f"{summary.mean:{sign}.{digits}f}"
-    return f"{summary.mean:{sign}.{digits}f} [{summary.low:{sign}.{digits}f}, {summary.high:{sign}.{digits}f}]"
