@@ -83,6 +83,13 @@ class Source:
         return cls(text, repository=repository, revision=named or revision)
 
     @property
+    def stem(self) -> str:
+        """A short name for what is made with the model, which can be a folder's."""
+        if self.path is not None:
+            return self.path.resolve().name
+        return self.published.name if self.published is not None else str(self.repository).partition("/")[2]
+
+    @property
     def run(self) -> Path | None:
         """The folder of the run that the model is of, or None where it is not of a run here."""
         run = self.path is not None and (self.path / "run.json").exists()
@@ -130,11 +137,24 @@ class Source:
         found = download(*self._place, manifest=manifest, progress=progress)
         return found.folder, found.received, found.note
 
+    def commit(self, folder: Path) -> str | None:
+        """Return the commit that the folder from `find` is of, or None of what is of no repository."""
+        on_the_hub = self.path is None and (self.published is None or self.published.repository is not None)
+        return folder.name if on_the_hub else None
+
     def pinned(self, folder: Path) -> str:
         """Return what to call exactly this model by from now on, given the folder that `find` returned."""
-        if self.repository is None:
-            return self.text
-        return f"{HUB}{self.repository}@{folder.name}"
+        return self.text if self.repository is None else f"{HUB}{self.repository}@{self.commit(folder)}"
+
+    def origin(self, folder: Path) -> str:
+        """Say where the model in the folder from `find` comes from."""
+        if self.path is not None:
+            return f"the {'run' if self.run else 'folder'} {self.path}"
+        if self.published is not None and self.published.repository is None:
+            return f"shipped with {self.published.distribution}"
+        repository, revision = self._place
+        commit = self.commit(folder)
+        return f"{HUB}{repository}@{commit}" + (f" (which is {revision or 'main'})" if revision != commit else "")
 
     @property
     def public_name(self) -> str | None:

@@ -10,7 +10,7 @@ import typer
 
 from longigen.errors import LongigenError
 from longigen.finding import BadData
-from longigen_cli.console import Changes, Data, SkipBad, progress, say, say_skipped
+from longigen_cli.console import Changes, Data, SkipBad, new_folder, progress, say, say_skipped
 
 
 def train(
@@ -54,7 +54,7 @@ def train(
     leader = os.environ.get("RANK", "0") == "0"  # as accelerate launch and torchrun set it
     if out is None and "RANK" in os.environ:
         raise LongigenError("Several processes need one folder; give it with --out.")
-    folder = out or _new_folder(conditioner, denoiser, sampler)
+    folder = out or new_folder("runs", "-".join(filter(None, (conditioner, denoiser, sampler))) or "run")
     start = Run.open if resume else Run.create if leader else Run
     run = start(folder)
 
@@ -95,11 +95,3 @@ def train(
             raise
     if trainer.accelerator.is_main_process:
         say(f"The run is in {run.folder}; next: longigen evaluate {run.folder} --out {run.folder / 'evaluation'}")
-
-
-def _new_folder(*parts: str | None) -> Path:
-    stem = "-".join(part for part in parts if part) or "run"
-    number = 1
-    while (folder := Path("runs") / f"{stem}-{number}").exists():
-        number += 1
-    return folder
