@@ -256,7 +256,7 @@ class _Fetch:
         held = try_to_load_from_cache(self.repository, name, revision=commit)
         if isinstance(held, str):
             if _intact(Path(held), expected):
-                self._advance(content.size, name)
+                self.there += content.size
                 return Path(held)
             for path in (Path(held).resolve(), Path(held)):
                 path.unlink(missing_ok=True)
@@ -273,7 +273,7 @@ class _Fetch:
                 if not blob.exists():
                     self._receive(url, headers, blob, expected, name)
                 else:
-                    self._advance(content.size, name)
+                    self.there += content.size
             return Path(hf_hub_download(self.repository, name, revision=commit, library_name="longigen"))
 
     def _receive(self, url: str, headers: dict[str, str], blob: Path, expected: list[Content], name: str) -> None:

@@ -96,7 +96,8 @@ class Overview:
     @property
     def line(self) -> str:
         """Size, data, numbers and licence in one line."""
-        known = [f"{self.parameters / 1e6:.3g} M parameters", megabytes(self.size), self.data, self.measured]
+        count = f"{self.parameters / 1e6:.2f} M" if self.parameters >= 1e5 else f"{self.parameters:,}"
+        known = [f"{count} parameters", megabytes(self.size), self.data, self.measured]
         return ", ".join(filter(None, [*known, self.licence or "no licence said"]))
 
     def to_dict(self) -> dict[str, Any]:

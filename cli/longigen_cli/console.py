@@ -56,7 +56,7 @@ def chosen_settings(names: Sequence[SettingName] | None) -> tuple[Any, ...]:
 Model = Annotated[
     str,
     typer.Argument(
-        help="A published model's name (longigen list models), a run's or model's folder, or hf-hub:org/repo[@revision]."
+        help="A published model's name (longigen list models), a run's or a model's folder, or hf-hub:org/repo[@REV]."
     ),
 ]
 
