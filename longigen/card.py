@@ -239,7 +239,9 @@ class Card:
             words += ["--data", f"{name}:PATH"]
         elif told.get("data"):
             words += ["--data", name]
-        for part, source in self._starts.items():
+        if told.get("init"):
+            words += ["--init", next(iter(self._starts.values()), None) or "MODEL"]
+        for part, source in self._starts.items() if not told.get("init") else ():
             words += [f"--init-{part}", source or "MODEL"]
         said = {"data.path", *(f"training.init_{part}" for part in self._starts)}
         for key, value in told.get("changes", {}).items():

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from longigen.disclosure import is_path
+from longigen.configuration import read_configuration
 from longigen.errors import LongigenError
-from longigen.files import read_json
-from longigen.pretrained import CONFIG, load, locate
+from longigen.pretrained import load, locate
 from longigen.registry import registry
+from longigen.source import Source
 
 if TYPE_CHECKING:
     from longigen.model import LongitudinalModel
@@ -32,7 +31,7 @@ class Initialisation:
 
     Attributes:
         part: the part.
-        source: the other model: a run's folder, a model's folder or ``org/name`` of the Hub.
+        source: what the other model is called; see `longigen.source`.
     """
 
     part: Part
@@ -40,8 +39,14 @@ class Initialisation:
 
     @property
     def repository(self) -> str | None:
-        """The source, where it is a repository's name and not a folder."""
-        return None if is_path(self.source) or Path(self.source).exists() else self.source
+        """What strangers may know the source by: a repository's or a published model's name.
+
+        None of a folder, and of what is there no more: a run may go on without what it started from.
+        """
+        try:
+            return Source.of(self.source).public_name
+        except LongigenError:
+            return None
 
     def check(self, name: str) -> None:
         """Refuse what can be refused before data are read.
@@ -52,8 +57,7 @@ class Initialisation:
         Raises:
             LongigenError: if there is no such model, or its component is another one.
         """
-        described = read_json(locate(self.source) / CONFIG).get(self.part) or {}
-        self._check_same(described.get("name", name), name)
+        self._check_same(read_configuration(locate(self.source))[self.part]["name"], name)
 
     def apply(self, model: "LongitudinalModel") -> str | None:
         """Copy the other model's weights into `model`.
@@ -78,7 +82,7 @@ class Initialisation:
             )
         given, wanted = old.state_dict(), new.state_dict()
         fitting = {name: given[name] for name in wanted if name in given and given[name].shape == wanted[name].shape}
-        if not fitting:
+        if wanted and not fitting:
             raise LongigenError(
                 f"None of the {len(wanted)} tensors of this {self.part} is found, in its shape, among the "
                 f"{len(given)} of {self.source}; give both the same configuration, or leave out --init-{self.part}."

@@ -25,7 +25,18 @@ SECTIONS = {
     "statistics": (),
     "preprocess": (),
     "data": ("name", "simulated", "subjects", "visits", "fingerprint", "split", "parts", "intervals"),
-    "training": ("recipe", "components", "data", "withheld", "steps", "seconds", "device", "threads", "processes"),
+    "training": (
+        "recipe",
+        "init",
+        "components",
+        "data",
+        "withheld",
+        "steps",
+        "seconds",
+        "device",
+        "threads",
+        "processes",
+    ),
 }
 """What is published of each section of a configuration; where none is listed, all. `published_config` adds to these."""
 

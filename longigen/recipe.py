@@ -39,6 +39,7 @@ class Recipe:
         components: Mapping[str, str | None] | None = None,
         data: str | None = None,
         changes: Sequence[str] = (),
+        model: Mapping[str, Any] | None = None,
     ) -> "Recipe":
         """Return a recipe of the catalog with the user's changes.
 
@@ -48,6 +49,8 @@ class Recipe:
             data: the name of a data set, a path that one of them claims, or ``name:path``. If it is the recipe's own
                 data set, what the recipe says of it and of preprocessing holds; if it is another, that is dropped.
             changes: ``section.key=value``, or ``key=value`` where only one section has that key.
+            model: the configuration of a model to go on from (`longigen.configuration`). Its three parts, its settings
+                and its preprocessing take the place of the recipe's, whatever the data, and so does its data set.
 
         Raises:
             LongigenError: for anything unknown, of the wrong type, or ambiguous.
@@ -56,6 +59,9 @@ class Recipe:
         names, given = {}, _sections(content, owner=f"recipe '{name}'")
         asked = {section: chosen for section, chosen in (components or {}).items() if chosen}
         origin: dict[str, Any] = {"recipe": name, "components": asked, "data": None, "changes": {}}
+        if model is not None:
+            origin["init"] = True
+            given |= _of_model(model)
         for section in COMPONENTS:
             names[section] = str(given[section].pop("name", ""))
             chosen = (components or {}).get(section)
@@ -68,7 +74,8 @@ class Recipe:
                 given["data"] |= config
             else:
                 names["data"], given["data"] = chosen, config
-                given["preprocess"] = {}  # a recipe's grid is of the recipe's data
+                if model is None:
+                    given["preprocess"] = {}  # a recipe's grid is of the recipe's data
         return cls._checked(names, given, changes, origin, owner=f"recipe '{name}'")
 
     @classmethod
@@ -195,6 +202,19 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
             )
         )
     return claims[0], config
+
+
+def _of_model(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the sections of a recipe that a model's configuration has something to say on."""
+    parts = {part: config[part] for part in ("conditioner", "denoiser", "sampler")}
+    known = config.get("data", {})
+    pipeline = {key: value for key, value in config.get("preprocess", {}).items() if key != "orientation"}
+    return {
+        **{part: {"name": described["name"], **described.get("config", {})} for part, described in parts.items()},
+        "model": dict(config.get("model", {})),
+        "data": {"name": known.get("name", ""), **known.get("parameters", {})},
+        "preprocess": pipeline,
+    }
 
 
 def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:

@@ -87,7 +87,7 @@ def evaluate(
     for line in filter(None, cautions):
         say(line)
     result = Result.of(made, inquiry)
-    kept = result.keep(model)
+    kept = result.keep(inquiry.source)
     if out is not None:
         from longigen.figure import write_strip
         from longigen.files import atomic
