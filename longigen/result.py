@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from longigen.errors import LongigenError
 from longigen.evaluation import Summary
 from longigen.files import read_json, write_json
-from longigen.pretrained import METRICS, WEIGHTS, checksum
+from longigen.manifest import METRICS, WEIGHTS, checksum
 from longigen.run import RECIPE, Run
 
 if TYPE_CHECKING:
