@@ -372,20 +372,20 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
 
 
-def _value(
-    value: Any, true: str = "yes", false: str = "no", none: str = "none", between: str = ", ", brackets: str = "({})"
-) -> str:
+def _value(value: Any) -> str:
     """Return a value in words."""
     if isinstance(value, list | tuple):
-        return brackets.format(between.join(_value(item, true, false, none) for item in value)) if value else none
-    if isinstance(value, bool):
-        return true if value else false
-    return none if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        return f"({', '.join(map(_value, value))})" if value else "none"
+    if value is None or isinstance(value, bool):
+        return "yes" if value else "none" if value is None else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _yaml(value: Any) -> str:
     """Return a value as ``--set`` takes it."""
-    return _value(value, "true", "false", "[]" if isinstance(value, list | tuple) else "null", ",", "{}")
+    if isinstance(value, list | tuple):
+        return ",".join(map(_yaml, value)) or "[]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _count(number: int) -> str:

@@ -104,6 +104,18 @@ def test_push_shows_uploads_once_and_tags(hub: hubserver.Hub, machine: NewMachin
     assert repository.tags["v1"] == commit.oid  # a version stays what it was
 
 
+def test_evaluate_keeps_only_what_may_be_published(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    kept = (run / "model" / "metrics.json").read_bytes()
+    seen = longigen("evaluate", run, "--setting", "full", "--metric", "psnr", "--part", "train", "--out", tmp_path)
+    assert "holds these numbers now" not in seen.stderr
+    assert json.loads((tmp_path / "metrics.json").read_text())["data"]["unseen"] is False
+    assert (run / "model" / "metrics.json").read_bytes() == kept
+    model = longigen("evaluate", run / "model", "--data", json.loads((run / "run.json").read_text())["recipe"]["data"][
+        "path"], "--setting", "full", "--metric", "psnr", "--metric", "ssim", "--out", tmp_path)  # fmt: skip
+    assert "holds these numbers now" not in model.stderr
+    assert (tmp_path / "metrics.json").read_bytes() == kept
+
+
 def test_the_card_says_what_is_known(here: hubserver.Hub, run: Path) -> None:
     with publication(str(run), "lab/ward", licence="CC-BY-NC-4.0") as ready:
         text = (ready.folder / "README.md").read_text(encoding="utf-8")
