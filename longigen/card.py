@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longigen.catalog import Catalog, Description
 from longigen.citation import bibtex, linked
-from longigen.pretrained import COMPONENTS
+from longigen.configuration import COMPONENTS
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -66,7 +66,7 @@ class Card:
     def metadata(self) -> "ModelCardData":
         from huggingface_hub import ModelCardData
 
-        bases = sorted({source for source in self._starts.values() if source})
+        bases = sorted({source for source in self._starts.values() if source and "/" in source})  # the Hub knows these
         return ModelCardData(
             license=self.chosen_licence.lower() if self.chosen_licence else None,
             library_name="longigen",
@@ -214,14 +214,16 @@ class Card:
         if self.command and "..." in shlex.split(self.command)[-1]:
             yield from ("What stands as `...` is text that may hold names or paths, and is not published.", "")
         for part, source in self._starts.items():
-            yield f"The {part} started from {f'[{source}](https://hf.co/{source})' if source else 'weights on disk'}."
+            link = f"[{source}](https://hf.co/{source})" if source and "/" in source else source and f"`{source}`"
+            yield f"The {part} started from {link or 'weights that are not published'}."
         if "steps" not in told:
             yield "How it was trained was not recorded."
             return
         threads = f", {told['threads']} thread{'s' * (told['threads'] > 1)}" if told.get("threads") else ""
+        took = f" in {_duration(told['seconds'])}" if "seconds" in told else ""
         number = f"{told['processes']} × " if told.get("processes", 1) > 1 else ""
         yield (
-            f"{told['steps']:,} steps in {_duration(told['seconds'])} on {number}{told['device']}{threads}, with "
+            f"{told['steps']:,} steps{took} on {number}{told.get('device', 'hardware not told')}{threads}, with "
             f"longigen {self.config.get('longigen_version', '')}. The weights are the moving average over the steps."
         )
 
@@ -370,20 +372,20 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
 
 
-def _value(
-    value: Any, true: str = "yes", false: str = "no", none: str = "none", between: str = ", ", brackets: str = "({})"
-) -> str:
+def _value(value: Any) -> str:
     """Return a value in words."""
     if isinstance(value, list | tuple):
-        return brackets.format(between.join(_value(item, true, false, none) for item in value)) if value else none
-    if isinstance(value, bool):
-        return true if value else false
-    return none if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        return f"({', '.join(map(_value, value))})" if value else "none"
+    if value is None or isinstance(value, bool):
+        return "yes" if value else "none" if value is None else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _yaml(value: Any) -> str:
     """Return a value as ``--set`` takes it."""
-    return _value(value, "true", "false", "[]" if isinstance(value, list | tuple) else "null", ",", "{}")
+    if isinstance(value, list | tuple):
+        return ",".join(map(_yaml, value)) or "[]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _count(number: int) -> str:

@@ -121,16 +121,20 @@ def told(
         so_far: what is there now, for the message.
         conflict: what is the matter with the repository if the Hub speaks of a conflict.
     """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    # HTTPError is of the client's library of HTTP, and which one that is depends on the client's version.
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+        OfflineModeIsEnabled,
+    )
 
-    network = HfHubHTTPError.__mro__[1]  # what the client's library of HTTP raises; which one depends on the version
     try:
         yield
     except OfflineModeIsEnabled:
         raise LongigenError(f"HF_HUB_OFFLINE is set, so {so_far}; unset it to publish.") from None
     except HfHubHTTPError as error:
         raise LongigenError(f"{_refusal(error, repository, endpoint, conflict)} ({so_far}).") from error
-    except (network, OSError, RuntimeError, ValueError) as error:
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         if isinstance(cause, HfHubHTTPError):
             raise LongigenError(f"{_refusal(cause, repository, endpoint, conflict)} ({so_far}).") from error

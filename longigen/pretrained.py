@@ -11,7 +11,7 @@ from longigen.component import Component, checked, parameters
 from longigen.configuration import COMPONENTS, SCHEMA_VERSION, read_configuration, require_installed
 from longigen.errors import LongigenError
 from longigen.files import atomic, write_json
-from longigen.manifest import CARD, CONFIG, METRICS, WEIGHTS, checksum
+from longigen.manifest import CONFIG, WEIGHTS, checksum
 from longigen.registry import registry
 from longigen.source import Source
 from longigen.weights import composed
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from longigen.model import LongitudinalModel
 
 __all__ = [
-    "CARD",
     "COMPONENTS",
     "CONFIG",
-    "METRICS",
     "WEIGHTS",
     "checksum",
     "describe",

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longigen.component import Parameter, parameters
+from longigen.configuration import COMPONENTS, read_configuration
 from longigen.destination import Destination, told
 from longigen.disclosure import disclosed, is_path, names_path
 from longigen.errors import LongigenError
-from longigen.files import read_json, write_json
-from longigen.pretrained import CARD, COMPONENTS, CONFIG, METRICS, WEIGHTS, checksum, load, locate
+from longigen.files import write_json
+from longigen.manifest import CARD, CONFIG, METRICS, WEIGHTS, Manifest, manifest_of
+from longigen.pretrained import load_folder, locate
 from longigen.registry import registry
 
 if TYPE_CHECKING:
@@ -39,15 +41,6 @@ SECTIONS = {
     ),
 }
 """What is published of each section of a configuration; where none is listed, all. `published_config` adds to these."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a publication."""
-
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -94,10 +87,9 @@ class Publication:
     covariates: tuple[str, ...] = ()
 
     @property
-    def files(self) -> tuple[File, ...]:
+    def files(self) -> Manifest:
         """What goes, and nothing else does."""
-        paths = [self.folder / name for name in (CONFIG, WEIGHTS, CARD, METRICS)]
-        return tuple(File(path.name, path.stat().st_size, checksum(path)) for path in paths if path.exists())
+        return manifest_of(self.folder)
 
     @property
     def evaluated(self) -> bool:
@@ -128,7 +120,7 @@ class Publication:
                 api.create_repo(there.repository, private=self.private)
             so_far = "nothing was published, but the repository is there now, and empty"
         operations = [
-            *(CommitOperationAdd(file.name, str(self.folder / file.name)) for file in self.files),
+            *(CommitOperationAdd(name, str(self.folder / name)) for name in self.files),
             *(CommitOperationDelete(name) for name in self.removed),
         ]
         with told(there.repository, there.endpoint, so_far):
@@ -154,7 +146,7 @@ def publication(
     """Give a model as it would be published; nothing is changed on the Hub, and the folder is gone afterwards.
 
     Args:
-        source: what `longigen.pretrained.locate` takes, such as a run's folder.
+        source: what the model is called; see `longigen.source`.
         repository: ``org/name``.
         tag: of the version; by default v1, v2 … after the last.
         private: of a repository that does not exist yet, True by default; of one that does, what it must be.
@@ -170,7 +162,7 @@ def publication(
     from longigen.result import Result
 
     origin = locate(source)
-    config = published_config(read_json(origin / CONFIG))
+    config = published_config(read_configuration(origin))
     with tempfile.TemporaryDirectory(prefix="longigen-push-") as place:
         folder = Path(place)
         if not (origin / WEIGHTS).exists():
@@ -182,7 +174,7 @@ def publication(
         if result is not None:
             result.write(folder)
         try:
-            model = load(place)
+            model = load_folder(folder)
         except LongigenError as error:
             raise LongigenError(str(error).replace(place, str(origin))) from None
         destination = _destination(repository, HfApi(), private)

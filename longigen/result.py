@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from longigen.errors import LongigenError
 from longigen.evaluation import Summary
 from longigen.files import read_json, write_json
-from longigen.pretrained import METRICS, WEIGHTS, checksum
+from longigen.manifest import METRICS, WEIGHTS, checksum
 from longigen.run import RECIPE, Run
 
 if TYPE_CHECKING:
@@ -107,11 +107,12 @@ class Result:
         copied = {row["setting"]: row for row in rows if row["method"] == "copy-last"}
         for row in rows:
             for name in self.arrows if row["method"] != "copy-last" else ():
-                found = [Summary.of_dict(each.get(key)) for each, key in (
-                    (copied.get(row["setting"], {}), name), (row, name), (row, f"{name} gain")
-                )]  # fmt: skip
-                if found[1].subjects:
-                    yield row["setting"], row["method"], name, *found
+                base, value, gain = (
+                    Summary.of_dict(kept)
+                    for kept in (copied.get(row["setting"], {}).get(name), row.get(name), row.get(f"{name} gain"))
+                )
+                if value.subjects:
+                    yield row["setting"], row["method"], name, base, value, gain
 
     def verdict(self) -> dict[str, list[str]]:
         """Return where the model is better than copy-last, where worse, and where its gain's interval holds 0: metrics,

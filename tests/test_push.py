@@ -100,13 +100,20 @@ def test_push_shows_uploads_once_and_tags(hub: hubserver.Hub, machine: NewMachin
     assert (again["tag"], again["model"], again["private"]) == ("v2", "hf-hub:lab/ward@v2", True)
     assert again["commit"] == repository.tags["v2"] != repository.tags["v1"]
     assert repository.resolve("v2").title == "Again"
-    assert [file["name"] for file in again["files"]] == [
-        "config.json",
-        "model.safetensors",
-        "README.md",
-        "metrics.json",
-    ]
+    assert sorted(again["files"]) == FILES
     assert repository.tags["v1"] == commit.oid  # a version stays what it was
+
+
+def test_evaluate_keeps_only_what_may_be_published(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    kept = (run / "model" / "metrics.json").read_bytes()
+    seen = longigen("evaluate", run, "--setting", "full", "--metric", "psnr", "--part", "train", "--out", tmp_path)
+    assert "holds these numbers now" not in seen.stderr
+    assert json.loads((tmp_path / "metrics.json").read_text())["data"]["unseen"] is False
+    assert (run / "model" / "metrics.json").read_bytes() == kept
+    model = longigen("evaluate", run / "model", "--data", json.loads((run / "run.json").read_text())["recipe"]["data"][
+        "path"], "--setting", "full", "--metric", "psnr", "--metric", "ssim", "--out", tmp_path)  # fmt: skip
+    assert "holds these numbers now" not in model.stderr
+    assert (tmp_path / "metrics.json").read_bytes() == kept
 
 
 def test_the_card_says_what_is_known(here: hubserver.Hub, run: Path) -> None:
@@ -157,7 +164,7 @@ def test_nothing_private_goes(
     config = json.loads((tree / "model" / "config.json").read_text())
     config["data"] |= {"path": str(private), "ids": IDS}
     config["training"]["changes"]["data.path"] = str(private / "tree")
-    config["author"] = getpass.getuser()
+    config["training"] |= {"author": getpass.getuser(), "device": str(private)}
     (tree / "model" / "config.json").write_text(json.dumps(config))
     (tree / "model" / "notes.txt").write_text(IDS[0])
     home = Path.home()
@@ -182,12 +189,12 @@ def test_nothing_private_goes(
         assert not any(secret in f"{commit.title} {commit.message}" for secret in secrets)
     published = json.loads(files["config.json"])
     assert published["data"]["name"] == "bids"
-    assert "author" not in published
+    assert not {"author", "device"} & set(published["training"])
     assert published["training"]["initialised"] == {"conditioner": None}
     text = files["README.md"].decode()
     assert "--data bids:PATH --init-conditioner MODEL" in text
     assert "--set data.select=..." in text
-    assert "The conditioner started from weights on disk." in text
+    assert "The conditioner started from weights that are not published." in text
     assert "base_model" not in text
 
 
@@ -206,7 +213,10 @@ def test_push_then_generate_elsewhere_is_the_same_bit_for_bit(
     assert "Licence of the weights: Apache-2.0" in result.stderr
     assert not hub.repositories["lab/brains"].private
     laptop = machine()
-    laptop.longigen("generate", "lab/brains", *asked, "--out", laptop.home / "made")
+    assert "longigen pull hf-hub:lab/brains@v1" in result.stdout
+    pulled = laptop.longigen("pull", "hf-hub:lab/brains@v1").stdout
+    assert "next: longigen generate hf-hub:lab/brains@v1" in pulled
+    laptop.longigen("generate", "hf-hub:lab/brains@v1", *asked, "--out", laptop.home / "made", HF_HUB_OFFLINE="1")
     paths = sorted((tmp_path / "made" / subject).glob("*.nii.gz"))
     assert len(paths) > 1
     for path in paths:

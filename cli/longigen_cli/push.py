@@ -36,6 +36,7 @@ def push(
     if not yes and not sys.stdin.isatty():
         raise LongigenError("There is no terminal to ask on, so nothing was published; add --yes if it may go.")
 
+    from longigen.manifest import to_plain
     from longigen.publication import publication
 
     with publication(model, repository, tag=tag, private=private, licence=licence) as ready:
@@ -45,8 +46,8 @@ def push(
             raise typer.Exit(1)
         done = ready.publish(message)
         if as_json:
-            files = [asdict(file) for file in ready.files]
-            typer.echo(json.dumps({**asdict(done), "model": done.name, "files": files}, indent=2))
+            content = {**asdict(done), "model": done.name, "files": to_plain(ready.files)}
+            typer.echo(json.dumps(content, indent=2))
             return
     typer.echo(f"{done.address} holds version {done.tag}, commit {done.commit}")
     typer.echo(f"longigen pull {done.name}")
@@ -58,8 +59,8 @@ def _show(ready: "Publication", model: str) -> None:
     new = "" if there.exists else ", which will be made"
     say(f"To {there.repository} at {there.endpoint} ({seen}{new}), as version {ready.tag}:")
     say("")
-    for file in ready.files:
-        say(f"  {file.name:<18} {file.size:>13,} bytes  sha256 {file.sha256}")
+    for name, content in ready.files.items():
+        say(f"  {name:<18} {content.size:>13,} bytes  sha256 {content.digest}")
     for name in ready.removed:
         say(f"  {name:<18} is removed: what is there is of other weights")
     say("")
