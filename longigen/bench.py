@@ -326,7 +326,7 @@ class Bench:
 
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:
-    return Recipe.from_dict(recipe.to_dict(), [f"training.steps={steps}"])
+    return Recipe.from_dict(recipe.to_dict(), [f"training.steps={steps}"], recipe.origin)
 
 
 def _lines(scores: Mapping[tuple[str, int], Sequence[Score]]) -> list[dict[str, Any]]:

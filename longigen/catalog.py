@@ -78,6 +78,14 @@ class Catalog:
         """
         return self._only("table", name)
 
+    def model(self, name: str) -> Description:
+        """Return a published model; `longigen.published` says what its entry holds.
+
+        Raises:
+            LongigenError: as `recipe`.
+        """
+        return self._only("model", name)
+
     def _only(self, noun: str, name: str) -> Description:
         known = self.sections[f"{noun}s"]
         if name not in known:

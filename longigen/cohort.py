@@ -5,13 +5,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
 from longigen.cache import VisitCache
+from longigen.component import parameters
 from longigen.dataset import Dataset, Subject
+from longigen.disclosure import disclosed
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.finding import BadData, Finding, refuse
 from longigen.model import Statistics
@@ -72,15 +75,27 @@ class Cohort:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a model keeps of the data it was trained on: no id, no path."""
-        return {
+        """What a model keeps of the data it was trained on: no id, no path, no free text.
+
+        Where there is something to train on, ``parts`` counts the subjects of each part, and ``intervals`` are the
+        shortest time between two visits of a training subject and the longest.
+        """
+        known = parameters(type(self.dataset))
+        kept: dict[str, Any] = {
             "name": self.name,
+            "parameters": disclosed(known, self.dataset.config),
             "simulated": self.dataset.simulated,
             "subjects": len(self.subjects),
             "visits": sum(len(subject.visits) for subject in self.subjects),
             "fingerprint": fingerprint(self.subjects),
             "split": vars(self.split_settings),
         }
+        times = [subject.times for subject in self.split.train if len(subject.visits) > 1]
+        kept["parts"] = {part: len(ids) for part, ids in self.split.ids.items()}
+        if times:
+            shortest = min(b - a for each in times for a, b in pairwise(each))
+            kept["intervals"] = [round(shortest, 6), round(max(each[-1] - each[0] for each in times), 6)]
+        return kept
 
     def part(self, name: Part) -> list[Prepared]:
         """Return the prepared subjects of one part of the split."""

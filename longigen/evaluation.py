@@ -167,6 +167,23 @@ class Summary:
         half = float(stdtrit(count - 1, 0.975)) * error
         return cls(value, value - half, value + half, count)
 
+    @classmethod
+    def of_dict(cls, content: Mapping[str, Any] | None) -> "Summary":
+        """Return what `to_dict` gave; of None one that is not defined."""
+        given = content or {}
+        mean, low, high = (math.nan if (v := given.get(k)) is None else float(v) for k in ("mean", "low", "high"))
+        return cls(mean, low, high, int(given.get("subjects", 0)))
+
+    def cell(self, *, signed: bool = False) -> str:
+        """Return it as a cell of a table: the mean and the interval."""
+        if not self.subjects:
+            return "-"
+        sign = "+" if signed else ""
+        digits = 2 if abs(self.mean) >= 10 else 4
+        if math.isnan(self.low):  # too few subjects for an interval
+            return f"{self.mean:{sign}.{digits}f}"
+        return f"{self.mean:{sign}.{digits}f} [{self.low:{sign}.{digits}f}, {self.high:{sign}.{digits}f}]"
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, which has no NaN."""
         return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in vars(self).items()}

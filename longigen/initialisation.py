@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from longigen.configuration import read_configuration
 from longigen.errors import LongigenError
-from longigen.files import read_json
-from longigen.pretrained import CONFIG, load, locate
+from longigen.pretrained import load, locate
 from longigen.registry import registry
+from longigen.source import Source
 
 if TYPE_CHECKING:
     from longigen.model import LongitudinalModel
@@ -30,11 +31,22 @@ class Initialisation:
 
     Attributes:
         part: the part.
-        source: the other model: a run's folder, a model's folder or ``org/name`` of the Hub.
+        source: what the other model is called; see `longigen.source`.
     """
 
     part: Part
     source: str
+
+    @property
+    def repository(self) -> str | None:
+        """What strangers may know the source by: a repository's or a published model's name.
+
+        None of a folder, and of what is there no more: a run may go on without what it started from.
+        """
+        try:
+            return Source.of(self.source).public_name
+        except LongigenError:
+            return None
 
     def check(self, name: str) -> None:
         """Refuse what can be refused before data are read.
@@ -45,8 +57,7 @@ class Initialisation:
         Raises:
             LongigenError: if there is no such model, or its component is another one.
         """
-        described = read_json(locate(self.source) / CONFIG).get(self.part) or {}
-        self._check_same(described.get("name", name), name)
+        self._check_same(read_configuration(locate(self.source))[self.part]["name"], name)
 
     def apply(self, model: "LongitudinalModel") -> str | None:
         """Copy the other model's weights into `model`.
@@ -71,7 +82,7 @@ class Initialisation:
             )
         given, wanted = old.state_dict(), new.state_dict()
         fitting = {name: given[name] for name in wanted if name in given and given[name].shape == wanted[name].shape}
-        if not fitting:
+        if wanted and not fitting:
             raise LongigenError(
                 f"None of the {len(wanted)} tensors of this {self.part} is found, in its shape, among the "
                 f"{len(given)} of {self.source}; give both the same configuration, or leave out --init-{self.part}."
@@ -106,6 +117,8 @@ class Initialisation:
             if not math.isclose(*scales, rel_tol=0.05):
                 pairs["a typical gap of"] = (f"{scales[0]:.3g}", f"{scales[1]:.3g} {new.statistics.time_unit}")
             pairs["the covariates"] = (old.statistics.covariates, new.statistics.covariates)
+            before, now = old.provenance.preprocess, new.provenance.preprocess
+            pairs |= {f"preprocess.{name}": (before[name], now[name]) for name in now if name in before}
         else:
             pairs["target"] = (old.settings.target, new.settings.target)
             pairs["prediction"] = (old.prediction, new.prediction)

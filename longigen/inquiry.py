@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from longigen.files import write_json
 from longigen.generation import Answer, GenerationSettings, answer
 from longigen.model import LongitudinalModel
 from longigen.preprocess import Prepared, Preprocess
-from longigen.pretrained import load
+from longigen.pretrained import COMPONENTS, WEIGHTS, checksum, describe, load_folder
 from longigen.recipe import find_dataset, parse_change
 from longigen.registry import registry
 from longigen.run import RECIPE, Run
 from longigen.setting import Setting, Task, tasks
+from longigen.source import Source
 from longigen.split import Part, SplitSettings, fingerprint
 from longigen.spread import Moments
 from longigen.volume import Volume, read_volume, write_volume
@@ -30,7 +32,7 @@ class Inquiry:
     """A model, the subjects that it is asked about, and a note on who they are.
 
     Attributes:
-        source: what the model was loaded from.
+        source: the folder of the run or of the model that it was loaded from.
         model: the model, on the device where it will compute.
         cohort: the data set, preprocessed as in the model's training.
         subjects: those it is asked about.
@@ -60,7 +62,7 @@ class Inquiry:
         """Load a model and find its subjects.
 
         Args:
-            source: a run's folder, a model's folder, or ``org/name`` of the Hub.
+            source: what the model is called; see `longigen.source`.
             data: a data set's name or a path. By default the run's own data, else the data set of that name.
             changes: ``key=value``, parameters of the data set.
             part: of the split. By default ``test`` on the data the model was trained on, and ``all`` on other data.
@@ -71,8 +73,10 @@ class Inquiry:
         Raises:
             LongigenError: if the model or the data cannot be used, or do not fit each other.
         """
-        model = load(source)
-        recorded = Run(Path(source)).read() if (Path(source) / RECIPE).exists() else None
+        called = Source.of(source)
+        folder = called.find()
+        model = load_folder(folder)
+        recorded = Run(called.run).read() if called.run else None
         name, config = _dataset(model, recorded, data, changes)
         dataset = registry.load("dataset", name)(**config)
         if dataset.time_unit != model.statistics.time_unit:
@@ -91,7 +95,7 @@ class Inquiry:
             note = f"{len(subjects)} chosen subjects"
         if not subjects:
             raise LongigenError(f"The part '{chosen}' of '{name}' has no subjects; choose another with --part.")
-        return cls(source, model, cohort, subjects, chosen, note)
+        return cls(str(called.path or folder), model, cohort, subjects, chosen, note)
 
     def questions(
         self, setting: Setting, *, seed: int, select: Callable[[Sequence[Task], int], list[Task]] | None = None
@@ -268,27 +272,40 @@ class Inquiry:
             write_explanation(found, path.with_name(f"{name}.png"), title=path.name, unit=unit)
 
     @property
+    def unseen(self) -> bool:
+        """Whether training saw none of the subjects, as far as a model without its run can tell."""
+        if (Path(self.source) / RECIPE).exists():
+            split = Run(Path(self.source)).read()["split"]
+            return not {p.subject.id for p in self.subjects} & {*split["train"], *split["validation"]}
+        trained_on_it = fingerprint(self.cohort.subjects) == self.model.provenance.data.get("fingerprint")
+        return self.part == "test" or not trained_on_it
+
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """What is written of the model beside everything that it makes."""
         from longigen import __version__
-        from longigen.pretrained import COMPONENTS, WEIGHTS, checksum, describe, locate
 
+        folder = Source(self.source, path=Path(self.source)).here()
+        assert folder is not None
         parts = {kind: describe(getattr(self.model, kind))["name"] for kind in COMPONENTS}
-        return {"longigen": __version__, **parts, "weights_sha256": checksum(locate(self.source) / WEIGHTS)}
+        return {"longigen": __version__, **parts, "weights_sha256": checksum(folder / WEIGHTS)}
 
 
 def _dataset(
     model: LongitudinalModel, recorded: dict[str, Any] | None, data: str | None, changes: Sequence[str]
 ) -> tuple[str, dict[str, Any]]:
+    kept = model.provenance.data  # what a model without its run knows of its data
     if data is not None:
         name, config = find_dataset(data)
         if recorded is not None and not config and recorded["recipe"]["data"].get("name") == name:
             config = {key: value for key, value in recorded["recipe"]["data"].items() if key != "name"}
+        elif recorded is None and kept.get("name") == name:
+            config = {**kept.get("parameters", {}), **config}
     elif recorded is not None:
         config = dict(recorded["recipe"]["data"])
         name = config.pop("name")
     else:
-        name, config = str(model.provenance.data.get("name")), {}
+        name, config = str(kept.get("name")), dict(kept.get("parameters", {}))
     cls = registry.load("dataset", name)
     known = parameters(cls)
     if data is None and recorded is None and any(parameter.required for parameter in known.values()):

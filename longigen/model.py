@@ -1,9 +1,10 @@
 """The model: a conditioner, a denoiser and a sampler, composed."""
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from longigen.prediction import Prediction
 from longigen.randomness import derived_generator
 from longigen.sampler import Generators, Sampler, randn_like
 from longigen.visits import BACKGROUND, VisitSequence
+
+if TYPE_CHECKING:
+    from longigen.publication import Release
 
 Target = Literal["image", "residual"]
 Unconditional = Literal["zero", "random"]
@@ -85,10 +89,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is kept with the weights: the preprocessing pipeline and the origin of the training data."""
+    """What is kept with the weights: the preprocessing pipeline, the origin of the training data, and how training
+    was asked for and on what it ran (`longigen.study`, `longigen.training`).
+    """
 
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LongitudinalModel(nn.Module):
@@ -342,11 +349,28 @@ class LongitudinalModel(nn.Module):
         assert isinstance(model, cls)
         return model
 
-    def push_to_hub(self, repository: str, *, private: bool = True) -> str:
-        """Upload the model to the Hub in one commit and return its address; see `longigen.pretrained`."""
-        from longigen.pretrained import push
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        tag: str | None = None,
+        licence: str | None = None,
+        message: str | None = None,
+    ) -> "Release":
+        """Publish the model with its card, in one commit and tagged, as ``longigen push`` does; see
+        `longigen.publication` for what the arguments mean.
 
-        return push(self, repository, private=private)
+        `huggingface_hub.ModelHubMixin` has a method of this name, and does not fit: it keeps what a constructor was
+        called with as the configuration, where here the constructor is given three components and each is written with
+        the distribution that provides it; it passes ``**kwargs`` on unchecked; and it neither tags nor shows what goes.
+        """
+        from longigen.publication import publication
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            with publication(folder, repository, tag=tag, private=private, licence=licence) as ready:
+                return ready.publish(message)
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

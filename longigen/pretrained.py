@@ -1,23 +1,34 @@
-"""Models as folders: ``config.json`` and ``model.safetensors``, on disk and on the Hub."""
+"""Models as folders: ``config.json`` and ``model.safetensors``, and with them, once they are there, ``README.md`` and
+``metrics.json``; on disk and on the Hub.
+"""
 
-import hashlib
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import longigen
 from longigen.component import Component, checked, parameters
+from longigen.configuration import COMPONENTS, SCHEMA_VERSION, read_configuration, require_installed
 from longigen.errors import LongigenError
-from longigen.files import atomic, read_json, write_json
+from longigen.files import atomic, write_json
+from longigen.manifest import CONFIG, WEIGHTS, checksum
 from longigen.registry import registry
+from longigen.source import Source
+from longigen.weights import composed
 
 if TYPE_CHECKING:
     from longigen.model import LongitudinalModel
 
-SCHEMA_VERSION = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-COMPONENTS = ("conditioner", "denoiser", "sampler")
+__all__ = [
+    "COMPONENTS",
+    "CONFIG",
+    "WEIGHTS",
+    "checksum",
+    "describe",
+    "load",
+    "locate",
+    "save",
+]
 
 
 def save(model: "LongitudinalModel", folder: Path) -> None:
@@ -39,6 +50,7 @@ def save(model: "LongitudinalModel", folder: Path) -> None:
         "statistics": asdict(model.statistics),
         "preprocess": dict(model.provenance.preprocess),
         "data": dict(model.provenance.data),
+        "training": dict(model.provenance.training),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic(folder / WEIGHTS) as part:
@@ -50,64 +62,45 @@ def save(model: "LongitudinalModel", folder: Path) -> None:
 
 
 def load(source: str, *, revision: str | None = None) -> "LongitudinalModel":
-    """Load a model, strictly, from a folder (a model's or a run's) or from a repository of the Hub (``org/name``).
+    """Load a model, strictly, from anything that `longigen.source` understands: a folder, a name, a repository.
+
+    Nothing is allocated before the configuration is checked and the weights are known to fit it.
+
+    Args:
+        source: what the model is called.
+        revision: of a repository.
 
     Raises:
         LongigenError: if there is no such model, its configuration is not ours or is newer than this longigen, a
             component is not installed, or the weights do not fit the configuration.
     """
+    return load_folder(Source.of(source, revision).find())
+
+
+def load_folder(folder: Path) -> "LongitudinalModel":
+    """Load the model in a folder; see `load`."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = locate(source, revision)
-    model = _compose(_read_config(folder), folder)
+    config = read_configuration(folder)
+    require_installed(config, folder)
+    model = composed(lambda: _compose(config), folder)
     weights = folder / WEIGHTS
-    if not weights.exists():
-        raise LongigenError(f"{folder} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise LongigenError(f"{weights} is damaged ({error}); copy or download it again.") from None
-    try:
-        model.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        first = " ".join(str(error).split()[:40])
-        raise LongigenError(f"{weights} does not fit the {CONFIG} beside it ({first}).") from None
+        raise LongigenError(f"{weights} is damaged ({error}); copy or pull it again.") from None
+    model.load_state_dict(tensors, strict=True)
     return model.eval()
 
 
-def push(model: "LongitudinalModel", repository: str, *, private: bool) -> str:
-    """Upload a model to the Hub in one commit, creating the repository if need be; return the commit's address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    name = api.create_repo(repository, private=private, exist_ok=True).repo_id
-    with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder))
-        return api.upload_folder(
-            repo_id=name, folder_path=folder, commit_message="Add model", allow_patterns=[CONFIG, WEIGHTS]
-        ).commit_url
-
-
 def locate(source: str, revision: str | None = None) -> Path:
-    """Return the folder of a model: itself, the ``model`` folder of a run, or the Hub's cache.
+    """Return the folder of a model, verified; it is fetched if it is a repository's that was not pulled yet.
 
     Raises:
         LongigenError: if there is none.
     """
-    path = Path(source)
-    for folder in (path, path / "model"):
-        if (folder / CONFIG).exists():
-            return folder
-    if path.exists():
-        raise LongigenError(
-            f"{path} holds no model ({CONFIG} is not there); give a folder that 'longigen train' wrote."
-        )
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise LongigenError(
-            f"There is no model at {path}; give a run's folder, a model's folder or org/name of the Hub."
-        )
-    return _download(source, revision)
+    return Source.of(source, revision).find()
 
 
 def describe(component: Component) -> dict[str, Any]:
@@ -118,59 +111,22 @@ def describe(component: Component) -> dict[str, Any]:
     return {"name": name, "distribution": entry.distribution, "version": entry.version, "config": config}
 
 
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _compose(config: dict[str, Any]) -> "LongitudinalModel":
+    """Compose the model of a configuration, its weights as they are initialised."""
+    import torch
 
-
-def _download(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise LongigenError(
-            f"There is no folder '{repository}', and the Hub gives no such model ({reason}); check its name."
-        ) from None
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    config = read_json(path)
-    version = config.get("schema_version")
-    if not isinstance(version, int) or config.get("library_name") != "longigen":
-        raise LongigenError(f"{path} is not the configuration of a longigen model.")
-    if version > SCHEMA_VERSION:
-        raise LongigenError(
-            f"{path} has schema_version {version}, which is newer than this longigen reads ({SCHEMA_VERSION}); "
-            "upgrade longigen."
-        )
-    return config
-
-
-def _compose(config: dict[str, Any], folder: Path) -> "LongitudinalModel":
     from longigen.model import LongitudinalModel, ModelSettings, Provenance, Statistics
 
-    components = [_component(kind, config.get(kind) or {}, folder) for kind in COMPONENTS]
+    def made(kind: str) -> Any:
+        return registry.load(kind, config[kind]["name"]).from_config(config[kind].get("config", {}))
+
+    with torch.device("cpu"):  # a sampler has no weights, and may compute its schedule when it is made
+        sampler = made("sampler")
     return LongitudinalModel(
-        *components,
+        made("conditioner"),
+        made("denoiser"),
+        sampler,
         settings=ModelSettings(**checked(parameters(ModelSettings), config.get("model", {}), "model")),
         statistics=Statistics(**checked(parameters(Statistics), config.get("statistics", {}), "statistics")),
-        provenance=Provenance(config.get("preprocess", {}), config.get("data", {})),
+        provenance=Provenance(config.get("preprocess", {}), config.get("data", {}), config.get("training", {})),
     )
-
-
-def _component(kind: str, described: dict[str, Any], folder: Path) -> Any:
-    name = described.get("name")
-    if not isinstance(name, str):
-        raise LongigenError(f"{folder / CONFIG} names no {kind}.")
-    if name not in registry.entries(kind):
-        distribution, version = described.get("distribution", "an unknown package"), described.get("version", "")
-        raise LongigenError(
-            f"The model in {folder} needs the {kind} '{name}' of {distribution} {version}, which is not installed; "
-            f"install it with 'pip install {distribution}'."
-        )
-    return registry.load(kind, name).from_config(described.get("config", {}))

@@ -1,7 +1,7 @@
 """Recipes: a named, complete choice of components and hyperparameters, and the user's changes to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import yaml
 
 from longigen.catalog import Catalog
 from longigen.component import Parameter, checked, parameters
+from longigen.disclosure import disclosed, withheld
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry import registry
 
@@ -21,11 +22,14 @@ class Recipe:
     """A complete choice: for each section its checked configuration, and the names of the components.
 
     Sections that choose a component are ``conditioner``, ``denoiser``, ``sampler`` and ``data``; the others are
-    ``model``, ``preprocess``, ``augment``, ``split`` and ``training``.
+    ``model``, ``preprocess``, ``augment``, ``split`` and ``training``. `origin` is what was asked for: the ``recipe``
+    of the catalog, ``components`` and ``data`` chosen instead of its own, and ``changes`` by ``section.key``; empty
+    where a recipe was made without.
     """
 
     names: Mapping[str, str]
     configs: Mapping[str, Mapping[str, Any]]
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def resolve(
@@ -35,6 +39,7 @@ class Recipe:
         components: Mapping[str, str | None] | None = None,
         data: str | None = None,
         changes: Sequence[str] = (),
+        model: Mapping[str, Any] | None = None,
     ) -> "Recipe":
         """Return a recipe of the catalog with the user's changes.
 
@@ -44,12 +49,19 @@ class Recipe:
             data: the name of a data set, a path that one of them claims, or ``name:path``. If it is the recipe's own
                 data set, what the recipe says of it and of preprocessing holds; if it is another, that is dropped.
             changes: ``section.key=value``, or ``key=value`` where only one section has that key.
+            model: the configuration of a model to go on from (`longigen.configuration`). Its three parts, its settings
+                and its preprocessing take the place of the recipe's, whatever the data, and so does its data set.
 
         Raises:
             LongigenError: for anything unknown, of the wrong type, or ambiguous.
         """
         content = Catalog().recipe(name).content
         names, given = {}, _sections(content, owner=f"recipe '{name}'")
+        asked = {section: chosen for section, chosen in (components or {}).items() if chosen}
+        origin: dict[str, Any] = {"recipe": name, "components": asked, "data": None, "changes": {}}
+        if model is not None:
+            origin["init"] = True
+            given |= _of_model(model)
         for section in COMPONENTS:
             names[section] = str(given[section].pop("name", ""))
             chosen = (components or {}).get(section)
@@ -57,30 +69,50 @@ class Recipe:
                 names[section], given[section] = chosen, {}
         if data is not None:
             chosen, config = find_dataset(data)
+            origin["data"] = chosen
             if chosen == names["data"]:
                 given["data"] |= config
             else:
                 names["data"], given["data"] = chosen, config
-                given["preprocess"] = {}  # a recipe's grid is of the recipe's data
-        return cls._checked(names, given, changes, owner=f"recipe '{name}'")
+                if model is None:
+                    given["preprocess"] = {}  # a recipe's grid is of the recipe's data
+        return cls._checked(names, given, changes, origin, owner=f"recipe '{name}'")
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any], changes: Sequence[str] = ()) -> "Recipe":
-        """Return what `to_dict` gave, with changes."""
+    def from_dict(
+        cls, content: Mapping[str, Any], changes: Sequence[str] = (), origin: Mapping[str, Any] | None = None
+    ) -> "Recipe":
+        """Return what `to_dict` gave, with changes; `origin` is what was asked for before them, where that is known."""
         given = _sections(content, owner="run's recipe")
         names = {section: str(given[section].pop("name", "")) for section in COMPONENTS}
-        return cls._checked(names, given, changes, owner="run's recipe")
+        return cls._checked(names, given, changes, origin or {}, owner="run's recipe")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, for JSON."""
         plain = {
-            section: {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
-            for section, config in self.configs.items()
+            section: {key: _plain(value) for key, value in config.items()} for section, config in self.configs.items()
         }
         return {
             section: {**({"name": self.names[section]} if section in self.names else {}), **config}
             for section, config in plain.items()
         }
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a model keeps of how it was asked for: of the changes the values that hold no path and no free text,
+        and the names of the others.
+        """
+        changes: dict[str, Any] = {}
+        left: list[str] = []
+        for section, known in _known(self.names).items():
+            given = {key: self.configs[section][key] for key in known if f"{section}.{key}" in self._changes}
+            changes |= {f"{section}.{key}": value for key, value in disclosed(known, given).items()}
+            left += [f"{section}.{key}" for key in withheld(known, given)]
+        return {**self.origin, "changes": changes, "withheld": left} if self.origin else {}
+
+    @property
+    def _changes(self) -> Mapping[str, Any]:
+        return self.origin.get("changes", {})
 
     def component(self, section: str) -> Any:
         """Make the component that a section chooses."""
@@ -92,25 +124,32 @@ class Recipe:
 
     @classmethod
     def _checked(
-        cls, names: Mapping[str, str], given: dict[str, dict[str, Any]], changes: Sequence[str], owner: str
+        cls,
+        names: Mapping[str, str],
+        given: dict[str, dict[str, Any]],
+        changes: Sequence[str],
+        origin: Mapping[str, Any],
+        owner: str,
     ) -> "Recipe":
-        known: dict[str, dict[str, Parameter]] = {}
-        labels = {}
-        for section, kind in COMPONENTS.items():
+        for section in COMPONENTS:
             if not names[section]:
                 raise LongigenError(f"The {owner} names no {section}; choose one with --{section}.")
-            known[section] = parameters(registry.load(kind, names[section]))
-            labels[section] = f"The {kind} '{names[section]}'"
-        for section, settings in _settings().items():
-            known[section] = parameters(settings)
-            labels[section] = f"Section '{section}'"
+        known = _known(names)
+        labels = {section: f"The {kind} '{names[section]}'" for section, kind in COMPONENTS.items()}
+        labels |= {section: f"Section '{section}'" for section in _settings()}
+        changed = []
         for change in changes:
             section, key, value = parse_change(change, known)
             given[section][key] = value
+            changed.append((section, key))
         path = known["data"].get("path")
         if path is not None and path.required and "path" not in given["data"]:
             raise LongigenError(f"The {labels['data'][4:]} needs the path of your data; give it with --data PATH.")
-        return cls(names, {section: checked(known[section], given[section], labels[section]) for section in known})
+        configs = {section: checked(known[section], given[section], labels[section]) for section in known}
+        if origin:
+            asked = {f"{section}.{key}": _plain(configs[section][key]) for section, key in changed}
+            origin = {**origin, "changes": {**origin.get("changes", {}), **asked}}
+        return cls(names, configs, origin)
 
 
 def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
@@ -165,6 +204,19 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
     return claims[0], config
 
 
+def _of_model(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the sections of a recipe that a model's configuration has something to say on."""
+    parts = {part: config[part] for part in ("conditioner", "denoiser", "sampler")}
+    known = config.get("data", {})
+    pipeline = {key: value for key, value in config.get("preprocess", {}).items() if key != "orientation"}
+    return {
+        **{part: {"name": described["name"], **described.get("config", {})} for part, described in parts.items()},
+        "model": dict(config.get("model", {})),
+        "data": {"name": known.get("name", ""), **known.get("parameters", {})},
+        "preprocess": pipeline,
+    }
+
+
 def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:
     """Return the sections of a recipe; what else it says is text for people, so any other mapping is misspelt."""
     known = (*COMPONENTS, *_settings())
@@ -190,6 +242,16 @@ def _settings() -> dict[str, Any]:
         "split": SplitSettings,
         "training": TrainingSettings,
     }
+
+
+def _known(names: Mapping[str, str]) -> dict[str, dict[str, Parameter]]:
+    """Return what can be set, by section."""
+    known = {section: parameters(registry.load(kind, names[section])) for section, kind in COMPONENTS.items()}
+    return known | {section: parameters(settings) for section, settings in _settings().items()}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def parse_change(change: str, known: Mapping[str, Mapping[str, Parameter]]) -> tuple[str, str, Any]:

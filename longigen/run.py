@@ -18,11 +18,12 @@ RECIPE = "run.json"
 class Run:
     """The folder of a run.
 
-    - ``run.json``: the recipe, complete, and the split's subject ids; what `--resume` continues from.
+    - ``run.json``: the recipe, complete, what was asked for to get it, and the split's subject ids; what `--resume`
+      continues from.
     - ``metrics.jsonl``: one JSON object per line.
     - ``checkpoints/step-NNNNNNN/``: the state of training; the last two are kept.
     - ``samples/step-NNNNNNN.png``: strips of a validation subject.
-    - ``model/``: the exported model, the moving average of the weights.
+    - ``model/``: the exported model, the moving average of the weights; and its ``metrics.json`` once it is evaluated.
     """
 
     folder: Path
@@ -61,7 +62,8 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def write(self, recipe: Recipe, split: Mapping[str, list[str]]) -> None:
-        write_json({"recipe": recipe.to_dict(), "split": dict(split)}, self.folder / RECIPE)
+        content = {"recipe": recipe.to_dict(), "origin": dict(recipe.origin), "split": dict(split)}
+        write_json(content, self.folder / RECIPE)
 
     def read(self) -> dict[str, Any]:
         """Return what `write` wrote."""

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from longigen.cohort import Cohort
 from longigen.errors import LongigenWarning
@@ -61,8 +62,17 @@ class Study:
             sampler,
             settings=self.recipe.settings("model"),
             statistics=statistics,
-            provenance=Provenance(self.cohort.pipeline.config, self.cohort.provenance),
+            provenance=Provenance(self.cohort.pipeline.config, self.cohort.provenance, self._asked),
         )
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        """What a model keeps of how training was asked for: no path and no free text; of what its parts started from,
+        the name of a repository, or None where it was a folder.
+        """
+        starts = {start.part: start.repository for start in self.training.initialisations}
+        asked = self.recipe.provenance
+        return {**asked, **({"initialised": starts} if starts else {})}
 
     def trainer(self, run: Run, *, resume: bool = False, model: LongitudinalModel | None = None) -> Trainer:
         """Return the trainer of `model`, composed here by default; a new run's recipe and split are written first.

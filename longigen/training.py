@@ -1,10 +1,11 @@
 """Training: the loop, through Accelerate."""
 
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,11 +18,12 @@ from longigen.batch import Batch
 from longigen.cohort import Cohort
 from longigen.errors import LongigenError
 from longigen.figure import write_strip
-from longigen.files import reason, unwritable
+from longigen.files import read_json, reason, unwritable
 from longigen.generation import Answer, answer
 from longigen.initialisation import Initialisation, Part
 from longigen.model import LongitudinalModel, total
 from longigen.pairs import TrainingPairs
+from longigen.pretrained import CONFIG
 from longigen.randomness import derive_seed
 from longigen.run import Run
 from longigen.setting import tasks
@@ -164,6 +166,8 @@ class Trainer:
         self.ema.to(self.accelerator.device)
         self.accelerator.register_for_checkpointing(self.ema, *self.schedules)
         self.step = 0
+        self._started = time.perf_counter()
+        self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
 
     def resume(self) -> None:
         """Continue from the run's last complete checkpoint, or from the start where there is none."""
@@ -171,6 +175,7 @@ class Trainer:
         if checkpoints:
             self.accelerator.load_state(str(checkpoints[-1]))
             self.step = int(checkpoints[-1].name.removeprefix("step-"))
+            self._seconds = self._seconds_before()
         if self.accelerator.is_main_process:
             self.run.rewind(self.step)
 
@@ -184,12 +189,12 @@ class Trainer:
         """
         settings = self.settings
         self._train_mode()
-        started, first = time.perf_counter(), self.step
+        self._started, first = time.perf_counter(), self.step
         batches = self._batches()
         try:
             while self.step < settings.steps:
                 metrics = self._train_step(batches)
-                metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - started)
+                metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - self._started)
                 if self.step % settings.validate_every == 0 or self.step == settings.steps:
                     metrics["validation_loss"] = self.validate()
                 if self.accelerator.is_main_process and (
@@ -249,9 +254,28 @@ class Trainer:
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
                 self.run.finish_checkpoint(part, final)
+                self.model.provenance = replace(self.model.provenance, training=self._told())
                 with self._averaged():
                     self.model.save_pretrained(self.run.model)
             self.accelerator.wait_for_everyone()
+
+    def _told(self) -> dict[str, Any]:
+        """Return what a model keeps of its training so far: the kind of hardware, and no name of a machine."""
+        cuda = self.accelerator.device.type == "cuda"
+        return {
+            **self.model.provenance.training,
+            "steps": self.step,
+            "seconds": round(self._seconds + time.perf_counter() - self._started, 1),
+            "device": torch.cuda.get_device_name(self.accelerator.device) if cuda else f"CPU ({platform.machine()})",
+            "threads": None if cuda else torch.get_num_threads(),
+            "processes": self.accelerator.num_processes,
+        }
+
+    def _seconds_before(self) -> float:
+        """Return how long training took up to this step, as the exported model says if it is of this step."""
+        path = self.run.model / CONFIG
+        told = read_json(path).get("training", {}) if path.exists() else {}
+        return float(told["seconds"]) if told.get("steps") == self.step else 0.0
 
     def _train_mode(self) -> None:
         self.model.train()

@@ -115,7 +115,7 @@ def test_evaluate_prints_copy_last(longigen: Longigen, run: Path, tmp_path: Path
     for word in ("copy-last", "model", "gain", "single", "missing", "full", "ssim", "psnr", "nrmse", "protocol"):
         assert word in result.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "strip.png", "subjects.csv", "summary.json", "table.txt",
+        "metrics.json", "strip.png", "subjects.csv", "summary.json", "table.txt",
     ]  # fmt: skip
     with (tmp_path / "subjects.csv").open() as file:
         rows = list(csv.DictReader(file))

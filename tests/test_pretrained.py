@@ -1,14 +1,12 @@
 """Models as folders."""
 
 import json
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import NewMachine
+from hubserver import Hub
 
 from longigen import LongigenError, LongitudinalModel
 from longigen.model import ModelSettings, Provenance, Statistics
@@ -56,7 +54,7 @@ def test_round_trip(model: LongitudinalModel, folder: Path) -> None:
 
 def test_config_says_who_provides_what(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    assert config["schema_version"] == 1
+    assert config["schema_version"] == 2
     assert config["conditioner"]["name"] == "sadm"
     assert config["conditioner"]["distribution"] == "longigen"
     assert config["conditioner"]["config"]["patch"] == [2, 2, 2]
@@ -89,7 +87,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         (folder / "config.json").write_text(json.dumps(config))
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
-    with pytest.raises(LongigenError, match="is damaged"):
+    with pytest.raises(LongigenError, match="is cut short"):
         LongitudinalModel.from_pretrained(folder)
     weights.unlink()
     with pytest.raises(LongigenError, match=r"no model\.safetensors"):
@@ -114,71 +112,19 @@ def test_an_unregistered_component_cannot_be_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-class Hub(SimpleHTTPRequestHandler):
-    """The read side of a Hub with one repository: its description, and its files."""
-
-    commit = "0123456789abcdef0123456789abcdef01234567"
-
-    def do_GET(self) -> None:
-        paths = list(Path(self.directory).iterdir())
-        if self.path.startswith("/api/models/lab/brains/tree/"):
-            self.answer([{"type": "file", "oid": "0" * 40, "size": p.stat().st_size, "path": p.name} for p in paths])
-        elif self.path.startswith("/api/models/lab/brains"):
-            siblings = [{"rfilename": path.name} for path in paths]
-            self.answer({"id": "lab/brains", "sha": self.commit, "private": False, "siblings": siblings})
-        else:
-            self.serve()
-
-    def answer(self, content: object) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_HEAD(self) -> None:
-        self.serve()
-
-    def serve(self) -> None:
-        path = Path(self.directory) / self.path.rpartition("/")[2]
-        if not self.path.startswith("/lab/brains/resolve/") or not path.exists():
-            self.send_error(404)
-            return
-        body = path.read_bytes()
-        self.send_response(200)
-        self.send_header("X-Repo-Commit", self.commit)
-        self.send_header("ETag", f'"{len(body)}-{path.name}"')
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-@pytest.fixture
-def hub(folder: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_model_comes_from_the_hub(hub: str, folder: Path, longigen, tmp_path: Path) -> None:
+def test_a_model_comes_from_the_hub(hub: Hub, machine: NewMachine, folder: Path) -> None:
     """The unmodified client against a server on loopback, in a fresh cache."""
-    environment = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
-    out = tmp_path / "out"
     config = json.loads((folder / "config.json").read_text())
     edited(
         folder,
         statistics={**config["statistics"], "time_unit": "years", "covariates": []},
         preprocess={"shape": [16, 16, 16], "spacing": [12.0, 12.0, 12.0]},
     )
-    longigen("generate", "lab/brains", "--subject", "sim-0001", "--times", "+1", "--out", out, **environment)
+    hub.seed("lab/brains", {path.name: path.read_bytes() for path in folder.iterdir()})
+    desk = machine()
+    out = desk.home / "out"
+    desk.longigen("generate", "lab/brains", "--subject", "sim-0001", "--times", "+1", "--out", out)
     assert len(list(out.glob("sim-0001/*.nii.gz"))) == 1
-    result = longigen("generate", "lab/minds", "--out", out, status=2, **environment)
+    result = desk.longigen("generate", "lab/minds", "--out", out, status=2)
     assert "lab/minds" in result.stderr
     assert "Traceback" not in result.stderr

@@ -74,6 +74,10 @@ def test_a_run_holds_everything(manifest: Path, tmp_path: Path) -> None:
     model = LongitudinalModel.from_pretrained(folder)
     assert model.statistics.time_scale == pytest.approx(1.1)
     assert model.provenance.preprocess["shape"] == [13, 12, 10]
+    assert model.provenance.data["parts"] == {part: len(ids) for part, ids in recorded["split"].items()}
+    assert model.provenance.data["intervals"] == pytest.approx([1.1, 3.3])
+    told = model.provenance.training
+    assert (told["recipe"], told["data"], told["changes"]["training.steps"]) == ("sadm-tiny", "csv", 4)
     assert str(manifest.parent) not in (folder / "model" / "config.json").read_text()
 
 
@@ -91,9 +95,13 @@ def test_resuming_changes_nothing(manifest: Path, tmp_path: Path) -> None:
 
     with pytest.raises(KilledError):
         trainer(manifest, broken, "training.steps=6").fit(kill)
+    before = LongitudinalModel.from_pretrained(broken).provenance.training
     resumed = trainer(manifest, broken, resume=True)
     assert resumed.step == 3
     resumed.fit()
+    after = LongitudinalModel.from_pretrained(broken).provenance.training
+    assert (before["steps"], after["steps"], after["processes"]) == (3, 6, 1)
+    assert after["seconds"] > before["seconds"] > 0  # of both processes
     one, two = weights(whole), weights(broken)
     assert one.keys() == two.keys()
     for name, tensor in one.items():

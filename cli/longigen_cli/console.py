@@ -53,8 +53,20 @@ def chosen_settings(names: Sequence[SettingName] | None) -> tuple[Any, ...]:
     return tuple(name.value for name in SettingName if name in (names or SettingName))
 
 
-Model = Annotated[str, typer.Argument(help="A run's folder, a model's folder, or org/name of the Hugging Face Hub.")]
-Output = Annotated[Path, typer.Option("--out", help="The folder to write.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A published model's name (longigen list models), a run's or a model's folder, or hf-hub:org/repo[@REV]."
+    ),
+]
+
+
+def new_folder(parent: str, stem: str) -> Path:
+    """Return the first of ``PARENT/STEM-1``, ``PARENT/STEM-2`` … that does not exist."""
+    number = 1
+    while (folder := Path(parent) / f"{stem}-{number}").exists():
+        number += 1
+    return folder
 
 
 def say(line: str) -> None:
@@ -93,6 +105,54 @@ def progress(name: str, every: int = 10) -> Iterator[Callable[..., None]]:
             spent = time.perf_counter() - started
             left = spent / max(done, 1) * (total - done)
             say(f"{name} {done}/{total}  {done / max(spent, 1e-9):.2f}/s  {left:.0f} s left  {note}".rstrip())
+
+    yield lines
+
+
+@contextmanager
+def transfer(name: str, every: int = 10) -> Iterator[Callable[..., None]]:
+    """Give a function ``(done, total, note="")`` that shows how many bytes have come, with rate and time left.
+
+    On a terminal it is a bar; elsewhere plain lines, about `every` per cent. Nothing is shown of nothing to transfer.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(name, total=None, note="")
+            yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
+        return
+    import time
+
+    from rich.filesize import decimal
+
+    started, shown, first = time.perf_counter(), -1, None
+
+    def lines(done: int, total: int, note: str = "") -> None:
+        nonlocal shown, first
+        first = done if first is None else first  # what had come before, which says nothing of the rate
+        part = 100 * done // (max(total, 1) * every)
+        if part != shown or done == total:
+            shown = part
+            rate = (done - first) / max(time.perf_counter() - started, 1e-9)
+            left = f"  {(total - done) / rate:.0f} s left" if rate else ""
+            say(f"{name} {decimal(done)} of {decimal(total)}  {decimal(int(rate))}/s{left}  {note}".rstrip())
 
     yield lines
 

@@ -1,7 +1,6 @@
 """``longigen evaluate``: the protocol's table, the model beside copy-last."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +20,7 @@ from longigen_cli.console import (
     progress,
     say,
     say_skipped,
+    transfer,
 )
 
 
@@ -49,7 +49,10 @@ def evaluate(
 ) -> None:
     """Score generated visits against the true ones, and copy-last beside them."""
     from longigen.files import writable_folder
+    from longigen.source import Source
 
+    with transfer("pulling") as update:
+        Source.of(model).find(update)
     if out is not None:
         writable_folder(out)
 
@@ -66,6 +69,7 @@ def evaluate(
     from longigen.inquiry import Inquiry
     from longigen.metric import SetMetric
     from longigen.registry import registry
+    from longigen.result import Result
     from longigen.spread import caution
 
     with progress("reading") as update:
@@ -86,11 +90,14 @@ def evaluate(
     cautions += [metric.caution(fewest) for metric in metrics.values() if isinstance(metric, SetMetric)]
     for line in filter(None, cautions):
         say(line)
+    result = Result.of(made, inquiry)
+    kept = result.keep(inquiry.source)
     if out is not None:
         from longigen.figure import write_strip
         from longigen.files import atomic
 
         made.write(out)
+        result.write(out)
         with atomic(out / "table.txt") as path:
             path.write_text(table + "\n", "utf-8")
         write_strip(
@@ -98,7 +105,9 @@ def evaluate(
         )
     typer.echo(json.dumps(made.summary, indent=2) if as_json else table)
     if out is not None:
-        say(f"table.txt, summary.json, subjects.csv and strip.png are in {out}")
+        say(f"table.txt, summary.json, metrics.json, subjects.csv and strip.png are in {out}")
+    if kept is not None:
+        say(f"{kept} holds these numbers now, and 'longigen push {model} ORG/NAME' publishes them with the weights")
 
 
 def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, samples: int = 1) -> str:
@@ -150,21 +159,11 @@ def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, 
             table.add_row(
                 heads[place] if place < len(heads) else "",
                 f"{label} {metric.arrow(samples)}".rstrip(),
-                _cell(copied[name]),
-                _cell(made[name]),
-                _cell(made[f"{name} gain"], signed=True),
+                copied[name].cell(),
+                made[name].cell(),
+                made[f"{name} gain"].cell(signed=True),
             )
         table.add_section()
     buffer = StringIO()
     Console(file=buffer, width=120, force_terminal=False).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
-
-
-def _cell(summary: Any, *, signed: bool = False) -> str:
-    if not summary.subjects:
-        return "-"
-    sign = "+" if signed else ""
-    digits = 2 if abs(summary.mean) >= 10 else 4
-    if math.isnan(summary.low):  # too few subjects for an interval
-        return f"{summary.mean:{sign}.{digits}f}"
-    return f"{summary.mean:{sign}.{digits}f} [{summary.low:{sign}.{digits}f}, {summary.high:{sign}.{digits}f}]"

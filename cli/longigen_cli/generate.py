@@ -1,16 +1,19 @@
 """``longigen generate``: fill in and forecast visits."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from longigen_cli.console import Changes, Data, Model, Output, SkipBad, progress, say, say_skipped
+from longigen_cli.console import Changes, Data, Model, SkipBad, new_folder, progress, say, say_skipped, transfer
 
 
 def generate(
     model: Model,
-    out: Output,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder to write; by default a new one under generated/.")
+    ] = None,
     data: Data = None,
     setting: Annotated[
         Literal["single", "missing", "full"],
@@ -41,7 +44,13 @@ def generate(
     """Generate visits as NIfTI files in each subject's own space, with a JSON sidecar of their provenance."""
     from longigen.files import writable_folder
     from longigen.heap import keep_freed_memory
+    from longigen.source import Source
 
+    source = Source.of(model)
+    with transfer("pulling") as update:
+        source.find(update)  # what is wrong with a model is told before anything is made or imported
+    if out is None:
+        out = new_folder("generated", source.stem)
     writable_folder(out)
     keep_freed_memory()
 

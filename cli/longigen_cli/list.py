@@ -15,7 +15,7 @@ def list_(
     kind: Annotated[str | None, typer.Argument(help=f"{', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}.")] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """List components, recipes, tables and models. Nothing is imported."""
+    """List components, recipes, tables and models. Nothing is imported, nor fetched."""
     catalog = Catalog()
     sections = list(SECTIONS)
     if kind is not None:
@@ -25,7 +25,8 @@ def list_(
         sections = [kind]
     found = {section: _rows(catalog, section) for section in sections}
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        plain = {name: [{k: v for k, v in row.items() if k != "line"} for row in rows] for name, rows in found.items()}
+        typer.echo(json.dumps(plain, indent=2))
     else:
         _print(found)
     for distribution, problem in catalog.problems.items():
@@ -34,6 +35,8 @@ def list_(
 
 def _rows(catalog: Catalog, section: str) -> list[dict[str, Any]]:
     kind = section.removesuffix("s")
+    if section == "models":
+        return [*_published(catalog), *_pulled()]
     if kind not in KINDS:
         return [
             {"name": name, "distribution": entry.distribution, "summary": entry.summary}
@@ -59,6 +62,42 @@ def _rows(catalog: Catalog, section: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _published(catalog: Catalog) -> list[dict[str, Any]]:
+    from longigen.overview import Overview
+    from longigen.published import Published
+
+    rows = []
+    for name, entries in sorted(catalog.sections["models"].items()):
+        for entry in entries:
+            row: dict[str, Any] = {"name": name, "distribution": entry.distribution, "summary": entry.summary}
+            try:
+                if len(entries) > 1:
+                    catalog.model(name)  # says who claims it
+                overview = Overview.of_published(Published.of(entry))
+                row |= {**overview.to_dict(), "line": overview.line}
+            except LongigenError as error:
+                row["problem"] = str(error)
+            rows.append(row)
+    return rows
+
+
+def _pulled() -> list[dict[str, Any]]:
+    """Return the models in huggingface_hub's cache."""
+    from longigen.download import pulled
+    from longigen.overview import Overview
+
+    rows = []
+    for repository, revision, folder in pulled():
+        row: dict[str, Any] = {"name": f"hf-hub:{repository}@{revision}", "distribution": "pulled", "summary": ""}
+        try:
+            overview = Overview.of_folder(folder)
+            row |= {**overview.to_dict(), "line": overview.line, "folder": str(folder)}
+        except LongigenError as error:
+            row["problem"] = str(error)
+        rows.append(row)
+    return rows
+
+
 def _print(found: dict[str, list[dict[str, Any]]]) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -77,6 +116,8 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
             if "problem" in row:
                 colour, label = ("yellow", "not loadable") if "extra" in row else ("red", "broken")
                 text = f"[{colour}]{label}: {escape(row['problem'])}[/{colour}]"
+            elif "line" in row:
+                text = f"{escape(text)}\n[dim]{escape(row['line'])}[/dim]"
             table.add_row(row["name"], text, row["distribution"])
         console.print(table)
         console.print()

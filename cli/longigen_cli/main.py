@@ -9,7 +9,7 @@ import typer
 
 from longigen import __version__
 from longigen.errors import LongigenError, LongigenWarning
-from longigen_cli import bench, check, doctor, evaluate, generate, info, new_plugin, train
+from longigen_cli import bench, check, doctor, evaluate, generate, info, new_plugin, pull, push, train
 from longigen_cli import list as listing
 
 PLAIN = warnings.formatwarning
@@ -26,6 +26,8 @@ app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
+app.command("pull")(pull.pull)
+app.command("push")(push.push)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
 app.command("check")(check.check)

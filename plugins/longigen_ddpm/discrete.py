@@ -11,6 +11,9 @@ from longigen_ddpm.scheduled import ScheduledSampler, Spacing
 
 Schedule = Literal["linear", "cosine"]
 
+MAX_STEPS = 100_000
+"""Of the forward process; more levels than this cannot be told apart, and a table of them only fills memory."""
+
 
 class DiscreteSampler(ScheduledSampler):
     """The forward process of DDPM, in T steps (Ho et al. 2020, arXiv 2006.11239; Dao, Yang and Kim 2024, Eq. 1-4).
@@ -54,8 +57,8 @@ class DiscreteSampler(ScheduledSampler):
         zero_terminal_snr: bool = False,
     ) -> None:
         super().__init__(prediction=prediction, steps=steps)
-        if train_steps < 2:
-            raise LongigenError(f"train_steps must be at least 2, got {train_steps}.")
+        if not 2 <= train_steps <= MAX_STEPS:
+            raise LongigenError(f"train_steps must be from 2 to {MAX_STEPS}, got {train_steps}.")
         if not 0 < beta_min <= beta_max < 1:
             raise LongigenError(f"0 < beta_min <= beta_max < 1 must hold, got {beta_min} and {beta_max}.")
         if zero_terminal_snr and prediction == "epsilon":

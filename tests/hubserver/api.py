@@ -24,6 +24,7 @@ class Api(Upload):
             ("DELETE", r"/api/repos/delete", "delete"),
             ("GET", API, "info"),
             ("GET", rf"{API}/revision/(?P<revision>[^/]+)", "info"),
+            ("GET", rf"/api/(?P<kind>datasets|spaces)/{REPOSITORY}", "other"),
             ("GET", rf"{API}/auth-check", "check_access"),
             ("GET", rf"{API}/refs", "refs"),
             ("GET", rf"{API}/commits/(?P<revision>[^/]+)", "history"),
@@ -128,6 +129,12 @@ class Api(Upload):
                 ],
             }
         )
+
+    def other(self, kind: str, name: str) -> None:
+        """Say that a data set or a space is there, if it is one of `Hub.others`; there is no more to it."""
+        if (kind, name) not in self.hub.others:
+            raise HubError(404, "RepoNotFound", "Repository not found")
+        self.answer_json({"id": name, "sha": "0" * 40, "private": False, "siblings": [], "tags": []})
 
     def check_access(self, name: str) -> None:
         """Answer if the repository may be read."""

@@ -44,6 +44,7 @@ class Hub:
         read_token: the same user's, may only read.
         stranger_token: a valid one of another user (`stranger`), who sees nothing private of theirs.
         faults: what is to go wrong.
+        others: (`datasets` or `spaces`, name) of what exists and is no model.
         page_size: entries in a page of a listing.
         errors: tracebacks of the server's own failures; the fixture fails a test that leaves one.
     """
@@ -62,6 +63,7 @@ class Hub:
             self.stranger_token: Token("stranger", "write"),
         }
         self.faults = Faults()
+        self.others: set[tuple[str, str]] = set()
         self.errors: list[str] = []
         self.page_size = 1000
         self._requests: list[Request] = []

@@ -1,0 +1,265 @@
+"""Publications: a model as it is put on the Hub, with nothing private in it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longigen.component import Parameter, parameters
+from longigen.configuration import COMPONENTS, read_configuration
+from longigen.destination import Destination, told
+from longigen.disclosure import disclosed, is_path, names_path
+from longigen.errors import LongigenError
+from longigen.files import write_json
+from longigen.manifest import CARD, CONFIG, METRICS, WEIGHTS, Manifest, manifest_of
+from longigen.pretrained import load_folder, locate
+from longigen.registry import registry
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+HEADER = ("schema_version", "library_name", "longigen_version")
+SECTIONS = {
+    "model": (),
+    "statistics": (),
+    "preprocess": (),
+    "data": ("name", "simulated", "subjects", "visits", "fingerprint", "split", "parts", "intervals"),
+    "training": (
+        "recipe",
+        "init",
+        "components",
+        "data",
+        "withheld",
+        "steps",
+        "seconds",
+        "device",
+        "threads",
+        "processes",
+    ),
+}
+"""What is published of each section of a configuration; where none is listed, all. `published_config` adds to these."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version, as it was published.
+
+    Attributes:
+        repository: ``org/name``.
+        address: of the repository, for a browser.
+        commit: its id.
+        commit_url: its address.
+        tag: the version.
+        private: whether the repository is.
+    """
+
+    repository: str
+    address: str
+    commit: str
+    commit_url: str
+    tag: str
+    private: bool
+
+    @property
+    def name(self) -> str:
+        """By which everything that takes a MODEL finds exactly this version."""
+        return f"hf-hub:{self.repository}@{self.tag}"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A model's files in a folder of their own, ready to go, and where they go.
+
+    - ``config.json`` without what is private (`published_config`), from which the model was loaded once, as a check;
+    - ``model.safetensors``, as it is;
+    - ``README.md``, the `longigen.card`;
+    - ``metrics.json``, if the weights were evaluated.
+    """
+
+    folder: Path
+    destination: Destination
+    tag: str
+    private: bool
+    licence: str | None
+    covariates: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> Manifest:
+        """What goes, and nothing else does."""
+        return manifest_of(self.folder)
+
+    @property
+    def evaluated(self) -> bool:
+        return (self.folder / METRICS).exists()
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """What is taken out of the repository: metrics that are of other weights."""
+        return () if self.evaluated or METRICS not in self.destination.files else (METRICS,)
+
+    def publish(self, message: str | None = None) -> Release:
+        """Create the repository if need be, upload the files in one commit, and tag it.
+
+        Args:
+            message: of the commit; by default it names the tag.
+
+        Raises:
+            LongigenError: if any of it is refused or breaks off; it says what is there then. The commit is made whole
+                or not at all.
+        """
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+        api, there = HfApi(), self.destination
+        so_far = "nothing was published"
+        if not there.exists:
+            hidden = "exists, and the token may not see it; take another name"
+            with told(there.repository, there.endpoint, conflict=hidden):
+                api.create_repo(there.repository, private=self.private)
+            so_far = "nothing was published, but the repository is there now, and empty"
+        operations = [
+            *(CommitOperationAdd(name, str(self.folder / name)) for name in self.files),
+            *(CommitOperationDelete(name) for name in self.removed),
+        ]
+        with told(there.repository, there.endpoint, so_far):
+            commit = api.create_commit(
+                there.repository, operations, commit_message=message or f"Version {self.tag}", parent_commit=there.head
+            )
+        so_far = f"the files are published, as commit {commit.oid}, but have no tag"
+        with told(there.repository, there.endpoint, so_far):
+            api.create_tag(there.repository, tag=self.tag, revision=commit.oid)
+        address = f"{there.endpoint}/{there.repository}"
+        return Release(there.repository, address, commit.oid, commit.commit_url, self.tag, self.private)
+
+
+@contextmanager
+def publication(
+    source: str,
+    repository: str,
+    *,
+    tag: str | None = None,
+    private: bool | None = None,
+    licence: str | None = None,
+) -> Iterator[Publication]:
+    """Give a model as it would be published; nothing is changed on the Hub, and the folder is gone afterwards.
+
+    Args:
+        source: what the model is called; see `longigen.source`.
+        repository: ``org/name``.
+        tag: of the version; by default v1, v2 … after the last.
+        private: of a repository that does not exist yet, True by default; of one that does, what it must be.
+        licence: of the weights, as `longigen.card`.
+
+    Raises:
+        LongigenError: if there is no such model, its metrics are of other weights, it cannot be loaded without what is
+            private, or as `Destination.of` and `Destination.version`.
+    """
+    from huggingface_hub import HfApi
+
+    from longigen.card import Card
+    from longigen.result import Result
+
+    origin = locate(source)
+    config = published_config(read_configuration(origin))
+    with tempfile.TemporaryDirectory(prefix="longigen-push-") as place:
+        folder = Path(place)
+        if not (origin / WEIGHTS).exists():
+            raise LongigenError(f"{origin} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
+        shutil.copyfile(origin / WEIGHTS, folder / WEIGHTS)  # what is shown is what goes, though training goes on
+        write_json(config, folder / CONFIG)
+        _refuse_notes(folder / WEIGHTS, origin / WEIGHTS)
+        result = Result.read(origin, weights=folder / WEIGHTS)
+        if result is not None:
+            result.write(folder)
+        try:
+            model = load_folder(folder)
+        except LongigenError as error:
+            raise LongigenError(str(error).replace(place, str(origin))) from None
+        destination = _destination(repository, HfApi(), private)
+        version = destination.version(tag)
+        card = Card(repository, version, config, model.parameter_count, result, licence)
+        (folder / CARD).write_text(card.text, encoding="utf-8")
+        hidden = destination.private if destination.private is not None else private is not False
+        covariates = model.statistics.covariates
+        yield Publication(folder, destination, version, hidden, card.chosen_licence, covariates)
+
+
+def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's configuration without what is private.
+
+    What longigen writes is kept and anything else left out; of the data set its name, counts and those parameters that
+    can hold neither path nor free text. A component's parameter that is a path becomes its default: paths say where
+    something was to begin with, and the weights are beside the configuration.
+
+    Raises:
+        LongigenError: if a component cannot be made without a path.
+    """
+    content = {key: config[key] for key in HEADER if key in config}
+    content |= {kind: _published_component(kind, config[kind]) for kind in COMPONENTS if config.get(kind)}
+    for section, keys in SECTIONS.items():
+        given = config.get(section) or {}
+        kept = {key: given[key] for key in keys or given if key in given}
+        content[section] = {key: value for key, value in kept.items() if not is_path(value)}
+    data, training = config.get("data") or {}, config.get("training") or {}
+    known = _parameters("dataset", data.get("name"))
+    if data.get("parameters"):
+        content["data"]["parameters"] = disclosed(known, data["parameters"])
+    if training.get("recipe"):
+        changes = training.get("changes") or {}
+        content["training"]["changes"] = {key: value for key, value in changes.items() if not is_path(value)}
+    if training.get("initialised"):
+        starts = training["initialised"]
+        content["training"]["initialised"] = {part: None if is_path(start) else start for part, start in starts.items()}
+    return content
+
+
+def _published_component(kind: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    name, config = described.get("name"), dict(described.get("config") or {})
+    known = _parameters(kind, name)
+    for key, value in config.items():
+        parameter = known.get(key)
+        private = is_path(value) or (value is not None and parameter is not None and names_path(parameter.annotation))
+        if private and (parameter is None or parameter.required):
+            raise LongigenError(
+                f"The {kind} '{name}' needs the path '{key}', which nobody else has, so this model cannot be "
+                f"published; give the {kind} a default for it."
+            )
+        if private and parameter is not None:
+            default = parameter.default
+            config[key] = str(default) if isinstance(default, Path) else default
+    kept = {key: described[key] for key in ("name", "distribution", "version") if key in described}
+    return {**kept, "config": config}
+
+
+def _parameters(kind: str, name: Any) -> Mapping[str, Parameter]:
+    """Return what a component takes, nothing where it is not installed."""
+    return parameters(registry.load(kind, name)) if name in registry.entries(kind) else {}
+
+
+def _refuse_notes(weights: Path, origin: Path) -> None:
+    """Refuse weights with text in their header that longigen did not write."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="pt") as file:
+            notes = set(file.metadata() or {}) - {"format"}
+    except (SafetensorError, OSError) as error:
+        raise LongigenError(f"{origin} is damaged ({error}); copy or download it again.") from None
+    if notes:
+        raise LongigenError(
+            f"{origin} has notes in its header ('{min(notes)}') that longigen did not write and that would be "
+            "published; load the model and save it again with save_pretrained."
+        )
+
+
+def _destination(repository: str, api: "HfApi", private: bool | None) -> Destination:
+    found = Destination.of(repository, api)
+    if found.private is not None and private is not None and found.private != private:
+        is_, wanted = ("private", "--public") if found.private else ("public", "--private")
+        raise LongigenError(
+            f"{repository} exists and is {is_}, which push does not change; leave out {wanted}, or change it in the "
+            f"settings at {found.endpoint}/{repository} (nothing was published)."
+        )
+    return found

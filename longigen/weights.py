@@ -1,0 +1,181 @@
+"""Weights: what a safetensors file holds, known from its header, before a tensor is allocated."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from longigen.errors import LongigenError
+from longigen.files import reason
+from longigen.manifest import CONFIG, WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from longigen.model import LongitudinalModel
+
+M = TypeVar("M", bound="nn.Module")
+
+MAX_HEADER = 100 * 2**20
+"""A longer header is refused, as safetensors itself does."""
+WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+"""The types of numbers that a model of ours may hold, and their bytes."""
+SPARE_TENSORS, SPARE_NUMBERS = 10_000, 2**26
+"""What a network may register while it is made, and may hold in tables, beyond what its weights explain."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A tensor as the header has it: its type and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return " × ".join(map(str, self.shape)) or "a single number"
+
+
+def read_header(path: Path) -> dict[str, Layout]:
+    """Return the tensors of a safetensors file by name; none of them is read.
+
+    Raises:
+        LongigenError: if the file is cut short, is no safetensors file, or holds types that no model of ours does.
+    """
+    again = "copy or pull it again"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER):
+                kind = "is cut short" if size >= 8 and length <= MAX_HEADER else "is no safetensors file"
+                raise LongigenError(f"{path} {kind} ({size} bytes); {again}.")
+            header = json.loads(file.read(length))
+    except (OSError, ValueError) as error:
+        raise LongigenError(f"{path} is damaged ({reason(error)}); {again}.") from None
+    found, end = {}, 0
+    try:
+        for name, tensor in header.items():
+            if name == "__metadata__":
+                continue
+            layout = Layout(tensor["dtype"], tuple(tensor["shape"]))
+            first, last = tensor["data_offsets"]
+            count = 1
+            for extent in layout.shape:
+                if not isinstance(extent, int) or extent < 0:
+                    raise ValueError(f"'{name}' has the shape {layout}")
+                count *= extent
+            if layout.dtype not in WIDTHS:
+                raise ValueError(f"'{name}' is of the type {layout.dtype}")
+            if last - first != count * WIDTHS[layout.dtype]:
+                raise ValueError(f"'{name}' of {last - first} bytes cannot be {layout} of {layout.dtype}")
+            found[name], end = layout, max(end, last)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LongigenError(f"{path} has a header that cannot be right ({reason(error)}); {again}.") from None
+    whole = 8 + length + end
+    if size != whole:
+        kind = "cut short" if size < whole else "too long"
+        raise LongigenError(f"{path} is {kind}: it has {size} bytes and by its header {whole}; {again}.")
+    return found
+
+
+def number_count(layouts: Mapping[str, Layout]) -> int:
+    """Return how many numbers there are in all tensors together."""
+    total = 0
+    for layout in layouts.values():
+        count = 1
+        for extent in layout.shape:
+            count *= extent
+        total += count
+    return total
+
+
+def composed(compose: Callable[[], "LongitudinalModel"], folder: Path) -> "LongitudinalModel":
+    """Compose the model of a configuration, once it is known that the weights beside it fit.
+
+    It is composed twice: first without memory (on torch's ``meta`` device), to compare every tensor with the header of
+    the weights, and to give up as soon as it grows beyond what they could be of; then for good.
+
+    Args:
+        compose: makes the model.
+        folder: with the weights.
+
+    Raises:
+        LongigenError: if there are no weights, they are damaged or are of another configuration.
+    """
+    import torch
+
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise LongigenError(f"{folder} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
+    header = read_header(path)
+    try:
+        with torch.device("meta"), _bounded(4 * len(header) + SPARE_TENSORS, path):
+            outline = compose()
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError, ZeroDivisionError) as error:
+        raise LongigenError(
+            f"{folder / CONFIG} asks for networks that cannot be made ({reason(error)}); it is damaged, or of another "
+            "version of their package."
+        ) from error
+    _require_fitting(outline.state_dict(), header, path)
+    numbers = sum(tensor.numel() for tensor in [*outline.parameters(), *outline.buffers()])
+    if numbers > number_count(header) + SPARE_NUMBERS:
+        raise LongigenError(
+            f"{folder / CONFIG} asks for {numbers:,} numbers beside which {WEIGHTS} is too small; it is damaged or was "
+            "made to fill the memory, so take another copy of the model."
+        )
+    return compose()
+
+
+def _require_fitting(wanted: Mapping[str, "Tensor"], given: Mapping[str, Layout], path: Path) -> None:
+    """Refuse weights whose names, shapes or kinds of number are not those of the model."""
+    missing = [name for name in wanted if name not in given]
+    spare = [name for name in given if name not in wanted]
+    other = [name for name in wanted if name in given and tuple(wanted[name].shape) != given[name].shape]
+    kinds = [
+        name
+        for name in wanted
+        if name in given and wanted[name].is_floating_point() != given[name].dtype.endswith(("F64", "F32", "F16"))
+    ]
+    told = []
+    if missing:
+        told.append(f"it lacks {len(missing)} of {len(wanted)} tensors, such as '{missing[0]}'")
+    if spare:
+        told.append(f"it has {len(spare)} that the model has not, such as '{spare[0]}'")
+    if other:
+        name = other[0]
+        told.append(
+            f"{len(other)} have another shape, such as '{name}', {given[name]} there and "
+            f"{Layout('', tuple(wanted[name].shape))} by the configuration"
+        )
+    if kinds:
+        told.append(f"{len(kinds)} hold another kind of number, such as '{kinds[0]}', {given[kinds[0]].dtype} there")
+    if told:
+        raise LongigenError(
+            f"{path} does not fit the {CONFIG} beside it: {'; '.join(told)}. Take both from one model; they may be of "
+            "two versions."
+        )
+
+
+@contextmanager
+def _bounded(most: int, path: Path) -> Iterator[None]:
+    """Give up on networks made within that register more than `most` tensors: they would never fit the weights."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    count = 0
+
+    def registered(module: "nn.Module", name: str, parameter: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise LongigenError(
+                f"{path} does not fit the {CONFIG} beside it, which asks for many times as many tensors; take both "
+                "from one model."
+            )
+
+    handle = register_module_parameter_registration_hook(registered)
+    try:
+        yield
+    finally:
+        handle.remove()
