@@ -32,8 +32,8 @@ class Card:
     data set are the words of the installed ``registry.yaml`` files.
 
     Attributes:
-        repository: where it is published, ``org/name``.
-        tag: the version.
+        name: of the model, as its title.
+        called: by which everything that takes a MODEL finds exactly this one, as ``hf-hub:org/name@v1``.
         config: of the model, as it is published (`longigen.publication`).
         parameters: how many numbers were learnt.
         result: what its evaluation found, if it was evaluated.
@@ -41,8 +41,8 @@ class Card:
             (``model_licence``), and not stated where it says nothing.
     """
 
-    repository: str
-    tag: str
+    name: str
+    called: str
     config: Mapping[str, Any]
     parameters: int
     result: "Result | None" = None
@@ -73,7 +73,7 @@ class Card:
             pipeline_tag=TASK,
             tags=self.tags,
             base_model=bases or None,
-            model_name=self.repository.partition("/")[2],
+            model_name=self.name,
             eval_results=list(self._eval_results()) or None,
         )
 
@@ -90,14 +90,9 @@ class Card:
         said = described.content.get("model_licence") if described else None
         return self.licence or (str(said) if said else None)
 
-    @property
-    def pull(self) -> str:
-        """The name by which anyone who may see it gets exactly this version."""
-        return f"hf-hub:{self.repository}@{self.tag}"
-
     def _head(self) -> Iterator[str]:
         data, recipe = self.config.get("data", {}), self._recipe
-        yield f"# {self.repository.partition('/')[2]}"
+        yield f"# {self.name}"
         yield ""
         yield (
             "Generates the missing and the future visits of a subject as 3D volumes, from the visits that exist. "
@@ -118,7 +113,7 @@ class Card:
         if others:
             yield f"It needs longigen and {', '.join(f'`{name}`' for name in others)}."
             yield ""
-        yield from ("```", f"longigen pull {self.pull}", f"longigen generate {self.pull}{given} --out made", "```")
+        yield from ("```", f"longigen pull {self.called}", f"longigen generate {self.called}{given} --out made", "```")
         yield ""
         if self._needs_no_path:
             made = f"This makes visits of subjects of `{data.get('name')}` that training never saw"
@@ -129,7 +124,7 @@ class Card:
         yield "```python"
         yield "from longigen import LongitudinalModel"
         yield ""
-        yield f'model = LongitudinalModel.from_pretrained("{self.repository}", revision="{self.tag}")'
+        yield f'model = LongitudinalModel.from_pretrained("{self.called}")'
         yield "```"
 
     def _intended(self) -> Iterator[str]:
@@ -256,7 +251,7 @@ class Card:
         yield "## Metrics"
         yield ""
         if self.result is None:
-            yield f"It was not evaluated before it was published. `longigen evaluate {self.pull}` does."
+            yield f"It was not evaluated before it was published. `longigen evaluate {self.called}` does."
             return
         content = self.result.content
         data, protocol, how = (content[key] for key in ("data", "protocol", "generation"))
