@@ -25,6 +25,8 @@ class Conditioner(Component, nn.Module, abc.ABC):
     - In generation, visits that were made earlier are in the history, as observed. Where `autoregressive` is false they
       are not, and the history holds what was given alone.
     - It must not depend on images that are not observed nor on visits that are not valid: padding changes nothing.
+    - It can be made and built on torch's ``meta`` device: neither step looks at a tensor's value. So a model's shapes
+      are known, and compared with its weights, before memory is spent on it.
     - It is deterministic in ``eval()`` mode.
     - It may override `explain` to say where it looked; asking changes nothing else.
     - Times are data-set units; divide by `time_scale` (the typical gap between visits) before encoding them.

@@ -29,6 +29,8 @@ class Denoiser(Component, nn.Module, abc.ABC):
     - Where `denoises` is true, the prediction depends on `z_t` and λ. Where it is false it depends on the conditioning
       alone: there is no unconditional prediction worth the name, so the model drops no conditions in training and
       applies no guidance.
+    - It can be made and built on torch's ``meta`` device: neither step looks at a tensor's value. So a model's shapes
+      are known, and compared with its weights, before memory is spent on it.
     - It is deterministic in ``eval()`` mode. A zero-initialised output makes a residual model start as copy-last.
     - `losses(example)` is what it is trained with, by default the sampler's error of the prediction. Each is per
       sample (B,), already weighted; training minimises their sum and writes down each by its name. What is drawn is

@@ -117,6 +117,8 @@ class Initialisation:
             if not math.isclose(*scales, rel_tol=0.05):
                 pairs["a typical gap of"] = (f"{scales[0]:.3g}", f"{scales[1]:.3g} {new.statistics.time_unit}")
             pairs["the covariates"] = (old.statistics.covariates, new.statistics.covariates)
+            before, now = old.provenance.preprocess, new.provenance.preprocess
+            pairs |= {f"preprocess.{name}": (before[name], now[name]) for name in now if name in before}
         else:
             pairs["target"] = (old.settings.target, new.settings.target)
             pairs["prediction"] = (old.prediction, new.prediction)

@@ -21,6 +21,7 @@ from longigen import (
     VisitSequence,
     register_conditioner,
 )
+from longigen.configuration import read_configuration
 from longigen.errors import LongigenWarning
 from longigen.initialisation import Initialisation
 from longigen.model import ModelSettings, Statistics
@@ -30,7 +31,7 @@ from longigen.run import Run
 from longigen.study import Study
 from longigen.testing.case import after, history
 from longigen.training import Trainer, TrainingSettings
-from longigen_baselines import RawConditioner, SourceConditioner
+from longigen_baselines import IdentityDenoiser, RawConditioner, SourceConditioner
 from longigen_cli.train import train
 from longigen_continuous import ContinuousSampler
 from longigen_sadm import SADMConditioner
@@ -358,3 +359,86 @@ def test_a_mistake_is_told_before_data_are_read(source: Path, tmp_path: Path) ->
         train(init_denoiser="", out=tmp_path / "run")
     with pytest.raises(LongigenError, match="continues a run as it was"):
         train(out=source, resume=True, freeze=["denoiser"])
+
+
+FIXTURE = Path(__file__).parent / "fixtures" / "schema-1"
+SHORT = ("training.steps=1", "batch_size=1", "validate_every=1", "sample_every=9", "warmup=1")
+
+
+def test_fine_tuning_starts_from_the_whole_model(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Parts, settings, grid and intensities are the model's, the data and what --set says the user's."""
+    run = tmp_path / "run"
+    changes = [
+        *SHORT,
+        "preprocess.shape=12,12,10",
+        "preprocess.spacing=2,2,3",
+        "preprocess.upper=100",
+        "learning_rate=0",
+    ]
+    with pytest.warns(LongigenWarning) as caught:
+        train(data=str(manifest), init=str(FIXTURE), changes=changes, out=run)
+    told = capsys.readouterr().err
+    assert f"From {FIXTURE}: sadm + unet3d + continuous, with its settings, grid (16 × 20 × 16) and intensities" in told
+    assert "grid 12 × 12 × 10" in told
+    notes = " ".join(str(warning.message) for warning in caught)
+    assert "preprocess.shape [16, 20, 16], here [12, 12, 10]" in notes
+    assert "preprocess.upper 99.9, here 100.0" in notes
+    config, base = (json.loads((folder / "config.json").read_text()) for folder in (run / "model", FIXTURE))
+    for part in ("conditioner", "denoiser", "sampler"):
+        assert config[part] == base[part]
+    assert config["model"] == base["model"]
+    assert config["preprocess"] == {
+        **base["preprocess"],
+        "shape": [12, 12, 10],
+        "spacing": [2.0, 2.0, 3.0],
+        "upper": 100.0,
+    }
+    assert config["data"]["name"] == "csv"
+    assert config["training"]["init"] is True
+    assert config["training"]["initialised"] == {"conditioner": None, "denoiser": None}  # a folder is not told
+    recorded = json.loads((run / "run.json").read_text())["recipe"]["training"]
+    assert recorded["init_conditioner"] == recorded["init_denoiser"] == str(FIXTURE)
+    old, new = (load_file(folder / "model.safetensors") for folder in (FIXTURE, run / "model"))
+    assert same(old, new)  # nothing was learnt at a rate of 0
+    with pytest.raises(LongigenError, match="continues a run as it was"):
+        train(out=run, resume=True, init=str(FIXTURE))
+
+
+def test_fine_tuning_with_a_change_lists_what_did_not_fit(manifest: Path, tmp_path: Path) -> None:
+    config = read_configuration(FIXTURE)
+    changes = [*SHORT, "denoiser.width=4", *(f"training.init_{part}={FIXTURE}" for part in ("conditioner", "denoiser"))]
+    recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=changes, model=config)
+    assert recipe.names["data"] == "csv"
+    assert recipe.configs["preprocess"]["shape"] == (16, 20, 16)
+    assert recipe.configs["training"]["ema"] == 0.99  # of the recipe
+    taken = r"The denoiser of .*: \d+ of \d+ tensors were taken; as initialised stay .* of another shape there .*"
+    with pytest.warns(LongigenWarning, match=f"{taken} it was made with width 2, here 4"):
+        Study.of(recipe).trainer(Run.create(tmp_path / "run"))
+
+
+def test_fine_tuning_on_the_models_own_data() -> None:
+    config = read_configuration(FIXTURE)
+    recipe = Recipe.resolve("sadm-acdc", model=config)
+    assert recipe.names["data"] == "sim-brain"
+    assert recipe.configs["preprocess"]["spacing"] == (10.0, 10.0, 10.0)
+
+
+def test_a_part_without_weights_has_nothing_to_take(tmp_path: Path) -> None:
+    parts = SourceConditioner(), IdentityDenoiser(), ContinuousSampler(prediction="x")
+    LongitudinalModel(*parts).save_pretrained(tmp_path)
+    new = LongitudinalModel(*parts)
+    for part in ("conditioner", "denoiser"):
+        assert Initialisation(part, str(tmp_path)).apply(new) is None
+
+
+def test_init_and_its_conflicts(tmp_path: Path) -> None:
+    for part in ("conditioner", "denoiser"):
+        given: Any = {f"init_{part}": str(FIXTURE)}
+        with pytest.raises(LongigenError, match=f"starts both parts, so --init-{part} cannot stand beside it; leave"):
+            train(init=str(FIXTURE), out=tmp_path / "run", **given)
+    with pytest.raises(LongigenError, match=r"is 'sadm' and this model's is 'raw'; .* so choose --conditioner sadm"):
+        train(init=str(FIXTURE), conditioner="raw", out=tmp_path / "run")
+    with pytest.raises(LongigenError, match="There is no model 'nothing'"):
+        train(init="nothing", out=tmp_path / "run")

@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from longigen.manifest import FILES
+
 ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists())
+SHIPPED = {"longigen_models"}
+"""Plugins without a component: they are there for the models in them."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,13 @@ def test_wheel_holds_our_packages_only(wheel: Path) -> None:
     roots = {name.partition("/")[0] for name in names}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"longigen", "longigen_cli", *PLUGINS}
     assert "longigen/registry.yaml" in names
-    assert all(name.endswith((".py", ".yaml")) for name in names if ".dist-info/" not in name)
+    others = [name for name in names if ".dist-info/" not in name and not name.endswith((".py", ".yaml"))]
+    models = {tuple(path.parts) for path in map(Path, others)}
+    assert all(len(parts) == 3 and parts[0] in SHIPPED and parts[2] in FILES for parts in models)
+    folders = {
+        path.name for path in (ROOT / "plugins" / "longigen_models").iterdir() if (path / "config.json").exists()
+    }
+    assert {parts[1] for parts in models} == folders
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
@@ -49,7 +59,9 @@ def test_every_plugin_has_entry_points(wheel: Path) -> None:
     modules = {
         value.partition(":")[0] for group in found if group.startswith("longigen.") for value in found[group].values()
     }
-    assert modules == {*PLUGINS, "longigen"}
+    assert modules == {*PLUGINS, "longigen"} - SHIPPED
+    for name in SHIPPED:  # files and no code
+        assert [path.name for path in (ROOT / "plugins" / name).rglob("*.py")] == ["__init__.py"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert sorted(Path(package).name for package in packages if package.startswith("plugins/")) == PLUGINS

@@ -20,6 +20,7 @@ from longigen_cli.console import (
     progress,
     say,
     say_skipped,
+    transfer,
 )
 
 
@@ -48,7 +49,10 @@ def evaluate(
 ) -> None:
     """Score generated visits against the true ones, and copy-last beside them."""
     from longigen.files import writable_folder
+    from longigen.source import Source
 
+    with transfer("pulling") as update:
+        Source.of(model).find(update)
     if out is not None:
         writable_folder(out)
 

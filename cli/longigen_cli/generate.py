@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from longigen_cli.console import Changes, Data, Model, SkipBad, new_folder, progress, say, say_skipped
+from longigen_cli.console import Changes, Data, Model, SkipBad, new_folder, progress, say, say_skipped, transfer
 
 
 def generate(
@@ -46,7 +46,9 @@ def generate(
     from longigen.heap import keep_freed_memory
     from longigen.source import Source
 
-    source = Source.of(model)  # a name that is none is told before anything is made or imported
+    source = Source.of(model)
+    with transfer("pulling") as update:
+        source.find(update)  # what is wrong with a model is told before anything is made or imported
     if out is None:
         out = new_folder("generated", source.stem)
     writable_folder(out)

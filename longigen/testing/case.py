@@ -126,6 +126,15 @@ def restored(module: M, fresh: M) -> M:
     return fresh.eval()
 
 
+def assert_outlined(module: nn.Module, outline: nn.Module) -> None:
+    """Check that a module made on torch's ``meta`` device has the tensors of `module` by name and shape.
+
+    A model is made so before its weights are read: a configuration that does not fit them costs no memory then.
+    """
+    one, two = ({name: tensor.shape for name, tensor in each.state_dict().items()} for each in (module, outline))
+    assert one == two, "made on the meta device it has other tensors"
+
+
 def assert_gradients(module: nn.Module, outputs: list[Tensor]) -> None:
     """Check that a loss of some outputs reaches every parameter."""
     torch.stack([output.float().square().mean() for output in outputs]).sum().backward()

@@ -10,6 +10,7 @@ from longigen.testing.case import (
     Case,
     after,
     assert_gradients,
+    assert_outlined,
     assert_same,
     built_conditioner,
     close,
@@ -123,8 +124,12 @@ def gives_gradients(case: Case) -> None:
 
 
 def saves_and_loads(case: Case) -> None:
-    """Check that weights survive safetensors, strictly."""
+    """Check that weights survive safetensors, strictly, and that their shapes are known without memory."""
     conditioner, visits = built_conditioner(case), history(SIZES[0])
+    with torch.device("meta"):
+        outline = case.make()
+        outline.build(channels=1, stem_features=4, time_scale=1.0, covariates=())
+    assert_outlined(conditioner, outline)
     fresh = case.make()
     fresh.build(channels=1, stem_features=4, time_scale=1.0, covariates=())
     again = restored(conditioner, fresh)

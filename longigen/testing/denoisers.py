@@ -16,6 +16,7 @@ from longigen.sampler import Generators, Sampler
 from longigen.testing.case import (
     SIZES,
     Case,
+    assert_outlined,
     assert_reached,
     built_denoiser,
     close,
@@ -175,10 +176,14 @@ def keeps_its_adversary_apart(case: Case) -> None:
 
 
 def saves_and_loads(case: Case) -> None:
-    """Check that weights survive safetensors, strictly."""
+    """Check that weights survive safetensors, strictly, and that their shapes are known without memory."""
     routes = _routes(case)
+    with torch.device("meta"):
+        outline = case.make()
+        outline.build(channels=1, routes=routes)
     denoiser, fresh = built_denoiser(case, routes), case.make()
     fresh.build(channels=1, routes=routes)
+    assert_outlined(denoiser, outline)
     given = conditioning(routes, 2, SIZES[0])
     one, two = (net(_noisy(SIZES[0]), LOG_SNR, given) for net in (denoiser, restored(denoiser, fresh)))
     assert close(one, two), "weights changed"
