@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longigen.catalog import Catalog, Description
 from longigen.citation import bibtex, linked
 from longigen.configuration import COMPONENTS
+from longigen.published import HUB
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -38,7 +39,7 @@ class Card:
         parameters: how many numbers were learnt.
         result: what its evaluation found, if it was evaluated.
         licence: of the weights; by default what the ``registry.yaml`` says of models trained on the data set
-            (``model_licence``), and not stated where it says nothing.
+            (``model_licence``), and not stated where it says nothing or the weights started from another model's.
     """
 
     name: str
@@ -66,14 +67,14 @@ class Card:
     def metadata(self) -> "ModelCardData":
         from huggingface_hub import ModelCardData
 
-        bases = sorted({source for source in self._starts.values() if source and "/" in source})  # the Hub knows these
+        bases = sorted({name for source in self._starts.values() if (name := _repository(source))})
         return ModelCardData(
             license=self.chosen_licence.lower() if self.chosen_licence else None,
             library_name="longigen",
             pipeline_tag=TASK,
             tags=self.tags,
             base_model=bases or None,
-            model_name=self.name,
+            model_name=self.name if self.result else None,
             eval_results=list(self._eval_results()) or None,
         )
 
@@ -87,7 +88,7 @@ class Card:
     @property
     def chosen_licence(self) -> str | None:
         described = self._described("data")
-        said = described.content.get("model_licence") if described else None
+        said = described.content.get("model_licence") if described and not self._starts else None
         return self.licence or (str(said) if said else None)
 
     def _head(self) -> Iterator[str]:
@@ -137,7 +138,9 @@ class Card:
             "- Every volume it makes is synthetic. Files say so in their header and in the JSON beside them; keep that "
             "with them."
         )
-        if self._simulated:
+        if self._simulated and self._starts:
+            yield "- It was fine-tuned on simulated data. What it started from was trained before: see Training."
+        elif self._simulated:
             yield (
                 "- It was trained on simulated data: no person, no scanner. What it does with real scans is not known."
             )
@@ -208,9 +211,12 @@ class Card:
             yield from ("```", self.command, "```", "")
         if self.command and "..." in shlex.split(self.command)[-1]:
             yield from ("What stands as `...` is text that may hold names or paths, and is not published.", "")
-        for part, source in self._starts.items():
-            link = f"[{source}](https://hf.co/{source})" if source and "/" in source else source and f"`{source}`"
-            yield f"The {part} started from {link or 'weights that are not published'}."
+        for source in dict.fromkeys(self._starts.values()):
+            parts = " and ".join(part for part, of in self._starts.items() if of == source)
+            repository = _repository(source)
+            link = f"[{source}](https://hf.co/{repository})" if repository else f"`{source}`" if source else None
+            yield f"Started from another model: its {parts}, of {link or 'weights that are not published'}."
+            yield "What that was trained on is not told here."
         if "steps" not in told:
             yield "How it was trained was not recorded."
             return
@@ -381,6 +387,12 @@ def _yaml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(map(_yaml, value)) or "[]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _repository(source: str | None) -> str | None:
+    """Return the repository of the Hub in what a model is called; None where it is no repository."""
+    name = (source or "").removeprefix(HUB).partition("@")[0]
+    return name if "/" in name else None
 
 
 def _count(number: int) -> str:

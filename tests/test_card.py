@@ -131,7 +131,7 @@ def test_a_card_of_a_fine_tuned_model() -> None:
         "data": "sim-heart",
         "changes": {"preprocess.shape": [8, 8, 8], "training.steps": 7, "model.keep_background": True},
         "withheld": ["training.init_conditioner", "training.init_denoiser", "data.pattern"],
-        "initialised": {"conditioner": "lab/brains", "denoiser": "lab/brains"},
+        "initialised": {"conditioner": "hf-hub:lab/brains@v1", "denoiser": "hf-hub:lab/brains@v1"},
         "steps": 7,
         "seconds": 7200.0,
         "device": "NVIDIA H100 80GB HBM3",
@@ -141,21 +141,21 @@ def test_a_card_of_a_fine_tuned_model() -> None:
     config["denoiser"] = {**config["denoiser"], "distribution": "longigen-wonder"}
     card = ModelCard(Card("x", "hf-hub:lab/x@v2", config, 2_500_000).text)
     assert card.data.base_model == ["lab/brains"]
-    assert card.data.license == "apache-2.0"
+    assert card.data.license is None  # of weights that come from elsewhere nobody said
     for words in (
-        "longigen train --recipe sadm-tiny --sampler ddpm --data sim-heart --init lab/brains "
+        "longigen train --recipe sadm-tiny --sampler ddpm --data sim-heart --init hf-hub:lab/brains@v1 "
         "--set preprocess.shape=8,8,8 --set training.steps=7 --set model.keep_background=true --set data.pattern=...",
         "What stands as `...` is text",
-        "The conditioner started from [lab/brains](https://hf.co/lab/brains).",
+        "its conditioner and denoiser, of [hf-hub:lab/brains@v1](https://hf.co/lab/brains).",
         "7 steps in 2.0 hours on 2 × NVIDIA H100 80GB HBM3",
         "It needs longigen and `longigen-wonder`.",
         "2.50 million parameters",
-        "no person, no scanner",
+        "fine-tuned on simulated data. What it started from was trained before",
     ):
         assert words in card.text, words
     registered = {**told, "initialised": {"conditioner": "sadm-sim-brain"}}
     text = Card("x", "hf-hub:lab/x@v2", config_of(training=registered), 1).text
-    assert "started from `sadm-sim-brain`." in text
+    assert "Started from another model: its conditioner, of `sadm-sim-brain`." in text
     assert "base_model" not in text
 
 

@@ -194,7 +194,7 @@ def test_nothing_private_goes(
     text = files["README.md"].decode()
     assert "--data bids:PATH --init-conditioner MODEL" in text
     assert "--set data.select=..." in text
-    assert "The conditioner started from weights that are not published." in text
+    assert "its conditioner, of weights that are not published." in text
     assert "base_model" not in text
 
 
