@@ -53,13 +53,13 @@ MODELS = {
         "SADM on simulated ageing brains at 4 mm, years ahead",
         "sim-brain, 200 simulated subjects at 4 mm",
         "sadm-tiny",
-        f"{BRAIN} --steps 1000",
+        f"{BRAIN} --steps 800",
     ),
     "additive-sim-brain": Recipe(
         "source and interval added to the first features, on simulated ageing brains at 4 mm, years ahead",
         "sim-brain, 200 simulated subjects at 4 mm",
         "dao-tiny",
-        f"{BRAIN} --steps 1000",
+        f"{BRAIN} --steps 800",
     ),
     "sadm-sim-heart": Recipe(
         "SADM on simulated beating hearts, from end-diastole to end-systole",

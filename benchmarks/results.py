@@ -33,7 +33,7 @@ PACED = ("linear", "without attention", "sadm")
 """Rows of which is asked whether each brain changes at its own rate."""
 BETTER = {"ssim": 1, "ssim-foreground": 1, "psnr": 1, "nrmse": -1}
 SHORT = "--set learning_rate=2e-3 --set warmup=100"
-BRIEF = "--set validate_every=200 --set sample_every=10000 --set checkpoint_every=300 --steps 600"
+BRIEF = "--set validate_every=200 --set sample_every=10000 --set checkpoint_every=200 --steps 400"
 BRAIN = "--set validate_every=100 --set sample_every=10000 --set checkpoint_every=100 --steps 200"
 ACDC = (
     "--set data.frames=6 --set shape=64,64,8 --set fit=resize --set keep_background=false --set motion=true "
