@@ -282,6 +282,7 @@ class _Fetch:
 
         part = blob.with_name(f"{blob.name}.incomplete")
         size, before = expected[0].size, self.there
+        problem: str | None = None
         for attempt in range(2):
             with part.open("ab") as file:
                 if attempt or file.tell() > size:
@@ -352,7 +353,7 @@ class _Fetch:
     def _told(self) -> Iterator[None]:
         """Say what goes wrong between us and the Hub in one sentence."""
         from huggingface_hub import errors, get_token
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
         name, hub, revision = f"'{self.repository}'", f"The Hub at {_endpoint()}", self.revision or "main"
         pull = f"'longigen pull hf-hub:{self.repository}'"
@@ -385,7 +386,7 @@ class _Fetch:
             self._raise_for(error, hub, name)
         except errors.HFValidationError as error:
             raise LongigenError(f"{name} is no name of a repository, which is org/name ({reason(error)}).") from error
-        except (errors.HTTPError, errors.LocalEntryNotFoundError, errors.FileMetadataError) as error:
+        except (HTTPError, errors.LocalEntryNotFoundError, errors.FileMetadataError) as error:
             cause = error.__cause__ or error
             if isinstance(cause, HfHubHTTPError):
                 self._raise_for(cause, hub, name)
