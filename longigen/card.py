@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longigen.catalog import Catalog, Description
 from longigen.citation import bibtex, linked
 from longigen.configuration import COMPONENTS
+from longigen.published import HUB
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -32,17 +33,17 @@ class Card:
     data set are the words of the installed ``registry.yaml`` files.
 
     Attributes:
-        repository: where it is published, ``org/name``.
-        tag: the version.
+        name: of the model, as its title.
+        called: by which everything that takes a MODEL finds exactly this one, as ``hf-hub:org/name@v1``.
         config: of the model, as it is published (`longigen.publication`).
         parameters: how many numbers were learnt.
         result: what its evaluation found, if it was evaluated.
         licence: of the weights; by default what the ``registry.yaml`` says of models trained on the data set
-            (``model_licence``), and not stated where it says nothing.
+            (``model_licence``), and not stated where it says nothing or the weights started from another model's.
     """
 
-    repository: str
-    tag: str
+    name: str
+    called: str
     config: Mapping[str, Any]
     parameters: int
     result: "Result | None" = None
@@ -66,14 +67,14 @@ class Card:
     def metadata(self) -> "ModelCardData":
         from huggingface_hub import ModelCardData
 
-        bases = sorted({source for source in self._starts.values() if source and "/" in source})  # the Hub knows these
+        bases = sorted({name for source in self._starts.values() if (name := _repository(source))})
         return ModelCardData(
             license=self.chosen_licence.lower() if self.chosen_licence else None,
             library_name="longigen",
             pipeline_tag=TASK,
             tags=self.tags,
             base_model=bases or None,
-            model_name=self.repository.partition("/")[2],
+            model_name=self.name if self.result else None,
             eval_results=list(self._eval_results()) or None,
         )
 
@@ -87,17 +88,12 @@ class Card:
     @property
     def chosen_licence(self) -> str | None:
         described = self._described("data")
-        said = described.content.get("model_licence") if described else None
+        said = described.content.get("model_licence") if described and not self._starts else None
         return self.licence or (str(said) if said else None)
-
-    @property
-    def pull(self) -> str:
-        """The name by which anyone who may see it gets exactly this version."""
-        return f"hf-hub:{self.repository}@{self.tag}"
 
     def _head(self) -> Iterator[str]:
         data, recipe = self.config.get("data", {}), self._recipe
-        yield f"# {self.repository.partition('/')[2]}"
+        yield f"# {self.name}"
         yield ""
         yield (
             "Generates the missing and the future visits of a subject as 3D volumes, from the visits that exist. "
@@ -118,7 +114,7 @@ class Card:
         if others:
             yield f"It needs longigen and {', '.join(f'`{name}`' for name in others)}."
             yield ""
-        yield from ("```", f"longigen pull {self.pull}", f"longigen generate {self.pull}{given} --out made", "```")
+        yield from ("```", f"longigen pull {self.called}", f"longigen generate {self.called}{given} --out made", "```")
         yield ""
         if self._needs_no_path:
             made = f"This makes visits of subjects of `{data.get('name')}` that training never saw"
@@ -129,7 +125,7 @@ class Card:
         yield "```python"
         yield "from longigen import LongitudinalModel"
         yield ""
-        yield f'model = LongitudinalModel.from_pretrained("{self.repository}", revision="{self.tag}")'
+        yield f'model = LongitudinalModel.from_pretrained("{self.called}")'
         yield "```"
 
     def _intended(self) -> Iterator[str]:
@@ -142,7 +138,9 @@ class Card:
             "- Every volume it makes is synthetic. Files say so in their header and in the JSON beside them; keep that "
             "with them."
         )
-        if self._simulated:
+        if self._simulated and self._starts:
+            yield "- It was fine-tuned on simulated data. What it started from was trained before: see Training."
+        elif self._simulated:
             yield (
                 "- It was trained on simulated data: no person, no scanner. What it does with real scans is not known."
             )
@@ -213,9 +211,12 @@ class Card:
             yield from ("```", self.command, "```", "")
         if self.command and "..." in shlex.split(self.command)[-1]:
             yield from ("What stands as `...` is text that may hold names or paths, and is not published.", "")
-        for part, source in self._starts.items():
-            link = f"[{source}](https://hf.co/{source})" if source and "/" in source else source and f"`{source}`"
-            yield f"The {part} started from {link or 'weights that are not published'}."
+        for source in dict.fromkeys(self._starts.values()):
+            parts = " and ".join(part for part, of in self._starts.items() if of == source)
+            repository = _repository(source)
+            link = f"[{source}](https://hf.co/{repository})" if repository else f"`{source}`" if source else None
+            yield f"Started from another model: its {parts}, of {link or 'weights that are not published'}."
+            yield "What that was trained on is not told here."
         if "steps" not in told:
             yield "How it was trained was not recorded."
             return
@@ -256,7 +257,7 @@ class Card:
         yield "## Metrics"
         yield ""
         if self.result is None:
-            yield f"It was not evaluated before it was published. `longigen evaluate {self.pull}` does."
+            yield f"It was not evaluated before it was published. `longigen evaluate {self.called}` does."
             return
         content = self.result.content
         data, protocol, how = (content[key] for key in ("data", "protocol", "generation"))
@@ -386,6 +387,12 @@ def _yaml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(map(_yaml, value)) or "[]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _repository(source: str | None) -> str | None:
+    """Return the repository of the Hub in what a model is called; None where it is no repository."""
+    name = (source or "").removeprefix(HUB).partition("@")[0]
+    return name if "/" in name else None
 
 
 def _count(number: int) -> str:

@@ -38,8 +38,8 @@ class Initialisation:
     source: str
 
     @property
-    def repository(self) -> str | None:
-        """What strangers may know the source by: a repository's or a published model's name.
+    def public_name(self) -> str | None:
+        """What strangers may call the source: a repository, with its revision, or a published model's name.
 
         None of a folder, and of what is there no more: a run may go on without what it started from.
         """

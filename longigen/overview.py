@@ -141,7 +141,9 @@ def _measured(path: Path) -> tuple[str, dict[str, dict[str, tuple[float, float]]
             copied = by_method.get((setting, "copy-last"), {})
             for name, value in row.items():
                 if method == "model" and isinstance(value, dict) and isinstance(copied.get(name), dict):
-                    found.setdefault(setting, {})[name] = (float(value["mean"]), float(copied[name]["mean"]))
+                    means = value["mean"], copied[name]["mean"]
+                    if None not in means:  # change-correlation is not defined for copy-last
+                        found.setdefault(setting, {})[name] = (float(means[0]), float(means[1]))
         return str(content["protocol_hash"]), found
     except (LongigenError, KeyError, TypeError, ValueError, AttributeError):
         return "", {}

@@ -13,13 +13,17 @@ from longigen.configuration import COMPONENTS, read_configuration
 from longigen.destination import Destination, told
 from longigen.disclosure import disclosed, is_path, names_path
 from longigen.errors import LongigenError
-from longigen.files import write_json
-from longigen.manifest import CARD, CONFIG, METRICS, WEIGHTS, Manifest, manifest_of
+from longigen.files import atomic, write_json
+from longigen.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Manifest, manifest_of
 from longigen.pretrained import load_folder, locate
+from longigen.published import HUB
 from longigen.registry import registry
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+    from longigen.card import Card
+    from longigen.result import Result
 
 HEADER = ("schema_version", "library_name", "longigen_version")
 SECTIONS = {
@@ -66,7 +70,7 @@ class Release:
     @property
     def name(self) -> str:
         """By which everything that takes a MODEL finds exactly this version."""
-        return f"hf-hub:{self.repository}@{self.tag}"
+        return f"{HUB}{self.repository}@{self.tag}"
 
 
 @dataclass(frozen=True)
@@ -158,32 +162,75 @@ def publication(
     """
     from huggingface_hub import HfApi
 
-    from longigen.card import Card
+    with tempfile.TemporaryDirectory(prefix="longigen-push-") as place:
+        folder = Path(place)
+        gathered = _gather(source, folder)
+        destination = _destination(repository, HfApi(), private)
+        version = destination.version(tag)
+        card = gathered.card(repository.partition("/")[2], f"{HUB}{repository}@{version}", licence)
+        (folder / CARD).write_text(card.text, encoding="utf-8")
+        hidden = destination.private if destination.private is not None else private is not False
+        covariates = tuple(gathered.config["statistics"].get("covariates", ()))
+        yield Publication(folder, destination, version, hidden, card.chosen_licence, covariates)
+
+
+def export(source: str, folder: Path, *, name: str, licence: str | None = None) -> Manifest:
+    """Write a model's files as they would be published, for a package to ship; return what a ``registry.yaml`` says of
+    them (`longigen.published`).
+
+    Args:
+        source: what the model is called; see `longigen.source`.
+        folder: to write; files of a model in it are replaced.
+        name: by which the ``registry.yaml`` will name the model.
+        licence: of the weights, as `longigen.card`.
+
+    Raises:
+        LongigenError: as `publication`, but for what concerns the Hub.
+    """
+    with tempfile.TemporaryDirectory(prefix="longigen-export-") as place:
+        gathered = _gather(source, Path(place))
+        (Path(place) / CARD).write_text(gathered.card(name, name, licence).text, encoding="utf-8")
+        for file in FILES:
+            (folder / file).unlink(missing_ok=True)
+            if (Path(place) / file).exists():
+                with atomic(folder / file) as part:
+                    shutil.copyfile(Path(place) / file, part)
+    return manifest_of(folder)
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """What is known of a model whose files, but for the card, were put into a folder."""
+
+    config: Mapping[str, Any]
+    parameters: int
+    result: "Result | None"
+
+    def card(self, name: str, called: str, licence: str | None) -> "Card":
+        from longigen.card import Card
+
+        return Card(name, called, self.config, self.parameters, self.result, licence)
+
+
+def _gather(source: str, folder: Path) -> _Gathered:
+    """Put a model's files, but for the card, into a folder, and load it from there, as a check."""
     from longigen.result import Result
 
     origin = locate(source)
+    if not (origin / WEIGHTS).exists():
+        raise LongigenError(f"{origin} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
     config = published_config(read_configuration(origin))
-    with tempfile.TemporaryDirectory(prefix="longigen-push-") as place:
-        folder = Path(place)
-        if not (origin / WEIGHTS).exists():
-            raise LongigenError(f"{origin} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
-        shutil.copyfile(origin / WEIGHTS, folder / WEIGHTS)  # what is shown is what goes, though training goes on
-        write_json(config, folder / CONFIG)
-        _refuse_notes(folder / WEIGHTS, origin / WEIGHTS)
-        result = Result.read(origin, weights=folder / WEIGHTS)
-        if result is not None:
-            result.write(folder)
-        try:
-            model = load_folder(folder)
-        except LongigenError as error:
-            raise LongigenError(str(error).replace(place, str(origin))) from None
-        destination = _destination(repository, HfApi(), private)
-        version = destination.version(tag)
-        card = Card(repository, version, config, model.parameter_count, result, licence)
-        (folder / CARD).write_text(card.text, encoding="utf-8")
-        hidden = destination.private if destination.private is not None else private is not False
-        covariates = model.statistics.covariates
-        yield Publication(folder, destination, version, hidden, card.chosen_licence, covariates)
+    shutil.copyfile(origin / WEIGHTS, folder / WEIGHTS)  # what is shown is what goes, though training goes on
+    write_json(config, folder / CONFIG)
+    _refuse_notes(folder / WEIGHTS, origin / WEIGHTS)
+    result = Result.read(origin, weights=folder / WEIGHTS)
+    if result is not None:
+        result.write(folder)
+    try:
+        model = load_folder(folder)
+    except LongigenError as error:
+        raise LongigenError(str(error).replace(str(folder), str(origin))) from None
+    return _Gathered(config, model.parameter_count, result)
 
 
 def published_config(config: Mapping[str, Any]) -> dict[str, Any]:

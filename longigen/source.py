@@ -158,10 +158,13 @@ class Source:
 
     @property
     def public_name(self) -> str | None:
-        """What strangers may know the model by: its repository or its published name, and None of a folder."""
-        if self.published is not None:
-            return self.published.repository or self.published.name
-        return self.repository
+        """What strangers may call the model: its repository and revision, or its published name; None of a folder."""
+        if self.path is not None:
+            return None
+        if self.published is not None and self.published.repository is None:
+            return self.published.name
+        repository, revision = self._place
+        return f"{HUB}{repository}" + (f"@{revision}" if revision else "")
 
     @property
     def _place(self) -> tuple[str, str | None]:

@@ -68,9 +68,9 @@ class Study:
     @property
     def _asked(self) -> dict[str, Any]:
         """What a model keeps of how training was asked for: no path and no free text; of what its parts started from,
-        the name of a repository, or None where it was a folder.
+        what strangers may call it, or None where it was a folder.
         """
-        starts = {start.part: start.repository for start in self.training.initialisations}
+        starts = {start.part: start.public_name for start in self.training.initialisations}
         asked = self.recipe.provenance
         return {**asked, **({"initialised": starts} if starts else {})}
 

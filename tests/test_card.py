@@ -13,8 +13,9 @@ from longigen.card import Card
 from longigen.citation import bibtex, linked
 from longigen.component import parameters
 from longigen.disclosure import disclosed, is_path, withheld
+from longigen.manifest import read_manifest, to_plain
 from longigen.model import LongitudinalModel, Provenance
-from longigen.publication import published_config
+from longigen.publication import export, published_config
 from longigen.recipe import Recipe
 from longigen.registry import register_conditioner, registry
 from longigen.result import Result
@@ -107,7 +108,7 @@ def test_a_path_of_a_component_becomes_its_default(tmp_path: Path) -> None:
 
 def test_a_card_says_what_is_not_known() -> None:
     """No diffusion where the sampler is none, no licence that nobody gave, no command that was not recorded."""
-    card = ModelCard(Card("lab/x", "v2", config_of(), 1234).text)
+    card = ModelCard(Card("x", "hf-hub:lab/x@v2", config_of(), 1234).text)
     assert card.data.license is None
     assert "diffusion" not in card.data.tags
     assert {"heart", "mri", "cine", "source", "regression"} <= set(card.data.tags)
@@ -130,7 +131,7 @@ def test_a_card_of_a_fine_tuned_model() -> None:
         "data": "sim-heart",
         "changes": {"preprocess.shape": [8, 8, 8], "training.steps": 7, "model.keep_background": True},
         "withheld": ["training.init_conditioner", "training.init_denoiser", "data.pattern"],
-        "initialised": {"conditioner": "lab/brains", "denoiser": "lab/brains"},
+        "initialised": {"conditioner": "hf-hub:lab/brains@v1", "denoiser": "hf-hub:lab/brains@v1"},
         "steps": 7,
         "seconds": 7200.0,
         "device": "NVIDIA H100 80GB HBM3",
@@ -138,23 +139,23 @@ def test_a_card_of_a_fine_tuned_model() -> None:
     }
     config = config_of(data={"name": "sim-heart", "simulated": True}, training=told)
     config["denoiser"] = {**config["denoiser"], "distribution": "longigen-wonder"}
-    card = ModelCard(Card("lab/x", "v2", config, 2_500_000).text)
+    card = ModelCard(Card("x", "hf-hub:lab/x@v2", config, 2_500_000).text)
     assert card.data.base_model == ["lab/brains"]
-    assert card.data.license == "apache-2.0"
+    assert card.data.license is None  # of weights that come from elsewhere nobody said
     for words in (
-        "longigen train --recipe sadm-tiny --sampler ddpm --data sim-heart --init lab/brains "
+        "longigen train --recipe sadm-tiny --sampler ddpm --data sim-heart --init hf-hub:lab/brains@v1 "
         "--set preprocess.shape=8,8,8 --set training.steps=7 --set model.keep_background=true --set data.pattern=...",
         "What stands as `...` is text",
-        "The conditioner started from [lab/brains](https://hf.co/lab/brains).",
+        "its conditioner and denoiser, of [hf-hub:lab/brains@v1](https://hf.co/lab/brains).",
         "7 steps in 2.0 hours on 2 × NVIDIA H100 80GB HBM3",
         "It needs longigen and `longigen-wonder`.",
         "2.50 million parameters",
-        "no person, no scanner",
+        "fine-tuned on simulated data. What it started from was trained before",
     ):
         assert words in card.text, words
     registered = {**told, "initialised": {"conditioner": "sadm-sim-brain"}}
-    text = Card("lab/x", "v2", config_of(training=registered), 1).text
-    assert "started from `sadm-sim-brain`." in text
+    text = Card("x", "hf-hub:lab/x@v2", config_of(training=registered), 1).text
+    assert "Started from another model: its conditioner, of `sadm-sim-brain`." in text
     assert "base_model" not in text
 
 
@@ -162,12 +163,33 @@ def test_the_command_on_a_card_gives_the_recipe_again() -> None:
     changes = ["training.steps=7", "conditioner.patch=2,2,2", "data.spacing=4", "training.freeze=[]"]
     changes += ["training.learning_rate=0.00012345678", "denoiser.attention=-1"]
     recipe = Recipe.resolve("sadm-tiny", components={"sampler": "ddpm"}, data="sim-brain", changes=changes)
-    command = Card("a/b", "v1", config_of(data={"name": "sim-brain"}, training=recipe.provenance), 1).command
+    command = Card("b", "hf-hub:lab/b@v2", config_of(data={"name": "sim-brain"}, training=recipe.provenance), 1).command
     assert command is not None
     words = shlex.split(command)
     assert words[:8] == ["longigen", "train", "--recipe", "sadm-tiny", "--sampler", "ddpm", "--data", "sim-brain"]
     again = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
     assert Recipe.resolve("sadm-tiny", components={"sampler": "ddpm"}, data="sim-brain", changes=again) == recipe
+
+
+def test_a_model_is_exported_for_a_package(tmp_path: Path) -> None:
+    """What a registry.yaml says of the files, and the model under the name that it gives."""
+    model = LongitudinalModel(
+        SourceConditioner(),
+        UNet3D(width=8, multipliers=(1,)),
+        ContinuousSampler(),
+        provenance=Provenance(data={"name": "sim-brain", "simulated": True}),
+    )
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "metrics.json").write_text("of other weights")
+    manifest = export(str(tmp_path / "model"), tmp_path / "shipped", name="tiny-brain")
+    assert sorted(manifest) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "shipped").iterdir()) == sorted(manifest)
+    assert read_manifest(to_plain(manifest), "it") == manifest
+    text = (tmp_path / "shipped" / "README.md").read_text(encoding="utf-8")
+    assert "longigen pull tiny-brain\n" in text
+    assert "# tiny-brain\n" in text
+    LongitudinalModel.from_pretrained(tmp_path / "shipped")
 
 
 def test_a_result_says_where_a_model_is_worse() -> None:
@@ -191,7 +213,7 @@ def test_a_result_says_where_a_model_is_worse() -> None:
         "Worse than copy-last": ["nrmse (full)"],
         "Not told apart from copy-last": ["psnr (full)"],
     }
-    text = Card("a/b", "v1", config_of(), 1, result).text
+    text = Card("b", "hf-hub:lab/b@v2", config_of(), 1, result).text
     assert "| full | psnr ↑ | 30.00 [29.00, 31.00] | 31.00 [30.00, 32.00] | +1.0000 [-0.5000, +2.0000] |" in text
     assert "|  | corr ↑ | - | 0.5000 [0.4000, 0.6000] | - |" in text
     assert "- Worse than copy-last: nrmse (full)." in text

@@ -194,7 +194,7 @@ def test_nothing_private_goes(
     text = files["README.md"].decode()
     assert "--data bids:PATH --init-conditioner MODEL" in text
     assert "--set data.select=..." in text
-    assert "The conditioner started from weights that are not published." in text
+    assert "its conditioner, of weights that are not published." in text
     assert "base_model" not in text
 
 
@@ -207,8 +207,10 @@ def test_push_then_generate_elsewhere_is_the_same_bit_for_bit(
     subject = json.loads((folder / "run.json").read_text())["split"]["test"][0]
     asked = ("--subject", subject, "--setting", "single", "--steps", 2)
     longigen("generate", folder, *asked, "--out", tmp_path / "made")
+    words = ("--metric", "change-correlation", "--metric", "psnr")
+    longigen("evaluate", folder, "--setting", "full", *words)
     result = machine(token=hub.token).longigen("push", folder, "lab/brains", "--yes", "--public")
-    assert "Without metrics" in result.stderr
+    assert "Without metrics" not in result.stderr
     assert "(PUBLIC, which will be made)" in result.stderr
     assert "Licence of the weights: Apache-2.0" in result.stderr
     assert not hub.repositories["lab/brains"].private
@@ -216,6 +218,8 @@ def test_push_then_generate_elsewhere_is_the_same_bit_for_bit(
     assert "longigen pull hf-hub:lab/brains@v1" in result.stdout
     pulled = laptop.longigen("pull", "hf-hub:lab/brains@v1").stdout
     assert "next: longigen generate hf-hub:lab/brains@v1" in pulled
+    assert "sim-brain, simulated, full: psnr " in pulled  # and not change-correlation, which copy-last has not
+    assert "apache-2.0" in pulled
     laptop.longigen("generate", "hf-hub:lab/brains@v1", *asked, "--out", laptop.home / "made", HF_HUB_OFFLINE="1")
     paths = sorted((tmp_path / "made" / subject).glob("*.nii.gz"))
     assert len(paths) > 1

@@ -55,7 +55,7 @@ class Machine:
             [sys.executable, *map(str, command)],
             cwd=self.home,
             env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -63,16 +63,18 @@ class Machine:
 
     def python(self, code: str, *arguments: object, status: int = 0, **environment: str) -> str:
         """Run code, with `sys.argv[1:]`, and return what it prints."""
-        return self._finish(self.start("-c", code, *arguments, **environment), status).stdout
+        return self._finish(self.start("-c", code, *arguments, **environment), "", status).stdout
 
-    def longigen(self, *arguments: object, status: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run the command line."""
-        return self._finish(self.start("-m", "longigen_cli", *arguments, **environment), status)
+    def longigen(
+        self, *arguments: object, status: int = 0, typed: str = "", **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the command line, with what is typed when it asks."""
+        return self._finish(self.start("-m", "longigen_cli", *arguments, **environment), typed, status)
 
-    def _finish(self, process: "subprocess.Popen[str]", status: int) -> "subprocess.CompletedProcess[str]":
+    def _finish(self, process: "subprocess.Popen[str]", typed: str, status: int) -> "subprocess.CompletedProcess[str]":
         with process:
             try:
-                stdout, stderr = process.communicate(timeout=300)
+                stdout, stderr = process.communicate(typed, timeout=300)
             except BaseException:
                 process.kill()
                 raise

@@ -79,8 +79,7 @@ class Hub:
     def __exit__(self, *_: object) -> None:
         self.faults.clear()
         for listener in self._listeners:
-            listener.shutdown()
-            listener.server_close()
+            listener.end()
 
     def seed(self, name: str, files: Mapping[str, bytes], *, private: bool = False, title: str = "Seed") -> Commit:
         """Commit files to a repository (making it) without a client; paths are taken as they are, also `../x`."""

@@ -9,6 +9,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,7 +56,26 @@ class Listener(ThreadingHTTPServer):
     def __init__(self, hub: "Hub", handler: type["Wire"]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.hub = hub
+        self._open: set[Any] = set()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, and remember it."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection that has ended."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def end(self) -> None:
+        """Stop, and end the connections that clients keep for later."""
+        self.shutdown()
+        self.server_close()
+        for connection in list(self._open):
+            with suppress(OSError):  # it ended by itself meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Keep what a thread could not handle for the test to see; a client that was killed is no fault of ours."""
@@ -227,8 +247,8 @@ class Wire(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _write(self, data: bytes) -> None:
+        self.record.sent += len(data)  # before: the client may have it and the test look, before this thread goes on
         self.wfile.write(data)
-        self.record.sent += len(data)
 
     def _send(self, file: BinaryIO, start: int, stop: int, faults: list["Fault"]) -> None:
         stops = sorted({min(start + fault.after, stop) for fault in faults if fault.after is not None} | {stop})
@@ -249,7 +269,8 @@ class Wire(BaseHTTPRequestHandler):
                     if fault.cut:
                         self._cut(reset=fault.reset)
         for fault in faults:
-            fault.reached.set()
+            if fault.short:
+                fault.strike()
 
     def _cut(self, *, reset: bool) -> None:
         if reset:
