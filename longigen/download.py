@@ -104,7 +104,7 @@ def verify_cached(folder: Path, name: str) -> None:
     """
     manifest = {}
     for file in FILES:
-        digest = (folder / file).resolve().name
+        digest = _blob_of(folder / file).name
         if re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", digest) and (folder / file).is_file():
             algorithm = "sha256" if len(digest) == 64 else "git"
             manifest[file] = Content((folder / file).stat().st_size, digest, algorithm)
@@ -258,7 +258,7 @@ class _Fetch:
             if _intact(Path(held), expected):
                 self.there += content.size
                 return Path(held)
-            for path in (Path(held).resolve(), Path(held)):
+            for path in (_blob_of(Path(held)), Path(held)):
                 path.unlink(missing_ok=True)
         with self._told():
             url = hf_hub_url(self.repository, name, revision=commit)
@@ -418,6 +418,14 @@ class _Fetch:
                 f"{hub} does not let your token read {name}; give one that may, with HF_TOKEN."
             ) from error
         raise _UnreachableError(f"{hub} fails to give {name} (status {status}); try again later.") from error
+
+
+def _blob_of(path: Path) -> Path:
+    """Return what a file of a snapshot is a link to, which the cache names by its hash; itself where it is no link.
+
+    One step only: huggingface_hub may keep the content elsewhere again, under another kind of hash.
+    """
+    return path.parent / path.readlink() if path.is_symlink() else path
 
 
 def _intact(path: Path, expected: list[Content]) -> bool:
