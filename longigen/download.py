@@ -13,7 +13,7 @@ matters: ``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT``, ``HF_TOKEN``. What is
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from longigen.configuration import MAX_BYTES, read_configuration
 from longigen.errors import LongigenError
 from longigen.files import atomic, reason
-from longigen.manifest import CARD, CONFIG, FILES, METRICS, NEEDED, WEIGHTS, Content, Manifest, verify
+from longigen.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Content, Manifest, verify
+from longigen.snapshot import blob_of, cached, require_names, verify_cached
 from longigen.weights import read_header
 
 if TYPE_CHECKING:
@@ -54,61 +55,6 @@ class Download:
 
 class _UnreachableError(Exception):
     """The Hub did not answer, or must not be asked."""
-
-
-def cached(repository: str, revision: str | None = None) -> Path | None:
-    """Return the folder of a model that is in the cache, or None; no network is used.
-
-    Args:
-        repository: ``org/name``.
-        revision: a commit, or a branch or tag as it was when it was last pulled; ``main`` by default.
-    """
-    from huggingface_hub import try_to_load_from_cache
-
-    _require_names(repository, revision)
-    paths = [try_to_load_from_cache(repository, name, revision=revision or "main") for name in NEEDED]
-    return Path(paths[0]).parent if all(isinstance(path, str) for path in paths) else None  # type: ignore[arg-type]
-
-
-def pulled() -> list[tuple[str, str, Path]]:
-    """Return repository, revision (a branch or a tag where one is known) and folder of each of our models in the cache.
-
-    No network is used, and what is no model of longigen's is passed over.
-    """
-    from huggingface_hub import constants
-
-    found = []
-    for storage in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*")):
-        repository = storage.name.removeprefix("models--").replace("--", "/", 1)
-        names = {}
-        for ref in sorted((storage / "refs").rglob("*")):
-            if ref.is_file():
-                names.setdefault(ref.read_text(encoding="utf-8").strip(), str(ref.relative_to(storage / "refs")))
-        for folder in sorted((storage / "snapshots").glob("*")):
-            if all((folder / name).is_file() for name in NEEDED):
-                with suppress(LongigenError):  # of another library
-                    read_configuration(folder)
-                    found.append((repository, names.get(folder.name, folder.name), folder))
-    return found
-
-
-def verify_cached(folder: Path, name: str) -> None:
-    """Check a model in the cache against the hashes that huggingface_hub names its files by.
-
-    Args:
-        folder: as `cached` returns it.
-        name: that the model is pulled by.
-
-    Raises:
-        LongigenError: if a file has been changed or damaged since.
-    """
-    manifest = {}
-    for file in FILES:
-        digest = _blob_of(folder / file).name
-        if re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", digest) and (folder / file).is_file():
-            algorithm = "sha256" if len(digest) == 64 else "git"
-            manifest[file] = Content((folder / file).stat().st_size, digest, algorithm)
-    verify(folder, manifest, f"'longigen pull {name}' fetches it again")
 
 
 def download(
@@ -148,7 +94,7 @@ class _Fetch:
     def run(self) -> Download:
         from huggingface_hub import constants
 
-        _require_names(self.repository, self.revision)
+        require_names(self.repository, self.revision)
         known = cached(self.repository, self.revision)
         pinned = self.revision is not None and COMMIT.fullmatch(self.revision) is not None
         if known is not None and (pinned or constants.is_offline_mode()) and self._is_whole(known):
@@ -258,7 +204,7 @@ class _Fetch:
             if _intact(Path(held), expected):
                 self.there += content.size
                 return Path(held)
-            for path in (_blob_of(Path(held)), Path(held)):
+            for path in (blob_of(Path(held)), Path(held)):
                 path.unlink(missing_ok=True)
         with self._told():
             url = hf_hub_url(self.repository, name, revision=commit)
@@ -420,14 +366,6 @@ class _Fetch:
         raise _UnreachableError(f"{hub} fails to give {name} (status {status}); try again later.") from error
 
 
-def _blob_of(path: Path) -> Path:
-    """Return what a file of a snapshot is a link to, which the cache names by its hash; itself where it is no link.
-
-    One step only: huggingface_hub may keep the content elsewhere again, under another kind of hash.
-    """
-    return path.parent / path.readlink() if path.is_symlink() else path
-
-
 def _intact(path: Path, expected: list[Content]) -> bool:
     return all(content.problem(path) is None for content in expected)
 
@@ -443,16 +381,3 @@ def _endpoint() -> str:
     from huggingface_hub import constants
 
     return constants.ENDPOINT
-
-
-def _require_names(repository: str, revision: str | None) -> None:
-    """Refuse names that are none, before they become part of a path."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repository)
-    except HFValidationError as error:
-        raise LongigenError(f"'{repository}' is no name of a repository, which is org/name.") from error
-    if revision is not None and not all(re.fullmatch(r"[\w-][\w.+-]*", part) for part in revision.split("/")):
-        raise LongigenError(f"'{revision}' is no name of a revision; give a branch, a tag or a commit.")

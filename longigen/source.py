@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longigen.catalog import Catalog
-from longigen.download import Progress, cached, download, verify_cached
+from longigen.download import Progress, download
 from longigen.errors import LongigenError, did_you_mean
 from longigen.manifest import CONFIG, verify
 from longigen.published import HUB, Published, published
+from longigen.snapshot import cached, verify_cached
 
 LOCAL = "local-dir:"
 FORMS = "a run's folder, a model's folder, a published model's name (longigen list models) or hf-hub:org/repo"

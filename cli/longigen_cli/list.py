@@ -83,8 +83,8 @@ def _published(catalog: Catalog) -> list[dict[str, Any]]:
 
 def _pulled() -> list[dict[str, Any]]:
     """Return the models in huggingface_hub's cache."""
-    from longigen.download import pulled
     from longigen.overview import Overview
+    from longigen.snapshot import pulled
 
     rows = []
     for repository, revision, folder in pulled():
