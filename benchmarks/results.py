@@ -41,8 +41,8 @@ ACDC = (
     "--set augment.rotate=0,0,30 --set augment.flip=true,true,false --set augment.scale=0.1 --set augment.shift=0.05 "
 )
 SOLVED = (
-    "--set data.spacing=4 --set subject_count=60 --set denoiser.width=8 --set sampler.train_steps=1000 "
-    f"--set beta_min=1e-4 --set beta_max=0.02 --set sampler.steps=1000 {SHORT} --set validate_every=250 "
+    "--set data.spacing=4 --set subject_count=60 --set denoiser.width=8 --set prediction=v "
+    f"--set sampler.train_steps=1000 --set beta_min=1e-4 --set beta_max=0.02 --set sampler.steps=1000 {SHORT} --set validate_every=250 "
     "--set sample_every=10000 --set checkpoint_every=500 --steps 1500"
 )
 SOLVERS = {"ddpm": 1000, "ddim": 20, "dpmpp": 20, "unipc": 20, "euler": 20}
