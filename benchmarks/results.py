@@ -42,8 +42,8 @@ ACDC = (
 )
 SOLVED = (
     "--set data.spacing=4 --set subject_count=60 --set denoiser.width=8 --set prediction=v "
-    f"--set sampler.train_steps=1000 --set beta_min=1e-4 --set beta_max=0.02 --set sampler.steps=1000 {SHORT} --set validate_every=250 "
-    "--set sample_every=10000 --set checkpoint_every=500 --steps 1500"
+    "--set sampler.train_steps=1000 --set beta_min=1e-4 --set beta_max=0.02 --set sampler.steps=1000 "
+    f"{SHORT} --set validate_every=250 --set sample_every=10000 --set checkpoint_every=500 --steps 1500"
 )
 SOLVERS = {"ddpm": 1000, "ddim": 20, "dpmpp": 20, "unipc": 20, "euler": 20}
 """Samplers of ``solvers``, with their network evaluations; the first is the chain that the others are held to."""
