@@ -37,9 +37,10 @@ BRIEF = "--set validate_every=200 --set sample_every=10000 --set checkpoint_ever
 BRAIN = "--set validate_every=100 --set sample_every=10000 --set checkpoint_every=100 --steps 200"
 ACDC = (
     "--set data.frames=6 --set shape=64,64,8 --set fit=resize --set keep_background=false --set motion=true "
-    "--set rates=8 --set conditioner.patch=4,4,1 "
     "--set augment.rotate=0,0,30 --set augment.flip=true,true,false --set augment.scale=0.1 --set augment.shift=0.05 "
 )
+SADM = "--set rates=8 --set conditioner.patch=4,4,1"
+"""What concerns the conditioner `sadm` (and `raw`) on ACDC alone."""
 SOLVED = (
     "--set data.spacing=4 --set subject_count=60 --set denoiser.width=8 --set prediction=v "
     "--set sampler.train_steps=1000 --set beta_min=1e-4 --set beta_max=0.02 --set sampler.steps=1000 "
@@ -75,11 +76,11 @@ MEASURES = {
     "acdc": Measure(
         ABLATION,
         "acdc",
-        f"{ACDC} {SHORT} --set validate_every=200 --set sample_every=10000 --set checkpoint_every=500 --steps 1000",
+        f"{ACDC} {SADM} {SHORT} --set validate_every=200 --set sample_every=10000 --set checkpoint_every=500 --steps 1000",
     ),
     "sim-brain-sadm-methods": Measure("sadm-methods", "sim-brain", BRAIN),
     "sim-brain-additive-methods": Measure("additive-methods", "sim-brain", BRAIN),
-    "acdc-sadm-methods": Measure("sadm-methods", "acdc", f"{ACDC} {SHORT} {BRIEF}"),
+    "acdc-sadm-methods": Measure("sadm-methods", "acdc", f"{ACDC} {SADM} {SHORT} {BRIEF}"),
     "acdc-additive-methods": Measure("additive-methods", "acdc", f"{ACDC} {SHORT} {BRIEF}"),
 }
 HERE = Path(__file__).parent
