@@ -76,7 +76,8 @@ MEASURES = {
     "acdc": Measure(
         ABLATION,
         "acdc",
-        f"{ACDC} {SADM} {SHORT} --set validate_every=200 --set sample_every=10000 --set checkpoint_every=500 --steps 1000",
+        f"{ACDC} {SADM} {SHORT} --set validate_every=200 --set sample_every=10000 "
+        "--set checkpoint_every=500 --steps 1000",
     ),
     "sim-brain-sadm-methods": Measure("sadm-methods", "sim-brain", BRAIN),
     "sim-brain-additive-methods": Measure("additive-methods", "sim-brain", BRAIN),
