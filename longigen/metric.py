@@ -1,6 +1,7 @@
 """The interfaces of metrics."""
 
 import abc
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -81,3 +82,12 @@ class SetMetric(Metric):
     def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
         """Return the metric of this visit alone."""
         return self.pooled(self.describe(generated, true, previous, foreground)[None])
+
+
+def notes_of_sets(metrics: Mapping[str, Metric]) -> list[str]:
+    """Return what must stand below a table of what its metrics of sets are, a line each."""
+    pooled = {name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)}
+    lines = [f"{', '.join(pooled)}: of all visits together [95 % jackknife interval over subjects]"] if pooled else []
+    for note in dict.fromkeys(metric.note for metric in pooled.values() if metric.note):
+        lines.append(f"{', '.join(name for name, metric in pooled.items() if metric.note == note)}: {note}")
+    return lines

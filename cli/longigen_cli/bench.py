@@ -154,6 +154,8 @@ def _write(folder: Path, content: dict[str, Any], text: str, result: "Result") -
 
 def _text(made: "Bench", result: "Result", metrics: dict[str, Any]) -> str:
     """Return the table as text, `WIDTH` columns at most: a block per setting, then what each method costs."""
+    from longigen.metric import notes_of_sets
+
     protocol = result.protocol
     simulated = ", simulated" if made.cohort.dataset.simulated else ""
     seeds = list(dict.fromkeys(entry.seed for entry in made.entries))
@@ -186,6 +188,7 @@ def _text(made: "Bench", result: "Result", metrics: dict[str, Any]) -> str:
         "▲ better, ▼ worse than copy-last: the interval of the paired gain, subject by subject, leaves out 0\n"
         "(and the gain is not too small for the digits shown)"
     )
+    notes = "\n".join([notes, *notes_of_sets(metrics)])
     return "\n\n".join(["\n".join(head), *blocks, notes, _costs(made, result)])
 
 

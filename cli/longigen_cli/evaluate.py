@@ -122,7 +122,7 @@ def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, 
     from rich.table import Table
 
     from longigen.evaluation import mean_of
-    from longigen.metric import SetMetric
+    from longigen.metric import SetMetric, notes_of_sets
 
     notes = ["means over subjects [95 % bootstrap interval]; gain: model minus copy-last, subject by subject"]
     together = [name for name, metric in metrics.items() if metric.ensemble]
@@ -131,10 +131,7 @@ def _table(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str, 
     if samples > 1 and together:
         notes[-1] += f", but {', '.join(together)}\nof the samples; → is the value of a calibrated model"
     pooled = {name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)}
-    if pooled:
-        notes.append(f"{', '.join(pooled)}: of all visits together [95 % jackknife interval over subjects]")
-    for note in dict.fromkeys(metric.note for metric in pooled.values() if metric.note):
-        notes.append(f"{', '.join(name for name, metric in pooled.items() if metric.note == note)}: {note}")
+    notes += notes_of_sets(metrics)
     table = Table(
         title=title,
         title_justify="left",
