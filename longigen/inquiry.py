@@ -345,7 +345,10 @@ def _only(cohort: Cohort, ids: Sequence[str]) -> list[Prepared]:
     known = {subject.id: subject for subject in cohort.subjects}
     for name in ids:
         if name not in known:
-            raise LongigenError(f"There is no subject '{name}' in '{cohort.name}'.{did_you_mean(name, known)}")
+            raise LongigenError(
+                f"There is no subject '{name}' in '{cohort.name}'.{did_you_mean(name, known)} Its ids are such as "
+                f"'{next(iter(known))}'."
+            )
     return cohort.prepared([known[name] for name in ids])
 
 
