@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_deformation import SIZE, noise, smooth
 from torch import Tensor
 
 from longigen import Conditioning, Diffused, Example, LongigenError, Routes, doubled, flow, warp
@@ -10,18 +11,6 @@ from longigen.testing.case import randomised
 from longigen_baselines import DiffuseMorph
 from longigen_baselines.registration import local_correlation, roughness
 from longigen_continuous import ContinuousSampler
-
-SIZE = (9, 8, 7)
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def smooth(scale: float, size: tuple[int, int, int] = (12, 10, 14), seed: int = 0) -> Tensor:
-    """Return a smooth field that is `scale` voxels at most."""
-    field = torch.nn.functional.interpolate(noise(2, 3, 4, 4, 4, seed=seed), size=size, mode="trilinear")
-    return scale * field / field.abs().max()
 
 
 def blob(centre: float, size: int = 16) -> Tensor:
