@@ -76,7 +76,7 @@ MEASURES = {
     "acdc": Measure(
         ABLATION,
         "acdc",
-        f"{ACDC} {SADM} --set residual_scale=gap {SHORT} --set validate_every=200 --set sample_every=10000 "
+        f"{ACDC} {SADM} {SHORT} --set validate_every=200 --set sample_every=10000 "
         "--set checkpoint_every=500 --steps 1000",
     ),
     "sim-brain-sadm-methods": Measure("sadm-methods", "sim-brain", BRAIN),
