@@ -12,10 +12,11 @@ import argparse
 import csv
 import itertools
 import json
+import shlex
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +53,15 @@ SOLVERS = {"ddpm": 1000, "ddim": 20, "dpmpp": 20, "unipc": 20, "euler": 20}
 
 @dataclass(frozen=True)
 class Measure:
-    """A table on a data set, with the arguments of `longigen bench`: sizes for two CPU cores."""
+    """A table on a data set, with the arguments of `longigen bench`: sizes for two CPU cores.
+
+    With several `seeds`, SADM and the row without attention are trained with each, to see what training's luck does.
+    """
 
     table: str
     data: str
     options: str
+    seeds: int = 1
 
 
 MEASURES = {
@@ -78,6 +83,7 @@ MEASURES = {
         "acdc",
         f"{ACDC} {SADM} {SHORT} --set validate_every=200 --set sample_every=10000 "
         "--set checkpoint_every=500 --steps 1000",
+        seeds=3,
     ),
     "sim-brain-sadm-methods": Measure("sadm-methods", "sim-brain", BRAIN),
     "sim-brain-additive-methods": Measure("additive-methods", "sim-brain", BRAIN),
@@ -109,8 +115,11 @@ def scores(file: Path, method: str) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def order(folder: Path, file: Path) -> None:
-    """Test the order of the settings for each trained row, and of the rows in each setting, paired by subject."""
+PAIRED = "paired gains over test subjects, positive where the paper's order holds, with 95 % bootstrap intervals"
+
+
+def compared(folder: Path) -> Callable[[str, tuple[str, str], tuple[str, str]], str]:
+    """Return what says, of a bench, by how much a metric is better in one (setting, method) than in another."""
     values: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with (folder / "subjects.csv").open(encoding="utf-8") as lines:
         for line in csv.DictReader(lines):
@@ -122,7 +131,25 @@ def order(folder: Path, file: Path) -> None:
         verdict = "yes" if found.low > 0 else "no, reversed" if found.high < 0 else "not decided"
         return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]  {verdict}"
 
-    text = ["paired gains over test subjects, positive where the paper's order holds, with 95 % bootstrap intervals"]
+    return said
+
+
+def seeds(folder: Path, file: Path, command: str) -> None:
+    """Write down a bench of several seeds: its table, and SADM beside the row without attention and copy-last."""
+    said, text = compared(folder), (folder / "table.txt").read_text(encoding="utf-8")
+    lines = [f"$ {command}", "", text, f"{PAIRED}; seeds averaged first"]
+    for metric in BETTER:
+        lines.append(f"\n{metric}")
+        for setting in reversed(SETTINGS):
+            for other in (ORDER[1], "copy-last"):
+                gained = said(metric, (setting, ORDER[0]), (setting, other))
+                lines.append(f"  {setting}: {ORDER[0]} > {other}".ljust(52) + gained)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def order(folder: Path, file: Path) -> None:
+    """Test the order of the settings for each trained row, and of the rows in each setting, paired by subject."""
+    said, text = compared(folder), [PAIRED]
     for metric in BETTER:
         text.append(f"\n{metric}")
         for row in ORDER:
@@ -185,6 +212,10 @@ def measure(name: str, work: Path, acdc: str | None) -> None:
             command = ["python", "benchmarks/progression.py", *(f"{name}/{row.folder}/{Path(r).name}" for r in runs)]
             script = [sys.executable, str(HERE / "progression.py"), *runs]
             call(script, command, results / f"progression-{row.folder}.txt")
+    if wanted.seeds > 1:
+        more = ["--row", ORDER[1], "--row", ORDER[0], "--seeds", str(wanted.seeds)]
+        call([*shown[:4], data, *options, *more, "--out", str(folder)], [*shown, *options, *more])
+        seeds(folder, results / "seeds.txt", shlex.join([*shown, *options, *more]))
 
 
 def solvers(work: Path) -> None:
