@@ -104,14 +104,13 @@ def call(command: Sequence[str], shown: Sequence[str], file: Path | None = None)
     file.write_text(f"$ {' '.join(shown)}\n\n{done.stdout}", encoding="utf-8")
 
 
-def scores(file: Path, method: str) -> dict[str, dict[str, list[float]]]:
-    """Return a method's scores by metric and subject."""
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    with file.open(encoding="utf-8") as lines:
+def scores(folder: Path) -> Mapping[tuple[str, str, str], Mapping[str, Sequence[float]]]:
+    """Return what an evaluation or a bench wrote down: by metric, setting and method the values of each subject."""
+    found: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with (folder / "subjects.csv").open(encoding="utf-8") as lines:
         for line in csv.DictReader(lines):
             for metric in BETTER:
-                if line["method"] == method:
-                    found[metric][line["subject"]].append(float(line[metric]))
+                found[metric, line["setting"], line["method"]][line["subject"]].append(float(line[metric]))
     return found
 
 
@@ -120,11 +119,7 @@ PAIRED = "paired gains over test subjects, positive where the paper's order hold
 
 def compared(folder: Path) -> Callable[[str, tuple[str, str], tuple[str, str]], str]:
     """Return what says, of a bench, by how much a metric is better in one (setting, method) than in another."""
-    values: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    with (folder / "subjects.csv").open(encoding="utf-8") as lines:
-        for line in csv.DictReader(lines):
-            for metric in BETTER:
-                values[metric, line["setting"], line["method"]][line["subject"]].append(float(line[metric]))
+    values = scores(folder)
 
     def said(metric: str, better: tuple[str, str], worse: tuple[str, str]) -> str:
         found = gain(metric, values[metric, *better], values[metric, *worse])
@@ -225,7 +220,7 @@ def solvers(work: Path) -> None:
     if not (run / "model").exists():
         call([*train, "--out", str(run)], [*train, "--out", "RUN"])
     lines = [f"$ {' '.join([*train, '--out', 'RUN'])}"]
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    found = {}
     for sampler, steps in SOLVERS.items():
         out = folder / sampler
         walk = ["--setting", "full", "--sampler", sampler, "--steps", str(steps)]
@@ -233,9 +228,9 @@ def solvers(work: Path) -> None:
         if not (out / "subjects.csv").exists():
             call([*shown[:2], str(run), *walk, "--out", str(out)], shown)
         lines.append(f"$ {' '.join(shown)}")
-        found[sampler] = scores(out / "subjects.csv", "model")
+        found[sampler] = scores(out)
     chain, *others = SOLVERS
-    count = len(found[chain]["ssim"])
+    count = len(found[chain]["ssim", "full", "model"])
     lines += [
         "",
         f"one sample of the last visit of {count} test subjects each, and the difference from the chain, paired",
@@ -247,9 +242,10 @@ def solvers(work: Path) -> None:
     for sampler, steps in SOLVERS.items():
         line = f"{sampler:<10}{steps:>6}"
         for metric in ("ssim", "psnr"):
-            own = found[sampler][metric]
+            key = metric, "full", "model"
+            own = found[sampler][key]
             line += f"{np.mean([np.mean(values) for values in own.values()]):>12.4f}"
-            difference = gain(metric, own, found[chain][metric]) if sampler in others else None
+            difference = gain(metric, own, found[chain][key]) if sampler in others else None
             line += (
                 f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]".rjust(34)
                 if difference
