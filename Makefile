@@ -22,10 +22,11 @@ demo: $(VENV)/installed  ## Train on the simulated brains, generate, evaluate, d
 test: $(VENV)/installed  ## All tests that two cores can run.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
 
-lint: $(VENV)/installed  ## Format, lint and types, as CI checks them.
+lint: $(VENV)/installed  ## Format, lint, types and layers, as CI checks them.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .

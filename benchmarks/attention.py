@@ -25,11 +25,12 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from longigen import Conditioner, LongigenError, LongitudinalModel, VisitSequence
-from longigen.evaluation import Summary, foreground_of
-from longigen.explanation import require_explaining
-from longigen.inquiry import Inquiry
-from longigen.pairs import sequence
-from longigen.preprocess import Prepared
+from longigen.data.intensity import foreground_of
+from longigen.data.preprocess import Prepared
+from longigen.data.training_pairs import make_sequence
+from longigen.generation.explanation import require_explaining
+from longigen.generation.session import GenerationSession
+from longigen.utils.intervals import Summary
 
 WAYS = ("attention", "untrained", "occlusion")
 
@@ -80,7 +81,7 @@ def occlusion(model: LongitudinalModel, history: VisitSequence, time: Tensor, in
 
 def shares_of(model: LongitudinalModel, fresh: list[Conditioner], prepared: Prepared) -> Shares:
     last = len(prepared.subject.visits) - 1
-    history = sequence(prepared, range(last), set(), model.statistics.covariates).to(model.device)
+    history = make_sequence(prepared, range(last), set(), model.statistics.covariates).to(model.device)
     time = torch.tensor([prepared.subject.times[last]], dtype=history.times.dtype, device=model.device)
     inside = foreground_of(prepared.visit(0)).to(model.device)
 
@@ -121,7 +122,7 @@ def main() -> None:
     parser.add_argument("run", help="a run's folder, a model's folder, or org/name of the Hub")
     parser.add_argument("--data", help="as in longigen generate")
     arguments = parser.parse_args()
-    inquiry = Inquiry.open(arguments.run, data=arguments.data)
+    inquiry = GenerationSession.open(arguments.run, data=arguments.data)
     model = inquiry.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     require_explaining(model)
     fresh = [untrained(model.conditioner, model, seed) for seed in range(3)]

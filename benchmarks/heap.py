@@ -1,6 +1,6 @@
 """What glibc's heap costs a training step on a CPU: ``python benchmarks/heap.py``.
 
-Times the recipe's training step in two fresh processes, with and without `longigen.heap.keep_freed_memory`.
+Times the recipe's training step in two fresh processes, with and without `longigen.utils.heap.keep_freed_memory`.
 """
 
 import argparse
@@ -11,10 +11,10 @@ import time
 import torch
 
 from longigen import Batch, LongitudinalModel
-from longigen.heap import keep_freed_memory
-from longigen.model import Statistics
-from longigen.recipe import Recipe
+from longigen.data.statistics import Statistics
 from longigen.testing.case import after, history
+from longigen.training.recipe import Recipe
+from longigen.utils.memory import keep_freed_memory
 
 
 def seconds_per_step(size: tuple[int, int, int], steps: int) -> float:

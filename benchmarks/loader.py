@@ -15,14 +15,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from longigen import Batch, Dataset, LongitudinalModel, Volume
-from longigen.cohort import Cohort
-from longigen.model import Statistics
-from longigen.pairs import TrainingPairs
-from longigen.preprocess import PreprocessSettings
-from longigen.recipe import Recipe
-from longigen.registry import registry
-from longigen.split import SplitSettings
-from longigen.volume import write_volume
+from longigen.data.cohort import Cohort
+from longigen.data.preprocess import PreprocessSettings
+from longigen.data.split import SplitSettings
+from longigen.data.statistics import Statistics
+from longigen.data.training_pairs import TrainingPairs
+from longigen.data.volume import write_volume
+from longigen.registry.registry import registry
+from longigen.training.recipe import Recipe
 
 
 def write_hearts(folder: Path, subjects: int, shape: tuple[int, int, int]) -> Path:

@@ -21,12 +21,13 @@ import yaml
 from results import HERE, MEASURES, SHORT
 from safetensors.torch import load_file, save_file
 
-from longigen.evaluation import Summary
-from longigen.files import atomic
-from longigen.manifest import CONFIG, METRICS, WEIGHTS, to_plain
-from longigen.pretrained import load
-from longigen.publication import export
-from longigen.result import Result
+import longigen
+from longigen import LongitudinalModel
+from longigen.hub.manifest import CONFIG, METRICS, WEIGHTS, to_plain
+from longigen.hub.metrics_file import MetricsFile
+from longigen.hub.publish import export
+from longigen.models.pretrained import loader
+from longigen.utils.files import atomic
 
 FOLDER = HERE.parent / "plugins" / "longigen_models"
 REGISTRY = HERE.parent / "registry.yaml"
@@ -89,11 +90,11 @@ def _step(folder: Path) -> int:
     return max((int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*[0-9]")), default=0)
 
 
-def scored(model: Path, out: Path) -> Result:
+def scored(model: Path, out: Path) -> MetricsFile:
     """Return the metrics of a model's folder, which are then beside its weights."""
     run("longigen", "evaluate", str(model), "--out", str(out))
     shutil.copyfile(out / METRICS, model / METRICS)
-    result = Result.read(model)
+    result = MetricsFile.read(model)
     assert result is not None
     return result
 
@@ -107,22 +108,23 @@ def halved(model: Path, folder: Path) -> Path:
     return folder
 
 
-def losses(full: Result, half: Result) -> Iterator[tuple[str, float]]:
+def losses(full: MetricsFile, half: MetricsFile) -> Iterator[tuple[str, float]]:
     """Give, for every setting and metric, what bf16 costs in units of the interval's width."""
     for one, other in zip(full.gains(), half.gains(), strict=True):
-        setting, _, metric, _, before, _ = one
-        after: Summary = other[4]
+        row, metric, _ = one
+        before, after = row.values[metric], other[0].values[metric]
         sign = -1 if full.arrows[metric] == "↓" else 1
         if before.high > before.low:
-            yield f"{setting} {metric}", sign * (before.mean - after.mean) / (before.high - before.low)
+            yield f"{row.setting} {metric}", sign * (before.mean - after.mean) / (before.high - before.low)
 
 
-def entry(name: str, folder: Path, result: Result, manifest: Any) -> dict[str, Any]:
+def entry(name: str, folder: Path, result: MetricsFile, manifest: Any) -> dict[str, Any]:
     """Return what the index says of a model."""
     metrics: dict[str, Any] = {"protocol": result.content["protocol_hash"]}
-    for setting, _, metric, copied, value, _ in result.gains():
+    for row, metric, copied in result.gains():
         if copied.subjects:
-            metrics.setdefault(setting, {})[metric] = [round(value.mean, 4), round(copied.mean, 4)]
+            value = row.values[metric]
+            metrics.setdefault(row.setting, {})[metric] = [round(value.mean, 4), round(copied.mean, 4)]
     wanted = MODELS[name]
     return {
         "summary": wanted.summary,
@@ -131,7 +133,7 @@ def entry(name: str, folder: Path, result: Result, manifest: Any) -> dict[str, A
         "licence": "Apache-2.0",
         "data": wanted.data,
         "recipe": wanted.recipe,
-        "parameters": load(f"local-dir:{folder}").parameter_count,
+        "parameters": longigen.load(f"local-dir:{folder}").parameter_count,
         "metrics": metrics,
     }
 
@@ -162,9 +164,9 @@ def main() -> None:
         cost, where = max((cost, where) for where, cost in losses(full, scored(half, folder / "half-evaluation")))
         chosen = half if cost <= NEGLIGIBLE else folder / "model"
         print(f"{name}: bf16 costs at most {cost:+.1e} of an interval ({where}); kept: {chosen.name}")
-        result = Result.read(chosen)
+        result = MetricsFile.read(chosen)
         assert result is not None
-        manifest = export(str(chosen), FOLDER / name, name=name)
+        manifest = export(str(chosen), FOLDER / name, load=loader(LongitudinalModel), name=name)
         index({name: entry(name, FOLDER / name, result, manifest)})
 
 

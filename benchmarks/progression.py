@@ -27,10 +27,10 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from longigen import LongigenError
-from longigen.generation import Answer, GenerationSettings
-from longigen.inquiry import Inquiry
-from longigen.preprocess import Prepared
-from longigen.setting import Task, last_only
+from longigen.data.preprocess import Prepared
+from longigen.generation.session import GenerationSession
+from longigen.models.predict import Generated, GenerationSettings
+from longigen.models.tasks import Task, last_only
 
 SETTINGS = ("single", "two", "missing", "full")
 BOOTSTRAPS = 2000
@@ -73,30 +73,30 @@ class Meter:
         return float(difference.astype(np.float64).sum() * self.scale)
 
 
-def questions(inquiry: Inquiry, setting: str) -> list[tuple[Prepared, Task]]:
-    if setting == "two":
+def tasks_of(session: GenerationSession, scenario: str) -> list[tuple[Prepared, Task]]:
+    if scenario == "two":
         return [
-            (prepared, Task((0, 1), tuple(range(2, len(prepared.subject.visits))))) for prepared in inquiry.subjects
+            (prepared, Task((0, 1), tuple(range(2, len(prepared.subject.visits))))) for prepared in session.subjects
         ]
-    found = inquiry.questions(setting, seed=0, select=last_only)  # pyright: ignore[reportArgumentType]
-    return [(prepared, task) for prepared, task in found if setting == "single" or len(task.given) > 1]
+    found = session.tasks(scenario, seed=0, select=last_only)  # pyright: ignore[reportArgumentType]
+    return [(prepared, task) for prepared, task in found if scenario == "single" or len(task.given) > 1]
 
 
-def measured(inquiry: Inquiry, answer: Answer) -> Change:
-    data: Any = inquiry.cohort.dataset
-    subject, last = answer.prepared.subject, len(answer.images) - 1
-    visit = answer.task.targets[last]
-    base = answer.given_before(last)
-    meter = Meter(answer.prepared, data.ventricles(subject.id, 0), data.spacing**3)
-    before = answer.prepared.visit(base)
+def measured(session: GenerationSession, generated: Generated) -> Change:
+    data: Any = session.cohort.dataset
+    subject, last = generated.prepared.subject, len(generated.images) - 1
+    visit = generated.task.targets[last]
+    base = generated.given_before(last)
+    meter = Meter(generated.prepared, data.ventricles(subject.id, 0), data.spacing**3)
+    before = generated.prepared.visit(base)
     volume = data.csf_volume(subject.id, base)
     return Change(
         subject.id,
         subject.times[visit] - subject.times[base],
         volume,
         data.csf_volume(subject.id, visit) - volume,
-        meter.change(before, answer.prepared.visit(visit)),
-        meter.change(before, answer.images[last]),
+        meter.change(before, generated.prepared.visit(visit)),
+        meter.change(before, generated.images[last]),
     )
 
 
@@ -116,13 +116,13 @@ def of_runs(runs: Sequence[str]) -> dict[str, list[Change]]:
     """Return the changes of every setting, averaged over runs."""
     found: dict[str, dict[str, list[Change]]] = {name: defaultdict(list) for name in SETTINGS}
     for run in runs:
-        inquiry = Inquiry.open(run)
-        if not hasattr(inquiry.cohort.dataset, "ventricles"):
-            raise LongigenError(f"{run} was trained on '{inquiry.cohort.name}', whose ventricles are not known.")
-        inquiry.model.eval()
+        session = GenerationSession.open(run)
+        if not hasattr(session.cohort.dataset, "ventricles"):
+            raise LongigenError(f"{run} was trained on '{session.cohort.name}', whose ventricles are not known.")
+        session.model.eval()
         for setting in SETTINGS:
-            for answer in inquiry.answers(questions(inquiry, setting), GenerationSettings()):
-                change = measured(inquiry, answer)
+            for generated in session.generate(tasks_of(session, setting), GenerationSettings()):
+                change = measured(session, generated)
                 found[setting][change.subject].append(change)
     return {
         setting: [

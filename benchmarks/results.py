@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from longigen.evaluation import Summary
-from longigen.table import Table
+from longigen.evaluation.benchmark_spec import BenchmarkSpec
+from longigen.utils.intervals import Summary
 
 ABLATION = "sadm-ablation"
 SETTINGS = ("full", "missing", "single")
@@ -162,7 +162,7 @@ def curves(folder: Path, file: Path, title: str) -> None:
     """Draw the validation loss of each row that was trained, of every seed."""
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axis = figure.subplots()
-    for color, row in enumerate(Table.of(ABLATION).rows):
+    for color, row in enumerate(BenchmarkSpec.of(ABLATION).rows):
         for log in sorted((folder / row.folder).glob("seed-*/metrics.jsonl")):  # what has no weights has none
             lines = [json.loads(line) for line in log.read_text().splitlines()]
             points = [(line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line]
@@ -202,7 +202,7 @@ def measure(name: str, work: Path, acdc: str | None) -> None:
     script = [sys.executable, str(HERE / "attention.py"), runs[0]]
     call(script, ["python", "benchmarks/attention.py", f"{name}/sadm/seed-0"], results / "attention.txt")
     if wanted.data == "sim-brain":
-        for row in Table.of(ABLATION).only(PACED):
+        for row in BenchmarkSpec.of(ABLATION).only(PACED):
             runs = sorted(map(str, (folder / row.folder).glob("seed-*")))
             command = ["python", "benchmarks/progression.py", *(f"{name}/{row.folder}/{Path(r).name}" for r in runs)]
             script = [sys.executable, str(HERE / "progression.py"), *runs]

@@ -16,7 +16,7 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from longigen import Sampler
-from longigen.registry import registry
+from longigen.registry.registry import registry
 from longigen_ddpm import ScheduledSampler
 
 WEIGHTS, MEANS, STDS = (np.array(part) for part in ([0.4, 0.6], [-0.6, 0.5], [0.1, 0.2]))

@@ -6,31 +6,27 @@ Importing this package loads no torch; the public names load what they need when
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from longigen._version import __version__
+
 if TYPE_CHECKING:
-    from longigen.batch import Batch
-    from longigen.conditioner import Conditioner
-    from longigen.conditioning import Conditioning, Routes
-    from longigen.dataset import PARTS, Assigned, Dataset, Subject, Visit
-    from longigen.deformation import doubled, flow, halved, warp
-    from longigen.denoiser import Denoiser
-    from longigen.diffused import Diffused
-    from longigen.errors import LongigenError, did_you_mean
-    from longigen.example import Example
-    from longigen.finding import BadData, Finding, OnBad, refuse
-    from longigen.metric import Metric, SetMetric
-    from longigen.model import LongitudinalModel
-    from longigen.prediction import Prediction
-    from longigen.registry import (
-        register_conditioner,
-        register_dataset,
-        register_denoiser,
-        register_metric,
-        register_sampler,
-    )
-    from longigen.sampler import Generators, Sampler, Step, randn_like
-    from longigen.units import TIME_UNITS, time_unit
-    from longigen.visits import BACKGROUND, Covariate, VisitSequence
-    from longigen.volume import (
+    from longigen.api import bench, evaluate, examine, generate, info, list_models, load, open_dataset, pull, train
+    from longigen.components.conditioner import Conditioner
+    from longigen.components.conditioning import Conditioning, Routes
+    from longigen.components.deformation import doubled, flow, halved, warp
+    from longigen.components.denoiser import Denoiser
+    from longigen.components.metric import Metric, SetMetric
+    from longigen.components.parameterization import Prediction
+    from longigen.components.sampler import Sampler, Step
+    from longigen.components.training_example import DiffusionTarget, Example
+    from longigen.components.visit_sequence import BACKGROUND, Batch, Covariate, VisitSequence
+    from longigen.data.augment import AugmentSettings
+    from longigen.data.dataset import PARTS, Assigned, Dataset, Subject, Visit
+    from longigen.data.issues import BadData, Finding, OnBad, refuse
+    from longigen.data.preprocess import Preprocess, PreprocessSettings
+    from longigen.data.quality.inspect import Examination
+    from longigen.data.split import SplitSettings
+    from longigen.data.statistics import Statistics
+    from longigen.data.volume import (
         Volume,
         canonical_shape,
         canonical_spacing,
@@ -39,97 +35,182 @@ if TYPE_CHECKING:
         read_volume,
         spatial_shape,
     )
-
-__version__ = "0.1.0"
+    from longigen.errors import LongigenError, LongigenWarning, did_you_mean
+    from longigen.evaluation.benchmark import BenchmarkResult
+    from longigen.evaluation.evaluate import Evaluation
+    from longigen.generation.writer import WrittenVisits
+    from longigen.hub.model_summary import ModelSummary
+    from longigen.hub.publish import Publication, Release
+    from longigen.hub.resolve import Pulled
+    from longigen.models.forecast import Forecast, ForecastVisit
+    from longigen.models.longitudinal import LongitudinalModel
+    from longigen.models.settings import ModelSettings, Provenance
+    from longigen.registry import (
+        register_conditioner,
+        register_dataset,
+        register_denoiser,
+        register_metric,
+        register_sampler,
+    )
+    from longigen.training.recipe import Recipe
+    from longigen.training.run import Run
+    from longigen.training.settings import TrainingSettings
+    from longigen.training.trainer import Trainer
+    from longigen.utils.randomness import Generators, randn_like
+    from longigen.utils.time_units import TIME_UNITS, time_unit
 
 _MODULES = {
-    "Assigned": "dataset",
-    "BACKGROUND": "visits",
-    "BadData": "finding",
-    "Batch": "batch",
-    "Conditioner": "conditioner",
-    "Conditioning": "conditioning",
-    "Covariate": "visits",
-    "Dataset": "dataset",
-    "Denoiser": "denoiser",
-    "Diffused": "diffused",
-    "Example": "example",
-    "Finding": "finding",
-    "Generators": "sampler",
+    "Assigned": "data.dataset",
+    "AugmentSettings": "data.augment",
+    "BACKGROUND": "components.visit_sequence",
+    "BadData": "data.issues",
+    "Batch": "components.visit_sequence",
+    "BenchmarkResult": "evaluation.benchmark",
+    "Conditioner": "components.conditioner",
+    "Conditioning": "components.conditioning",
+    "Covariate": "components.visit_sequence",
+    "Dataset": "data.dataset",
+    "Denoiser": "components.denoiser",
+    "DiffusionTarget": "components.training_example",
+    "Evaluation": "evaluation.evaluate",
+    "Examination": "data.quality.inspect",
+    "Example": "components.training_example",
+    "Finding": "data.issues",
+    "Forecast": "models.forecast",
+    "ForecastVisit": "models.forecast",
+    "Generators": "utils.randomness",
     "LongigenError": "errors",
-    "LongitudinalModel": "model",
-    "Metric": "metric",
-    "OnBad": "finding",
-    "PARTS": "dataset",
-    "Prediction": "prediction",
-    "Routes": "conditioning",
-    "Sampler": "sampler",
-    "Step": "sampler",
-    "SetMetric": "metric",
-    "Subject": "dataset",
-    "TIME_UNITS": "units",
-    "Visit": "dataset",
-    "VisitSequence": "visits",
-    "Volume": "volume",
-    "canonical_shape": "volume",
-    "canonical_spacing": "volume",
+    "LongigenWarning": "errors",
+    "LongitudinalModel": "models.longitudinal",
+    "Metric": "components.metric",
+    "ModelSettings": "models.settings",
+    "ModelSummary": "hub.model_summary",
+    "OnBad": "data.issues",
+    "PARTS": "data.dataset",
+    "Prediction": "components.parameterization",
+    "Preprocess": "data.preprocess",
+    "PreprocessSettings": "data.preprocess",
+    "Provenance": "models.settings",
+    "Publication": "hub.publish",
+    "Pulled": "hub.resolve",
+    "Recipe": "training.recipe",
+    "Release": "hub.publish",
+    "Routes": "components.conditioning",
+    "Run": "training.run",
+    "Sampler": "components.sampler",
+    "SetMetric": "components.metric",
+    "SplitSettings": "data.split",
+    "Statistics": "data.statistics",
+    "Step": "components.sampler",
+    "Subject": "data.dataset",
+    "TIME_UNITS": "utils.time_units",
+    "Trainer": "training.trainer",
+    "TrainingSettings": "training.settings",
+    "Visit": "data.dataset",
+    "VisitSequence": "components.visit_sequence",
+    "Volume": "data.volume",
+    "WrittenVisits": "generation.writer",
+    "bench": "api",
+    "canonical_shape": "data.volume",
+    "canonical_spacing": "data.volume",
     "did_you_mean": "errors",
-    "doubled": "deformation",
-    "file_identity": "volume",
-    "flow": "deformation",
-    "halved": "deformation",
-    "open_image": "volume",
-    "randn_like": "sampler",
-    "read_volume": "volume",
-    "refuse": "finding",
+    "doubled": "components.deformation",
+    "evaluate": "api",
+    "examine": "api",
+    "file_identity": "data.volume",
+    "flow": "components.deformation",
+    "generate": "api",
+    "halved": "components.deformation",
+    "info": "api",
+    "list_models": "api",
+    "load": "api",
+    "open_dataset": "api",
+    "open_image": "data.volume",
+    "pull": "api",
+    "randn_like": "utils.randomness",
+    "read_volume": "data.volume",
+    "refuse": "data.issues",
     "register_conditioner": "registry",
     "register_dataset": "registry",
     "register_denoiser": "registry",
     "register_metric": "registry",
     "register_sampler": "registry",
-    "spatial_shape": "volume",
-    "time_unit": "units",
-    "warp": "deformation",
+    "spatial_shape": "data.volume",
+    "time_unit": "utils.time_units",
+    "train": "api",
+    "warp": "components.deformation",
 }
+"""In which module each public name is defined."""
 
 __all__ = [
     "BACKGROUND",
     "PARTS",
     "TIME_UNITS",
     "Assigned",
+    "AugmentSettings",
     "BadData",
     "Batch",
+    "BenchmarkResult",
     "Conditioner",
     "Conditioning",
     "Covariate",
     "Dataset",
     "Denoiser",
-    "Diffused",
+    "DiffusionTarget",
+    "Evaluation",
+    "Examination",
     "Example",
     "Finding",
+    "Forecast",
+    "ForecastVisit",
     "Generators",
     "LongigenError",
+    "LongigenWarning",
     "LongitudinalModel",
     "Metric",
+    "ModelSettings",
+    "ModelSummary",
     "OnBad",
     "Prediction",
+    "Preprocess",
+    "PreprocessSettings",
+    "Provenance",
+    "Publication",
+    "Pulled",
+    "Recipe",
+    "Release",
     "Routes",
+    "Run",
     "Sampler",
     "SetMetric",
+    "SplitSettings",
+    "Statistics",
     "Step",
     "Subject",
+    "Trainer",
+    "TrainingSettings",
     "Visit",
     "VisitSequence",
     "Volume",
+    "WrittenVisits",
     "__version__",
+    "bench",
     "canonical_shape",
     "canonical_spacing",
     "did_you_mean",
     "doubled",
+    "evaluate",
+    "examine",
     "file_identity",
     "flow",
+    "generate",
     "halved",
+    "info",
+    "list_models",
+    "load",
+    "open_dataset",
     "open_image",
+    "pull",
     "randn_like",
     "read_volume",
     "refuse",
@@ -140,6 +221,7 @@ __all__ = [
     "register_sampler",
     "spatial_shape",
     "time_unit",
+    "train",
     "warp",
 ]
 

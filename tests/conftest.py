@@ -3,22 +3,20 @@
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import commandline
-import hubserver
-import nibabel
 import numpy as np
 import pytest
 import torch
 
-from longigen import Visit, Volume
+import hubserver
+from helpers import commandline
+from helpers.files import SHARED, ball, write_image
+from helpers.processes import Longigen, NewMachine
+from helpers.sites import Site, forget_what_is_installed
 
 torch.set_num_threads(1)  # tests run in two processes on two cores
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +34,6 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("LONGIGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("LONGIGEN_CACHE_GB", "2")
         yield
-
-
-Longigen = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +68,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hubserver.Hub]:
     assert not server.errors, "the server of the tests failed:\n" + "\n".join(server.errors)
 
 
-NewMachine = Callable[..., hubserver.Machine]
-
-
 @pytest.fixture
 def machine(hub: hubserver.Hub, tmp_path_factory: pytest.TempPathFactory) -> NewMachine:
     """Return a function that gives a new machine with an empty cache, which finds the Hub of the test.
@@ -87,33 +79,6 @@ def machine(hub: hubserver.Hub, tmp_path_factory: pytest.TempPathFactory) -> New
         return hubserver.Machine(tmp_path_factory.mktemp("machine"), hub.endpoint, token)
 
     return new
-
-
-def visit_of(
-    load: Callable[[], Volume],
-    *,
-    time: float = 0.0,
-    shape: tuple[int, int, int] = (2, 2, 2),
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    source: str = "visit.nii",
-    covariates: Mapping[str, float] | None = None,
-) -> Visit:
-    """Return a visit that no cache has seen."""
-    return Visit(time, load, shape, spacing, source, uuid.uuid4().hex, covariates or {})
-
-
-def write_image(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    """Write a NIfTI image."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(data, np.diag([2.0, 2, 2, 1]) if affine is None else affine), path)
-    return path
-
-
-def ball(size: tuple[int, int, int], radius: float) -> np.ndarray:
-    """Return a volume with a bright ball on a smooth background, 0 to about 1000."""
-    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in size), indexing="ij")
-    distance = np.sqrt(sum(axis**2 for axis in axes))
-    return (900 / (1 + np.exp(12 * (distance - radius))) + 40 * (axes[0] + 1)).astype(np.float32)
 
 
 @pytest.fixture(scope="session")
@@ -130,3 +95,15 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = folder / "visits.csv"
     table.write_text("\n".join(lines) + "\n")
     return table
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield Site(tmp_path)
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__spec__", "")):
+            del sys.modules[name]
+    monkeypatch.undo()
+    forget_what_is_installed()

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longigen.manifest import FILES
+from helpers.files import ROOT
+from longigen.hub.manifest import FILES
 
-ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists())
 SHIPPED = {"longigen_models"}
 """Plugins without a component: they are there for the models in them."""

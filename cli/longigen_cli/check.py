@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from longigen.errors import LongigenError, did_you_mean
-from longigen.registry import KINDS, registry
+from longigen.registry.registry import KINDS, registry
 from longigen_cli.console import Changes
 
 
@@ -44,8 +44,8 @@ def check(
 
 def _config(kind: str, name: str, changes: list[str]) -> dict[str, Any]:
     """Load the component, so that one that does not is a mistake and not a failed check, and read the changes."""
-    from longigen.component import checked, parameters
-    from longigen.recipe import parse_change
+    from longigen.components.base import checked, parameters
+    from longigen.components.changes import parse_change
 
     known = parameters(registry.load(kind, name))
     given = {key: value for _, key, value in (parse_change(change, {kind: known}) for change in changes)}

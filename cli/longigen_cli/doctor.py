@@ -1,6 +1,5 @@
 """``longigen doctor``: is a data set fit to train on."""
 
-import json
 import os
 import re
 import shlex
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from longigen.finding import Finding
-from longigen_cli.console import AsJSON, Changes, progress, say
+from longigen import api
+from longigen_cli.console import AsJSON, Changes, print_json
 
 if TYPE_CHECKING:
-    from longigen.dataset import Dataset
-    from longigen.doctor import Examination
+    from longigen import Examination, Finding
 
 REPEATED = 5
 """Findings that say the same of more subjects than this are told in one row."""
@@ -27,54 +25,23 @@ WIDTH = 120
 def doctor(
     data: Annotated[str, typer.Argument(help="A data set's name, a path that one reads, or NAME:PATH.")],
     workers: Annotated[
-        int | None, typer.Option(help="Subjects read at a time; all processors by default.", min=1)
+        int | None, typer.Option(help="Number of subjects read at a time; by default as many as processors.", min=1)
     ] = None,
     changes: Changes = None,
     as_json: AsJSON = False,
 ) -> None:
     """Read everything of a data set and say what is wrong with it; exit status 1 if something must be mended."""
-    dataset = _dataset(data, changes or [])
-    for caution in dataset.cautions:
-        say(caution)
-
-    from longigen.doctor import examine
-
     started = time.perf_counter()
-    with progress("reading visits") as update:
-        examination = examine(dataset, workers=workers, callback=update)
+    found = api.examine(data, changes=changes or [], workers=workers)
     spent = time.perf_counter() - started
     if as_json:
-        typer.echo(json.dumps(_content(data, dataset, examination), indent=2, ensure_ascii=False))
+        print_json({"data": data, **found.to_dict()})
     else:
-        if examination.findings:
-            typer.echo(_table(examination.findings, dataset.config.get("path")))
-        typer.echo(_summary(data, changes or [], examination, spent))
-    if examination.errors:
+        if found.findings:
+            typer.echo(_table(found.findings, found.path))
+        typer.echo(_summary(data, changes or [], found, spent))
+    if found.errors:
         raise typer.Exit(1)
-
-
-def _dataset(data: str, changes: Sequence[str]) -> "Dataset":
-    from longigen.component import checked, parameters
-    from longigen.recipe import find_dataset, parse_change
-    from longigen.registry import registry
-
-    name, config = find_dataset(data)
-    made = registry.load("dataset", name)
-    known = parameters(made)
-    given = {key: value for _, key, value in (parse_change(change, {"data": known}) for change in changes)}
-    return made(**checked(known, {**config, **given}, f"The data set '{name}'"))
-
-
-def _content(data: str, dataset: "Dataset", examination: "Examination") -> dict[str, Any]:
-    return {
-        "data": data,
-        "time_unit": dataset.time_unit,
-        "subjects": examination.subjects,
-        "visits": examination.visits,
-        "errors": examination.errors,
-        "warnings": examination.warnings,
-        "findings": [vars(finding) for finding in examination.findings],
-    }
 
 
 def _summary(data: str, changes: Sequence[str], examination: "Examination", seconds: float) -> str:
@@ -88,7 +55,7 @@ def _summary(data: str, changes: Sequence[str], examination: "Examination", seco
     return done + f"nothing is wrong; next: {shlex.join(command)}"
 
 
-def _table(findings: Sequence[Finding], path: Any) -> str:
+def _table(findings: "Sequence[Finding]", path: Any) -> str:
     """Return the findings as text, `WIDTH` columns at most; what is found again and again is one row."""
     from io import StringIO
 
@@ -118,7 +85,7 @@ def _table(findings: Sequence[Finding], path: Any) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
 
 
-def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
+def _groups(findings: "Sequence[Finding]") -> "list[list[Finding]]":
     """Return the findings in their order, those that differ in nothing but numbers together where they are many."""
     alike: dict[tuple[str, ...], list[Finding]] = {}
     for finding in findings:

@@ -1,5 +1,6 @@
 """The application: its commands, and how a mistake is told."""
 
+import logging
 import os
 import sys
 import warnings
@@ -64,9 +65,20 @@ def _warning(
     )
 
 
+def _log_to_stderr() -> None:
+    """Print what the Python interface logs, line by line, as it is."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("longigen")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 def main() -> None:
     """Run the application; a user's mistake is one sentence on stderr and exit status 2."""
     warnings.formatwarning = _warning
+    _log_to_stderr()
     try:
         app()
     except LongigenError as error:

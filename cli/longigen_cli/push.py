@@ -1,17 +1,16 @@
 """``longigen push``: a model to the Hub, with its card."""
 
-import json
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from longigen import api
 from longigen.errors import LongigenError
-from longigen_cli.console import AsJSON, Model, say
+from longigen_cli.console import AsJSON, Model, print_json, say
 
 if TYPE_CHECKING:
-    from longigen.publication import Publication
+    from longigen import Publication
 
 
 def push(
@@ -20,34 +19,30 @@ def push(
     private: Annotated[
         bool | None,
         typer.Option(
-            "--private/--public", help="Who may see a new repository; private by default.", show_default=False
+            "--private/--public", help="Visibility of a new repository; private by default.", show_default=False
         ),
     ] = None,
-    tag: Annotated[str | None, typer.Option(help="The name of this version; by default v1, v2, and so on.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Tag of this version; by default v1, v2, and so on.")] = None,
     licence: Annotated[
         str | None,
-        typer.Option("--licence", "--license", help="Of the weights, e.g. apache-2.0 or cc-by-nc-4.0."),
+        typer.Option("--licence", "--license", help="Licence of the weights, e.g. apache-2.0 or cc-by-nc-4.0."),
     ] = None,
-    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Publish without asking.")] = False,
     as_json: AsJSON = False,
 ) -> None:
     """Publish a model: show which files go where, ask, upload them in one commit and tag it."""
     if not yes and not sys.stdin.isatty():
         raise LongigenError("There is no terminal to ask on, so nothing was published; add --yes if it may go.")
 
-    from longigen.manifest import to_plain
-    from longigen.publication import publication
-
-    with publication(model, repository, tag=tag, private=private, licence=licence) as ready:
+    with api.publication(model, repository, tag=tag, private=private, licence=licence) as ready:
         _show(ready, model)
         if not yes and not typer.confirm("Publish?", err=True):
             say("Nothing was published.")
             raise typer.Exit(1)
         done = ready.publish(message)
         if as_json:
-            content = {**asdict(done), "model": done.name, "files": to_plain(ready.files)}
-            typer.echo(json.dumps(content, indent=2))
+            print_json(ready.to_dict(done))
             return
     typer.echo(f"{done.address} holds version {done.tag}, commit {done.commit}")
     typer.echo(f"longigen pull {done.name}")

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from longigen.component import checked, parameters
-from longigen.conditioner import Conditioner
-from longigen.conditioning import Conditioning, Routes
-from longigen.denoiser import Denoiser
-from longigen.registry import registry
-from longigen.visits import VisitSequence
+from longigen.components.base import checked, parameters
+from longigen.components.conditioner import Conditioner
+from longigen.components.conditioning import Conditioning, Routes
+from longigen.components.denoiser import Denoiser
+from longigen.components.visit_sequence import VisitSequence
+from longigen.registry.registry import registry
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from longigen.batch import Batch
+from longigen.components.visit_sequence import Batch
 from longigen.errors import LongigenError
-from longigen.model import LongitudinalModel, ModelSettings, total
-from longigen.registry import registry
+from longigen.models.longitudinal import LongitudinalModel, total
+from longigen.models.settings import ModelSettings
+from longigen.registry.registry import registry
 from longigen.testing.case import Case, after, history
 
 PARTS = ("conditioner", "denoiser", "sampler")

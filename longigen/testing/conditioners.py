@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from longigen.components.visit_sequence import VisitSequence
 from longigen.testing.case import (
     SIZES,
     Case,
@@ -20,7 +21,6 @@ from longigen.testing.case import (
     tensors,
 )
 from longigen.testing.composition import composes_with_every_part
-from longigen.visits import VisitSequence
 
 
 def emits_its_routes(case: Case) -> None:

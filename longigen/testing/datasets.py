@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from longigen.finding import Finding
+from longigen.data.issues import Finding
+from longigen.data.volume import canonical_shape, canonical_spacing
 from longigen.testing.case import Case, keeps_its_configuration
-from longigen.units import TIME_UNITS
-from longigen.volume import canonical_shape, canonical_spacing
+from longigen.utils.time_units import TIME_UNITS
 
 LOADED = 3
 

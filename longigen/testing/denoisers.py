@@ -7,12 +7,11 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor
 
-from longigen.conditioning import Routes
-from longigen.denoiser import Denoiser
-from longigen.diffused import Diffused
-from longigen.example import Example
-from longigen.model import total
-from longigen.sampler import Generators, Sampler
+from longigen.components.conditioning import Routes
+from longigen.components.denoiser import Denoiser
+from longigen.components.sampler import Sampler
+from longigen.components.training_example import DiffusionTarget, Example
+from longigen.models.longitudinal import total
 from longigen.testing.case import (
     SIZES,
     Case,
@@ -25,6 +24,7 @@ from longigen.testing.case import (
     restored,
 )
 from longigen.testing.composition import composes_with_every_part
+from longigen.utils.randomness import Generators
 
 LOG_SNR = torch.tensor([-12.0, 3.0])
 SCALE = 0.3
@@ -53,7 +53,7 @@ def _example(case: Case, size: tuple[int, ...] = SIZES[0], *, residual: bool = T
         conditioning=given,
         sampler=Plain(),
         generator=torch.Generator().manual_seed(6),
-        diffused=Diffused(given.base, SCALE) if residual else Diffused(),
+        diffusion_target=DiffusionTarget(given.base, SCALE) if residual else DiffusionTarget(),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from longigen.metric import Metric, SetMetric
+from longigen.components.metric import Metric, SetMetric
 from longigen.testing.case import Case, keeps_its_configuration
 
 VISITS = 12

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from longigen.prediction import to_x
+from longigen.components.parameterization import to_x
 from longigen.testing.case import Case, keeps_its_configuration
 from longigen.testing.composition import composes_with_every_part
 

@@ -9,7 +9,7 @@ The interpolation is linear and separable: along an axis of n samples it is a ma
 Σₖ T[j, k] frame k, zoomed in space. Nothing but that visit is computed, and T says how much of each frame is in it.
 
 The code goes on to bring each frame to [0, 1] by its own minimum and maximum. That is left out: here intensities are
-`longigen.preprocess`'s, with one range per subject, since a change of intensity between visits is signal.
+`longigen.data.preprocess`'s, with one range per subject, since a change of intensity between visits is signal.
 """
 
 from collections.abc import Sequence

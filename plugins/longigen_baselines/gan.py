@@ -72,7 +72,7 @@ class GAN(Denoiser):
 
     def losses(self, example: Example) -> Mapping[str, Tensor]:
         fake = self._generated(example)
-        distance = (example.diffused.image(fake) - example.image).float().abs().flatten(1).mean(dim=1)
+        distance = (example.diffusion_target.decode(fake) - example.image).float().abs().flatten(1).mean(dim=1)
         return {"l1": self.l1 * distance, "adversarial": self._squares(fake, example, 1.0)}
 
     def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:

@@ -1,0 +1,53 @@
+"""Changes as a user writes them: ``section.key=value``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from longigen.components.base import Parameter
+from longigen.errors import LongigenError, did_you_mean
+
+
+def parse_change(change: str, known: Mapping[str, Mapping[str, Parameter]]) -> tuple[str, str, Any]:
+    """Return section, key and value of ``section.key=value`` or ``key=value``."""
+    name, equals, text = change.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        raise LongigenError(f"--set takes KEY=VALUE, got '{change}'.")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # such as a date that does not exist
+        value = text
+    section, dot, key = name.partition(".")
+    if dot:
+        if section not in known:
+            raise LongigenError(
+                f"--set {name}: there is no section '{section}'.{did_you_mean(section, known)} "
+                f"Sections: {', '.join(known)}."
+            )
+        if key not in known[section]:
+            raise LongigenError(
+                f"--set {name}: {section} has no '{key}'.{did_you_mean(key, known[section])} "
+                f"It has: {', '.join(known[section]) or 'nothing to set'}."
+            )
+        return section, key, value
+    owners = [section for section, keys in known.items() if name in keys]
+    if len(owners) > 1:
+        raise LongigenError(f"--set {name} could mean {' or '.join(f'{s}.{name}' for s in owners)}; write it out.")
+    if not owners:
+        every = [f"{section}.{key}" for section, keys in known.items() for key in keys]
+        bare = [key for keys in known.values() for key in keys]
+        raise LongigenError(
+            f"--set {name}: nothing has that name.{did_you_mean(name, bare)} You can set: {', '.join(every)}."
+        )
+    return owners[0], name, value
+
+
+def as_changes(given: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """Return changes as ``key=value``, whether they were given so or as a mapping of keys to values."""
+    if not isinstance(given, Mapping):
+        return list(given)
+    # JSON is YAML, and keeps a text of digits a text.
+    return [f"{key}={json.dumps(value, default=str)}" for key, value in given.items()]

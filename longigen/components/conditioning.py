@@ -1,0 +1,84 @@
+"""What a conditioner tells a denoiser: up to four routes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from longigen.utils.randomness import randn_like
+
+
+@dataclass(frozen=True)
+class Routes:
+    """The channels that a conditioner emits on each route; 0 where it does not use the route."""
+
+    concat: int = 0
+    stem: int = 0
+    embedding: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The four routes from a conditioner to a denoiser, each optional.
+
+    - `concat` (B, K, W, H, D): laid beside the noisy volume.
+    - `stem` (B, F, W, H, D): added to the features of the denoiser's first layer; F is `Denoiser.stem_features`.
+    - `embedding` (B, E): added (after a projection) to the embedding of the noise level.
+    - `tokens` (B, N, E): for cross-attention.
+
+    The model adds, for a denoiser that `needs_base`, what is part of the question and never dropped: `base`
+    (B, C, W, H, D), the last visit, and `gap` (B,), the time from it to the target in typical gaps between visits.
+    """
+
+    concat: Tensor | None = None
+    stem: Tensor | None = None
+    embedding: Tensor | None = None
+    tokens: Tensor | None = None
+    base: Tensor | None = None
+    gap: Tensor | None = None
+
+    @property
+    def routes(self) -> Routes:
+        """Channel count of each route that is set."""
+
+        def channels(tensor: Tensor | None, axis: int) -> int:
+            return 0 if tensor is None else tensor.shape[axis]
+
+        return Routes(
+            channels(self.concat, 1), channels(self.stem, 1), channels(self.embedding, 1), channels(self.tokens, 2)
+        )
+
+    def null(self) -> Self:
+        """Return ∅ of classifier-free guidance: the same routes, all zero."""
+        return self._map(torch.zeros_like)
+
+    def noise(self, generator: torch.Generator) -> Self:
+        """Return the same routes, all standard normal noise."""
+        return self._map(lambda tensor: randn_like(tensor, generator))
+
+    def drop(self, dropped: Tensor, instead: Self | None = None) -> Self:
+        """Return the conditioning with `instead`, by default ∅, for the samples where `dropped` (B,), bool, is set."""
+
+        def masked(tensor: Tensor, other: Tensor) -> Tensor:
+            return torch.where(dropped.view(-1, *[1] * (tensor.ndim - 1)), other, tensor)
+
+        return self._map(masked, instead or self.null())
+
+    def cat_batch(self, other: Self) -> Self:
+        """Concatenate two conditionings along the batch axis, this one first. Both must use the same routes."""
+        return self._map(lambda tensor, more: torch.cat([tensor, more]), other)
+
+    def with_concat(self, volume: Tensor) -> Self:
+        """Return the conditioning with `volume` (B, C, W, H, D) put behind the channels of `concat`."""
+        return replace(self, concat=volume if self.concat is None else torch.cat([self.concat, volume], dim=1))
+
+    def _map(self, function: Callable[..., Tensor], *others: Self) -> Self:
+        routes = {}
+        for route in fields(self):
+            tensor = getattr(self, route.name)
+            more = [getattr(other, route.name) for other in others]
+            routes[route.name] = None if tensor is None else function(tensor, *more)
+        return replace(self, **routes)

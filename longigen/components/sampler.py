@@ -1,0 +1,157 @@
+"""The interface of samplers, and the loop that walks from noise to a volume."""
+
+import abc
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from longigen.components.base import Component
+from longigen.components.parameterization import Prediction, alpha_sigma, expand, target_of
+from longigen.errors import LongigenError
+from longigen.utils.randomness import Generators, randn_like
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor, Generators], Tensor]
+"""From z_t, x̂ and the times t > s to z_s; see `Sampler.step`."""
+
+
+class Sampler(Component, abc.ABC):
+    """The noise schedule: how training corrupts a volume and how generation walks back.
+
+    Contract:
+
+    - Time t runs from 0 (clean) to 1 (noise). `log_snr(t)` is λ, strictly decreasing; α² = sigmoid(λ), σ² = 1 - α².
+      The schedule here is the cosine one over [log_snr_min, log_snr_max] (Ho and Salimans 2022, Section 4):
+      λ(t) = -2 log tan(a t + b) with b = arctan(exp(-λ_max / 2)), a = arctan(exp(-λ_min / 2)) - b.
+    - `corrupt` and `loss` are training. `prediction` is what a network trained with this sampler predicts; the loss
+      is the squared error of that prediction, so with ``epsilon`` it is the noise-prediction loss.
+      Training draws its times by `training_times`; `trained_range` is the range of λ that the network then knows.
+    - `step` is generation, and the one method that a new sampler must write: from z_t and x̂ to z_s. It gets x̂, so a
+      sampler can walk with a model that was trained with another one, within that model's `trained_range`. `sample`
+      holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
+    - A sampler that overrides `log_snr` overrides its inverse, `time`.
+    - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in.
+    """
+
+    kind: ClassVar[str] = "sampler"
+
+    def __init__(
+        self,
+        *,
+        prediction: Prediction = "epsilon",
+        steps: int = 100,
+        log_snr_min: float = -20.0,
+        log_snr_max: float = 20.0,
+    ) -> None:
+        super().__init__()
+        if not log_snr_min < log_snr_max:
+            raise ValueError(f"log_snr_min must be below log_snr_max, got {log_snr_min} and {log_snr_max}")
+        self.prediction: Prediction = prediction
+        self.steps = steps
+        self._b = math.atan(math.exp(-0.5 * log_snr_max))
+        self._a = math.atan(math.exp(-0.5 * log_snr_min)) - self._b
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Return λ at times `t` in [0, 1]."""
+        # In double precision: near t = 1 the tangent is close to its pole.
+        return (-2.0 * torch.log(torch.tan(self._a * t.double() + self._b))).to(t.dtype)
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """Return the times at which λ is `log_snr`: the inverse of the schedule."""
+        return ((torch.atan(torch.exp(-0.5 * log_snr.double())) - self._b) / self._a).to(log_snr.dtype)
+
+    @property
+    def trained_range(self) -> tuple[float, float]:
+        """Return the lowest and the highest λ that training shows the network: here, those of the schedule."""
+        low, high = self.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
+        return low, high
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return α and σ at times `t`."""
+        return alpha_sigma(self.log_snr(t))
+
+    def training_times(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return the times of `count` training samples (count,): t ~ U(0, 1)."""
+        return torch.rand(count, generator=generator, device=generator.device)
+
+    def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a noisy volume z_t, its λ (B,) and what the network should predict, at `training_times`."""
+        log_snr = self.log_snr(self.training_times(x.shape[0], generator).to(x.device))
+        eps = randn_like(x, generator)
+        alpha, sigma = (expand(part, x) for part in alpha_sigma(log_snr))
+        return alpha * x + sigma * eps, log_snr, target_of(self.prediction, x, eps, log_snr)
+
+    def loss(self, output: Tensor, target: Tensor, log_snr: Tensor) -> Tensor:
+        """Return the loss of each sample (B,): the mean squared error."""
+        return (output - target).float().square().flatten(1).mean(dim=1)
+
+    def timesteps(self, steps: int, within: tuple[float, float] | None = None) -> Tensor:
+        """Return the `steps` times at which the network is asked, falling: here, evenly from t = 1, without t = 0.
+
+        Args:
+            steps: network evaluations.
+            within: the lowest and the highest λ that the network knows, where another sampler trained it. The
+                schedule is cut to it.
+
+        Raises:
+            LongigenError: if there is no way to go within it.
+        """
+        start, end = self.time(torch.tensor(self.span(steps, within), dtype=torch.float64)).clamp(0, 1).tolist()
+        return torch.linspace(start, end, steps + 1, dtype=torch.float64)[:-1]
+
+    def span(self, steps: int, within: tuple[float, float] | None) -> tuple[float, float]:
+        """Return λ at the start and at the end of a walk: the schedule's, or the nearest to it that is `within`."""
+        low, high = self.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
+        if within is not None:
+            low, high = (min(max(end, within[0]), within[1]) for end in (low, high))
+            if steps > 1 and not low < high:
+                raise LongigenError(
+                    f"A model trained for noise levels λ from {within[0]:.3g} to {within[1]:.3g} cannot be walked with "
+                    f"{type(self).__name__} in {steps} steps; use the sampler it was trained with, or one step."
+                )
+        return low, high
+
+    @abc.abstractmethod
+    def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
+        """Return z_s from z_t, the predicted clean volume `x` and the times t > s (scalars)."""
+
+    def stepper(self, times: Tensor) -> Step:
+        """Return what makes the steps of one walk, in order, over `times`: here, `step`, which needs no memory."""
+        return self.step
+
+    def sample(
+        self,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        z: Tensor,
+        generator: Generators,
+        *,
+        steps: int | None = None,
+        within: tuple[float, float] | None = None,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Walk from noise to a volume.
+
+        Args:
+            predict: from z_t and λ (B,) to the predicted clean volume x̂; called once a step.
+            z: what the walk starts from, (B, ...), standard normal noise.
+            generator: of the noise that the walk adds.
+            steps: network evaluations; the sampler's own `steps` if None.
+            within: the `trained_range` of the sampler that trained the network, if that is another one.
+            callback: called as ``callback(done, steps)`` after each step.
+
+        Returns:
+            x̂ of the last step, as in Ho and Salimans 2022, Algorithm 2.
+        """
+        times = self.timesteps(self.steps if steps is None else steps, within).to(z.device)
+        step = self.stepper(times)
+        x = z
+        for index, t in enumerate(times):
+            log_snr = self.log_snr(t).to(z.dtype).expand(z.shape[0])
+            x = predict(z, log_snr)
+            if index + 1 < len(times):
+                z = step(z, x, t, times[index + 1], generator)
+            if callback is not None:
+                callback(index + 1, len(times))
+        return x

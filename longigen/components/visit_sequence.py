@@ -1,0 +1,249 @@
+"""The visits of a batch of subjects as tensors, and a batch of training pairs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+BACKGROUND = -1.0
+"""The intensity of background, and of an image that was not observed."""
+
+
+class Covariate(NamedTuple):
+    """A covariate over visits: `values` (B, L) and where they are `present` (B, L)."""
+
+    values: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True)
+class VisitSequence:
+    """What is known of B subjects with up to L visits each.
+
+    Contract:
+
+    - `images` (B, L, C, W, H, D), floating, in [-1, 1]; background is -1.
+    - `times` (B, L), floating, in the data set's unit, ascending over each subject's valid visits.
+    - `observed` (B, L), bool: there is an image. Where there is none, `images` is set to background here, so that
+      nothing of it can leak.
+    - `valid` (B, L), bool: there is a visit. Shorter subjects are padded with visits that are not valid.
+    - `covariates`: by name, each with values and a mask of its own.
+
+    Raises:
+        ValueError: if shapes disagree, or an image is observed at a visit that is not valid.
+    """
+
+    images: Tensor
+    times: Tensor
+    observed: Tensor
+    valid: Tensor
+    covariates: Mapping[str, Covariate] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 6:
+            raise ValueError(f"images must be (B, L, C, W, H, D), got {tuple(self.images.shape)}")
+        for name in ("times", "observed", "valid"):
+            if getattr(self, name).shape != self.images.shape[:2]:
+                raise ValueError(
+                    f"{name} must be (B, L) = {tuple(self.images.shape[:2])}, got {tuple(getattr(self, name).shape)}"
+                )
+        for name, covariate in self.covariates.items():
+            if any(part.shape != self.times.shape for part in covariate):
+                raise ValueError(f"covariate '{name}' must have values and a mask of shape {tuple(self.times.shape)}")
+        if not torch.compiler.is_compiling() and bool((self.observed & ~self.valid).any()):
+            raise ValueError("an image is observed at a visit that is not valid")
+        mask = self.observed[:, :, None, None, None, None]
+        object.__setattr__(self, "images", torch.where(mask, self.images, BACKGROUND))
+
+    def __len__(self) -> int:
+        """Return L."""
+        return self.images.shape[1]
+
+    @property
+    def batch_size(self) -> int:
+        return self.images.shape[0]
+
+    def to(self, device: torch.device | str) -> Self:
+        covariates = {name: Covariate(*(part.to(device) for part in item)) for name, item in self.covariates.items()}
+        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "covariates"}
+        return replace(self, **tensors, covariates=covariates)
+
+    def before(self, time: Tensor) -> Tensor:
+        """Return (B, L), bool: the valid visits strictly before `time` (B,)."""
+        return self.valid & (self.times < time[:, None])
+
+    def last(self, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last observed visit before a time (B,): its image (B, C, W, H, D) and its time (B,).
+
+        Raises:
+            ValueError: if a subject has no observed visit before its time.
+        """
+        image, time, there = self._last(before)
+        if not torch.compiler.is_compiling() and not bool(there.all()):
+            raise ValueError("every subject needs an observed visit before the target's time")
+        return image, time
+
+    def _last(self, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `last` does, and for which subjects there is one (B,), bool; of the others it means nothing."""
+        candidates = self.observed & self.before(before)
+        index = torch.where(candidates, self.times, -torch.inf).argmax(dim=1)
+        rows = torch.arange(self.batch_size, device=index.device)
+        return self.images[rows, index], self.times[rows, index], candidates.any(dim=1)
+
+    def rates(self, before: Tensor) -> Tensor:
+        """Return how fast each visit's image changes towards the last observed one before a time (B,).
+
+        Returns:
+            (B, L, C, W, H, D), (x_last - x) / (t_last - t): intensity per unit of time; 0 where there is no image, at
+            the last one itself, and for a subject without one before that time.
+        """
+        image, time, there = self._last(before)
+        gap = self.times - time[:, None]
+        known = (self.observed & (gap != 0) & there[:, None])[:, :, None, None, None, None]
+        gap = torch.where(known, gap[:, :, None, None, None, None], 1.0)
+        return torch.where(known, (self.images - image[:, None]) / gap, 0.0)
+
+    def latest(self, number: int, before: Tensor) -> Self:
+        """Return the `number` latest visits before a time (B,), in order; padded in front where there are fewer."""
+        key = torch.where(self.before(before), self.times, -torch.inf)
+        missing = max(0, number - len(self))
+        index = key.argsort(dim=1, stable=True)[:, max(0, len(self) - number) :]
+        kept = self.select(index)
+        allowed = torch.gather(self.before(before), 1, index)
+        kept = replace(kept, observed=kept.observed & allowed, valid=allowed)
+        return kept if missing == 0 else kept.pad_front(missing)
+
+    def select(self, index: Tensor) -> Self:
+        """Return the visits at `index` (B, K), per subject."""
+        rows = torch.arange(self.batch_size, device=index.device)[:, None]
+        return replace(
+            self,
+            images=self.images[rows, index],
+            times=self.times[rows, index],
+            observed=self.observed[rows, index],
+            valid=self.valid[rows, index],
+            covariates={
+                name: Covariate(item.values[rows, index], item.present[rows, index])
+                for name, item in self.covariates.items()
+            },
+        )
+
+    def take(self, rows: Tensor) -> Self:
+        """Return the sequences of some subjects: `rows` (K,) of the batch."""
+        return replace(
+            self,
+            images=self.images[rows],
+            times=self.times[rows],
+            observed=self.observed[rows],
+            valid=self.valid[rows],
+            covariates={name: Covariate(*(part[rows] for part in item)) for name, item in self.covariates.items()},
+        )
+
+    def hide(self, index: Tensor) -> Self:
+        """Return the sequences with one visit each, at `index` (B,), marked as not valid."""
+        places = torch.arange(len(self), device=index.device).expand(len(index), len(self))
+        kept = places != index[:, None]
+        return replace(self, observed=self.observed & kept, valid=self.valid & kept)
+
+    def with_slots(self, times: Tensor, valid: Tensor) -> tuple[Self, Tensor]:
+        """Return the sequences with an unobserved visit at each target time, in order of time.
+
+        Args:
+            times: of the targets (B, K).
+            valid: which of them are asked for (B, K), bool.
+
+        Returns:
+            The sequences, and the places of the targets in them (B, K).
+
+        Raises:
+            ValueError: if a target's time is that of an observed visit.
+        """
+        same = (self.times[:, :, None] == times[:, None, :]) & self.valid[:, :, None] & valid[:, None, :]
+        if bool((same.any(dim=2) & self.observed).any()):
+            raise ValueError("a target's time is that of an observed visit")
+        known = self.valid & ~same.any(dim=2)  # a missing visit that is asked for is the target itself
+        number, count = len(self), times.shape[1]
+        shape = self.images.shape
+        images = torch.cat([self.images, self.images.new_full((shape[0], count, *shape[2:]), BACKGROUND)], dim=1)
+        covariates = {
+            name: Covariate(*(torch.cat([part, part.new_zeros(times.shape)], dim=1) for part in item))
+            for name, item in self.covariates.items()
+        }
+        merged = replace(
+            self,
+            images=images,
+            times=torch.cat([self.times, times.to(self.times)], dim=1),
+            observed=torch.cat([self.observed & known, torch.zeros_like(valid)], dim=1),
+            valid=torch.cat([known, valid], dim=1),
+            covariates=covariates,
+        )
+        order = torch.where(merged.valid, merged.times, torch.inf).argsort(dim=1, stable=True)
+        slots = order.argsort(dim=1)[:, number:]
+        return merged.select(order), slots
+
+    def pad_front(self, number: int) -> Self:
+        """Return the sequence with `number` visits that are not valid put before it."""
+
+        def padded(tensor: Tensor) -> Tensor:
+            zeros = tensor.new_zeros((tensor.shape[0], number, *tensor.shape[2:]))
+            return torch.cat([zeros, tensor], dim=1)
+
+        return replace(
+            self,
+            images=padded(self.images),
+            times=padded(self.times),
+            observed=padded(self.observed),
+            valid=padded(self.valid),
+            covariates={name: Covariate(*map(padded, item)) for name, item in self.covariates.items()},
+        )
+
+    @classmethod
+    def collate(cls, sequences: Sequence[Self]) -> Self:
+        """Return one batch of sequences of different lengths, the shorter ones padded at the end."""
+        length = max(len(sequence) for sequence in sequences)
+
+        def stacked(tensors: Sequence[Tensor]) -> Tensor:
+            parts = []
+            for tensor in tensors:
+                pad = tensor.new_zeros((tensor.shape[0], length - tensor.shape[1], *tensor.shape[2:]))
+                parts.append(torch.cat([tensor, pad], dim=1))
+            return torch.cat(parts)
+
+        names = sorted({name for sequence in sequences for name in sequence.covariates})
+        covariates = {}
+        for name in names:
+            items = [
+                s.covariates.get(name, Covariate(torch.zeros_like(s.times), torch.zeros_like(s.valid)))
+                for s in sequences
+            ]
+            covariates[name] = Covariate(stacked([i.values for i in items]), stacked([i.present for i in items]))
+        return cls(
+            images=stacked([s.images for s in sequences]),
+            times=stacked([s.times for s in sequences]),
+            observed=stacked([s.observed for s in sequences]),
+            valid=stacked([s.valid for s in sequences]),
+            covariates=covariates,
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Histories and what came after: `history`, the `target` visit (B, C, W, H, D) and its `target_time` (B,)."""
+
+    history: VisitSequence
+    target: Tensor
+    target_time: Tensor
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(self.history.to(device), self.target.to(device), self.target_time.to(device))
+
+    @classmethod
+    def collate(cls, batches: Sequence[Self]) -> Self:
+        """Return one batch of several; histories may differ in length."""
+        return cls(
+            VisitSequence.collate([batch.history for batch in batches]),
+            torch.cat([batch.target for batch in batches]),
+            torch.cat([batch.target_time for batch in batches]),
+        )

@@ -1,0 +1,1 @@
+"""From files to tensors: volumes, preprocessing, cache, splits, training pairs."""

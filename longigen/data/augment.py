@@ -1,0 +1,107 @@
+"""Augmentation that keeps longitudinal meaning: one random transform per subject, the same for all its visits."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from longigen.components.visit_sequence import BACKGROUND, Batch
+from longigen.errors import LongigenError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """What a recipe may say of augmentation; nothing is done by default.
+
+    Args:
+        flip: for each axis of the grid, whether half of the pairs are flipped along it.
+        rotate: the largest rotation about each axis, in degrees (uniform). It turns the grid, so where voxels are not
+            cubes turn about the axis along which they differ only: 0,0,20 for a short-axis stack.
+        scale: the largest change of size, as a fraction (log-uniform, up and down).
+        shift: the largest shift along each axis, as a fraction of the grid (uniform).
+        gamma: the largest exponent of a change of contrast, (x + 1) / 2 to the power g (log-uniform, g and 1 / g); 1
+            changes nothing. Background and the brightest stay as they are.
+    """
+
+    flip: tuple[bool, bool, bool] = (False, False, False)
+    rotate: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: float = 0.0
+    shift: float = 0.0
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        given = {"rotate": (self.rotate, 0, 180), "scale": ((self.scale,), 0, 1), "shift": ((self.shift,), 0, 1)}
+        for name, (values, low, high) in (given | {"gamma": ((self.gamma,), 1, 10)}).items():
+            if not all(low <= value <= high for value in values):
+                said = ", ".join(f"{value:g}" for value in values)
+                raise LongigenError(f"augment.{name} must be from {low} to {high}, got {said}.")
+
+    @property
+    def augment(self) -> "Augment | None":
+        """The augmentation, or None where nothing is to be done."""
+        return None if self == AugmentSettings() else Augment(self)
+
+
+class Augment:
+    """Draws one transform for a pair and applies it to every visit of the history and to the target.
+
+    A change between two visits thus stays a change between them: it is moved and scaled with the anatomy, never made
+    or erased. Missing images stay background.
+    """
+
+    def __init__(self, settings: AugmentSettings) -> None:
+        self.settings = settings
+
+    def __call__(self, batch: Batch, *, seed: int) -> Batch:
+        """Return the batch transformed; each of its subjects has a transform of its own, drawn from `seed`."""
+        generator = torch.Generator().manual_seed(seed)
+        images, targets = [], []
+        for row in range(len(batch.target)):
+            visits = torch.cat([batch.history.images[row], batch.target[row, None]])
+            visits = self._transformed(visits, generator)
+            images.append(visits[:-1])
+            targets.append(visits[-1])
+        history = replace(batch.history, images=torch.stack(images))
+        return replace(batch, history=history, target=torch.stack(targets))
+
+    def _transformed(self, visits: Tensor, generator: torch.Generator) -> Tensor:
+        """Transform visits (L, C, W, H, D) by one draw."""
+        settings = self.settings
+
+        def uniform(*shape: int) -> Tensor:
+            return 2 * torch.rand(*shape, generator=generator) - 1
+
+        flips, shift = uniform(3) > 0, uniform(3) * settings.shift
+        angles = uniform(3) * torch.tensor(settings.rotate).deg2rad()
+        size, gamma = (1 + settings.scale) ** uniform(1), settings.gamma ** uniform(1)
+        axes = [axis + 2 for axis in range(3) if settings.flip[axis] and flips[axis]]
+        visits = visits.flip(axes) if axes else visits
+        if any(settings.rotate) or settings.scale or settings.shift:
+            visits = _moved(visits, _rotation(angles) / size, shift)
+        if settings.gamma != 1:
+            visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma - 1
+        return visits
+
+
+def _moved(visits: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    """Resample visits (L, C, W, H, D), linearly, at matrix · x + shift, in voxels from the grid's centre."""
+    half = torch.tensor(visits.shape[2:]) / 2
+    # In voxels a rotation keeps angles; affine_grid wants fractions of half the grid, and the last axis first.
+    matrix = matrix * half[None, :] / half[:, None]
+    theta = torch.cat([matrix.flip(0, 1), (2 * shift).flip(0)[:, None]], dim=1)
+    grid = F.affine_grid(theta[None], [1, 1, *visits.shape[2:]], align_corners=False)
+    moved = F.grid_sample(visits - BACKGROUND, grid.expand(len(visits), *grid.shape[1:]), align_corners=False)
+    return moved + BACKGROUND
+
+
+def _rotation(angles: Tensor) -> Tensor:
+    """Return the rotation (3, 3) about the first, the second and the third axis in turn."""
+    matrix = torch.eye(3)
+    for axis, angle in enumerate(angles):
+        first, second = (other for other in range(3) if other != axis)
+        turn = torch.eye(3)
+        turn[first, first] = turn[second, second] = angle.cos()
+        turn[first, second], turn[second, first] = -angle.sin(), angle.sin()
+        matrix = turn @ matrix
+    return matrix

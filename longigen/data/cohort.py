@@ -1,0 +1,218 @@
+"""A data set made ready for a model: split by subject, preprocessed, measured."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from longigen.components.base import parameters
+from longigen.components.privacy import public_values
+from longigen.data.cache import VisitCache
+from longigen.data.dataset import Dataset, Subject
+from longigen.data.issues import BadData, Finding, refuse
+from longigen.data.preprocess import Prepared, Preprocess, PreprocessSettings
+from longigen.data.split import Part, Split, SplitSettings, fingerprint
+from longigen.data.statistics import Statistics, growth
+from longigen.data.training_pairs import TrainingPairs
+from longigen.errors import LongigenError, LongigenWarning
+from longigen.utils.parallel import in_parallel
+
+RESIDUAL_PAIRS = 128
+
+Callback = Callable[[int, int], None]
+
+
+class Cohort:
+    """A data set as one model sees it.
+
+    Args:
+        name: of the data set in the registry.
+        dataset: the data set.
+        preprocess: the pipeline, or the settings to choose one for the data.
+        split: how subjects are split.
+        skip_bad: leave out visits and subjects that cannot be used (they are in `skipped` then), which reads every
+            visit at once; otherwise the first that is met is an error.
+        callback: gets (visits read, all visits) while they are read.
+
+    Raises:
+        LongigenError: if there is nothing to use.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dataset: Dataset,
+        preprocess: Preprocess | PreprocessSettings,
+        split: SplitSettings,
+        *,
+        skip_bad: bool = False,
+        callback: Callback | None = None,
+    ) -> None:
+        self.name = name
+        self.dataset = dataset
+        self.split_settings = split
+        self.skipped: list[Finding] = []
+        for caution in dataset.cautions:
+            warnings.warn(caution, LongigenWarning, stacklevel=2)
+        self.subjects: Sequence[Subject] = dataset.subjects(self.skipped.append if skip_bad else refuse)
+        self._require_subjects()
+        self.pipeline = preprocess if isinstance(preprocess, Preprocess) else preprocess.pipeline(self.subjects)
+        self._cache = VisitCache.default()
+        self._prepared: dict[str, Prepared] = {}
+        if skip_bad:
+            self.subjects = self._usable(self.subjects, callback)
+            self._require_subjects()
+
+    @cached_property
+    def split(self) -> Split:
+        return Split.of(self.subjects, self.split_settings)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a model keeps of the data it was trained on: no id, no path, no free text.
+
+        Where there is something to train on, ``parts`` counts the subjects of each part, and ``intervals`` are the
+        shortest time between two visits of a training subject and the longest.
+        """
+        known = parameters(type(self.dataset))
+        kept: dict[str, Any] = {
+            "name": self.name,
+            "parameters": public_values(known, self.dataset.config),
+            "simulated": self.dataset.simulated,
+            "subjects": len(self.subjects),
+            "visits": sum(len(subject.visits) for subject in self.subjects),
+            "fingerprint": fingerprint(self.subjects),
+            "split": vars(self.split_settings),
+        }
+        times = [subject.times for subject in self.split.train if len(subject.visits) > 1]
+        kept["parts"] = {part: len(ids) for part, ids in self.split.ids.items()}
+        if times:
+            shortest = min(b - a for each in times for a, b in pairwise(each))
+            kept["intervals"] = [round(shortest, 6), round(max(each[-1] - each[0] for each in times), 6)]
+        return kept
+
+    def part(self, name: Part) -> list[Prepared]:
+        """Return the prepared subjects of one part of the split."""
+        return self.prepared(self.subjects if name == "all" else self.split.part(name))
+
+    def prepared(self, subjects: Sequence[Subject]) -> list[Prepared]:
+        """Return subjects as the model sees them; what was read of them is shared."""
+        return [self._prepared.setdefault(s.id, self.pipeline.subject(s, self._cache)) for s in subjects]
+
+    def read(self, subjects: Sequence[Prepared], callback: Callback | None = None) -> None:
+        """Read every visit of some subjects, so that a bad file is named before any work is done on the good ones.
+
+        Raises:
+            LongigenError: if a subject has fewer than two visits, or a visit cannot be used.
+        """
+        require_pairs(subjects)
+
+        def read(prepared: Prepared) -> int:
+            visits = len(prepared.subject.visits)
+            for index in range(visits):
+                prepared.visit(index)
+            return visits
+
+        done, total = 0, sum(len(prepared.subject.visits) for prepared in subjects)
+        needed = total * math.prod(self.pipeline.grid.shape) * 4
+        if 0 < self._cache.limit_bytes < needed:
+            warnings.warn(
+                f"The preprocessed visits take {needed / 1e9:.1f} GB and the cache holds "
+                f"{self._cache.limit_bytes / 1e9:.1f}, so files are read again in each epoch; set LONGIGEN_CACHE_GB to "
+                "more, or LONGIGEN_CACHE to a larger disk.",
+                LongigenWarning,
+                stacklevel=2,
+            )
+        for visits in in_parallel(read, subjects):
+            done += visits
+            if callback is not None:
+                callback(done, total)
+
+    def _usable(self, subjects: Sequence[Subject], callback: Callback | None) -> list[Subject]:
+        """Return the subjects with the visits that can be read and used, each tried upon those before it."""
+
+        def tried(subject: Subject) -> tuple[Subject, list[Finding]]:
+            good, bad = (), []
+            for visit in subject.visits:
+                trial = replace(subject, visits=(*good, visit))
+                try:
+                    self.pipeline.subject(trial, self._cache).visit(len(good))
+                except BadData as error:
+                    bad.append(error.finding)
+                else:
+                    good = trial.visits
+            if len(good) == 1:
+                problem = "has only one visit that can be used, where at least two are needed"
+                bad.append(Finding("single-visit", good[0].source, problem, "add visits", subject.id))
+            return replace(subject, visits=good), bad
+
+        kept, done, total = [], 0, sum(len(subject.visits) for subject in subjects)
+        for given, (subject, bad) in zip(subjects, in_parallel(tried, subjects), strict=True):
+            self.skipped += bad
+            if len(subject.visits) > 1:
+                kept.append(subject)
+            done += len(given.visits)
+            if callback is not None:
+                callback(done, total)
+        return kept
+
+    def _require_subjects(self) -> None:
+        if not self.subjects:
+            left = f": all {len(self.skipped)} were left out, the first since {self.skipped[0]}" if self.skipped else ""
+            raise LongigenError(f"The data set '{self.name}' has no subjects{left or '; give one that has.'}")
+
+    def statistics(self, *, causal: bool, covariates: tuple[str, ...], seed: int) -> Statistics:
+        """Measure the training part: the typical gap between visits, and the size of the residual."""
+        training = self.part("train")
+        gaps = np.concatenate([np.diff(prepared.subject.times) for prepared in training])
+        pairs = TrainingPairs(training, length=RESIDUAL_PAIRS, seed=seed, causal=causal)
+        scale = float(np.median(gaps))
+        squares, lengths = [], []
+        for number in range(len(pairs)):
+            batch = pairs[number]
+            base, time = batch.history.last(before=batch.target_time)
+            squares.append(torch.mean((batch.target - base) ** 2).item())
+            lengths.append((batch.target_time - time).item() / scale)
+        std = float(np.sqrt(np.mean(squares)))
+        if std == 0:
+            raise LongigenError(
+                f"All visits of the training subjects of '{self.name}' are identical, so there is no change to learn; "
+                "check that the manifest does not name one file for several visits."
+            )
+        still, pace = growth(np.array(lengths), np.array(squares))
+        return Statistics(
+            channels=1,
+            residual_std=std,
+            residual_noise_std=still,
+            residual_std_per_gap=pace,
+            time_scale=scale,
+            time_unit=self.dataset.time_unit,
+            covariates=covariates,
+        )
+
+    @cached_property
+    def covariates(self) -> tuple[str, ...]:
+        """Return the names of the covariates that any visit has."""
+        return tuple(sorted({name for s in self.subjects for visit in s.visits for name in visit.covariates}))
+
+
+def require_pairs(subjects: Sequence[Prepared]) -> None:
+    """Refuse subjects of fewer than two visits.
+
+    Raises:
+        LongigenError: naming them.
+    """
+    alone = [prepared.subject.id for prepared in subjects if len(prepared.subject.visits) < 2]
+    if alone:
+        named = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
+        noun = "Subject" if len(alone) == 1 else "Subjects"
+        raise LongigenError(
+            f"{noun} {named} has only one visit where at least two are needed; add visits, or leave it out with "
+            "--skip-bad."
+        )

@@ -1,0 +1,1 @@
+"""`longigen doctor`: checks of a data set."""

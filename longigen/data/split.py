@@ -1,0 +1,100 @@
+"""Splitting a data set by subject."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from longigen.data.dataset import Assigned, Subject
+from longigen.errors import LongigenError
+from longigen.utils.randomness import derive_seed
+
+Part = Literal["train", "validation", "test", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """How subjects are split.
+
+    Args:
+        validation: the fraction of subjects that validation uses.
+        test: the fraction that no training sees.
+        split_seed: of the split; the same ids and seed give the same split, in whatever order the subjects come.
+    """
+
+    validation: float = 0.15
+    test: float = 0.2
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Subjects in three disjoint parts."""
+
+    train: tuple[Subject, ...]
+    validation: tuple[Subject, ...]
+    test: tuple[Subject, ...]
+
+    @classmethod
+    def of(cls, subjects: Sequence[Subject], settings: SplitSettings) -> "Split":
+        """Split by subject, never by visit.
+
+        A subject whose data set assigns it a part goes there. A part that the data set fills is left as it is; the
+        fractions are of the other subjects.
+
+        Raises:
+            LongigenError: if an id occurs twice, the fractions leave nothing to train on, or a part that is asked for
+                would be empty.
+        """
+        ids = [subject.id for subject in subjects]
+        if len(set(ids)) < len(ids):
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise LongigenError(f"The subject '{twice}' occurs twice in the data set; merge its visits or rename one.")
+        if min(settings.validation, settings.test) < 0 or settings.validation + settings.test >= 1:
+            raise LongigenError(
+                f"validation = {settings.validation} and test = {settings.test} must be ≥ 0 and leave something to "
+                "train on."
+            )
+        assigned = {part: tuple(s for s in subjects if s.part == part) for part in ("train", "validation", "test")}
+        free = [subject for subject in subjects if subject.part is None]
+        ranked = sorted(free, key=lambda subject: derive_seed("split", settings.split_seed, subject.id))
+        fractions = {part: 0.0 if assigned[part] else getattr(settings, part) for part in ("validation", "test")}
+        needed = (not assigned["train"]) + sum(fraction > 0 for fraction in fractions.values())
+        if subjects and not free and not assigned["train"]:
+            raise LongigenError("The data set's own split has no subject to train on; write 'train' for some of them.")
+        if len(free) < needed and (free or not subjects):
+            raise LongigenError(
+                f"The data set has {len(free)} subjects, too few for {needed} parts; add subjects, or set "
+                "validation=0 and test=0."
+            )
+        test = _count(fractions["test"], len(ranked))
+        validation = test + _count(fractions["validation"], len(ranked))
+        if validation >= len(ranked) and not assigned["train"]:
+            raise LongigenError(
+                f"validation = {settings.validation} and test = {settings.test} of {len(ranked)} subjects leave none "
+                "to train on; make them smaller."
+            )
+        return cls(
+            assigned["train"] + tuple(ranked[validation:]),
+            assigned["validation"] + tuple(ranked[test:validation]),
+            assigned["test"] + tuple(ranked[:test]),
+        )
+
+    @property
+    def ids(self) -> dict[str, list[str]]:
+        """The subjects' ids, by part: what a run records."""
+        return {part: [subject.id for subject in self.part(part)] for part in get_args(Assigned)}
+
+    def part(self, name: Part) -> tuple[Subject, ...]:
+        """Return one part, or all subjects."""
+        return self.train + self.validation + self.test if name == "all" else getattr(self, name)
+
+
+def fingerprint(subjects: Sequence[Subject]) -> str:
+    """Return a hash of the ids and times of a data set: the same for the same data, and telling no id."""
+    text = "\n".join(f"{subject.id}\t{subject.times}" for subject in sorted(subjects, key=lambda s: s.id))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _count(fraction: float, total: int) -> int:
+    return max(1, round(fraction * total)) if fraction > 0 and total else 0

@@ -1,0 +1,105 @@
+"""Training pairs: what SADM's Algorithm 1 draws."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from longigen.components.visit_sequence import BACKGROUND, Batch, Covariate, VisitSequence
+from longigen.data.augment import Augment
+from longigen.data.preprocess import Prepared
+from longigen.utils.randomness import derive_seed
+
+
+class TrainingPairs(Dataset[Batch]):
+    """Pairs of a history and a later visit, drawn as in SADM, Algorithm 1.
+
+    A subject's visits are parted at random: one after the first is the target (of F), some of the others are missing
+    (M: their times are known, their images not) and the rest is given (C). The first visit is always given. The
+    number of missing visits is uniform, so that training sees everything from the single setting to the full one.
+    With a causal conditioner only visits before the target are kept.
+
+    Pair number k depends on (seed, k) alone: not on workers, processes or on where a run was resumed. Each pass over
+    the subjects is a new permutation.
+
+    Args:
+        subjects: preprocessed subjects of at least two visits.
+        length: the number of pairs.
+        seed: of all draws.
+        causal: keep only visits before the target.
+        covariates: names of covariates to carry.
+        augment: what to do to each pair; nothing by default.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[Prepared],
+        *,
+        length: int,
+        seed: int,
+        causal: bool,
+        covariates: tuple[str, ...] = (),
+        augment: Augment | None = None,
+    ) -> None:
+        if not subjects:
+            raise ValueError("there are no subjects")
+        self.subjects = list(subjects)
+        self.length = length
+        self.seed = seed
+        self.causal = causal
+        self.covariates = covariates
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> Batch:
+        turn, place = divmod(number, len(self.subjects))
+        order = np.random.default_rng(derive_seed("order", self.seed, turn)).permutation(len(self.subjects))
+        prepared = self.subjects[order[place]]
+        draw = np.random.default_rng(derive_seed("make_pair", self.seed, number))
+        visits = len(prepared.subject.visits)
+        target = int(draw.integers(1, visits))
+        others = [index for index in range(1, target if self.causal else visits) if index != target]
+        missing = {int(i) for i in draw.permutation(others)[: draw.integers(0, len(others) + 1)]}
+        drawn = make_pair(prepared, [0, *others], missing, target, self.covariates)
+        return drawn if self.augment is None else self.augment(drawn, seed=derive_seed("augment", self.seed, number))
+
+
+def make_pair(
+    prepared: Prepared, history: Sequence[int], missing: set[int], target: int, covariates: tuple[str, ...]
+) -> Batch:
+    """Return a history of some visits of a subject, some of them missing, and the target visit, as a batch of one."""
+    return Batch(
+        make_sequence(prepared, history, missing, covariates),
+        prepared.visit(target)[None],
+        torch.tensor([prepared.subject.times[target]], dtype=torch.float32),
+    )
+
+
+def make_sequence(
+    prepared: Prepared, history: Sequence[int], missing: set[int], covariates: tuple[str, ...]
+) -> VisitSequence:
+    """Return some visits of a subject, some of them not observed, as a batch of one."""
+    observed = [index not in missing for index in history]
+    shape = prepared.visit(0).shape
+    images = [
+        prepared.visit(i) if seen else torch.full(shape, BACKGROUND) for i, seen in zip(history, observed, strict=True)
+    ]
+    visits = [prepared.subject.visits[index] for index in history]
+    return VisitSequence(
+        images=torch.stack(images)[None],
+        times=torch.tensor([[visit.time for visit in visits]], dtype=torch.float32),
+        observed=torch.tensor([observed]),
+        valid=torch.ones(1, len(visits), dtype=torch.bool),
+        covariates={name: _covariate([visit.covariates.get(name) for visit in visits]) for name in covariates},
+    )
+
+
+def _covariate(values: Sequence[float | None]) -> Covariate:
+    def row(items: list[float] | list[bool]) -> Tensor:
+        return torch.tensor([items])
+
+    return Covariate(row([0.0 if value is None else value for value in values]), row([v is not None for v in values]))

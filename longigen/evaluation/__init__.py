@@ -1,0 +1,1 @@
+"""Protocol, scores and benchmark tables."""

@@ -1,0 +1,281 @@
+"""Evaluation: a model's generated visits, scored by one protocol beside copy-last."""
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from longigen.components.metric import Metric, SetMetric
+from longigen.data.split import fingerprint
+from longigen.evaluation.scoring import Protocol, Score, score, summarise
+from longigen.evaluation.tables import evaluation_table
+from longigen.generation.session import GenerationSession
+from longigen.hub.metrics_file import SCHEMA_VERSION, MetricsFile, ResultRow
+from longigen.models.figures import write_strip
+from longigen.models.predict import Generated, GenerationSettings, generation_metadata
+from longigen.models.tasks import Scenario, Targets, last_only
+from longigen.models.visit_files import spread_caution
+from longigen.utils.files import atomic, read_json, write_json
+from longigen.utils.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas
+
+SUMMARY, SCORES, FEATURES = "summary.json", "subjects.csv", "described.safetensors"
+TABLE, STRIP = "table.txt", "strip.png"
+SHOWN = 4
+"""Subjects in the strip."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's generated visits, scored by one protocol beside copy-last.
+
+    Attributes:
+        protocol: what the numbers depend on beside the model.
+        model: the components' names, the version of longigen, the SHA-256 of the weights.
+        generation: how it generated: network evaluations per visit, guidance weight, seed.
+        metrics: by name.
+        scores: of every generated visit, by the model and by copy-last.
+        shown: the generated visits of a few subjects in the last scenario, for a figure.
+        seconds: per batch, the wall clock of generation over the visits that were generated in it.
+        simulated: whether the data are.
+        unseen: whether training saw none of the subjects.
+        note: one line that says which subjects these are.
+        source: the run or model folder that was evaluated.
+        kept_at: the ``metrics.json`` beside the weights, if these results were kept there.
+    """
+
+    protocol: Protocol
+    model: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    metrics: Mapping[str, Metric]
+    scores: list[Score]
+    shown: list[Generated]
+    seconds: list[float]
+    simulated: bool
+    unseen: bool
+    note: str
+    source: str
+    kept_at: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        session: GenerationSession,
+        generation: GenerationSettings,
+        protocol: Protocol,
+        metrics: Mapping[str, Metric],
+        *,
+        batch_size: int = 4,
+        progress: Progress = silent,
+    ) -> "Evaluation":
+        """Generate the visits that a protocol asks for and score them; several processes share the work, and all get
+        all scores.
+
+        Args:
+            session: the model and its subjects; the model is moved to this process's device.
+            generation: how to generate; samples are numbered from 0.
+            protocol: as `protocol_of`. The samples of a batch are in memory together.
+            metrics: by name.
+            batch_size: subjects that are generated together.
+            progress: shows how far a scenario is.
+        """
+        from accelerate import PartialState
+        from accelerate.utils import gather_object
+
+        state = PartialState()
+        session.model.to(state.device)
+        select = last_only if protocol.targets == "last" else None
+        scores, shown, seconds = [], [], []
+        for scenario in protocol.settings:
+            every = session.tasks(scenario, seed=protocol.setting_seed, select=select)
+            with state.split_between_processes(list(range(len(every)))) as mine, progress(scenario) as update:
+                own = [every[index] for index in mine]
+                for start in range(0, len(own), batch_size):
+                    batch, drawn = own[start : start + batch_size], []
+                    for sample in range(protocol.samples):
+                        began = time.perf_counter()
+                        numbered = replace(generation, sample=sample)
+                        drawn.append(list(session.generate(batch, numbered, batch_size=batch_size)))
+                        visits = sum(len(generated.times) for generated in drawn[-1])
+                        seconds.append((time.perf_counter() - began) / visits)
+                        update(start * protocol.samples + (sample + 1) * len(batch), len(own) * protocol.samples)
+                    for samples in zip(*drawn, strict=True):
+                        scores += score(samples, scenario, metrics, targets=protocol.targets)
+                        if scenario == protocol.settings[-1] and len(shown) < SHOWN:
+                            shown.append(samples[0])
+        return cls(
+            protocol,
+            session.provenance,
+            generation_metadata(session.model, generation),
+            metrics,
+            gather_object(scores),
+            shown,
+            gather_object(seconds),
+            session.cohort.dataset.simulated,
+            session.unseen,
+            session.note,
+            session.source,
+        )
+
+    @cached_property
+    def rows(self) -> list[ResultRow]:
+        """One row per scenario and method: means over subjects with 95 % intervals, and gains on copy-last."""
+        return summarise(self.scores, self.metrics)
+
+    @property
+    def title(self) -> str:
+        """The data and its subjects, in one line."""
+        simulated = ", simulated" if self.simulated else ""
+        protocol = self.protocol
+        return f"{protocol.data}{simulated}: {protocol.subjects} subjects ({self.note}), target: {protocol.targets}"
+
+    def table(self) -> str:
+        """Return the results as text: by scenario and metric copy-last, the model, and its paired gain."""
+        title = f"{self.title}\nprotocol {self.protocol.hash}"
+        return evaluation_table(self.rows, self.metrics, title, self.protocol.samples)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return one row per generated visit and method, with a column per metric; needs the package pandas.
+
+        Raises:
+            LongigenError: if pandas is not installed.
+        """
+        from longigen.utils.optional import optional_import
+
+        return optional_import("pandas", "Evaluation.to_pandas").DataFrame([score.to_row() for score in self.scores])
+
+    @property
+    def cautions(self) -> list[str]:
+        """What speaks against reading the numbers as they stand, a sentence each."""
+        fewest = min((row.visits for row in self.rows), default=0)
+        found = [spread_caution(self.protocol.samples, self.generation["steps"])]
+        found += [metric.caution(fewest) for metric in self.metrics.values() if isinstance(metric, SetMetric)]
+        return [caution for caution in found if caution]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The means with their intervals, and what they depend on, as plain values."""
+        key = _key(self.protocol, self.model, self.generation)
+        return {**key, "protocol": self.protocol.to_dict(), "rows": [row.to_dict() for row in self.rows]}
+
+    @property
+    def metrics_file(self) -> MetricsFile:
+        """The results as they are published with the weights."""
+        return MetricsFile(
+            {
+                "schema_version": SCHEMA_VERSION,
+                **self.summary,
+                "data": {
+                    "name": self.protocol.data,
+                    "simulated": self.simulated,
+                    "subjects": self.protocol.subjects,
+                    "unseen": self.unseen,
+                },
+                "arrows": {name: metric.arrow(self.protocol.samples) for name, metric in self.metrics.items()},
+            }
+        )
+
+    def save(self, folder: Path | str) -> None:
+        """Write everything that ``longigen evaluate --out`` does: scores, summary, table, metrics and a strip.
+
+        Raises:
+            LongigenError: if the folder cannot be written.
+        """
+        folder = Path(folder)
+        self.write_scores(folder)
+        self.metrics_file.write(folder)
+        with atomic(folder / TABLE) as part:
+            part.write_text(self.table() + "\n", "utf-8")
+        simulated = ", simulated" if self.simulated else ""
+        title = f"{self.protocol.data}{simulated}, setting {self.protocol.settings[-1]}"
+        write_strip(self.shown, folder / STRIP, title=title)
+
+    def write_scores(self, folder: Path) -> None:
+        """Write ``subjects.csv`` and then ``summary.json``, whose presence means that both are complete.
+
+        The features of set metrics (FID, KID) go to ``described.safetensors``, where there are such metrics.
+        """
+        from safetensors.torch import save_file
+
+        for name in (SUMMARY, FEATURES):
+            (folder / name).unlink(missing_ok=True)
+        write_csv([score.to_row() for score in self.scores], folder / SCORES)
+        features = {f"{line}/{name}": x for line, s in enumerate(self.scores) for name, x in s.features.items()}
+        if features:
+            with atomic(folder / FEATURES) as part:
+                save_file(features, part)
+        write_json(self.summary, folder / SUMMARY)
+
+    def __repr__(self) -> str:
+        """Return one line: the data, the number of subjects, the scenarios, the protocol's hash."""
+        scenarios = ", ".join(self.protocol.settings)
+        return f"Evaluation({self.protocol.data}, {self.protocol.subjects} subjects, {scenarios}, {self.protocol.hash})"
+
+
+def protocol_of(
+    session: GenerationSession,
+    metrics: Mapping[str, Metric],
+    scenarios: Sequence[Scenario],
+    targets: Targets,
+    setting_seed: int,
+    samples: int = 1,
+) -> Protocol:
+    """Return the protocol by which the visits of a session are scored."""
+    return Protocol.describe(
+        metrics=metrics,
+        preprocess=session.cohort.pipeline,
+        data=session.cohort.name,
+        fingerprint=fingerprint([prepared.subject for prepared in session.subjects]),
+        part=session.part,
+        subjects=len(session.subjects),
+        settings=tuple(scenarios),
+        targets=targets,
+        setting_seed=setting_seed,
+        samples=samples,
+    )
+
+
+def load_cached_scores(
+    folder: Path, session: GenerationSession, generation: GenerationSettings, protocol: Protocol
+) -> list[Score] | None:
+    """Return the scores that `Evaluation.write_scores` left of this model, generation and protocol, or None."""
+    if not (folder / SUMMARY).exists():
+        return None
+    wanted = _key(protocol, session.provenance, generation_metadata(session.model, generation))
+    found = read_json(folder / SUMMARY)
+    if {key: found.get(key) for key in wanted} != wanted:
+        return None
+    features = _read_features(folder / FEATURES)
+    with (folder / SCORES).open(newline="", encoding="utf-8") as file:
+        return [Score.of_row(row, features.get(line)) for line, row in enumerate(csv.DictReader(file))]
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows of equal keys as CSV, atomically."""
+    with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read_features(path: Path) -> Mapping[int, dict[str, Tensor]]:
+    """Return the features of set metrics, by line of the scores and by metric."""
+    from safetensors.torch import load_file
+
+    found: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in (load_file(path) if path.exists() else {}).items():
+        line, _, name = key.partition("/")
+        found.setdefault(int(line), {})[name] = tensor
+    return found
+
+
+def _key(protocol: Protocol, model: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what identifies an evaluation that was written."""
+    return {"protocol_hash": protocol.hash, "model": dict(model), "generation": dict(generation)}

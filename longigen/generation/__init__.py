@@ -1,0 +1,1 @@
+"""Generating the visits of a cohort and writing them."""

@@ -1,0 +1,1 @@
+"""The composed model: diffusion targets, guidance, weights on disk, prediction."""

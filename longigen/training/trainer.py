@@ -1,0 +1,317 @@
+"""Training: the loop, through Accelerate."""
+
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from longigen.components.visit_sequence import Batch
+from longigen.data.augment import Augment
+from longigen.data.cohort import Cohort
+from longigen.data.training_pairs import TrainingPairs
+from longigen.errors import LongigenError
+from longigen.hub.manifest import CONFIG
+from longigen.models.figures import write_strip
+from longigen.models.longitudinal import LongitudinalModel, total
+from longigen.models.predict import predict_batch
+from longigen.models.tasks import tasks
+from longigen.training.run import Run
+from longigen.training.settings import TrainingSettings
+from longigen.utils.files import read_json, reason, unwritable
+from longigen.utils.randomness import derive_seed
+
+VALIDATION_PAIRS = 16
+LOG_EVERY = 10
+
+
+StepCallback = Callable[[int, dict[str, Any]], None]
+"""Called as ``callback(step, metrics)`` after each step."""
+
+
+class Trainer:
+    """Trains a model on a cohort and writes a run.
+
+    What a step sees depends on (seed, step) alone, so an interrupted run that is resumed ends with the weights of one
+    that was not.
+
+    Where the denoiser has an adversary, each step of the model is followed by one of the adversary on the same batch.
+    The adversary's weights are not averaged.
+    """
+
+    def __init__(
+        self,
+        model: LongitudinalModel,
+        cohort: Cohort,
+        settings: TrainingSettings,
+        run: Run,
+        augment: Augment | None = None,
+    ) -> None:
+        # Slow to import, and a mistake in what the user asks for should be told quickly.
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from diffusers.optimization import get_scheduler
+        from diffusers.training_utils import EMAModel
+
+        self.settings = settings
+        self.augment = augment
+        self.run = run
+        self.cohort = cohort
+        # Frozen with the denoiser that it is a part of.
+        self.adversary = None if "denoiser" in settings.freeze else model.denoiser.adversary
+        # In each of the two steps the other's parameters have no part.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=self.adversary is not None)
+        self.accelerator = Accelerator(
+            mixed_precision=settings.mixed_precision,
+            gradient_accumulation_steps=settings.gradient_accumulation,
+            kwargs_handlers=[unused],
+        )
+        for part in settings.freeze:
+            getattr(model, part).requires_grad_(False)  # before DDP looks for what it has to synchronise
+        self.averaged = model.generator_parameters
+        trained = [parameter for parameter in self.averaged if parameter.requires_grad]
+        if settings.freeze and not trained:
+            raise LongigenError(
+                f"No part of this model but the {settings.freeze[0]}, which training.freeze names, has weights to "
+                "train; choose another part beside it."
+            )
+        self.learns = bool(trained)  # a baseline may have no weights at all, and a run like any other
+        parts = [trained, *([] if self.adversary is None else [list(self.adversary.parameters())])]
+        optimizers = [
+            torch.optim.AdamW(
+                [{"params": part}], lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+            )
+            for part in parts
+        ]
+        self.schedules = [
+            get_scheduler("cosine", optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps)
+            for optimizer in optimizers
+        ]
+        self.ema = EMAModel(self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4)
+        self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
+        self.model = model
+        self.ema.to(self.accelerator.device)
+        self.accelerator.register_for_checkpointing(self.ema, *self.schedules)
+        self.step = 0
+        self._started = time.perf_counter()
+        self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
+
+    def resume(self) -> None:
+        """Continue from the run's last complete checkpoint, or from the start where there is none."""
+        checkpoints = self.run.checkpoints()
+        if checkpoints:
+            self.accelerator.load_state(str(checkpoints[-1]))
+            self.step = int(checkpoints[-1].name.removeprefix("step-"))
+            self._seconds = self._seconds_before()
+        if self.accelerator.is_main_process:
+            self.run.rewind(self.step)
+
+    def fit(self, callback: StepCallback | None = None) -> None:
+        """Train to the last step, and export the model.
+
+        A KeyboardInterrupt writes a checkpoint before it goes on.
+
+        Raises:
+            LongigenError: if the loss is no longer a number. The checkpoints and the model are kept as they were.
+        """
+        settings = self.settings
+        self._train_mode()
+        self._started, first = time.perf_counter(), self.step
+        batches = self._batches()
+        try:
+            while self.step < settings.steps:
+                metrics = self._train_step(batches)
+                metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - self._started)
+                if self.step % settings.validate_every == 0 or self.step == settings.steps:
+                    metrics["validation_loss"] = self.validate()
+                if self.accelerator.is_main_process and (
+                    self.step % LOG_EVERY == 0 or "validation_loss" in metrics or self.step == first + 1
+                ):
+                    self.run.log({"step": self.step, **metrics})
+                if callback is not None:
+                    callback(self.step, metrics)
+                if self.step % settings.sample_every == 0 or self.step == settings.steps:
+                    self.sample()
+                if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
+                    self.checkpoint()
+        except KeyboardInterrupt:
+            self.checkpoint()
+            raise
+
+    def validate(self) -> float:
+        """Return the loss of the averaged weights on fixed pairs of the validation part, at fixed noise."""
+        subjects = self.cohort.part("validation") or self.cohort.part("train")
+        pairs = TrainingPairs(
+            subjects,
+            length=VALIDATION_PAIRS,
+            seed=derive_seed("validation", 0),
+            causal=self.model.conditioner.causal,
+            covariates=self.model.statistics.covariates,
+        )
+        device = self.accelerator.device
+        losses = []
+        with self._averaged(), torch.no_grad():
+            for number in range(len(pairs)):
+                generator = torch.Generator(device).manual_seed(derive_seed("validation noise", number))
+                losses.append(self.model.loss(pairs[number].to(device), generator).item())
+        return sum(losses) / len(losses)
+
+    def sample(self) -> None:
+        """Write a strip of a validation subject: given, generated, true, difference."""
+        if self.accelerator.is_main_process:
+            prepared = (self.cohort.part("validation") or self.cohort.part("train"))[0]
+            task = tasks(len(prepared.subject.visits), "full", subject=prepared.subject.id)[-1]
+            with self._averaged():
+                result = predict_batch(self.model, [(prepared, task)], device=self.accelerator.device)[0]
+            write_strip(result, self.run.sample(self.step), title=f"step {self.step}")
+        self.accelerator.wait_for_everyone()
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint and export the averaged weights, atomically."""
+        part, final = self.run.checkpoint(self.step)
+        with unwritable(final):
+            if self.accelerator.is_main_process and part.exists():
+                shutil.rmtree(part)
+            self.accelerator.wait_for_everyone()
+            try:
+                self.accelerator.save_state(str(part))
+            except (RuntimeError, SafetensorError) as error:  # how torch and safetensors say that a disk is full
+                shutil.rmtree(part, ignore_errors=True)
+                raise OSError(reason(error)) from error
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                self.run.finish_checkpoint(part, final)
+                self.model.provenance = replace(self.model.provenance, training=self._training_metadata())
+                with self._averaged():
+                    self.model.save_pretrained(self.run.model)
+            self.accelerator.wait_for_everyone()
+
+    def _training_metadata(self) -> dict[str, Any]:
+        """Return the training metadata of config.json: steps, time, type of device; no host name."""
+        cuda = self.accelerator.device.type == "cuda"
+        return {
+            **self.model.provenance.training,
+            "steps": self.step,
+            "seconds": round(self._seconds + time.perf_counter() - self._started, 1),
+            "device": torch.cuda.get_device_name(self.accelerator.device) if cuda else f"CPU ({platform.machine()})",
+            "threads": None if cuda else torch.get_num_threads(),
+            "processes": self.accelerator.num_processes,
+        }
+
+    def _seconds_before(self) -> float:
+        """Return how long training took up to this step, as the exported model says if it is of this step."""
+        path = self.run.model / CONFIG
+        told = read_json(path).get("training", {}) if path.exists() else {}
+        return float(told["seconds"]) if told.get("steps") == self.step else 0.0
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        for part in self.settings.freeze:
+            getattr(self.model, part).eval()
+
+    def _train_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
+        settings, accelerator = self.settings, self.accelerator
+        losses, norm = [], None
+        for micro in range(settings.gradient_accumulation):
+            seed = derive_seed("noise", settings.seed, self.step, micro, accelerator.process_index)
+            generator = torch.Generator(accelerator.device).manual_seed(seed)
+            batch = next(batches).to(accelerator.device)
+            with accelerator.accumulate(self.wrapped):
+                with self._frozen(self.adversary):
+                    found, norm = self._optimizer_step(batch, generator)
+                found = {"loss": total(found)} | {
+                    f"loss_{name}": loss for name, loss in found.items() if len(found) > 1
+                }
+                if self.adversary is not None:
+                    other, _ = self._optimizer_step(batch, generator, adversary=True)
+                    found |= {"adversary_loss": total(other)}
+                    found |= {f"adversary_loss_{name}": loss for name, loss in other.items()}
+            losses.append({name: loss.detach().mean() for name, loss in found.items()})
+        rate = self.schedules[0].get_last_lr()[0]
+        if self.learns:
+            for schedule in self.schedules:
+                schedule.step()
+            self.ema.step(self.averaged)
+        self.step += 1
+        names = list(losses[0])
+        mean = accelerator.reduce(torch.stack([torch.stack(list(each.values())) for each in losses]).mean(0), "mean")
+        assert isinstance(mean, Tensor)
+        metrics = dict(zip(names, mean.tolist(), strict=True))
+        if any(loss != loss for loss in metrics.values()):
+            raise LongigenError(
+                f"The loss is not a number any more at step {self.step}; lower training.learning_rate "
+                f"({settings.learning_rate:g}), or resume the run from its last checkpoint."
+            )
+        return {**metrics, "learning_rate": rate, "gradient_norm": 0.0 if norm is None else float(norm)}
+
+    def _optimizer_step(
+        self, batch: Batch, generator: torch.Generator, *, adversary: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Make one optimiser step, of the model or of its adversary; return the losses and the gradient's norm."""
+        accelerator, optimizer = self.accelerator, self.optimizers[adversary]
+        norm = None
+        with accelerator.autocast():
+            losses = self.wrapped(batch, generator, adversary=adversary)
+        if self.learns:
+            accelerator.backward(total(losses).mean())
+            if accelerator.sync_gradients:
+                accelerator.unscale_gradients(optimizer)
+                parts = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+                norm = nn.utils.clip_grad_norm_(parts, self.settings.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        return losses, norm
+
+    @staticmethod
+    @contextmanager
+    def _frozen(adversary: nn.Module | None) -> Iterator[None]:
+        """Disable gradients of the adversary's parameters inside the context."""
+        if adversary is None:
+            yield
+            return
+        adversary.requires_grad_(False)
+        try:
+            yield
+        finally:
+            adversary.requires_grad_(True)
+
+    def _batches(self) -> Iterator[Batch]:
+        settings, accelerator = self.settings, self.accelerator
+        per_step = settings.batch_size * settings.gradient_accumulation * accelerator.num_processes
+        pairs = TrainingPairs(
+            self.cohort.part("train"),
+            length=settings.steps * per_step,
+            seed=settings.seed,
+            causal=self.model.conditioner.causal,
+            covariates=self.model.statistics.covariates,
+            augment=self.augment,
+        )
+        size, stride = settings.batch_size, settings.batch_size * accelerator.num_processes
+        starts = range(self.step * per_step + accelerator.process_index * size, len(pairs), stride)
+        return iter(
+            DataLoader(
+                pairs,
+                batch_sampler=(list(range(start, start + size)) for start in starts),
+                collate_fn=Batch.collate,
+                num_workers=settings.workers,
+                pin_memory=accelerator.device.type == "cuda",
+            )
+        )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the averaged weights into the model for a while."""
+        self.ema.store(self.averaged)
+        self.ema.copy_to(self.averaged)
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self._train_mode()
+            self.ema.restore(self.averaged)

@@ -1,0 +1,115 @@
+"""Files: written atomically, and what goes wrong with them said in one sentence."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from longigen.errors import LongigenError
+
+UMASK = os.umask(0)
+os.umask(UMASK)  # it can only be read by setting it, which threads must not do
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, with the same extension; on leaving without an error it becomes `path`.
+
+    Raises:
+        LongigenError: if the folder cannot be written or is full. What stood at `path` before is untouched then.
+    """
+    part = None
+    try:
+        with unwritable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".part-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+            os.close(handle)
+            part = Path(name)
+            yield part
+            part.chmod(0o666 & ~UMASK)
+            part.replace(path)
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on leaving without an error it becomes `path`, which is new or empty.
+
+    Raises:
+        LongigenError: if it cannot be written. Nothing is left then.
+    """
+    part = None
+    try:
+        with unwritable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=".part-", dir=path.parent))
+            yield part
+            part.chmod(0o777 & ~UMASK)
+            if path.exists():
+                path.rmdir()
+            part.replace(path)
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """Turn an error of the file system within into a `LongigenError` that names what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise LongigenError(f"{path} cannot be written ({reason(error)}); choose another output folder.") from error
+
+
+def writable_folder(folder: Path) -> None:
+    """Make a folder, and see that a file can be written in it.
+
+    Raises:
+        LongigenError: if not.
+    """
+    with unwritable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"longigen")
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write `content` as JSON, atomically."""
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        LongigenError: if the file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LongigenError(f"{path} cannot be read ({reason(error)}).") from None
+    if not isinstance(content, dict):
+        raise LongigenError(f"{path} is not a JSON object.")
+    return content
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, in one short line."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return text.splitlines()[0].rstrip(".")[:160]
+
+
+def new_folder(parent: Path | str, stem: str) -> Path:
+    """Return the first of ``PARENT/STEM-1``, ``PARENT/STEM-2`` … that does not exist; it is not made."""
+    number = 1
+    while (folder := Path(parent) / f"{stem}-{number}").exists():
+        number += 1
+    return folder

@@ -1,0 +1,36 @@
+"""Mean and standard deviation of arrays that are seen one at a time."""
+
+import numpy as np
+
+
+class Moments:
+    """The mean and standard deviation of arrays that are seen one at a time (Welford, Technometrics 1962).
+
+    After K arrays x_k: mean_K = mean_{K-1} + (x_K - mean_{K-1}) / K, and the sum of squares grows by
+    (x_K - mean_{K-1}) (x_K - mean_K), so neither the arrays nor the difference of two large sums is needed.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, array: np.ndarray) -> None:
+        """See one more array, of the same shape as those before."""
+        values = array.astype(np.float64)
+        if not self.count:
+            self._mean, self._squares = np.zeros_like(values), np.zeros_like(values)
+        self.count += 1
+        before = values - self._mean
+        self._mean += before / self.count
+        self._squares += before * (values - self._mean)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean, float32."""
+        return self._mean.astype(np.float32)
+
+    @property
+    def std(self) -> np.ndarray:
+        """The standard deviation with the divisor K - 1, float32; K must be at least 2."""
+        if self.count < 2:
+            raise ValueError(f"a standard deviation needs two arrays, got {self.count}")
+        return np.sqrt(self._squares / (self.count - 1)).astype(np.float32)

@@ -1,0 +1,107 @@
+"""Progress: one bar for terminals and notebooks, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+Update = Callable[..., None]
+"""Called as ``update(done, total, note="")``."""
+
+Progress = Callable[[str], AbstractContextManager[Update]]
+"""Called with a name; gives an `Update` for as long as the work lasts."""
+
+LINES = 10
+"""Elsewhere than on a terminal a line is printed about every so many per cent."""
+
+
+def silent(name: str) -> AbstractContextManager[Update]:
+    """Show no progress."""
+    return nullcontext(lambda *_, **__: None)
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Update]:
+    """Show how much is done of a number of items, with rate and time left, on stderr."""
+    with _shown(name, in_bytes=False) as update:
+        yield update
+
+
+@contextmanager
+def transfer(name: str) -> Iterator[Update]:
+    """Show how many bytes have come, with rate and time left, on stderr; nothing where there is nothing to transfer."""
+    with _shown(name, in_bytes=True) as update:
+        yield update
+
+
+def _shown(name: str, *, in_bytes: bool) -> AbstractContextManager[Update]:
+    return _bar(name, in_bytes=in_bytes) if sys.stderr.isatty() or _in_notebook() else _lines(name, in_bytes=in_bytes)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def _bar(name: str, *, in_bytes: bool) -> Iterator[Update]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    middle = (
+        (DownloadColumn(), TransferSpeedColumn())
+        if in_bytes
+        else (MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn())
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *middle,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=None, note="", rate="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.2f}/s" if speed else "")
+
+        yield update
+
+
+@contextmanager
+def _lines(name: str, *, in_bytes: bool) -> Iterator[Update]:
+    started, shown, first = time.perf_counter(), -1, None
+
+    def update(done: int, total: int, note: str = "") -> None:
+        nonlocal shown, first
+        # What of a transfer had come before says nothing of its rate.
+        first = (done if in_bytes else 0) if first is None else first
+        part = 100 * done // (max(total, 1) * LINES)
+        if part == shown and done != total:
+            return
+        shown = part
+        rate = (done - first) / max(time.perf_counter() - started, 1e-9)
+        left = f"  {(total - done) / rate:.0f} s left" if rate else ""
+        if in_bytes:
+            from rich.filesize import decimal
+
+            amount = f"{decimal(done)} of {decimal(total)}  {decimal(int(rate))}/s"
+        else:
+            amount = f"{done}/{total}  {rate:.2f}/s"
+        sys.stderr.write(f"{name} {amount}{left}  {note}".rstrip() + "\n")
+        sys.stderr.flush()
+
+    yield update

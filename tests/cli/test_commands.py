@@ -1,0 +1,242 @@
+"""The command line as a process: the whole journey on files, and what a hurried user gets wrong."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from helpers.files import ball, write_image
+from helpers.processes import Longigen
+
+SMALL = [
+    "--set", "conditioner.dim=16", "--set", "conditioner.heads=2", "--set", "conditioner.depth=1",
+    "--set", "denoiser.width=8", "--set", "denoiser.multipliers=1,2", "--set", "denoiser.heads=2",
+    "--set", "sampler.steps=2", "--set", "validate_every=2", "--set", "sample_every=2", "--set", "checkpoint_every=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(longigen: Longigen, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run on the manifest's balls."""
+    folder = tmp_path_factory.mktemp("runs") / "balls"
+    result = longigen("train", "--data", manifest, "--conditioner", "sadm", "--denoiser", "unet3d", *SMALL,
+                      "--steps", 2, "--out", folder)  # fmt: skip
+    assert "training 2/2" in result.stderr
+    assert f"longigen evaluate {folder}" in result.stderr
+    return folder
+
+
+def test_generate_writes_what_a_viewer_opens(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
+    longigen("generate", run, "--out", tmp_path, "--samples", 2, "--setting", "single")
+    split = json.loads((run / "run.json").read_text())["split"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(split["test"])
+    subject = split["test"][0]
+    source = nibabel.load(manifest.parent / f"{subject}_0.nii.gz")
+    paths = sorted((tmp_path / subject).glob("*.nii.gz"))
+    assert len(paths) == 3 * (2 + 2)  # two samples, mean and std
+    for time in ("1.1", "2.2", "3.3"):
+        stem = f"{subject}_time-{time}_setting-single"
+        ends = ("sample-0", "sample-1", "mean", "std")
+        one, two, mean, std = (nibabel.load(tmp_path / subject / f"{stem}_{end}.nii.gz").get_fdata() for end in ends)
+        np.testing.assert_allclose(mean, (one + two) / 2, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(std, np.abs(one - two) / np.sqrt(2), rtol=1e-5, atol=1e-3)
+        assert std.max() > 0
+        told = json.loads((tmp_path / subject / f"{stem}_std.json").read_text())
+        assert (told["samples"], told["statistic"]) == (2, "standard deviation of the samples, divisor samples - 1")
+        assert told["sample_files"] == [f"{stem}_sample-{k}.nii.gz" for k in range(2)]
+        assert "sample" not in told
+    for path in paths:
+        image = nibabel.load(path)
+        np.testing.assert_array_equal(image.affine, source.affine)
+        assert image.shape == source.shape
+        assert image.header["descrip"].item().startswith(b"synthetic")
+        data, known = image.get_fdata(), source.get_fdata()
+        assert np.isfinite(data).all()
+        assert known.min() - 1 <= data.min() or path.name.endswith("_std.nii.gz")
+        assert data.max() <= known.max() + 1
+        sidecar = json.loads(path.with_suffix("").with_suffix(".json").read_text())
+        assert sidecar["synthetic"] is True
+        assert sidecar["subject"] == subject
+        assert [visit["time"] for visit in sidecar["history"]] == [0.0]
+        assert len(sidecar["model"]["weights_sha256"]) == 64
+    again = tmp_path / "again"
+    longigen("generate", run, "--out", again, "--setting", "single", "--subject", subject, "--batch-size", 1)
+    for path in sorted((again / subject).glob("*.nii.gz")):
+        one, two = (nibabel.load(p).get_fdata() for p in (path, tmp_path / subject / path.name))
+        np.testing.assert_allclose(one, two, atol=0.05)
+
+
+def test_generate_forecasts_and_explains(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    subject = json.loads((run / "run.json").read_text())["split"]["test"][0]
+    longigen("generate", run, "--out", tmp_path, "--times", "+1,6.5", "--subject", subject, "--explain")
+    stems = [f"{subject}_time-{t}_setting-full_sample-0" for t in ("4.3", "6.5")]
+    names = sorted(path.name for path in (tmp_path / subject).glob("*.nii.gz"))
+    assert names == sorted(f"{stem}{end}.nii.gz" for stem in stems for end in ("", "_explain"))
+    made, shares = (nibabel.load(tmp_path / subject / f"{stems[1]}{end}.nii.gz") for end in ("", "_explain"))
+    np.testing.assert_array_equal(shares.affine, made.affine)
+    assert shares.shape == (*made.shape, 5)
+    np.testing.assert_allclose(shares.get_fdata().sum(axis=-1), 1, atol=1e-5)
+    visits = json.loads((tmp_path / subject / f"{stems[1]}_explain.json").read_text())["visits"]
+    assert [visit["origin"] for visit in visits] == ["given"] * 4 + ["generated"]
+    assert [visit["time"] for visit in visits] == [0.0, 1.1, 2.2, 3.3, 4.3]
+    assert sum(visit["mean_share_in_foreground"] for visit in visits) == pytest.approx(1)
+    assert (tmp_path / subject / f"{stems[1]}_explain.png").read_bytes().startswith(b"\x89PNG")
+    result = longigen("generate", run, "--out", tmp_path, "--times", "1.1", "--subject", subject, status=2)
+    assert f"Time 1.1 cannot be made for subject {subject}" in result.stderr
+
+
+def test_evaluate_scores_samples_and_sets(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    chosen = ("psnr", "crps", "coverage", "spread-skill", "fid", "kid:seed=3")
+    words = [word for name in chosen for word in ("--metric", name)]
+    result = longigen(
+        "evaluate", run, "--setting", "full", "--targets", "all", "--samples", 3, "--out", tmp_path, *words
+    )
+    for word in ("mean of 3", "crps ↓", "coverage → 0.50", "spread-skill → 1.00", "fid, N=6 ↓", "kid, N=6 ↓",
+                 "fid: random resnet18, seed 0, stage 1 averaged, 3 planes", "jackknife"):  # fmt: skip
+        assert word in result.stdout
+    assert "Caution: fid of 6 visits in 64 dimensions" in result.stderr
+    assert max(map(len, result.stdout.splitlines())) <= 120
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["protocol"]["samples"] == 3
+    rows = {row["method"]: row for row in summary["rows"]}
+    assert list(rows) == ["copy-last", "model", "model, mean of 3"]
+    assert rows["copy-last"]["coverage"]["mean"] is None
+    assert 0 <= rows["model, mean of 3"]["coverage"]["mean"] <= 1
+    assert rows["model, mean of 3"]["crps"]["mean"] < rows["model"]["crps"]["mean"]  # that of one is its absolute error
+    assert rows["model"]["fid"]["mean"] > 0
+    refused = longigen("evaluate", run, "--metric", "crps", status=2)
+    assert "give --samples 2 or more" in refused.stderr
+
+
+def test_evaluate_prints_copy_last(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    result = longigen("evaluate", run, "--out", tmp_path)
+    for word in ("copy-last", "model", "gain", "single", "missing", "full", "ssim", "psnr", "nrmse", "protocol"):
+        assert word in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "metrics.json", "strip.png", "subjects.csv", "summary.json", "table.txt",
+    ]  # fmt: skip
+    with (tmp_path / "subjects.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3 * 2  # two test subjects, three settings, two methods
+    by_hand = [float(row["psnr"]) for row in rows if row["setting"] == "full" and row["method"] == "copy-last"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    row = next(r for r in summary["rows"] if (r["setting"], r["method"]) == ("full", "copy-last"))
+    assert row["psnr"]["mean"] == pytest.approx(np.mean(by_hand))
+    assert row["psnr"]["low"] <= row["psnr"]["mean"] <= row["psnr"]["high"]
+    machine = longigen("evaluate", run, "--setting", "full", "--metric", "psnr", "--json")
+    parsed = json.loads(machine.stdout)
+    assert parsed["protocol_hash"] != summary["protocol_hash"]  # other settings: another protocol
+
+
+def test_resume(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    result = longigen("train", "--resume", "--out", copy, "--steps", 3)
+    assert "training 3/3" in result.stderr
+    assert "training 1/3" not in result.stderr
+    assert (copy / "checkpoints" / "step-0000003").is_dir()
+
+
+def test_info_of_a_run(longigen: Longigen, run: Path) -> None:
+    shown = json.loads(longigen("info", run, "--json").stdout)
+    assert shown["conditioner"]["name"] == "sadm"
+    assert "attention" not in longigen("info", "raw", "--json").stderr
+
+
+def told(result: object, *words: str) -> None:
+    """Check that an error is one sentence on stderr that holds some words."""
+    text = result.stderr.strip()  # type: ignore[attr-defined]
+    last = text.splitlines()[-1]
+    assert last.startswith("longigen: "), text
+    assert "Traceback" not in text
+    for word in words:
+        assert word in last, last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--conditioner", "sdam"], ["no conditioner 'sdam'", "Did you mean 'sadm'"]),
+        (["--denoiser", "unet"], ["no denoiser 'unet'", "Did you mean 'unet3d'"]),
+        (["--recipe", "sadm-tinny"], ["no recipe 'sadm-tinny'", "Did you mean 'sadm-tiny'"]),
+        (["--set", "denoiser.widht=3"], ["no 'widht'", "Did you mean 'width'"]),
+        (["--set", "colour=3"], ["nothing has that name"]),
+        (["--set", "width"], ["KEY=VALUE"]),
+        (["--set", "width=many"], ["width must be int, got 'many'"]),
+        (["--set", "steps=3"], ["sampler.steps or training.steps"]),
+        (["--data", "nowhere.csv"], ["no path 'nowhere.csv'"]),
+        (["--set", "subject_count=2"], ["2 subjects", "too few"]),
+        (["--resume"], ["--resume", "--out"]),
+    ],
+)
+def test_mistakes_of_train(longigen: Longigen, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    told(longigen("train", *arguments, status=2), *words)
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "visits.csv"
+    path.write_text(text)
+    return path
+
+
+def rows(folder: Path, subjects: int = 5, visits: int = 2) -> list[str]:
+    lines = ["subject,time,path"]
+    for subject in range(subjects):
+        for visit in range(visits):
+            path = write_image(folder / f"s{subject}_{visit}.nii.gz", ball((12, 12, 10), 0.4 + 0.05 * visit))
+            lines.append(f"s{subject},{visit},{path.name}")
+    return lines
+
+
+def test_bad_data_is_named_before_training(longigen: Longigen, tmp_path: Path) -> None:
+    good = rows(tmp_path)
+    truncated = tmp_path / "s1_1.nii.gz"
+    whole = truncated.read_bytes()
+
+    def refused(text: list[str], *words: str, out: str = "run") -> None:
+        data = table(tmp_path, "\n".join(text) + "\n")
+        told(longigen("train", "--data", data, *SMALL, "--steps", 1, "--out", tmp_path / out, status=2), *words)
+        assert not (tmp_path / out / "checkpoints").exists()
+
+    truncated.write_bytes(whole[: len(whole) * 3 // 4])
+    refused(good, "s1_1.nii.gz", "subject s1", "truncated")
+    truncated.write_bytes(whole)
+    refused([*good, "s9,0,s0_0.nii.gz"], "s9", "only one visit")
+    refused([*good, "s0,1,s1_0.nii.gz"], "subject s0", "two visits at time 1")
+    # After all that, the good data trains.
+    data = table(tmp_path, "\n".join(good) + "\n")
+    longigen("train", "--data", data, *SMALL, "--steps", 1, "--out", tmp_path / "good")
+
+
+def test_folders_that_cannot_be_written(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    for folder in (file, file / "inside", Path("/proc/longigen")):
+        told(longigen("generate", run, "--out", folder, status=2), str(folder), "cannot be written")
+        told(longigen("evaluate", run, "--out", folder, status=2), str(folder), "cannot be written")
+        told(longigen("train", "--out", folder, status=2), str(folder))
+    told(longigen("train", "--out", run, status=2), "not empty", "--resume")
+    assert file.read_text() == "precious"
+    assert (run / "model" / "model.safetensors").exists()
+
+
+def test_mistakes_about_models(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
+    told(longigen("generate", tmp_path, "--out", tmp_path / "o", status=2), "holds no model")
+    told(longigen("generate", "./nowhere", "--out", tmp_path / "o", status=2), "no model at")
+    told(longigen("generate", run, "--out", tmp_path / "o", "--subject", "s99", status=2), "no subject 's99'")
+    told(longigen("generate", run, "--out", tmp_path / "o", "--sampler", "dpm", status=2), "no sampler 'dpm'")
+    told(longigen("evaluate", run, "--metric", "psnrr", status=2), "no metric 'psnrr'", "Did you mean 'psnr'")
+    told(longigen("generate", run / "model", "--out", tmp_path / "o", status=2), "--data")
+    days = ["--data", manifest, "--set", "time_unit=days"]
+    told(longigen("generate", run, "--out", tmp_path / "o", *days, status=2), "years", "days")
+    told(longigen("evaluate", run, "--data", "sim-brain", "--part", "test", status=2), "not the data that the model")
+    told(longigen("info", "sdam", status=2), "nothing called 'sdam'", "Did you mean 'sadm'")
+    told(longigen("check", "unet", status=2), "no component 'unet'")
+
+
+def test_debug_shows_the_traceback(longigen: Longigen) -> None:
+    assert "Traceback" in longigen("--debug", "info", "sdam", status=1).stderr

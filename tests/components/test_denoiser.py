@@ -1,0 +1,257 @@
+"""What denoisers are trained with beyond the error of a prediction: named losses, an adversary, what they predict."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from helpers import trainings
+from longigen import Batch, Conditioning, Denoiser, Example, LongigenError, LongitudinalModel, Routes, Sampler
+from longigen.data.statistics import Statistics
+from longigen.models.longitudinal import total
+from longigen.models.settings import ModelSettings
+from longigen.testing.case import after, history
+from longigen.training.experiment import Experiment
+from longigen.training.recipe import Recipe
+from longigen.training.run import Run
+from longigen.training.trainer import Trainer
+from longigen_baselines import CopyLastConditioner, RegressionSampler
+from longigen_continuous import ContinuousSampler
+
+SIZE = (6, 5, 7)
+STD, SCALE = 0.3, 2.0
+
+
+class Constant(Denoiser):
+    """Answers a constant; its adversary holds another, and each is drawn to the other's sign."""
+
+    needs_base = True
+
+    def __init__(self, *, start: float = 0.25) -> None:
+        super().__init__()
+        self.start = start
+
+    def build(self, *, channels: int, routes: Routes) -> None:
+        self.level = nn.Parameter(torch.full((channels, 1, 1, 1), self.start))
+        self.adversary = nn.PReLU(init=-0.5)
+        self.seen: list[Conditioning] = []
+
+    def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+        self.seen.append(conditioning)
+        return self.level.expand_as(z_t)
+
+    def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:
+        assert self.adversary is not None
+        return {"opinion": self.adversary(-example.x.abs()).flatten(1).mean(dim=1)}
+
+
+class ConstantX(Constant):
+    """The same, as x."""
+
+    predicts = "x"
+
+
+class ConstantImage(Constant):
+    """The same, as the follow-up image."""
+
+    predicts = "image"
+
+
+def composed(denoiser: Denoiser, sampler: Sampler, **settings: object) -> LongitudinalModel:
+    return LongitudinalModel(
+        CopyLastConditioner(),
+        denoiser,
+        sampler,
+        settings=ModelSettings(**settings),  # type: ignore[arg-type]
+        statistics=Statistics(residual_std=STD, time_scale=SCALE),
+    ).eval()
+
+
+def batch_of(seed: int = 3) -> Batch:
+    visits = history(SIZE)
+    return Batch(visits, torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(seed)) - 0.5, after(visits))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "x", "v"])
+@pytest.mark.parametrize("target", ["image", "residual"])
+def test_what_a_denoiser_says_it_predicts_is_what_is_made_of_it(prediction, target) -> None:
+    """With one step the walk ends at the prediction: the constant as x or as an image, whatever the sampler says."""
+    visits = history(SIZE)
+    time = after(visits)
+    base = visits.last(time)[0]
+    for guidance in (0.0, 0.5):
+        for kind, residual in ((ConstantX, base + STD * 0.25), (ConstantImage, torch.full_like(base, 0.25))):
+            model = composed(kind(), ContinuousSampler(prediction=prediction, steps=1), target=target)
+            made = model.generate(visits, time[:, None], guidance=guidance)[:, 0]
+            expected = residual.clamp(-1, 1) if target == "residual" else torch.full_like(base, 0.25)
+            torch.testing.assert_close(made, expected)
+            assert model.prediction == "x"
+    assert composed(Constant(), ContinuousSampler(prediction=prediction)).prediction == prediction
+
+
+@pytest.mark.parametrize("kind", [ConstantX, ConstantImage])
+def test_the_default_loss_is_of_what_is_predicted(kind) -> None:
+    batch = batch_of()
+    base = batch.history.last(batch.target_time)[0]
+    for prediction in ("epsilon", "x"):
+        model = composed(kind(), ContinuousSampler(prediction=prediction))
+        losses = model(batch, torch.Generator().manual_seed(0))
+        image = base + STD * 0.25 if kind is ConstantX else torch.full_like(base, 0.25)
+        expected = ((batch.target - image) / STD).square().flatten(1).mean(dim=1)
+        assert list(losses) == ["denoising"]
+        torch.testing.assert_close(losses["denoising"], expected)
+
+
+def test_the_last_visit_and_its_gap_are_given_to_whom_needs_them() -> None:
+    """With either target, in training and generation, dropped or not.
+
+    The base is once more behind `concat` only where it is what the residual is relative to.
+    """
+    batch = batch_of()
+    base, time = batch.history.last(batch.target_time)
+    for target, channels in (("image", 1), ("residual", 2)):
+        denoiser = Constant()
+        model = composed(denoiser, ContinuousSampler(prediction="x", steps=1), target=target, p_uncond=1.0)
+        model(batch, torch.Generator().manual_seed(0))
+        model.generate(batch.history, batch.target_time[:, None], guidance=0.5)
+        trained, guided = denoiser.seen
+        for part, given in ((slice(0, 2), trained), (slice(0, 2), guided), (slice(2, 4), guided)):
+            assert given.base is not None
+            assert given.gap is not None
+            assert torch.equal(given.base[part], base)
+            torch.testing.assert_close(given.gap[part], (batch.target_time - time) / SCALE)
+        assert trained.concat is not None
+        assert trained.concat.shape[1] == channels
+        assert not trained.concat[:, 0].any()
+    plain = composed(ConstantWithout(), ContinuousSampler(prediction="x"))
+    plain(batch, torch.Generator().manual_seed(0))
+    assert isinstance(plain.denoiser, ConstantWithout)
+    assert plain.denoiser.seen[0].base is None
+
+
+class ConstantWithout(Constant):
+    """The same, and looks at no last visit."""
+
+    needs_base = False
+
+
+def test_an_adversary_is_no_part_of_what_generates() -> None:
+    model = composed(Constant(), RegressionSampler())
+    assert model.parameter_count == 1
+    assert [id(p) for p in model.generator_parameters] == [id(p) for p in model.parameters() if p.ndim == 4]
+    assert "denoiser.adversary.weight" in model.state_dict()
+    total(model(batch_of(), torch.Generator(), adversary=True)).mean().backward()
+    assert model.denoiser.adversary.weight.grad is not None
+    assert model.denoiser.level.grad is None
+
+    class Silent(ConstantWithout):
+        adversary_losses = Denoiser.adversary_losses
+
+    with pytest.raises(NotImplementedError, match="does not say what it is trained with"):
+        composed(Silent(), RegressionSampler())(batch_of(), torch.Generator(), adversary=True)
+
+
+SMALL = (
+    "denoiser.widths=4,8",
+    "denoiser.discriminator=4,8",
+    "training.validate_every=3",
+    "training.sample_every=100",
+    "training.checkpoint_every=3",
+    "training.warmup=2",
+)
+
+
+def trainer(manifest: Path, folder: Path, *changes: str, resume: bool = False) -> Trainer:
+    return trainings.trainer(manifest, folder, *changes, resume=resume, recipe="gan-tiny", small=SMALL)
+
+
+def test_training_with_an_adversary_resumes_exactly(manifest: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    first = trainer(manifest, whole, "training.steps=6")
+    start = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
+    first.fit()
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int, metrics: dict[str, float]) -> None:
+        if step == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        trainer(manifest, broken, "training.steps=6").fit(kill)
+    resumed = trainer(manifest, broken, resume=True)
+    assert resumed.step == 3
+    resumed.fit()
+    one, two = (load_file(folder / "model" / "model.safetensors") for folder in (whole, broken))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=0, atol=0)
+        assert not torch.equal(tensor, start[name]), f"{name} was not trained"
+    model = LongitudinalModel.from_pretrained(whole)
+    assert model.denoiser.adversary is not None
+    last = trainings.lines(whole)[-1]
+    assert last["loss"] == pytest.approx(last["loss_l1"] + last["loss_adversarial"], rel=1e-5)
+    both = last["adversary_loss_real"] + last["adversary_loss_fake"]
+    assert last["adversary_loss"] == pytest.approx(both, rel=1e-5)
+
+
+def test_each_of_the_two_stands_still_while_the_other_steps(manifest: Path, tmp_path: Path) -> None:
+    """With gradient accumulation, and clipped apart; the exported adversary is the last one, not an average."""
+    made = trainer(manifest, tmp_path / "run", "training.steps=2", "gradient_accumulation=2", "training.warmup=0")
+    adversary, others = made.model.denoiser.adversary, made.averaged
+    assert adversary is not None
+    changed = []
+    for number, optimizer in enumerate(made.optimizers):
+        step = optimizer.step
+
+        def watched(*args: object, number: int = number, step=step, **kwargs: object) -> None:
+            before = [[p.detach().clone() for p in part] for part in (others, adversary.parameters())]
+            step(*args, **kwargs)
+            after = [list(part) for part in (others, adversary.parameters())]
+            moved = [
+                any(not torch.equal(a, b) for a, b in zip(*pair, strict=True))
+                for pair in zip(before, after, strict=True)
+            ]
+            changed.append((number, *moved))
+
+        optimizer.step = watched
+    made.fit()
+    # Two batches to a step: of the four calls of each optimiser, every second moves something, and only its own.
+    assert changed == [(0, False, False), (1, False, False), (0, True, False), (1, False, True)] * 2
+    exported = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    for name, parameter in adversary.named_parameters():
+        assert torch.equal(exported[f"denoiser.adversary.{name}"], parameter)
+    assert all(parameter.requires_grad for parameter in adversary.parameters())
+
+
+def test_a_frozen_denoiser_freezes_its_adversary(manifest: Path, tmp_path: Path) -> None:
+    made = trainer(manifest, tmp_path / "run", "training.steps=2", "training.freeze=denoiser")
+    before = {name: tensor.clone() for name, tensor in made.model.denoiser.state_dict().items()}
+    made.fit()
+    assert len(made.optimizers) == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.model.denoiser.state_dict().items())
+    assert "adversary_loss" not in trainings.lines(tmp_path / "run")[-1]
+
+
+def test_an_adversary_that_breaks_is_said(manifest: Path, tmp_path: Path) -> None:
+    made = trainer(manifest, tmp_path / "run", "training.steps=2")
+    with torch.no_grad():
+        next(made.model.denoiser.adversary.parameters()).fill_(float("nan"))
+    with pytest.raises(LongigenError, match="not a number any more at step 1"):
+        made.fit()
+
+
+def test_every_named_loss_is_logged(manifest: Path, tmp_path: Path) -> None:
+    for name in ("vae", "diffusemorph"):
+        run = Run.create(tmp_path / name)
+        changes = ["denoiser.widths=4,8", "training.steps=2"]
+        study = Experiment.of(Recipe.resolve(f"{name}-tiny", data=str(manifest), changes=changes))
+        study.read()
+        study.trainer(run).fit()
+        last = trainings.lines(tmp_path / name)[-1]
+        named = [value for key, value in last.items() if key.startswith("loss_")]
+        assert last["loss"] == pytest.approx(sum(named), rel=1e-4)
+        assert len(named) == {"vae": 2, "diffusemorph": 3}[name]

@@ -1,0 +1,132 @@
+"""Augmentation: one transform per subject, the same for all its visits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from longigen import BACKGROUND, Batch, LongigenError, VisitSequence
+from longigen.data.augment import Augment, AugmentSettings
+from longigen.data.training_pairs import TrainingPairs
+from longigen.training.experiment import Experiment
+from longigen.training.recipe import Recipe
+from longigen.training.run import Run
+
+SIZE = (12, 10, 8)
+
+
+def smooth(*widths: float) -> torch.Tensor:
+    """A blob per width, in [-1, 1], (L, 1, W, H, D); off the centre, so that flips and shifts show."""
+    axes = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in SIZE), indexing="ij")
+    distance = (axes[0] - 1) ** 2 + (axes[1] + 1) ** 2 + axes[2] ** 2
+    return torch.stack([2 * torch.exp(-distance / (2 * width**2)) - 1 for width in widths])[:, None]
+
+
+def batch_of(images: torch.Tensor, target: torch.Tensor, rows: int = 1, observed: list[bool] | None = None) -> Batch:
+    length = len(images)
+    seen = torch.tensor([observed or [True] * length]).expand(rows, -1)
+    history = VisitSequence(
+        images[None].expand(rows, *images.shape),
+        torch.arange(length, dtype=torch.float32)[None].expand(rows, -1),
+        seen,
+        torch.ones(rows, length, dtype=torch.bool),
+    )
+    return Batch(history, target[None].expand(rows, *target.shape), torch.full((rows,), float(length)))
+
+
+EVERYTHING = AugmentSettings(flip=(True, True, True), rotate=(10, 10, 30), scale=0.2, shift=0.1, gamma=1.5)
+ONE_BY_ONE = [
+    AugmentSettings(flip=(True, False, True)),
+    AugmentSettings(rotate=(0, 0, 45)),
+    AugmentSettings(scale=0.3),
+    AugmentSettings(shift=0.2),
+    AugmentSettings(gamma=2.0),
+    EVERYTHING,
+]
+
+
+@pytest.mark.parametrize("settings", ONE_BY_ONE, ids=str)
+def test_all_visits_of_a_subject_are_transformed_alike(settings: AugmentSettings) -> None:
+    images = smooth(2.0, 1.5, 2.0)
+    batch = batch_of(images, images[1])
+    augment = Augment(settings)
+    changed = 0
+    for seed in range(6):
+        made = augment(batch, seed=seed)
+        visits, target = made.history.images[0], made.target[0]
+        assert torch.equal(visits[0], visits[2])  # the same visit at two times stays the same
+        assert torch.equal(visits[1], target)
+        assert visits.min() >= -1
+        assert visits.max() <= 1
+        changed += not torch.equal(visits[0], images[0])
+        assert torch.equal(augment(batch, seed=seed).target, made.target)
+    assert changed >= 4
+    assert made.history.times.equal(batch.history.times)
+
+
+def test_the_change_between_visits_is_moved_and_not_made() -> None:
+    images = smooth(2.0, 1.5)
+    augment = Augment(AugmentSettings(flip=(True, True, True), rotate=(0, 0, 40), scale=0.2, shift=0.1))
+    batch = batch_of(images[:1], images[1])
+    change = batch_of((images[1:] - images[:1]) / 2 - 1, images[1])  # the change itself as an image, less background
+    for seed in range(5):
+        made, moved = augment(batch, seed=seed), augment(change, seed=seed)
+        expected = 2 * (moved.history.images[0, 0] + 1)  # a geometric transform is linear in the image
+        torch.testing.assert_close(made.target[0] - made.history.images[0, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_subjects_of_a_batch_have_transforms_of_their_own() -> None:
+    images = smooth(2.0, 1.5)
+    made = Augment(EVERYTHING)(batch_of(images, images[0], rows=3), seed=0)
+    assert not torch.equal(made.target[0], made.target[1])
+    assert not torch.equal(made.target[1], made.target[2])
+
+
+def test_missing_images_stay_background() -> None:
+    images = smooth(2.0, 1.5)
+    images[1] = BACKGROUND
+    made = Augment(EVERYTHING)(batch_of(images, images[0], observed=[True, False]), seed=3)
+    assert (made.history.images[0, 1] == BACKGROUND).all()
+
+
+def test_a_shift_and_a_quarter_turn_by_hand() -> None:
+    from longigen.data.augment import _moved, _rotation
+
+    image = torch.full((1, 1, 9, 9, 3), -1.0)
+    image[0, 0, 6, 4, 1] = 1
+    shifted = _moved(image, torch.eye(3), torch.tensor([2 / 9, 0, 0]))
+    assert shifted[0, 0, 4, 4, 1] == pytest.approx(1, abs=1e-5)  # what was at +2 is now in the middle
+    turned = _moved(image, _rotation(torch.tensor([0, 0, torch.pi / 2])), torch.zeros(3))
+    assert turned[0, 0, 4, 2, 1] == pytest.approx(1, abs=1e-5)
+    grown = _moved(image, torch.eye(3) / 2, torch.zeros(3))
+    assert grown[0, 0, 8, 4, 1] == pytest.approx(1, abs=1e-5)  # twice as far from the middle
+    assert float((turned + 1).sum()) == pytest.approx(2, abs=1e-4)
+
+
+def test_nothing_is_the_default_and_nonsense_is_refused() -> None:
+    assert AugmentSettings().augment is None
+    assert AugmentSettings(shift=0.1).augment is not None
+    for given in ({"rotate": (0, 0, 181)}, {"scale": -0.1}, {"shift": 1.5}, {"gamma": 0.5}):
+        with pytest.raises(LongigenError, match=f"augment.{next(iter(given))} must be from"):
+            AugmentSettings(**given)  # type: ignore[arg-type]
+
+
+def test_training_takes_it(manifest: Path) -> None:
+    changes = ["augment.flip=true,false,false", "rotate=0,0,15", "gamma=1.3"]
+    recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=changes)
+    study = Experiment.of(recipe)
+    augment = recipe.settings("augment").augment
+    training = study.cohort.part("train")
+    drawn = [TrainingPairs(training, length=8, seed=0, causal=True, augment=each) for each in (augment, None)]
+    assert any(not torch.equal(drawn[0][k].target, drawn[1][k].target) for k in range(8))
+    assert all(torch.equal(drawn[0][k].target_time, drawn[1][k].target_time) for k in range(8))
+    assert all(torch.equal(drawn[0][k].target, drawn[0][k].target) for k in range(8))
+    assert Experiment.of(Recipe.resolve("sadm-tiny", data=str(manifest))).recipe.settings("augment").augment is None
+
+
+def test_the_trainer_gets_it(manifest: Path, tmp_path: Path) -> None:
+    small = ["denoiser.width=8", "denoiser.heads=2", "conditioner.dim=16", "training.steps=1", "preprocess.shape=8,8,8"]
+    recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=[*small, "augment.shift=0.1"])
+    trainer = Experiment.of(recipe).trainer(Run.create(tmp_path / "run"))
+    assert trainer.augment is not None
+    assert trainer.augment.settings.shift == 0.1

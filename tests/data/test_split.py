@@ -1,0 +1,141 @@
+"""Splitting by subject."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from helpers.files import visit_of
+from longigen import Assigned, LongigenError, Subject, Volume
+from longigen.data.split import Split, SplitSettings, fingerprint
+
+
+def unread() -> Volume:
+    raise AssertionError("a split reads no volume")
+
+
+def subject(name: str, times: Sequence[float] = (0.0, 1.0), part: Assigned | None = None) -> Subject:
+    return Subject(name, tuple(visit_of(unread, time=time, source=name) for time in times), part)
+
+
+def cohort(size: int) -> list[Subject]:
+    return [subject(f"s{number}") for number in range(size)]
+
+
+def ids(split: Split) -> dict[str, list[str]]:
+    return {part: [s.id for s in split.part(part)] for part in ("train", "validation", "test")}
+
+
+@pytest.mark.parametrize("size", [3, 4, 7, 48, 200])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_subject_is_in_two_parts_and_none_is_lost(size: int, seed: int) -> None:
+    subjects = cohort(size)
+    split = Split.of(subjects, SplitSettings(split_seed=seed))
+    parts = [set(names) for names in ids(split).values()]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts)) == size
+    assert {s.id for s in split.part("all")} == {s.id for s in subjects}
+    assert len(split.part("all")) == size
+    assert all(any(s is t for t in subjects) for s in split.part("all"))  # whole subjects, with all their visits
+
+
+@pytest.mark.parametrize(
+    ("size", "validation", "test", "sizes"),
+    [
+        (100, 0.15, 0.2, (65, 15, 20)),
+        (10, 0.0, 0.2, (8, 0, 2)),
+        (10, 0.3, 0.0, (7, 3, 0)),
+        (5, 0.0, 0.0, (5, 0, 0)),
+        (1, 0.0, 0.0, (1, 0, 0)),
+        (10, 0.01, 0.01, (8, 1, 1)),
+        (2, 0.0, 0.1, (1, 0, 1)),
+    ],
+)
+def test_the_sizes_of_parts(size: int, validation: float, test: float, sizes: tuple[int, ...]) -> None:
+    split = Split.of(cohort(size), SplitSettings(validation=validation, test=test))
+    assert (len(split.train), len(split.validation), len(split.test)) == sizes
+
+
+def test_the_split_is_of_ids_and_seed_alone() -> None:
+    subjects, settings = cohort(40), SplitSettings()
+    expected = ids(Split.of(subjects, settings))
+    assert ids(Split.of(cohort(40), settings)) == expected
+    shuffled = random.Random(0).sample(subjects, len(subjects))
+    assert ids(Split.of(shuffled, settings)) == expected
+    assert ids(Split.of([subject(s.id, (3.0, 4.0, 9.0)) for s in subjects], settings)) == expected
+    assert ids(Split.of(subjects, SplitSettings(split_seed=1))) != expected
+
+
+def test_the_split_is_not_of_the_order_of_ids() -> None:
+    split = Split.of(cohort(40), SplitSettings())
+    numbers = sorted(int(name[1:]) for name in ids(split)["test"])
+    assert numbers not in (list(range(8)), list(range(32, 40)))
+
+
+def test_subjects_that_join_move_few_others() -> None:
+    before = {s.id for s in Split.of(cohort(100), SplitSettings()).test}
+    after = {s.id for s in Split.of(cohort(110), SplitSettings()).test}
+    assert len(before - after) <= 5
+
+
+def test_a_subject_that_occurs_twice() -> None:
+    with pytest.raises(LongigenError, match="The subject 's1' occurs twice"):
+        Split.of([*cohort(5), subject("s1", (7.0, 8.0))], SplitSettings())
+
+
+@pytest.mark.parametrize(
+    ("size", "validation", "test", "message"),
+    [
+        (10, -0.1, 0.2, "must be ≥ 0"),
+        (10, 0.2, -0.1, "must be ≥ 0"),
+        (10, 0.5, 0.5, "leave something to train on"),
+        (10, 0.9, 0.4, "leave something to train on"),
+        (2, 0.15, 0.2, "has 2 subjects, too few for 3 parts"),
+        (0, 0.0, 0.0, "has 0 subjects, too few for 1 parts"),
+        (1, 0.0, 0.2, "has 1 subjects, too few for 2 parts"),
+        (3, 0.5, 0.45, r"validation = 0\.5 and test = 0\.45 of 3 subjects leave none to train on"),
+        (10, 0.48, 0.5, "of 10 subjects leave none to train on"),
+    ],
+)
+def test_splits_that_cannot_be_made(size: int, validation: float, test: float, message: str) -> None:
+    with pytest.raises(LongigenError, match=message):
+        Split.of(cohort(size), SplitSettings(validation=validation, test=test))
+
+
+def test_a_data_set_may_assign_parts() -> None:
+    settings = SplitSettings()
+    own = [subject("x", part="test"), subject("y", part="test")]
+    split = Split.of([*cohort(20), *own], settings)
+    assert {s.id for s in split.test} == {"x", "y"}  # a part that is filled gets no others
+    assert (len(split.train), len(split.validation)) == (17, 3)
+    every = [*own, subject("v", part="validation"), subject("t", part="train")]
+    assert ids(Split.of(every, settings)) == {"train": ["t"], "validation": ["v"], "test": ["x", "y"]}
+    with pytest.raises(LongigenError, match="own split has no subject to train on"):
+        Split.of(own, settings)
+
+
+def test_every_split_that_is_made_has_the_parts_that_were_asked_for() -> None:
+    fractions = [0, 0.1, 0.25, 0.4, 0.49, 0.5, 0.8]
+    made = refused = 0
+    for size in range(1, 12):
+        for validation in fractions:
+            for test in fractions:
+                try:
+                    split = Split.of(cohort(size), SplitSettings(validation=validation, test=test))
+                except LongigenError:
+                    refused += 1
+                    continue
+                made += 1
+                assert split.train
+                assert bool(split.validation) == (validation > 0)
+                assert bool(split.test) == (test > 0)
+    assert made > refused > 0
+
+
+def test_the_fingerprint_is_of_ids_and_times() -> None:
+    subjects = cohort(5)
+    expected = fingerprint(subjects)
+    assert fingerprint(subjects[::-1]) == expected
+    assert all(s.id not in expected for s in subjects)
+    others = [subjects[:-1], [*subjects[:-1], subject("x")], [*subjects[:-1], subject("s4", (0.0, 1.5))]]
+    assert len({expected, *map(fingerprint, others)}) == 4

@@ -1,0 +1,140 @@
+"""Training pairs: SADM's Algorithm 1."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.files import visit_of
+from longigen import BACKGROUND, Batch, Subject, Volume
+from longigen.data.grid import Grid
+from longigen.data.preprocess import Prepared, Preprocess
+from longigen.data.training_pairs import TrainingPairs, make_sequence
+
+SHAPE = (2, 2, 2)
+
+
+def prepared(name: str, visits: int, covariates: Mapping[int, Mapping[str, float]] | None = None) -> Prepared:
+    """A subject whose visit k is at time 1.5 k and, after the first, has k per cent of the range everywhere."""
+
+    def load(index: int) -> Volume:
+        data = np.full(SHAPE, float(index)) if index else np.linspace(0, 100, 8).reshape(SHAPE)
+        return Volume(data.astype(np.float32), np.eye(4))
+
+    made = tuple(
+        visit_of(lambda k=k: load(k), time=1.5 * k, shape=SHAPE, covariates=(covariates or {}).get(k, {}))
+        for k in range(visits)
+    )
+    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject(name, made))
+
+
+def pairs(
+    *subjects: Prepared, length: int = 400, seed: int = 0, causal: bool, covariates: tuple[str, ...] = ()
+) -> TrainingPairs:
+    return TrainingPairs(subjects, length=length, seed=seed, causal=causal, covariates=covariates)
+
+
+def places(batch: Batch) -> tuple[list[int], int]:
+    """Which visits the history is of, and which the target is, by their times."""
+    return [round(time / 1.5) for time in batch.history.times[0].tolist()], round(batch.target_time.item() / 1.5)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return (
+        torch.equal(a.history.images, b.history.images)
+        and torch.equal(a.history.observed, b.history.observed)
+        and torch.equal(a.history.times, b.history.times)
+        and torch.equal(a.target, b.target)
+    )
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_what_a_pair_is_made_of(causal: bool) -> None:
+    visits = 6
+    drawn = pairs(prepared("s", visits), length=200, causal=causal)
+    targets = Counter()
+    for number in range(len(drawn)):
+        batch = drawn[number]
+        history, target = places(batch)
+        targets[target] += 1
+        assert 1 <= target < visits
+        assert history == [k for k in range(visits) if (k < target if causal else k != target)]
+        assert batch.history.valid.all()
+        assert batch.history.observed[0, 0]
+        for k, seen, image in zip(history, batch.history.observed[0], batch.history.images[0], strict=True):
+            if not seen:
+                assert torch.equal(image, torch.full((1, *SHAPE), BACKGROUND))
+            elif k > 0:
+                torch.testing.assert_close(image, torch.full((1, *SHAPE), 2 * k / 100 - 1))
+        assert batch.target.shape == (1, 1, *SHAPE)
+        torch.testing.assert_close(batch.target, torch.full((1, 1, *SHAPE), 2 * target / 100 - 1))
+    assert set(targets) == {1, 2, 3, 4, 5}
+    assert all(abs(count - 40) < 24 for count in targets.values())  # 4.2 standard deviations of a uniform draw
+
+
+def test_from_none_to_all_visits_are_missing_and_every_number_as_often() -> None:
+    drawn = pairs(prepared("s", 5), length=1000, causal=False)
+    counts, which = Counter(), Counter()
+    for number in range(len(drawn)):
+        batch = drawn[number]
+        missing = [k for k, seen in zip(places(batch)[0], batch.history.observed[0], strict=True) if not seen]
+        counts[len(missing)] += 1
+        which.update(missing)
+    assert set(counts) == {0, 1, 2, 3}
+    assert all(abs(count - 250) < 60 for count in counts.values())  # 4.4 standard deviations
+    assert set(which) == {1, 2, 3, 4}
+    assert max(which.values()) < 1.3 * min(which.values())
+
+
+def test_with_two_visits_the_first_is_the_history() -> None:
+    for causal in (True, False):
+        batch = pairs(prepared("s", 2), causal=causal)[7]
+        assert places(batch) == ([0], 1)
+        assert batch.history.observed.all()
+
+
+def test_a_pair_is_of_seed_and_number_alone() -> None:
+    subjects = [prepared("a", 4), prepared("b", 6), prepared("c", 5)]
+    first, again = pairs(*subjects, causal=False), pairs(*subjects, length=1000, causal=False)
+    numbers = list(range(40))
+    later = {number: again[number] for number in reversed(numbers)}
+    assert all(same(first[number], later[number]) for number in numbers)
+    other = pairs(*subjects, causal=False, seed=1)
+    assert sum(same(first[number], other[number]) for number in numbers) < 10
+
+
+def test_each_pass_is_another_permutation_of_the_subjects() -> None:
+    subjects = [prepared(str(visits), visits) for visits in range(2, 9)]
+    drawn = pairs(*subjects, length=70, causal=False)
+    lengths = [len(drawn[number].history) + 1 for number in range(len(drawn))]  # tells the subject
+    passes = [tuple(lengths[start : start + 7]) for start in range(0, 70, 7)]
+    assert all(sorted(order) == list(range(2, 9)) for order in passes)
+    assert len(set(passes)) > 5
+
+
+def test_covariates_are_carried_with_where_they_are_present() -> None:
+    subject = prepared("s", 3, {0: {"age": 60.0, "sex": 1.0}, 1: {"age": 61.5}})
+    history = make_sequence(subject, [0, 1, 2], {1}, ("age", "dose"))
+    assert set(history.covariates) == {"age", "dose"}
+    assert history.covariates["age"].values.tolist() == [[60.0, 61.5, 0.0]]
+    assert history.covariates["age"].present.tolist() == [[True, True, False]]  # of a missing visit too: not an image
+    assert history.covariates["dose"].present.tolist() == [[False, False, False]]
+    drawn = pairs(subject, causal=True, covariates=("age",))[0]
+    assert set(drawn.history.covariates) == {"age"}
+
+
+def test_pairs_of_different_lengths_make_a_batch() -> None:
+    drawn = pairs(prepared("a", 3), prepared("b", 6), length=2, causal=False)
+    batch = Batch.collate([drawn[0], drawn[1]])
+    assert len(batch.history) == 5
+    assert sorted(batch.history.valid.sum(dim=1).tolist()) == [2, 5]
+    assert batch.target.shape == (2, 1, *SHAPE)
+    assert batch.target_time.shape == (2,)
+    assert batch.target_time[1] == drawn[1].target_time[0]
+
+
+def test_without_subjects_there_are_no_pairs() -> None:
+    with pytest.raises(ValueError, match="there are no subjects"):
+        pairs(causal=True)

@@ -1,0 +1,114 @@
+"""Tables: what a registry.yaml says of them, and their rows as recipes."""
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers.sites import OWN, Site, add_registry
+from longigen import LongigenError
+from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
+from longigen.registry.catalog import Catalog
+from longigen_cli.main import app
+
+
+@pytest.mark.parametrize("name", OWN["tables"])
+def test_every_table_has_rows_that_resolve(name: str) -> None:
+    table = BenchmarkSpec.of(name)
+    assert table.summary
+    assert table.paper
+    for row in table.rows:
+        recipe, useless = row.resolve(data=None, changes=[], forced=["training.steps=2"])
+        assert recipe.settings("training").steps == 2
+        assert useless == []
+        for section, chosen in row.components.items():
+            assert recipe.names[section] == chosen
+
+
+def test_the_rows_of_the_papers_ablation() -> None:
+    table = BenchmarkSpec.of("sadm-ablation")
+    assert [row.name for row in table.rows] == ["linear", "without diffusion", "without attention", "sadm"]
+    assert [row.folder for row in table.only(["sadm", "without attention"])] == ["without-attention", "sadm"]
+    plain, without = (table.only([name])[0].resolve(data=None, changes=[], forced=[])[0] for name in
+                      ("sadm", "without diffusion"))  # fmt: skip
+    assert plain.to_dict()["conditioner"]["name"] == without.to_dict()["conditioner"]["name"] == "sadm"
+    assert (without.names["denoiser"], without.names["sampler"]) == ("identity", "regression")
+    assert without.configs["conditioner"]["features"] == 1
+    assert without.configs["model"]["target"] == "image"
+    assert plain.configs["training"] == without.configs["training"]
+
+
+def test_a_change_goes_to_the_rows_that_it_concerns() -> None:
+    changes = ["width=8", "conditioner.dim=16", "learning_rate=1e-4"]
+    linear, sadm = (
+        BenchmarkSpec.of("sadm-ablation").only([name])[0].resolve(data=None, changes=changes, forced=[])
+        for name in ("linear", "sadm")
+    )
+    assert linear[1] == ["width=8", "conditioner.dim=16"]
+    assert linear[0].configs["training"]["learning_rate"] == 1e-4
+    assert sadm[1] == []
+    assert (sadm[0].configs["denoiser"]["width"], sadm[0].configs["conditioner"]["dim"]) == (8, 16)
+    with pytest.raises(LongigenError, match=r"steps could mean sampler\.steps or training\.steps"):
+        BenchmarkRow("r", "sadm-tiny", {}, []).resolve(data=None, changes=["steps=3"], forced=[])
+
+
+def test_rows_of_other_recipes_and_the_metrics_of_a_table() -> None:
+    table = BenchmarkSpec.of("sadm-methods")
+    assert [row.recipe for row in table.rows] == ["sadm-tiny", "gan-tiny", "diffusemorph-tiny", "sadm-tiny"]
+    assert table.metrics == ("ssim", "psnr", "nrmse", "change-correlation")
+    assert BenchmarkSpec.of("sadm-ablation").metrics == ()
+    assert "fid" in BenchmarkSpec.of("additive-methods").metrics
+    (med,) = BenchmarkSpec.of("additive-methods").only(["med-ddpm"])
+    recipe, _ = med.resolve(data=None, changes=[], forced=[])
+    assert (recipe.names["conditioner"], recipe.names["sampler"]) == ("source", "ddpm")
+    assert (recipe.configs["sampler"]["schedule"], recipe.configs["sampler"]["train_steps"]) == ("cosine", 250)
+
+
+def test_another_recipe_for_all_rows() -> None:
+    assert {row.recipe for row in BenchmarkSpec.of("sadm-ablation", recipe="sadm-small").rows} == {"sadm-small"}
+
+
+def test_what_is_not_there() -> None:
+    with pytest.raises(LongigenError, match=r"no table 'sadm-abl'\. Did you mean 'sadm-ablation'\? There are: "):
+        BenchmarkSpec.of("sadm-abl")
+    with pytest.raises(LongigenError, match=r"no row 'saddm'\. Did you mean 'sadm'\? Its rows: linear, without"):
+        BenchmarkSpec.of("sadm-ablation").only(["sadm", "saddm"])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{}", r"The table 't' has no rows; under 'rows' it must name each"),
+        ("{rows: [a, b]}", "'t' has no rows"),
+        ("{rows: {a: {}}}", "row 'a', starts from no recipe"),
+        ("{row: {a: {}}}", r"unknown key 'row'\. Did you mean 'rows'\?"),
+        ("{recipe: r, rows: {a: {component: {}}}}", r"row 'a', has an unknown key 'component'\. Did you mean"),
+        ("{recipe: r, rows: {a: {components: {denoser: x}}}}", r"unknown key 'denoser'\. Did you mean 'denoiser'\?"),
+        ("{recipe: r, rows: {a: {changes: width=3}}}", "row 'a', must hold a mapping 'components' and a list"),
+        ("{recipe: r, rows: {a: text}}", "row 'a', must hold keys such as 'components', got 'text'"),
+        ("{recipe: r, rows: {a b: , A-b: }}", "names are too much alike"),
+        ("{recipe: r, rows: {copy-last: }}", "one called copy-last"),
+        ("{recipe: r, rows: {'..': }}", "names are too much alike"),
+    ],
+)
+def test_a_table_that_cannot_be_used(site: Site, text: str, problem: str) -> None:
+    add_registry(site, "stranger", f"schema_version: 1\ntables:\n  t: {text}\n")
+    with pytest.raises(LongigenError, match=problem):
+        BenchmarkSpec.of("t")
+
+
+def test_a_strangers_table(site: Site) -> None:
+    add_registry(
+        site, "stranger", "schema_version: 1\ntables:\n  t: {summary: theirs, recipe: sadm-tiny, rows: {a: }}\n"
+    )
+    assert Catalog().table("t").distribution == "stranger"
+    assert BenchmarkSpec.of("t").rows == (BenchmarkRow("a", "sadm-tiny", {}, []),)
+    add_registry(site, "second", "schema_version: 1\ntables:\n  t: {rows: {a: }}\n")
+    with pytest.raises(LongigenError, match=r"The table 't' is claimed by .*; uninstall one of them"):
+        BenchmarkSpec.of("t")
+
+
+def test_list_and_info_show_it() -> None:
+    shown = CliRunner().invoke(app, ["list", "tables"])
+    assert "sadm-ablation" in shown.stdout
+    told = CliRunner().invoke(app, ["info", "sadm-ablation"])
+    for word in ("table:", "recipe: sadm-tiny", "without attention", "conditioner: raw"):
+        assert word in told.stdout

@@ -1,0 +1,261 @@
+"""Evaluation: what is scored, how it is averaged, and what a number depends on."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from helpers.files import visit_of
+from longigen import Metric, Subject, Volume
+from longigen.data.grid import Grid
+from longigen.data.intensity import foreground_of
+from longigen.data.preprocess import Prepared, Preprocess
+from longigen.evaluation.scoring import Protocol, Score, score, summarise
+from longigen.models.predict import Generated
+from longigen.models.tasks import Task
+from longigen.utils.intervals import Summary
+
+SHAPE = (2, 2, 2)
+
+
+class Distance(Metric):
+    """Mean absolute error; of the previous visit instead, or the size of the foreground, if asked."""
+
+    def __init__(self, *, of: str = "generated") -> None:
+        super().__init__()
+        self.of = of
+
+    @property
+    def definition(self) -> str:
+        return f"mean absolute error of {self.of}"
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        if self.of == "foreground":
+            return float(foreground.sum())
+        return float(((generated if self.of == "generated" else previous) - true).abs().mean())
+
+
+def level(index: int) -> float:
+    """The intensity of visit `index` > 0, as the model sees it."""
+    return 2 * 10 * index / 100 - 1
+
+
+def prepared(visits: int) -> Prepared:
+    """A subject whose first visit is a ramp over the range and whose visit k has 10 k per cent of it everywhere."""
+
+    def load(index: int) -> Volume:
+        data = np.full(SHAPE, 10.0 * index) if index else np.linspace(0, 100, 8).reshape(SHAPE)
+        return Volume(data.astype(np.float32), np.eye(4))
+
+    made = tuple(visit_of(lambda k=k: load(k), time=float(k), shape=SHAPE) for k in range(visits))
+    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject("s", made))
+
+
+def answer(task: Task, values: list[float], visits: int = 5) -> Generated:
+    images = torch.tensor(values).view(-1, 1, 1, 1, 1).expand(-1, 1, *SHAPE)
+    return Generated(prepared(visits), task, tuple(map(float, task.targets)), images)
+
+
+def test_the_model_and_copy_last_are_scored_beside_each_other() -> None:
+    metrics = {"error": Distance(), "previous": Distance(of="previous")}
+    scores = score([answer(Task((0, 1, 3), (2, 4)), [0.5, 0.25])], "missing", metrics, targets="all")
+    assert [(s.method, s.visit, s.time, s.subject, s.setting) for s in scores] == [
+        ("copy-last", 2, 2.0, "s", "missing"),
+        ("model", 2, 2.0, "s", "missing"),
+        ("copy-last", 4, 4.0, "s", "missing"),
+        ("model", 4, 4.0, "s", "missing"),
+    ]
+    # Copy-last repeats the last *given* visit before: 1 for 2, and 3 for 4. One visit is 0.2 in model intensities.
+    assert [s.values["error"] for s in scores] == pytest.approx([0.2, 0.5 - level(2), 0.2, 0.25 - level(4)])
+    assert [s.values["previous"] for s in scores] == pytest.approx([0.2] * 4)
+    assert scores[1].to_row()["error"] == scores[1].values["error"]
+    assert scores[1].to_row()["method"] == "model"
+    assert "values" not in scores[1].to_row()
+
+
+class Each(Metric):
+    """The mean distance of the samples, and how many there were, as the decimal places."""
+
+    ensemble = True
+
+    @property
+    def definition(self) -> str:
+        return "mean error of the samples + 0.001 K"
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        assert generated.shape[1:] == true.shape
+        return float((generated - true).abs().mean()) + 0.001 * len(generated)
+
+
+def test_several_samples_are_scored_one_by_one_as_their_mean_and_together() -> None:
+    task = Task((0,), (4,))
+    samples = [answer(task, [value]) for value in (0.0, 0.5, 0.7)]
+    scores = score(samples, "single", {"error": Distance(), "each": Each()}, targets="all")
+    assert [s.method for s in scores] == ["copy-last", "model", "model, mean of 3"]
+    true = level(4)  # -0.2; visit 0 is a ramp from -1 to 1 whose mean distance from it is not of interest
+    assert [s.values["error"] for s in scores[1:]] == pytest.approx([0 - true, 0.4 - true])
+    assert [s.values["each"] for s in scores[1:]] == pytest.approx([-true + 0.001, 0.4 - true + 0.003])
+    assert scores[0].values["each"] == pytest.approx(scores[0].values["error"] + 0.001)
+    rows = summarise(scores)
+    assert [row.method for row in rows] == ["copy-last", "model", "model, mean of 3"]
+    assert rows[2].gains["error"].mean == pytest.approx(0.4 - true - scores[0].values["error"], abs=1e-6)
+
+
+def test_a_given_visit_after_the_target_is_not_what_copy_last_copies() -> None:
+    scores = score([answer(Task((0, 1, 4), (2, 3)), [0.0, 0.0])], "missing", {"error": Distance()}, targets="all")
+    copied = [s.values["error"] for s in scores if s.method == "copy-last"]
+    assert copied == pytest.approx([0.2, 0.4])
+
+
+def test_only_the_last_visit_is_scored_if_asked() -> None:
+    scores = score([answer(Task((0,), (1, 2, 3, 4)), [0.0] * 4)], "single", {"error": Distance()}, targets="last")
+    assert [(s.method, s.visit) for s in scores] == [("copy-last", 4), ("model", 4)]
+    assert score([answer(Task((0,), (1,)), [0.0])], "full", {"error": Distance()}, targets="last") == []
+
+
+def test_the_foreground_is_that_of_the_first_visit() -> None:
+    first = torch.full((2, 2, 2, 2), -1.0)
+    first[1, 0, 0, 0], first[0, 1, 1, 1], first[0, 0, 0, 1] = -0.9, 1.0, -0.96
+    expected = torch.zeros(SHAPE, dtype=torch.bool)
+    expected[0, 0, 0] = expected[1, 1, 1] = True
+    assert torch.equal(foreground_of(first), expected)
+    assert foreground_of(torch.full((1, *SHAPE), -1.0)).all()
+    scores = score([answer(Task((0,), (4,)), [0.0])], "single", {"size": Distance(of="foreground")}, targets="all")
+    assert {s.values["size"] for s in scores} == {7.0}  # of the ramp, all but its lowest voxel
+
+
+def test_a_summary_of_equal_values_has_no_width() -> None:
+    assert Summary.of([0.75] * 9) == Summary(0.75, 0.75, 0.75, 9)
+    assert Summary.of([3.0]) == Summary(3.0, 3.0, 3.0, 1)
+
+
+def test_the_interval_is_that_of_the_bootstrap_distribution() -> None:
+    # Of {0, 1}, two draws have the mean 0, 1/2 or 1 with probabilities 1/4, 1/2, 1/4.
+    assert Summary.of([0.0, 1.0]) == Summary(0.5, 0.0, 1.0, 2)
+    # Of one 1 and nine 0, ten draws hold Binomial(10, 0.1) ones: P(0) = 0.349, P(≤ 2) = 0.930, P(≤ 3) = 0.987.
+    summary = Summary.of([1.0] + [0.0] * 9)
+    assert (summary.mean, summary.low, summary.high) == pytest.approx((0.1, 0.0, 0.3))
+
+
+def test_the_interval_of_normal_values_is_the_normal_one() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    summary = Summary.of(values.tolist())
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert summary.mean == pytest.approx(values.mean())
+    assert summary.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert summary.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert Summary.of(values.tolist()) == summary
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_not_defined_or_infinite() -> None:
+    assert Summary.of([1.0, math.nan, 1.0]) == Summary(1.0, 1.0, 1.0, 2)
+    for nothing in ([], [math.nan]):
+        assert Summary.of(nothing).to_dict() == {"mean": None, "low": None, "high": None, "subjects": 0}
+    perfect = Summary.of([math.inf, math.inf])
+    assert perfect == Summary(math.inf, math.inf, math.inf, 2)
+    assert json.loads(json.dumps(perfect.to_dict(), allow_nan=False))["mean"] is None
+    assert (Summary.of([math.inf, 1.0]).low, Summary.of([math.inf, 1.0]).high) == (1.0, math.inf)
+
+
+def scored(setting: Any, method: str, subject: str, visit: int, **values: float) -> Score:
+    return Score(setting, method, subject, visit, float(visit), values)
+
+
+def test_each_subject_counts_once_and_the_gain_is_paired() -> None:
+    scores = [
+        *(scored("single", "copy-last", "a", visit, m=value) for visit, value in enumerate([0.1, 0.2, 0.3], 1)),
+        *(scored("single", "model", "a", visit, m=value) for visit, value in enumerate([0.3, 0.4, 0.5], 1)),
+        scored("single", "copy-last", "b", 1, m=0.8),
+        scored("single", "model", "b", 1, m=1.0),
+        scored("full", "copy-last", "b", 1, m=0.5),
+        scored("full", "model", "b", 1, m=0.25),
+    ]
+    rows = summarise(scores)
+    assert [(row.setting, row.method) for row in rows] == [
+        ("single", "copy-last"),
+        ("single", "model"),
+        ("full", "copy-last"),
+        ("full", "model"),
+    ]
+    copied, made, full_copied, full_made = rows
+    assert copied.values["m"].mean == pytest.approx((0.2 + 0.8) / 2)  # and not the mean over four visits, 0.35
+    assert made.values["m"].mean == pytest.approx((0.4 + 1.0) / 2)
+    assert (copied.values["m"].subjects, full_copied.values["m"].subjects) == (2, 1)
+    # Both subjects gain 0.2, so the paired gain is sure where the two means, each between a and b, are not.
+    gain = made.gains["m"]
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((0.2, 0.2, 0.2))
+    assert made.values["m"].high - made.values["m"].low > 0.5
+    assert not copied.gains
+    assert full_made.gains["m"].mean == -0.25
+
+
+def test_the_gain_is_over_subjects_for_which_both_are_defined() -> None:
+    scores = [
+        scored("full", "copy-last", "a", 1, m=math.nan),
+        scored("full", "model", "a", 1, m=0.9),
+        scored("full", "copy-last", "b", 1, m=0.5),
+        scored("full", "model", "b", 1, m=0.6),
+    ]
+    gain = summarise(scores)[1].gains["m"]
+    assert gain.mean == pytest.approx(0.1)
+    assert gain.subjects == 1
+    assert summarise([]) == []
+
+
+PROTOCOL = Protocol.describe(
+    metrics={"error": Distance(), "previous": Distance(of="previous")},
+    preprocess=Preprocess(Grid(SHAPE, None)),
+    data="some",
+    fingerprint="abc",
+    part="test",
+    subjects=4,
+    settings=("single", "full"),
+    targets="last",
+    setting_seed=0,
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "other"},
+        {"fingerprint": "abd"},
+        {"part": "all"},
+        {"subjects": 5},
+        {"settings": ("single",)},
+        {"targets": "all"},
+        {"setting_seed": 1},
+        {"samples": 2},
+        {"preprocess": Preprocess(Grid((2, 2, 3), None)).config},
+        {"preprocess": Preprocess(Grid(SHAPE, None), upper=99.0).config},
+        {"metrics": {"error": Distance().definition}},
+        {"metrics": {**PROTOCOL.metrics, "error": "mean absolute error over the foreground"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_hash_changes_with_anything_in_the_protocol(change: dict[str, Any]) -> None:
+    assert set(change) <= set(vars(PROTOCOL))
+    assert replace(PROTOCOL, **change).hash != PROTOCOL.hash
+
+
+def test_the_hash_is_of_the_content_alone() -> None:
+    assert replace(PROTOCOL, metrics=dict(reversed(list(PROTOCOL.metrics.items())))).hash == PROTOCOL.hash
+    written = json.loads(json.dumps(PROTOCOL.to_dict()))
+    assert written == PROTOCOL.to_dict()
+    assert written["metrics"] == {
+        "error": "mean absolute error of generated",
+        "previous": "mean absolute error of previous",
+    }
+    assert written["foreground"] == "first visit > -0.95"
+    assert set(vars(PROTOCOL)) - {"samples"} < set(written)
+
+
+def test_one_sample_is_not_a_part_of_the_protocol() -> None:
+    assert "samples" not in PROTOCOL.to_dict()
+    assert replace(PROTOCOL, samples=3).to_dict()["samples"] == 3

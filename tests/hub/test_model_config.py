@@ -1,0 +1,186 @@
+"""Configurations and weights: older schemas, and everything that is refused before memory is spent on it."""
+
+import json
+import resource
+import shutil
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from helpers.files import FIXTURES
+from longigen import Covariate, LongigenError, LongitudinalModel, VisitSequence
+from longigen.hub.model_config import KEYS, MIGRATIONS, SCHEMA_VERSION, read_config
+from longigen.hub.safetensors_header import read_header
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_a_model_of_every_schema_loads_and_does_what_it_did(version: int) -> None:
+    """The folders were written by the longigen of their time, and the numbers by its generation."""
+    folder = FIXTURES / f"schema-{version}"
+    assert json.loads((folder / "config.json").read_text())["schema_version"] == version
+    model = LongitudinalModel.from_pretrained(folder)
+    axes = [torch.linspace(-1, 1, n) for n in (16, 20, 16)]
+    squared = torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(dim=0)
+    images = torch.stack([2 * torch.exp(-squared / (0.5 - 0.1 * visit)) - 1 for visit in range(2)])[None, :, None]
+    known = torch.ones(1, 2, dtype=torch.bool)
+    history = VisitSequence(
+        images=images,
+        times=torch.tensor([[0.0, 1.5]]),
+        observed=known,
+        valid=known,
+        covariates={"age": Covariate(torch.tensor([[70.0, 71.5]]), known)},
+    )
+    made = model.generate(history, torch.tensor([[3.0]]), subjects=["fixture"])
+    assert made.mean().item() == pytest.approx(-0.726901, abs=1e-5)
+    assert made.std().item() == pytest.approx(0.350954, abs=1e-5)
+    assert made[0, 0, 0, 8, 10, 8].item() == pytest.approx(0.898108, abs=1e-4)
+    assert (made[:, 0] - images[:, 1]).std().item() == pytest.approx(0.0102208, rel=1e-3)
+
+
+def test_every_older_schema_has_its_migration_and_its_fixture() -> None:
+    assert sorted(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
+    assert sorted(path.name for path in FIXTURES.glob("schema-*")) == [
+        f"schema-{n}" for n in range(1, SCHEMA_VERSION + 1)
+    ]
+    assert set(read_config(FIXTURES / "schema-1")) == set(KEYS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return shutil.copytree(FIXTURES / "schema-1", tmp_path / "model")
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda c: c.update(schema_version=SCHEMA_VERSION + 1), f"schema_version {SCHEMA_VERSION + 1}, which is newer"),
+        (lambda c: c.update(schema_version=0), "schema_version 0, and there was none before 1"),
+        (lambda c: c.update(schema_version=True), "is not the configuration of a longigen model"),
+        (lambda c: c.update(library_name="diffusers"), "is not the configuration of a longigen model"),
+        (lambda c: c.update(denoisr={}), "unknown key 'denoisr'. Did you mean 'denoiser'"),
+        (lambda c: c.update(model=[1]), "'model' must hold keys and values, got [1]"),
+        (lambda c: c["denoiser"].update(code="os.system"), "the denoiser has an unknown key 'code'"),
+        (lambda c: c["denoiser"].update(name=["unet3d"]), "names no denoiser"),
+        (lambda c: c["denoiser"].update(config="width"), "the config of the denoiser must hold keys"),
+        (lambda c: c["denoiser"]["config"].update(width="wide"), "width must be int, got 'wide'"),
+        (lambda c: c["denoiser"]["config"].update(colour=1), "has no parameter 'colour'"),
+        (lambda c: c["statistics"].update(channels=10**9), "statistics.channels must be a number from 1 to 64"),
+        (lambda c: c["statistics"].update(residual_std=0), "statistics.residual_std must be a number from"),
+        (lambda c: c["statistics"].update(time_unit="fortnights"), "statistics.time_unit must be one of years"),
+        (lambda c: c["model"].update(p_uncond=2), "model.p_uncond must be a number from 0 to 1, got 2"),
+        (lambda c: c["preprocess"].update(shape=[16, 16]), "preprocess.shape must be three numbers of voxels"),
+        (lambda c: c["preprocess"].update(shape=[10**5] * 3), "has more voxels than any volume"),
+        (lambda c: c["sampler"].update(name="ddpm", config={"train_steps": 10**12}), "train_steps must be from 2 to"),
+    ],
+)
+def test_a_configuration_that_is_not_right(folder: Path, change: Any, problem: str) -> None:
+    edit(folder, change)
+    with pytest.raises(LongigenError) as caught:
+        LongitudinalModel.from_pretrained(folder)
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_that_is_too_long(folder: Path) -> None:
+    (folder / "config.json").write_text(" " * 2**20 + "{}")
+    with pytest.raises(LongigenError, match="is longer than any configuration of a model"):
+        LongitudinalModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "problem"),
+    [
+        ("denoiser", {"width": 10**6}, "have another shape, such as 'denoiser."),
+        ("denoiser", {"width": 10**15}, "config.json asks for networks that cannot be made"),
+        ("denoiser", {"blocks": 10**9}, "which asks for many times as many tensors"),
+        ("denoiser", {"multipliers": [1] * 12}, "it lacks "),
+        ("conditioner", {"dim": 10**6}, "have another shape, such as 'conditioner."),
+        ("conditioner", {"depth": 10**9}, "which asks for many times as many tensors"),
+    ],
+)
+def test_a_configuration_of_absurd_size_costs_neither_time_nor_memory(
+    folder: Path, part: str, changes: dict[str, Any], problem: str
+) -> None:
+    edit(folder, lambda config: config[part]["config"].update(changes))
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    with pytest.raises(LongigenError) as caught:
+        LongitudinalModel.from_pretrained(folder)
+    assert problem in str(caught.value)
+    assert time.perf_counter() - started < 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def test_what_a_file_of_weights_may_not_be(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    name = next(key for key in header if key != "__metadata__")
+
+    def with_header(**changes: Any) -> bytes:
+        text = json.dumps({**header, name: {**header[name], **changes}}).encode()
+        return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+    for data, problem in [
+        (content[:-1], "is cut short: it has 22631 bytes and by its header 22632; copy or pull it again"),
+        (content + b"x", "is too long: it has 22633 bytes"),
+        (content[:100], "is cut short"),
+        (b"", "is no safetensors file"),
+        (b"\x80\x04\x95" + b"x" * 100, "is no safetensors file"),
+        (struct.pack("<Q", 2) + b"[]", "has a header that cannot be right"),
+        (struct.pack("<Q", 2) + b"{x", "is damaged"),
+        (with_header(dtype="F8_E9"), "is of the type F8_E9"),
+        (with_header(shape=[-4]), "has the shape -4"),
+        (with_header(shape=[10**12]), "cannot be 1000000000000 of F32"),
+        (with_header(data_offsets=None), "has a header that cannot be right"),
+    ]:
+        path.write_bytes(data)
+        for read in (lambda: read_header(path), lambda: LongitudinalModel.from_pretrained(folder)):
+            with pytest.raises(LongigenError) as caught:
+                read()
+            assert problem in str(caught.value)
+            assert str(path) in str(caught.value)
+
+
+def test_weights_of_another_model(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    first = next(name for name in tensors if tensors[name].ndim > 1)
+    rest = {name: tensor for name, tensor in tensors.items() if name != first}
+    for given, problem in [
+        (rest, f"it lacks 1 of {len(tensors)} tensors, such as '{first}'"),
+        ({**tensors, "extra": torch.zeros(2)}, "it has 1 that the model has not, such as 'extra'"),
+        ({**rest, first: torch.zeros(3, 2)}, f"1 have another shape, such as '{first}', 3 × 2 there and "),
+        ({**rest, first: tensors[first].to(torch.int32)}, f"1 hold another kind of number, such as '{first}', I32"),
+    ]:
+        save_file({name: tensor.contiguous() for name, tensor in given.items()}, path)
+        with pytest.raises(LongigenError) as caught:
+            LongitudinalModel.from_pretrained(folder)
+        assert f"{path} does not fit the config.json beside it: {problem}" in str(caught.value)
+
+
+def test_half_precision_is_read(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
+    save_file(tensors, path)
+    model = LongitudinalModel.from_pretrained(folder)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert path.stat().st_size < 16_000
+
+
+def test_a_schedule_that_needs_numbers_is_made_off_the_meta_device(folder: Path) -> None:
+    """A sampler computes its schedule when it is made, which diffusers cannot do without memory."""
+    edit(folder, lambda config: config.update(sampler={"name": "flow", "config": {}}))
+    assert LongitudinalModel.from_pretrained(folder).sampler.kind == "sampler"

@@ -1,0 +1,287 @@
+"""Models by name: folders, published models that ship in a package, and what is refused."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from helpers.files import ROOT
+from helpers.models import FIXTURE, METRICS
+from helpers.processes import Longigen
+from helpers.sites import Site
+from longigen import LongigenError, LongitudinalModel
+from longigen.hub.manifest import FILES, manifest_of, to_plain
+from longigen.hub.model_summary import ModelSummary, front_matter
+from longigen.hub.resolve import ModelSource
+from longigen.hub.zoo import ZooModel, zoo_model
+from longigen.registry.catalog import Catalog
+from longigen.utils.files import new_folder
+
+
+def model_folder(folder: Path) -> Path:
+    """Write a model with its card and its numbers."""
+    shutil.copytree(FIXTURE, folder)
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# Tiny\n")
+    (folder / "metrics.json").write_text(json.dumps(METRICS))
+    return folder
+
+
+def entry_of(folder: Path, source: str, **changes: Any) -> dict[str, Any]:
+    """Return what a registry.yaml says of the model in a folder."""
+    return {
+        "summary": "a tiny model, from outside",
+        "source": source,
+        "files": to_plain(manifest_of(folder)),
+        "licence": "cc-by-4.0",
+        "data": "sim-brain, simulated",
+        "recipe": "sadm-tiny",
+        "parameters": 3708,
+        "metrics": {"protocol": "17dfacfebf2e", "full": {"psnr": [43.43, 41.44]}},
+        **changes,
+    }
+
+
+def publish(site: Site, name: str = "tiny", **changes: Any) -> Path:
+    """Install a stranger's distribution whose package ships a model, and return the model's folder."""
+    distribution, package = f"of-{name}", f"of_{name}"
+    folder = model_folder(site.folder / package / "weights" / name)
+    index = {
+        "schema_version": 1,
+        "models": {name: entry_of(folder, **{"source": f"package:{package}/weights/{name}", **changes})},
+    }
+    files = {f"{package}/__init__.py": "raise RuntimeError", f"{package}/registry.yaml": yaml.safe_dump(index)}
+    site.install(distribution, {"longigen.registry": {name: package}}, files)
+    return folder
+
+
+def test_a_model_ships_in_a_strangers_package_which_is_not_imported(site: Site) -> None:
+    folder = publish(site)
+    model = zoo_model("tiny")
+    assert (model.distribution, model.parameters, model.protocol) == ("of-tiny", 3708, "17dfacfebf2e")
+    assert model.metrics == {"full": {"psnr": (43.43, 41.44)}}
+    assert model.size == sum(path.stat().st_size for path in folder.iterdir())
+    source = ModelSource.of("tiny")
+    assert source.find() == folder
+    assert source.pinned(folder) == "tiny"
+    assert source.public_name == "tiny"
+    assert source.origin(folder) == "shipped with of-tiny"
+    assert LongitudinalModel.from_pretrained("tiny").parameter_count == 3708
+
+
+def test_pull_list_info_and_generate_with_no_network(site: Site, longigen: Longigen, tmp_path: Path) -> None:
+    folder = publish(site)
+    environment = {"PYTHONPATH": str(site.folder), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    pulled = longigen("pull", "tiny", **environment)
+    assert "shipped with of-tiny: 3,708 parameters" in pulled.stdout
+    assert "full: psnr 43.43 (copy-last 41.44)" in pulled.stdout
+    assert str(folder) in pulled.stdout
+    assert "next: longigen generate tiny" in pulled.stdout
+    plain = json.loads(longigen("pull", "tiny", "--json", **environment).stdout)
+    assert plain["files"] == to_plain(manifest_of(folder))
+    assert (plain["received"], plain["revision"]) == (0, None)
+    rows = json.loads(longigen("list", "models", "--json", **environment).stdout)["models"]
+    row = next(row for row in rows if row["name"] == "tiny")
+    assert (row["distribution"], row["parameters"], row["licence"]) == ("of-tiny", 3708, "cc-by-4.0")
+    assert row["data"] == "sim-brain, simulated"
+    assert row["metrics"]["full"] == {"psnr": [43.43, 41.44]}
+    assert str(folder) in longigen("info", "tiny", **environment).stdout
+    made = longigen("generate", "tiny", "--subject", "sim-0001", "--times", "+1", **environment)
+    assert "1 volumes written under generated/tiny-" in made.stderr
+
+
+def test_what_is_made_goes_to_a_new_folder(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        folder = new_folder(str(tmp_path), "tiny")
+        assert folder == tmp_path / f"tiny-{number}"
+        folder.mkdir()
+
+
+def test_list_and_info_load_no_torch(site: Site) -> None:
+    publish(site)
+    for words in (["list", "models"], ["info", "tiny"], ["info", str(FIXTURE)]):
+        assert site.python(
+            f"import sys; sys.argv[1:] = {words}; sys.argv[0] = 'longigen'\n"
+            "from longigen_cli.main import app\n"
+            "app(standalone_mode=False)\n"
+            "print('torch' in sys.modules)"
+        ).endswith("False\n")
+
+
+def test_a_folder_of_the_name_is_said_to_be_meant(
+    site: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shipped = publish(site)
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    monkeypatch.chdir(desk)
+    (desk / "tiny").mkdir()
+    assert ModelSource.of("tiny").find() == shipped  # a folder that holds no model is not meant
+    shutil.copytree(FIXTURE, desk / "tiny" / "model")
+    with pytest.raises(LongigenError, match="'tiny' is a published model and a folder here; write local-dir:tiny for"):
+        ModelSource.of("tiny")
+    assert ModelSource.of("local-dir:tiny").find() == Path("tiny/model")
+
+
+def test_what_is_not_what_the_registry_says_is_refused(site: Site) -> None:
+    folder = publish(site)
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(
+        LongigenError, match=r"model\.safetensors is not what it should be: its SHA-256 is .* reinstall"
+    ):
+        LongitudinalModel.from_pretrained("tiny")
+    weights.write_bytes(content[:-7])
+    with pytest.raises(
+        LongigenError, match=r"is cut short: it has 22625 bytes and should have 22632; reinstall of-tiny"
+    ):
+        LongitudinalModel.from_pretrained("tiny")
+    weights.unlink()
+    with pytest.raises(LongigenError, match=r"model\.safetensors is missing; reinstall of-tiny"):
+        LongitudinalModel.from_pretrained("tiny")
+
+
+def test_a_link_out_of_the_package_is_refused(site: Site, tmp_path: Path) -> None:
+    folder = publish(site)
+    outside = tmp_path / "outside"
+    shutil.copytree(folder, outside)
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(outside / "config.json")
+    with pytest.raises(LongigenError, match="is a link that leads out of the package 'of_tiny', which is refused"):
+        ModelSource.of("tiny").find()
+    shutil.rmtree(folder)
+    folder.symlink_to(outside)
+    with pytest.raises(LongigenError, match="is a link that leads out of the package"):
+        ModelSource.of("tiny").find()
+
+
+GOOD = {"sha256": "0" * 64, "size": 5}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"sumary": "x"}, "unknown key 'sumary'. Did you mean 'summary'"),
+        ({"licence": ""}, "must say its licence"),
+        ({"source": "https://drive.example.org/weights"}, "it is package:IMPORT_NAME/FOLDER or hf-hub:org/repo"),
+        ({"source": "package:of_tiny"}, "of a package it is package:IMPORT_NAME/FOLDER"),
+        ({"source": "package:of tiny/x"}, "of a package it is package:IMPORT_NAME/FOLDER"),
+        ({"source": "package:of_tiny/../../etc"}, "may leave its package"),
+        ({"source": "package:of_tiny//etc"}, "may leave its package"),
+        ({"source": "package:of_tiny/.ssh"}, "may leave its package"),
+        ({"source": "package:of_tiny/a\\b"}, "may leave its package"),
+        ({"source": "package:of_tiny/weights/x", "revision": COMMIT}, "ships in a package, which has no revision"),
+        ({"source": "hf-hub:lab/brain"}, "must pin its revision to a commit"),
+        ({"source": "hf-hub:lab/brain", "revision": "main"}, "must pin its revision to a commit"),
+        ({"files": None}, "must have 'files'"),
+        ({"files": {"config.json": GOOD}}, "must have the file model.safetensors"),
+        ({"files": {"../config.json": GOOD}}, "names the file '../config.json', which is no file of a model"),
+        ({"files": {"/etc/passwd": GOOD}}, "names the file '/etc/passwd'"),
+        ({"files": {"code.py": GOOD}}, "names the file 'code.py'"),
+        ({"files": {"config.json": {"size": 5}}}, "must say sha256 and size of config.json"),
+        ({"files": {"config.json": {**GOOD, "sha256": "abc"}}}, "must be 64 hexadecimal digits"),
+        ({"files": {"config.json": {**GOOD, "size": -1}}}, "must be a number of bytes"),
+        ({"parameters": "many"}, "must say how many parameters"),
+        ({"metrics": {"full": {"psnr": [1, 2]}}}, "'metrics' must hold the hash of the protocol"),
+        ({"metrics": {"protocol": "x", "full": {"psnr": 43}}}, "'metrics' must hold the hash of the protocol"),
+    ],
+)
+def test_an_entry_that_is_not_right_breaks_only_itself(
+    site: Site,
+    changes: dict[str, Any],
+    problem: str,
+) -> None:
+    publish(site, **changes)
+    with pytest.raises(LongigenError) as caught:
+        ModelSource.of("tiny")
+    assert problem in str(caught.value)
+    assert "'tiny' in the registry.yaml of of-tiny" in str(caught.value)
+    assert Catalog().sections["recipes"]["sadm-tiny"]
+
+
+def test_a_broken_entry_is_listed_as_broken(site: Site) -> None:
+    publish(site, licence="")
+    printed = site.longigen("list", "models", "--json")
+    row = next(row for row in json.loads(printed)["models"] if row["name"] == "tiny")
+    assert "must say its licence" in row["problem"]
+    assert "must say its licence" in site.longigen("info", "tiny")
+
+
+def test_a_name_that_two_distributions_claim(site: Site) -> None:
+    publish(site)
+    other = {"schema_version": 1, "models": {"tiny": {"summary": "mine"}}}
+    files = {"copycat/__init__.py": "", "copycat/registry.yaml": yaml.safe_dump(other)}
+    site.install("copycat", {"longigen.registry": {"c": "copycat"}}, files)
+    with pytest.raises(LongigenError, match=r"The model 'tiny' is claimed by .*; uninstall one of them"):
+        ModelSource.of("tiny")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("tyni", r"There is no model 'tyni'\. Did you mean 'tiny'\? Give a run's folder"),
+        ("./nowhere", r"There is no model at \./nowhere"),
+        ("a/b/c", "There is no model at a/b/c"),
+        ("local-dir:nowhere", "There is no model at nowhere"),
+        ("local-dir:", "holds no model"),
+        ("hf-hub:brain", "'hf-hub:brain' is no repository; it is hf-hub:org/repo"),
+        ("hf-hub:lab/brain@", "is no repository; it is hf-hub:org/repo or hf-hub:org/repo@REVISION"),
+        ("hf-hub:../../etc", "is no repository"),
+    ],
+)
+def test_what_is_no_model(site: Site, text: str, problem: str) -> None:
+    publish(site)
+    with pytest.raises(LongigenError, match=problem):
+        ModelSource.of(text)
+
+
+def test_repositories() -> None:
+    for text in ("lab/brain@v1", "hf-hub:lab/brain@v1"):
+        source = ModelSource.of(text)
+        assert (source.repository, source.revision, source.stem) == ("lab/brain", "v1", "brain")
+    assert ModelSource.of("lab/brain", "v2").revision == "v2"
+    with pytest.raises(LongigenError, match="names one revision and 'v2' is another"):
+        ModelSource.of("lab/brain@v1", "v2")
+    with pytest.raises(LongigenError, match="is no repository, so it has no revision 'v2'"):
+        ModelSource.of(str(FIXTURE), "v2")
+    for repository, revision in (("../etc", None), ("lab/a b", None), ("lab/brain", "../../x"), ("lab/brain", "")):
+        with pytest.raises(LongigenError, match="is no name of a re"):
+            ModelSource("x", repository=repository, revision=revision).here()
+
+
+def test_an_overview_of_a_folder(tmp_path: Path) -> None:
+    overview = ModelSummary.of_folder(model_folder(tmp_path / "model"))
+    assert overview.line == (
+        "3,708 parameters, 24.8 kB, sim-brain, simulated, full: psnr 43.43 (copy-last 41.44), cc-by-4.0"
+    )
+    assert overview.to_dict()["metrics"] == {"protocol": "17dfacfebf2e", "full": {"psnr": [43.43, 41.44]}}
+    bare = ModelSummary.of_folder(FIXTURE)
+    assert bare.line.endswith("no licence said")
+    assert "metrics" not in bare.to_dict()
+    card = tmp_path / "README.md"
+    for text in ("", "# No head\n", "---\n[\n---\n", "---\n- a\n---\n"):
+        card.write_text(text)
+        assert front_matter(card) == {}
+
+
+def test_the_shipped_models_are_what_the_index_says() -> None:
+    """Every folder of `longigen_models` has its entry, and every entry its folder, with the right files in it."""
+    root = ROOT
+    shipped = {path.name: path for path in (root / "plugins" / "longigen_models").iterdir() if path.is_dir()}
+    shipped.pop("__pycache__", None)
+    index = yaml.safe_load((root / "registry.yaml").read_text(encoding="utf-8"))["models"] or {}
+    entries = [ZooModel.of(Catalog().model(name)) for name in index]
+    assert {entry.source for entry in entries if not entry.repository} == {
+        f"package:longigen_models/{name}" for name in shipped
+    }
+    for name, folder in shipped.items():
+        assert ModelSource.of(name).find() == folder
+        assert set(os.listdir(folder)) <= set(FILES)
+        assert LongitudinalModel.from_pretrained(name).parameter_count == zoo_model(name).parameters

@@ -1,0 +1,257 @@
+"""The composed model: its loss and its generation."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from longigen import Batch, Conditioner, Conditioning, Denoiser, LongitudinalModel, Routes, VisitSequence
+from longigen.data.statistics import Statistics
+from longigen.models.settings import ModelSettings
+from longigen.testing.case import after, history
+from longigen_baselines import SourceConditioner
+from longigen_continuous import ContinuousSampler
+from longigen_sadm import SADMConditioner
+from longigen_unet3d import UNet3D
+
+SIZE = (8, 9, 7)
+
+
+class Spy(Conditioner):
+    """Writes down what it is shown; emits the mean of the observed visits before the target."""
+
+    def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
+        self.routes = Routes(concat=channels)
+        self.seen: list[tuple[VisitSequence, Tensor]] = []
+
+    def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
+        self.seen.append((history, target_time))
+        return Conditioning(concat=history.last(target_time)[0])
+
+
+class Zero(Denoiser):
+    """Answers zero."""
+
+    def build(self, *, channels: int, routes: Routes) -> None:
+        self.routes = routes
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+        assert conditioning.routes == self.routes
+        self.calls += 1
+        return self.weight * z_t
+
+
+def zero_model(**settings: object) -> LongitudinalModel:
+    return LongitudinalModel(
+        Spy(),
+        Zero(),
+        ContinuousSampler(prediction="x", steps=3),
+        settings=ModelSettings(**settings),  # type: ignore[arg-type]
+        statistics=Statistics(residual_std=0.1),
+    ).eval()
+
+
+def small_model(**settings: object) -> LongitudinalModel:
+    torch.manual_seed(0)
+    return LongitudinalModel(
+        SADMConditioner(dim=16, heads=2, depth=1),
+        UNet3D(width=8, multipliers=(1, 2), blocks=1, heads=2),
+        ContinuousSampler(prediction="x", steps=3),
+        settings=ModelSettings(**settings),  # type: ignore[arg-type]
+        statistics=Statistics(residual_std=0.3),
+    ).eval()
+
+
+def test_a_network_that_outputs_zero_is_copy_last() -> None:
+    visits = history(SIZE)
+    for guidance in (0.0, 0.5):
+        image = zero_model().generate(visits, after(visits)[:, None], guidance=guidance)
+        assert torch.equal(image[:, 0], visits.last(after(visits))[0])
+
+
+def test_the_shipped_network_starts_as_copy_last() -> None:
+    visits = history(SIZE)
+    image = small_model().generate(visits, after(visits)[:, None])
+    assert torch.equal(image[:, 0], visits.last(after(visits))[0])
+
+
+def test_residual_loss_by_hand() -> None:
+    """With output zero and x-prediction the loss is the mean square of (target - last) / std."""
+    visits = history(SIZE)
+    target = torch.rand(2, 1, *SIZE) * 2 - 1
+    loss = zero_model()(Batch(visits, target, after(visits)), torch.Generator().manual_seed(0))["denoising"]
+    expected = ((target - visits.last(after(visits))[0]) / 0.1).square().mean(dim=(1, 2, 3, 4))
+    torch.testing.assert_close(loss, expected)
+    image = zero_model(target="image")(Batch(visits, target, after(visits)), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(image["denoising"], target.square().mean(dim=(1, 2, 3, 4)))
+
+
+def test_residual_loss_over_the_gaps_own_deviation_by_hand() -> None:
+    """With s = 0.1, p = 0.2 and a gap of Δ typical gaps, residuals are divided by sqrt(0.01 + 0.04 Δ²)."""
+    visits = history(SIZE)
+    target, times = torch.rand(2, 1, *SIZE) * 2 - 1, after(visits) + torch.tensor([0.0, 3.0])
+    model = LongitudinalModel(
+        Spy(),
+        Zero(),
+        ContinuousSampler(prediction="x", steps=3),
+        settings=ModelSettings(residual_scale="gap"),
+        statistics=Statistics(residual_noise_std=0.1, residual_std_per_gap=0.2, time_scale=1.5),
+    )
+    loss = model(Batch(visits, target, times), torch.Generator().manual_seed(0))["denoising"]
+    last, time = visits.last(times)
+    square = (target - last).square().mean(dim=(1, 2, 3, 4))
+    torch.testing.assert_close(loss, square / (0.01 + 0.04 * ((times - time) / 1.5) ** 2))
+    assert torch.equal(model.eval().generate(visits, times[:, None])[:, 0], last)
+
+
+def test_conditions_are_dropped_with_p_uncond() -> None:
+    """The condition is ∅ for a fraction p_uncond of samples; the base of the residual never is."""
+    seen: list[Tensor] = []
+
+    class Listener(Zero):
+        def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+            assert conditioning.concat is not None
+            seen.append(conditioning.concat)
+            return super().forward(z_t, log_snr, conditioning)
+
+    model = LongitudinalModel(
+        Spy(), Listener(), ContinuousSampler(prediction="x"), settings=ModelSettings(p_uncond=0.25)
+    )
+    visits = history((4, 4, 4), lengths=(2,) * 64)
+    for seed in range(10):
+        model(Batch(visits, visits.images[:, 0], after(visits)), torch.Generator().manual_seed(seed))
+    concat = torch.cat(seen)
+    dropped = (concat[:, 0] == 0).flatten(1).all(dim=1).float().mean().item()
+    assert dropped == pytest.approx(0.25, abs=0.06)
+    assert (concat[:, 1].flatten(1).abs().amax(dim=1) > 0).all()
+
+
+def test_generation_is_autoregressive_and_conditions_once_per_visit() -> None:
+    model = zero_model()
+    conditioner, denoiser = model.conditioner, model.denoiser
+    assert isinstance(conditioner, Spy)
+    assert isinstance(denoiser, Zero)
+    visits = history(SIZE, lengths=(2, 2))
+    last = after(visits, 0.0)
+    times = torch.stack([last + 2, last + 1], dim=1)  # asked for out of order
+    model.generate(visits, times)
+    assert len(conditioner.seen) == 2
+    assert denoiser.calls == 6
+    (first, t1), (second, t2) = conditioner.seen
+    assert torch.equal(t1, last + 1)
+    assert torch.equal(t2, last + 2)
+    assert first.observed.sum(dim=1).tolist() == [2, 2]
+    assert second.observed.sum(dim=1).tolist() == [3, 3]
+    assert not ((first.times == t1[:, None]) & first.valid).any(), "the target's own slot is shown"
+
+
+def test_missing_visits_are_imputed_on_the_way() -> None:
+    model = zero_model()
+    visits = history(SIZE, lengths=(4,))
+    visits = replace(visits, observed=torch.tensor([[True, False, True, False]]))
+    model.generate(visits, visits.times[:, 3:])
+    assert isinstance(model.conditioner, Spy)
+    assert [time.item() for _, time in model.conditioner.seen] == [visits.times[0, 1].item(), visits.times[0, 3].item()]
+
+
+def test_subjects_may_ask_for_different_numbers_of_visits() -> None:
+    model = zero_model()
+    visits = history(SIZE, lengths=(3, 1))
+    times = torch.stack([after(visits, 1.0), after(visits, 2.0)], dim=1)
+    valid = torch.tensor([[True, True], [True, False]])
+    images = model.generate(visits, times, target_valid=valid)
+    assert (images[1, 1] == -1).all()
+    assert torch.equal(images[1, 0], visits.images[1, 0])
+
+
+def randomly(model: LongitudinalModel) -> LongitudinalModel:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+def test_noise_depends_on_seed_subject_time_and_sample_alone() -> None:
+    model = randomly(small_model())
+    visits = history(SIZE, lengths=(3, 2))
+    times = torch.stack([after(visits, 1.0), after(visits, 2.0)], dim=1)
+    both = model.generate(visits, times, subjects=["a", "b"], seed=1)
+    order = torch.tensor([1, 0])
+    swapped = VisitSequence(*(getattr(visits, name)[order] for name in ("images", "times", "observed", "valid")))
+    other = model.generate(swapped, times[order], subjects=["b", "a"], seed=1)
+    torch.testing.assert_close(both[order], other, rtol=1e-4, atol=1e-5)
+    alone = VisitSequence(*(getattr(visits, name)[:1] for name in ("images", "times", "observed", "valid")))
+    torch.testing.assert_close(model.generate(alone, times[:1], subjects=["a"], seed=1), both[:1], rtol=1e-4, atol=1e-5)
+    assert torch.equal(model.generate(visits, times, subjects=["a", "b"], seed=1), both)
+    assert not torch.equal(model.generate(visits, times, subjects=["a", "b"], seed=2), both)
+    assert not torch.equal(model.generate(visits, times, subjects=["a", "b"], seed=1, sample=1), both)
+    assert not torch.equal(model.generate(visits, times, subjects=["a", "c"], seed=1), both)
+
+
+def test_another_sampler_may_walk() -> None:
+    """The network's output keeps its meaning: a zero network of an x-model stays copy-last under any sampler."""
+    visits = history(SIZE)
+    walker = ContinuousSampler(prediction="epsilon", steps=2, v=1.0)
+    image = zero_model().generate(visits, after(visits)[:, None], sampler=walker)
+    assert torch.equal(image[:, 0], visits.last(after(visits))[0])
+
+
+def test_results_are_in_range() -> None:
+    visits = history(SIZE)
+    for target in ("image", "residual"):
+        image = randomly(small_model(target=target)).generate(visits, after(visits)[:, None], guidance=2.0)
+        assert image.abs().max() <= 1 + 1e-6
+
+
+def test_targets_must_not_be_observed_nor_come_first() -> None:
+    visits = history(SIZE)
+    with pytest.raises(ValueError, match="that of an observed visit"):
+        zero_model().generate(visits, visits.times[:, :1])
+    with pytest.raises(ValueError, match="observed visit before"):
+        zero_model().generate(visits, visits.times[:, :1] - 1)
+
+
+def test_targets_are_merged_in_order_of_time() -> None:
+    visits = history((2, 2, 2), lengths=(3, 1))
+    times = torch.stack([visits.times[:, 0] + 0.1, after(visits, 3.0)], dim=1)
+    merged, slots = visits.with_slots(times, torch.ones(2, 2, dtype=torch.bool))
+    assert torch.equal(torch.gather(merged.times, 1, slots), times)
+    for row in range(2):
+        known = merged.times[row][merged.valid[row]]
+        assert (known.diff() > 0).all()
+
+
+def test_stem_features_are_asked_of_the_denoiser() -> None:
+    asked: list[int] = []
+
+    class Asking(SourceConditioner):
+        def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
+            asked.append(stem_features)
+            super().build(channels=channels, stem_features=stem_features, time_scale=time_scale, covariates=covariates)
+
+    denoiser = UNet3D(width=16)
+    LongitudinalModel(Asking(), denoiser, ContinuousSampler())
+    assert asked == [denoiser.stem_features] == [2]
+
+
+@pytest.mark.parametrize("target", ["image", "residual"])
+def test_background_is_kept_where_it_is_asked_for(target: str) -> None:
+    visits = history(SIZE)
+    images = visits.images.clamp(min=-0.9)
+    images[..., :3] = -1.0
+    visits = replace(visits, images=images)
+    times = after(visits)[:, None]
+    settings = {"target": target, "guidance": 0.0}
+    model = small_model(**settings, keep_background=True)
+    # A network that would change something everywhere.
+    for parameter in model.denoiser.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    kept = model.generate(visits, times, steps=1)
+    assert (kept[..., :3] == -1).all()
+    model.settings = ModelSettings(**settings)  # type: ignore[arg-type]
+    free = model.generate(visits, times, steps=1)
+    assert (free[..., :3] > -1).any()
+    assert torch.equal(kept[..., 3:], free[..., 3:])

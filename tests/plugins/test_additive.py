@@ -1,0 +1,259 @@
+"""The additive conditioner: Equation 11 of Dao, Yang and Kim 2024, its source, its interval, its covariates."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longigen import Batch, Conditioning, Covariate, LongigenError, LongitudinalModel, Routes, VisitSequence
+from longigen.data.statistics import Statistics
+from longigen.models.settings import ModelSettings
+from longigen.registry.catalog import Catalog
+from longigen.training.recipe import Recipe
+from longigen_additive import AdditiveConditioner
+from longigen_additive.encoding import CovariateEncoding
+from longigen_baselines import RegressionSampler
+from longigen_unet3d import UNet3D
+
+SIZE = (6, 5, 4)
+TIMES = torch.tensor([[0.0, 1.0, 2.5], [0.5, 2.0, 3.0]])
+TARGET = torch.tensor([4.0, 3.5])
+
+
+def visits(seed: int = 0) -> VisitSequence:
+    images = torch.rand(2, 3, 1, *SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    every = torch.ones(2, 3, dtype=torch.bool)
+    return VisitSequence(images, TIMES, every, every)
+
+
+def built(*, covariates: tuple[str, ...] = (), scale: float = 1.0, stem: int = 4, **config: Any) -> AdditiveConditioner:
+    torch.manual_seed(0)
+    conditioner = AdditiveConditioner(covariates=covariates, **config)
+    conditioner.build(channels=1, stem_features=stem, time_scale=scale, covariates=("age", "sex", "diagnosis"))
+    return conditioner.eval()
+
+
+def stem(given: Conditioning) -> Tensor:
+    assert given.stem is not None
+    return given.stem
+
+
+def silenced(conditioner: AdditiveConditioner, part: str) -> AdditiveConditioner:
+    """Make H or P zero by the weights of its last layer."""
+    last = conditioner.image[-1] if part == "H" else conditioner.interval.output
+    for parameter in last.parameters():
+        torch.nn.init.zeros_(parameter)
+    return conditioner
+
+
+def test_the_stem_is_h_of_the_source_plus_p_of_the_interval() -> None:
+    history = visits()
+    both = stem(built()(history, TARGET))
+    only_h = stem(silenced(built(), "P")(history, TARGET))
+    only_p = stem(silenced(built(), "H")(history, TARGET))
+    assert torch.allclose(both, only_h + only_p, atol=1e-6)
+    assert torch.equal(only_p, only_p[:, :, :1, :1, :1].expand_as(only_p))
+    assert only_h.std(dim=(2, 3, 4)).min() > 0
+    # H does not depend on the interval, nor P on the image.
+    assert torch.equal(only_h, stem(silenced(built(), "P")(history, TARGET + 5)))
+    assert torch.equal(only_p, stem(silenced(built(), "H")(visits(seed=1), TARGET)))
+    assert not torch.allclose(only_p, stem(silenced(built(), "H")(history, TARGET + 5)))
+
+
+def test_the_denoiser_adds_it_to_its_first_features() -> None:
+    """Check F(x_t) + H(S) + P(Δ) at full resolution by what the second layer is given."""
+    denoiser = UNet3D(width=8, multipliers=(1, 2), blocks=1, heads=2, patch=1)
+    conditioner = built(stem=denoiser.stem_features)
+    denoiser.build(channels=1, routes=conditioner.routes)
+    seen: list[Tensor] = []
+    denoiser.down[0][0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[index]
+    x = torch.randn(2, 1, 8, 6, 4)
+    history = VisitSequence(torch.rand(2, 3, 1, 8, 6, 4), TIMES, torch.ones(2, 3) > 0, torch.ones(2, 3) > 0)
+    given = conditioner(history, TARGET)
+    denoiser(x, torch.zeros(2), given)
+    assert torch.allclose(seen[0], denoiser.stem(x) + stem(given), atol=1e-5)
+
+
+def test_h_is_a_convolutional_network_at_full_resolution() -> None:
+    """Check that it moves with the image, and looks no further than its layers do."""
+    conditioner = silenced(built(layers=2), "P")
+    image = torch.full((1, 1, 1, 12, 9, 9), -1.0)
+    image[..., 4, 4, 4] = 1.0
+    moved = torch.roll(image, 3, dims=3)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    first, second, nothing = (
+        stem(conditioner(VisitSequence(each, torch.zeros(1, 1), one, one), torch.ones(1)))
+        for each in (image, moved, torch.full_like(image, -1.0))
+    )
+    changed = (first - nothing).abs().amax(dim=(0, 1)) > 0
+    assert changed[2:7, 2:7, 2:7].any()
+    changed[2:7, 2:7, 2:7] = False
+    assert not changed.any()
+    assert torch.allclose((second - nothing)[:, :, 5:10], (first - nothing)[:, :, 2:7], atol=1e-5)
+
+
+@pytest.mark.parametrize(("source", "place"), [("first", 0), ("last", 2)])
+def test_the_source_is_an_observed_visit_before_the_target(source: Any, place: int) -> None:
+    conditioner, history = built(source=source), visits()
+    before = stem(conditioner(history, TARGET))
+    for index in range(3):
+        images = history.images.clone()
+        images[:, index] *= -1
+        same = torch.allclose(stem(conditioner(replace(history, images=images), TARGET)), before)
+        assert same == (index != place)
+    early = stem(conditioner(history, torch.tensor([1.5, 2.5])))
+    alone = replace(history, observed=torch.tensor([[True, place > 0, False]] * 2))
+    assert torch.allclose(stem(conditioner(alone, torch.tensor([1.5, 2.5]))), early)
+    missing = replace(history, observed=torch.tensor([[False, True, True], [False, True, True]]))
+    third = conditioner(missing, TARGET)
+    expected = conditioner(history.select(torch.tensor([[1, 2]] * 2)), TARGET)
+    assert torch.allclose(stem(third), stem(expected))
+
+
+def test_the_interval_is_real_time_whatever_its_unit() -> None:
+    history = visits()
+    years = stem(built(scale=0.5)(history, TARGET))
+    days = stem(built(scale=0.5 * 365.25)(replace(history, times=history.times * 365.25), TARGET * 365.25))
+    assert torch.allclose(years, days, atol=1e-4)
+    later = stem(built(scale=0.5)(replace(history, times=history.times + 7), TARGET + 7))
+    assert torch.allclose(years, later, atol=1e-4)
+    # Not the number of visits: the same visits at other times are another question.
+    assert not torch.allclose(years, stem(built(scale=0.5)(replace(history, times=history.times * 0.9), TARGET)))
+
+
+def test_several_sources_in_order_and_fewer_than_asked_for() -> None:
+    history = visits()
+    conditioner = built(source="first", visits=2)
+    before = stem(conditioner(history, TARGET))
+    for index, matters in enumerate((True, True, False)):
+        images = history.images.clone()
+        images[:, index] *= -1
+        changed = stem(conditioner(replace(history, images=images), TARGET))
+        assert torch.allclose(changed, before) != matters
+    swapped = history.images[:, [1, 0, 2]]
+    assert not torch.allclose(stem(conditioner(replace(history, images=swapped), TARGET)), before)
+    alone = stem(conditioner(history.select(torch.zeros(2, 1, dtype=torch.long)), TARGET))
+    assert alone.isfinite().all()
+    assert not torch.allclose(alone, before)
+
+
+def with_covariates(present: list[list[bool]], values: list[list[float]]) -> VisitSequence:
+    given = Covariate(torch.tensor(values), torch.tensor(present))
+    return replace(visits(), covariates={"age": given})
+
+
+def test_a_covariate_is_added_and_one_that_is_missing_is_learned() -> None:
+    conditioner = built(covariates=("age",))
+    plain = built()
+    plain.load_state_dict({k: v for k, v in conditioner.state_dict().items() if not k.startswith("covariates")})
+    without = stem(plain(visits(), TARGET))
+    absent = stem(conditioner(visits(), TARGET))
+    (encoding,) = conditioner.covariates
+    assert isinstance(encoding, CovariateEncoding)
+    learned = encoding.missing
+    assert torch.allclose(absent - without, learned[:, None, None, None].expand_as(without), atol=1e-6)
+    ages = [[70.0, 71.0, 72.5], [60.0, 61.5, 62.5]]
+    known = stem(conditioner(with_covariates([[True] * 3, [False] * 3], ages), TARGET))
+    assert not torch.allclose(known[0], absent[0])
+    assert torch.allclose(known[1], absent[1])
+    older = [[age + 10 for age in row] for row in ages]
+    assert not torch.allclose(stem(conditioner(with_covariates([[True] * 3] * 2, older), TARGET))[0], known[0])
+    # What is written where nothing was recorded does not matter, NaN included.
+    unread = stem(conditioner(with_covariates([[True] * 3, [False] * 3], [ages[0], [float("nan")] * 3]), TARGET))
+    assert torch.equal(unread, known)
+    without_grad = stem(conditioner(visits(), TARGET)).sum()
+    without_grad.backward()
+    assert learned.grad is not None
+    assert learned.grad.abs().min() > 0
+
+
+def test_a_covariate_is_the_last_one_recorded_before_the_target() -> None:
+    conditioner = built(covariates=("age",))
+    time = torch.tensor([2.5, 3.0])  # of the last visit
+    ages = [[70.0, 71.0, 72.5], [60.0, 61.5, 62.5]]
+    given = stem(conditioner(with_covariates([[True, True, True]] * 2, ages), time))
+    future = [[70.0, 71.0, 90.0], [60.0, 61.5, 90.0]]
+    assert torch.equal(given, stem(conditioner(with_covariates([[True] * 3] * 2, future), time)))
+    earlier = [[0.0, 71.0, 72.5], [0.0, 61.5, 62.5]]
+    assert torch.equal(given, stem(conditioner(with_covariates([[True] * 3] * 2, earlier), time)))
+    older = stem(conditioner(with_covariates([[True, False, True]] * 2, ages), time))
+    assert not torch.allclose(given, older)
+
+
+def test_where_the_denoiser_has_no_stem_it_is_concatenated() -> None:
+    conditioner = built(stem=0, features=5)
+    assert conditioner.routes == Routes(concat=5)
+    given = conditioner(visits(), TARGET)
+    assert given.concat is not None
+    assert given.routes == conditioner.routes
+    assert given.concat.shape == (2, 5, *SIZE)
+
+
+def test_unknown_covariates_and_sizes_are_refused() -> None:
+    with pytest.raises(LongigenError, match=r"no covariate 'sexx'\. Did you mean 'sex'\? It has: age, sex, diagnosis"):
+        built(covariates=("sexx",))
+    with pytest.raises(LongigenError, match="must be at least 1"):
+        AdditiveConditioner(visits=0)
+
+
+def test_it_learns_that_longer_intervals_change_more() -> None:
+    """A volume whose intensity rises with time alone: what the model says of two intervals differs as it should."""
+    torch.manual_seed(0)
+    model = LongitudinalModel(
+        AdditiveConditioner(width=4, layers=2),
+        UNet3D(width=8, multipliers=(1, 2), blocks=1, heads=2, patch=1),
+        RegressionSampler(),
+        settings=ModelSettings(target="image", p_uncond=0.0, guidance=0.0),
+        statistics=Statistics(),
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    one = torch.ones(8, 1, dtype=torch.bool)
+    for _ in range(60):
+        time = torch.rand(8, generator=generator) * 4 + 0.5
+        history = VisitSequence(torch.zeros(8, 1, 1, 4, 4, 4), torch.zeros(8, 1), one, one)
+        target = (0.2 * time - 0.5)[:, None, None, None, None].expand(-1, 1, 4, 4, 4)
+        loss = model.loss(Batch(history, target, time), generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    history = VisitSequence(torch.zeros(1, 1, 1, 4, 4, 4), torch.zeros(1, 1), one[:1], one[:1])
+    made = [model.eval().generate(history, torch.tensor([[time]]), steps=1).mean().item() for time in (1.0, 4.0)]
+    assert abs(made[1] - made[0] - 0.6) < 0.2
+
+
+PAPER = (
+    ("conditioner", "source", "first"),
+    ("conditioner", "visits", 1),
+    ("conditioner", "covariates", ()),
+    ("sampler", "prediction", "epsilon"),
+    ("sampler", "schedule", "linear"),
+    ("sampler", "train_steps", 1000),
+    ("sampler", "steps", 1000),
+    ("sampler", "beta_min", 1e-4),
+    ("sampler", "beta_max", 0.02),
+    ("preprocess", "shape", (128, 160, 128)),
+    ("model", "target", "image"),
+    ("model", "guidance", 0.0),
+    ("training", "learning_rate", 1e-3),
+    ("training", "weight_decay", 0.0),
+    ("training", "batch_size", 1),
+    ("training", "steps", 300_000),
+)
+
+
+@pytest.mark.parametrize(("section", "key", "value"), PAPER)
+def test_the_papers_numbers(section: str, key: str, value: Any) -> None:
+    assert Recipe.resolve("dao-adni", changes=["data.path=."]).configs[section][key] == value
+
+
+@pytest.mark.parametrize("name", ["dao-adni", "med-ddpm"])
+def test_every_number_has_a_source_and_a_place(name: str) -> None:
+    recipe = Recipe.resolve(name, changes=["data.path=."])
+    for line in Catalog().recipe(name).content["numbers"]:
+        assert re.search(r": (paper|code|ours|as in dao-adni)", line), line
+        for section, key in re.findall(r"\b([a-z]+)\.([a-z_]+)\b(?!\.)", re.sub(r"\w+\.py", "", line)):
+            assert key in recipe.configs.get(section, ()) or (key == "name" and section in recipe.names), line

@@ -1,0 +1,140 @@
+"""The catalog: several registry.yaml files as one, and the project's own kept in step with its entry points."""
+
+import re
+import tomllib
+
+import pytest
+
+from helpers.files import ROOT
+from helpers.sites import OWN, SCALE, Site, add_registry
+from longigen import LongigenError
+from longigen.components.base import parameters
+from longigen.registry.catalog import CATALOG_SECTIONS, Catalog
+from longigen.registry.registry import KINDS, registry
+from longigen.training.recipe import Recipe
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_entry_points_and_registry_name_the_same_components(kind: str) -> None:
+    points = PROJECT["project"]["entry-points"][f"longigen.{kind}s"]
+    assert set(points) == set(OWN[f"{kind}s"])
+    for name, entry in OWN[f"{kind}s"].items():
+        assert entry["summary"].strip(), name
+
+
+@pytest.mark.parametrize("name", OWN["recipes"])
+def test_every_recipe_resolves_and_says_where_it_is_from(name: str) -> None:
+    described = Catalog().recipe(name)
+    assert described.summary
+    assert described.content["source"].strip()
+    reads = "path" in parameters(registry.load("dataset", described.content["data"]["name"]))
+    recipe = Recipe.resolve(name, changes=["data.path=."] if reads else [])
+    for section in ("conditioner", "denoiser", "sampler", "data"):
+        if not (section == "data" and reads):
+            assert recipe.component(section).config == recipe.configs[section]
+    for section in ("model", "preprocess", "split", "training"):
+        assert vars(recipe.settings(section)) == recipe.configs[section]
+
+
+def test_files_are_merged(site: Site) -> None:
+    add_registry(
+        site, "zed", "schema_version: 1\nrecipes:\n  r: {summary: of zed}\ndenoisers:\n  d: {summary: of zed}\n"
+    )
+    add_registry(site, "amy", "schema_version: 1\nrecipes:\ndenoisers:\n  d: {summary: of amy}\n  bare:\n")
+    catalog = Catalog()
+    assert set(catalog.sections) == set(CATALOG_SECTIONS)
+    assert catalog.recipe("r").distribution == "zed"
+    assert {entry.distribution for entry in catalog.sections["denoisers"]["d"]} == {"amy", "zed"}
+    described, bare, own = (catalog.describe("denoisers", name) for name in ("d", "bare", "unet3d"))
+    assert described is not None
+    assert described.summary == "of amy"
+    assert bare is not None
+    assert bare.summary == ""
+    assert own is not None
+    assert own.distribution == "longigen"
+    assert catalog.describe("denoisers", "none") is None
+    assert catalog.problems == {}
+
+
+def test_a_recipe_that_two_distributions_claim(site: Site) -> None:
+    add_registry(
+        site, "stranger", "schema_version: 1\nrecipes:\n  sadm-tiny: {summary: mine}\n  other: {summary: mine too}\n"
+    )
+    with pytest.raises(LongigenError, match="'sadm-tiny' is claimed by") as caught:
+        Catalog().recipe("sadm-tiny")
+    assert {"longigen", "stranger"} <= set(re.split(r"[ ;]", str(caught.value)))
+    assert Catalog().recipe("other").summary == "mine too"
+
+
+def test_an_unknown_recipe() -> None:
+    with pytest.raises(
+        LongigenError, match=r"no recipe 'sadm-tny'\. Did you mean 'sadm-tiny'\? There are: .*sadm-tiny"
+    ):
+        Catalog().recipe("sadm-tny")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("denoisers: {d: {", "cannot be read"),
+        (b"\xff\xfe\x00bad", "cannot be read"),
+        ("[1, 2]", "has no schema_version; it is 1 today"),
+        ("denoisers: {}", "has no schema_version"),
+        ("", "has no schema_version"),
+        ("schema_version: 99", "schema_version 99, which is newer than this longigen reads"),
+        ("schema_version: 1\ndenoiser: {}", "unknown section 'denoiser'. Did you mean 'denoisers'?"),
+        ("schema_version: 1\ndenoisers: [d]", "section 'denoisers' must hold names"),
+        ("schema_version: 1\ndenoisers: {d: a text}", "'d' in section 'denoisers' must hold keys"),
+        ("schema_version: 1\ndenoisers: !!python/object:os.system {}", "cannot be read"),
+    ],
+)
+def test_a_broken_file_breaks_only_itself(site: Site, text: str | bytes, problem: str) -> None:
+    add_registry(site, "breaker", text)
+    add_registry(site, "other", "schema_version: 1\ndenoisers:\n  d: {summary: of other}\n")
+    catalog = Catalog()
+    described = catalog.describe("denoisers", "d")
+    assert described is not None
+    assert described.distribution == "other"
+    assert catalog.describe("denoisers", "unet3d") is not None
+    assert list(catalog.problems) == ["breaker"]
+    assert str(site.folder / "of_breaker" / "registry.yaml") in catalog.problems["breaker"]
+    assert problem in catalog.problems["breaker"]
+
+
+def test_a_file_or_package_that_is_not_there(site: Site) -> None:
+    site.install("empty", {"longigen.registry": {"empty": "of_empty"}}, {"of_empty/__init__.py": ""})
+    site.install("gone", {"longigen.registry": {"gone": "of_gone"}}, {})
+    site.install("module", {"longigen.registry": {"module": "of_module"}}, {"of_module.py": ""})
+    catalog = Catalog()
+    assert "unet3d" in catalog.sections["denoisers"]
+    assert "No such file" in catalog.problems["empty"]
+    assert "'of_gone', which should hold a registry.yaml, is not installed" in catalog.problems["gone"]
+    assert "'of_module'" in catalog.problems["module"]
+
+
+def test_the_file_lies_in_the_package_that_is_named_and_is_not_run(site: Site) -> None:
+    files = {
+        "outer/__init__.py": "raise RuntimeError",
+        "outer/inner/__init__.py": "raise RuntimeError",
+        "outer/inner/registry.yaml": "schema_version: 1\ndenoisers: {d: {summary: inner}}",
+    }
+    site.install("nested", {"longigen.registry": {"nested": "outer.inner"}}, files)
+    described = Catalog().describe("denoisers", "d")
+    assert described is not None
+    assert described.summary == "inner"
+
+
+def test_list_reports_a_broken_file_and_shows_the_rest(site: Site) -> None:
+    add_registry(site, "breaker", "denoisers: {d: {")
+    site.install("worker", {"longigen.denoisers": {"scale": "scaling:Scale"}}, {"scaling.py": SCALE})
+    code = (
+        "import sys; sys.argv[1:] = ['list', 'denoisers']; sys.stderr = sys.stdout;"
+        "from longigen_cli.main import main; main()"
+    )
+    printed = site.python(code)
+    assert "The registry.yaml of breaker is left out:" in printed
+    assert "unet3d" in printed
+    assert "scale" in printed
+    assert not (site.folder / "imported").exists()

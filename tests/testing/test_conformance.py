@@ -1,0 +1,80 @@
+"""The conformance suite over everything that is installed, and every composition of what the project ships."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.files import ball, write_image
+from longigen.registry.registry import KINDS, registry
+from longigen.testing import CHECKS, run_check
+from longigen.testing.case import Case
+from longigen.testing.composition import PARTS, composes_with_every_part
+
+EVERY = [(kind, name, label) for kind in KINDS for name in registry.entries(kind) for label in CHECKS[kind]]
+COMPOSES = "composes with every installed part"  # what the matrix below runs, at smaller sizes
+
+SMALL: dict[str, dict[str, Any]] = {
+    "sadm": {"dim": 16, "heads": 2},
+    "unet3d": {"width": 8, "heads": 2, "blocks": 1},
+    "monai": {"channels": (8, 16), "head_channels": 8, "groups": 4},
+    "timm": {"backbone": "test_convnext", "size": 32, "slices": 2, "visits": 2, "dim": 16},
+    "additive": {"width": 4, "layers": 2},
+    "vae": {"widths": (4, 8, 8)},
+    "gan": {"widths": (4, 8, 8), "discriminator": (4, 8)},
+    "diffusemorph": {"widths": (4, 8, 8)},
+    "sim-brain": {"subject_count": 3},
+    "sim-heart": {"subject_count": 3},
+}
+
+
+@pytest.fixture(scope="session")
+def folders(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return something that each reader reads: two subjects of two visits."""
+    made = {name: tmp_path_factory.mktemp(name) for name in ("bids", "acdc", "nifti4d")}
+    (made["bids"] / "dataset_description.json").write_text('{"Name": "balls", "BIDSVersion": "1.9.0"}')
+    for subject in range(2):
+        frames = [ball((9, 10, 8), 0.4 + 0.1 * subject + 0.1 * frame) for frame in range(3)]
+        name = f"sub-{subject}"
+        for session, frame in enumerate(frames):
+            write_image(made["bids"] / name / f"ses-{session}" / "anat" / f"{name}_ses-{session}_T1w.nii.gz", frame)
+        rows = "".join(f"ses-{session}\t{90 * session}\n" for session in range(3))
+        (made["bids"] / name / f"{name}_sessions.tsv").write_text("session_id\tdays\n" + rows)
+        patient = f"patient{subject:03d}"
+        write_image(made["acdc"] / patient / f"{patient}_4d.nii.gz", np.stack(frames, axis=-1))
+        (made["acdc"] / patient / "Info.cfg").write_text("ED: 1\nES: 3\nGroup: NOR\nHeight: 170.0\nWeight: 70.0\n")
+        write_image(made["nifti4d"] / f"cine{subject}.nii.gz", np.stack(frames, axis=-1))
+    return {**made, "csv": manifest}
+
+
+@pytest.fixture
+def config(folders: dict[str, Path], request: pytest.FixtureRequest) -> dict[str, Any]:
+    name = request.getfixturevalue("name")
+    return {"path": str(folders[name])} if name in folders else SMALL.get(name, {})
+
+
+def skip_without_its_extra(kind: str, name: str) -> None:
+    """Skip what needs packages that are optional and not installed; what does not load otherwise fails."""
+    entry = registry.entry(kind, name)
+    if entry.extra:
+        pytest.skip(f"{kind} '{name}': {entry.problem()}")
+
+
+@pytest.mark.parametrize(("kind", "name", "label"), [case for case in EVERY if case[2] != COMPOSES])
+def test_conformance(kind: str, name: str, label: str, config: dict[str, Any]) -> None:
+    skip_without_its_extra(kind, name)
+    run_check(kind, label, name, config)
+
+
+@pytest.mark.parametrize("name", registry.entries("conditioner"))
+def test_matrix(name: str) -> None:
+    """Every conditioner with every denoiser and every sampler, once."""
+    composes_with_every_part(Case("conditioner", name, SMALL.get(name, {})), SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in PARTS for name in registry.entries(kind)])
+def test_composition(kind: str, name: str) -> None:
+    """What `longigen check` does, at the parts' own sizes."""
+    run_check(kind, COMPOSES, name)

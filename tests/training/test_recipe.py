@@ -1,0 +1,220 @@
+"""Recipes: resolution, changes, and the data that a word or a path means."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.sites import Site
+from longigen import LongigenError
+from longigen.data.open_dataset import find_dataset
+from longigen.training.recipe import Recipe
+
+NAME = "sadm-tiny"
+
+
+def test_a_recipe_is_complete_and_its_values_have_their_types() -> None:
+    recipe = Recipe.resolve(NAME)
+    assert recipe.names == {
+        "conditioner": "sadm",
+        "denoiser": "unet3d",
+        "sampler": "continuous",
+        "data": "sim-brain",
+    }
+    assert set(recipe.configs) == {*recipe.names, "model", "preprocess", "augment", "split", "training"}
+    assert recipe.configs["sampler"]["prediction"] == "x"  # what the recipe says
+    assert recipe.configs["sampler"]["log_snr_min"] == -20.0  # what it does not say
+    assert recipe.configs["training"]["learning_rate"] == pytest.approx(3e-3)
+    assert type(recipe.settings("model")).__name__ == "ModelSettings"
+    assert recipe.component("sampler").config == recipe.configs["sampler"]
+
+
+@pytest.mark.parametrize(
+    ("change", "section", "key", "value"),
+    [
+        ("denoiser.width=8", "denoiser", "width", 8),
+        ("width=8", "denoiser", "width", 8),
+        (" sampler.steps =5", "sampler", "steps", 5),
+        ("training.learning_rate=1e-4", "training", "learning_rate", 1e-4),
+        ("learning_rate=1", "training", "learning_rate", 1.0),
+        ("preprocess.shape=8,10,12", "preprocess", "shape", (8, 10, 12)),
+        ("preprocess.shape=[8, 10, 12]", "preprocess", "shape", (8, 10, 12)),
+        ("preprocess.shape=null", "preprocess", "shape", None),
+        ("target=image", "model", "target", "image"),
+        ("split.test=0", "split", "test", 0.0),
+    ],
+)
+def test_changes(change: str, section: str, key: str, value: Any) -> None:
+    changed, plain = Recipe.resolve(NAME, changes=[change]), Recipe.resolve(NAME)
+    assert changed.configs[section][key] == value
+    assert type(changed.configs[section][key]) is type(value)
+    for name, config in plain.configs.items():
+        differing = {k for k in config if changed.configs[name][k] != config[k]}
+        assert differing <= ({key} if name == section else set())
+
+
+def test_the_last_of_several_changes_holds() -> None:
+    assert Recipe.resolve(NAME, changes=["width=8", "denoiser.width=12"]).configs["denoiser"]["width"] == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("width", r"--set takes KEY=VALUE, got 'width'\."),
+        ("=3", "--set takes KEY=VALUE"),
+        ("steps=3", r"--set steps could mean sampler\.steps or training\.steps; write it out\."),
+        ("widht=3", r"--set widht: nothing has that name\. Did you mean 'width'\? You can set: .*denoiser\.width"),
+        ("denoiser.widht=3", r"denoiser has no 'widht'\. Did you mean 'width'\? It has: .*width"),
+        ("denoisr.width=3", r"no section 'denoisr'\. Did you mean 'denoiser'\? Sections: conditioner, denoiser"),
+        ("denoiser.name=other", "denoiser has no 'name'"),
+        ("width=wide", r"The denoiser 'unet3d': width must be int, got 'wide'\."),
+        ("width=true", r"width must be int, got True\."),
+        ("training.learning_rate=nan", r"Section 'training': learning_rate must be float, got 'nan'\."),
+        ("target=volume", r"target must be one of 'image', 'residual', got 'volume'\."),
+        ("preprocess.shape=8,10", r"shape must be 3 × int or None, got '8,10'\."),
+        ("preprocess.shape=[,2", r"shape must be 3 × int or None, got '\[,2'\."),
+        ("width=2020-13-45", "width must be int, got '2020-13-45'"),
+        ("width=", r"width must be int, got None\."),
+    ],
+)
+def test_changes_that_are_refused(change: str, message: str) -> None:
+    with pytest.raises(LongigenError, match=message):
+        Recipe.resolve(NAME, changes=[change])
+
+
+def test_another_component_starts_from_its_own_defaults() -> None:
+    recipe = Recipe.resolve(NAME, components={"conditioner": "source", "denoiser": None}, changes=["width=8"])
+    assert recipe.names["conditioner"] == "source"
+    assert recipe.configs["conditioner"] == recipe.component("conditioner").config
+    assert recipe.names["denoiser"] == "unet3d"
+    narrow = Recipe.resolve(NAME, components={"sampler": "continuous"})
+    assert narrow.configs["sampler"]["prediction"] == "x"  # the same component keeps what the recipe says of it
+
+
+def test_another_components_configuration_is_not_the_recipes(site: Site) -> None:
+    site.install(
+        "stranger",
+        {"longigen.registry": {"stranger": "of_stranger"}, "longigen.samplers": {"walk": "of_stranger:Walk"}},
+        {
+            "of_stranger/__init__.py": "from longigen_continuous import ContinuousSampler\n\n\n"
+            "class Walk(ContinuousSampler):\n    pass\n",
+            "of_stranger/registry.yaml": "schema_version: 1\n",
+        },
+    )
+    recipe = Recipe.resolve(NAME, components={"sampler": "walk"})
+    assert recipe.configs["sampler"] == recipe.component("sampler").config
+    assert recipe.configs["sampler"]["prediction"] == "epsilon"
+    assert recipe.configs["sampler"]["steps"] == 100
+    assert recipe.configs["training"] == Recipe.resolve(NAME).configs["training"]
+
+
+def test_an_unknown_component() -> None:
+    with pytest.raises(LongigenError, match=r"no conditioner 'sdam'\. Did you mean 'sadm'\?"):
+        Recipe.resolve(NAME, components={"conditioner": "sdam"})
+
+
+def test_a_path_is_read_by_the_data_set_that_claims_it(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("subject,time,path\n")
+    assert find_dataset(str(manifest)) == ("csv", {"path": str(manifest)})
+    assert find_dataset("sim-brain") == ("sim-brain", {})
+    recipe = Recipe.resolve(NAME, data=str(manifest), changes=["time_unit=days"])
+    assert recipe.names["data"] == "csv"
+    assert str(recipe.configs["data"]["path"]) == str(manifest)
+    assert recipe.configs["data"]["time_unit"] == "days"
+
+
+def test_data_that_is_not_there_or_not_known(tmp_path: Path) -> None:
+    with pytest.raises(LongigenError, match=r"no data set and no path 'sim-brian'\. Did you mean 'sim-brain'\?"):
+        find_dataset("sim-brian")
+    (tmp_path / "notes.unknown").write_text("")
+    with pytest.raises(LongigenError, match=r"No data set recognises .*notes\.unknown; say which is meant"):
+        find_dataset(str(tmp_path / "notes.unknown"))
+
+
+def test_a_broken_data_set_hinders_no_other(site: Site) -> None:
+    greedy = """\
+from longigen import Dataset
+
+
+class Greedy(Dataset):
+    def subjects(self, bad=None):
+        return []
+
+    @classmethod
+    def claims(cls, path):
+        return path.suffix == ".csv" and path.stem == "both"
+"""
+    site.install("breaker", {"longigen.datasets": {"a-broken": "bad:Data"}}, {"bad.py": "import absent\n"})
+    site.install("greedy", {"longigen.datasets": {"greedy": "greed:Greedy"}}, {"greed.py": greedy})
+    for name in ("m.csv", "both.csv", "m.unknown"):
+        (site.folder / name).write_text("subject,time,path\n")
+    assert find_dataset(str(site.folder / "m.csv"))[0] == "csv"
+    with pytest.raises(LongigenError, match=r"m\.unknown; .* The dataset 'a-broken' of breaker 1\.0 cannot be loaded"):
+        find_dataset(str(site.folder / "m.unknown"))
+    both = site.folder / "both.csv"
+    with pytest.raises(
+        LongigenError, match=r"both\.csv is claimed by .* csv and greedy; .* csv:.*both\.csv or greedy:"
+    ):
+        find_dataset(str(both))
+    assert find_dataset(f"greedy:{both}") == ("greedy", {"path": str(both)})
+    assert find_dataset(f"csv:{both}") == ("csv", {"path": str(both)})
+    with pytest.raises(LongigenError, match=r"There is no path '.*gone\.csv'"):
+        find_dataset(f"csv:{site.folder / 'gone.csv'}")
+
+
+def test_a_grid_of_the_recipes_data_is_not_kept_for_other_data(site: Site) -> None:
+    site.install(
+        "stranger",
+        {"longigen.registry": {"stranger": "of_stranger"}},
+        {
+            "of_stranger/__init__.py": "",
+            "of_stranger/registry.yaml": "schema_version: 1\nrecipes:\n  r:\n    conditioner: {name: source}\n"
+            "    denoiser: {name: unet3d}\n    sampler: {name: continuous}\n    data: {name: sim-brain, noise: 0.5}\n"
+            "    preprocess: {shape: [8, 8, 8]}\n",
+        },
+    )
+    (site.folder / "m.csv").write_text("subject,time,path\n")
+    own = Recipe.resolve("r", data="sim-brain")
+    assert own.configs["preprocess"]["shape"] == (8, 8, 8)
+    assert own.configs["data"]["noise"] == 0.5
+    other = Recipe.resolve("r", data=str(site.folder / "m.csv"))
+    assert other.configs["preprocess"]["shape"] is None
+    assert "noise" not in other.configs["data"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("{denoiser: unet3d}", r"The recipe 'r': 'denoiser' must hold keys and values, got 'unet3d'\."),
+        ("{trainig: {steps: 3}}", r"The recipe 'r' has no section 'trainig'\. Did you mean 'training'\?"),
+        ("{denoiser: {name: unet3d}}", r"The recipe 'r' names no conditioner; choose one with --conditioner\."),
+        (
+            "{conditioner: {name: source, widht: 3}, denoiser: {name: unet3d}, sampler: {name: continuous}, "
+            "data: {name: sim-brain}}",
+            "The conditioner 'source' has no parameter 'widht'",
+        ),
+    ],
+)
+def test_a_recipe_that_is_wrong(site: Site, lines: str, message: str) -> None:
+    site.install(
+        "stranger",
+        {"longigen.registry": {"stranger": "of_stranger"}},
+        {"of_stranger/__init__.py": "", "of_stranger/registry.yaml": f"schema_version: 1\nrecipes: {{r: {lines}}}\n"},
+    )
+    with pytest.raises(LongigenError, match=message):
+        Recipe.resolve("r")
+
+
+def test_what_is_written_to_a_run_is_read_again(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("subject,time,path\n")
+    recipe = Recipe.resolve(NAME, data=str(manifest), changes=["preprocess.shape=8,10,12", "width=8"])
+    again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert again == recipe
+    assert again.configs["preprocess"]["shape"] == (8, 10, 12)
+    changed = Recipe.from_dict(recipe.to_dict(), changes=["training.steps=7"])
+    assert changed.configs["training"] == {**recipe.configs["training"], "steps": 7}
+    with pytest.raises(LongigenError, match="The run's recipe names no sampler"):
+        Recipe.from_dict({**recipe.to_dict(), "sampler": {}})

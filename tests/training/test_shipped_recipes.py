@@ -1,0 +1,127 @@
+"""The shipped recipes: each composes into a model that trains and generates, and those after SADM hold its numbers."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from helpers.files import ROOT
+from longigen import Batch, LongigenError, LongitudinalModel, VisitSequence
+from longigen.components.base import parameters
+from longigen.data.statistics import Statistics
+from longigen.registry.catalog import Catalog
+from longigen.registry.registry import registry
+from longigen.training.recipe import Recipe
+
+RECIPES = yaml.safe_load((ROOT / "registry.yaml").read_text(encoding="utf-8"))["recipes"]
+
+SADM = (  # Yoon et al., IPMI 2023, arXiv 2212.08228; "code" is the published one, "guidance" Ho and Salimans 2022
+    ("conditioner", "depth", 3, "Section 3.1"),
+    ("conditioner", "missing", "zero", "Section 3.1"),
+    ("conditioner", "skip", False, "Section 3.1 has none"),
+    ("sampler", "prediction", "epsilon", "Eq. 5"),
+    ("sampler", "steps", 1000, "experiments"),
+    ("sampler", "log_snr_min", -20.0, "guidance, Section 4"),
+    ("sampler", "log_snr_max", 20.0, "guidance, Section 4"),
+    ("sampler", "v", 0.3, "guidance, Section 4"),
+    ("model", "target", "image", "Section 2.1"),
+    ("model", "p_uncond", 0.1, "guidance, Section 4; code, SADM.py"),
+    ("model", "guidance", 0.1, "experiments"),
+    ("model", "guidance_space", "x", "Eq. 4"),
+    ("preprocess", "lower", 0.0, "experiments: min–max"),
+    ("preprocess", "upper", 100.0, "experiments: min–max"),
+    ("preprocess", "normalise", "subject", "experiments: per subject"),
+    ("training", "steps", 3_000_000, "experiments"),
+    ("training", "learning_rate", 1e-4, "code, SADM.py"),
+)
+SADM_ACDC = (
+    ("data", "frames", 12, "experiments; code, ACDC_prepare.py"),
+    ("preprocess", "shape", (128, 128, 32), "experiments; code, ACDC_prepare.py"),
+    ("preprocess", "fit", "resize", "code, ACDC_prepare.py"),
+    ("split", "validation", 0.1, "code, ACDC_prepare.py: 90 of 100"),
+    ("training", "batch_size", 3, "code, SADM.py"),
+)
+
+
+def resolve(name: str) -> Recipe:
+    """Return a recipe; one whose data must be given is given this folder, and does not read it."""
+    dataset = registry.load("dataset", RECIPES[name]["data"]["name"])
+    return Recipe.resolve(name, changes=["data.path=."] if "path" in parameters(dataset) else [])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_composes_trains_and_generates(name: str) -> None:
+    recipe = resolve(name)
+    model = LongitudinalModel(
+        *(recipe.component(section) for section in ("conditioner", "denoiser", "sampler")),
+        settings=recipe.settings("model"),
+        statistics=Statistics(residual_std=0.1),
+    )
+    generator = torch.Generator().manual_seed(0)
+    history = VisitSequence(
+        images=torch.rand(1, 2, 1, 16, 16, 8, generator=generator) * 2 - 1,
+        times=torch.tensor([[0.0, 1.0]]),
+        observed=torch.ones(1, 2, dtype=torch.bool),
+        valid=torch.ones(1, 2, dtype=torch.bool),
+    )
+    times = torch.tensor([2.5])
+    loss = model.loss(Batch(history, -history.images[:, 1], times), generator)
+    loss.backward()
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert 0 < loss.item() < 1e4
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert any(gradient.any() for gradient in gradients)
+    made = model.eval().generate(history, times[:, None], steps=2)
+    assert made.shape == (1, 1, 1, 16, 16, 8)
+    assert made.isfinite().all()
+    assert made.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "key", "value"),
+    [("sadm-acdc", *row[:3]) for row in SADM + SADM_ACDC] + [("sadm-brain", *row[:3]) for row in SADM],
+)
+def test_the_papers_numbers(name: str, section: str, key: str, value: Any) -> None:
+    assert resolve(name).configs[section][key] == value
+
+
+def test_a_step_on_brains_sees_as_many_pairs_as_one_on_hearts() -> None:
+    training = [resolve(name).configs["training"] for name in ("sadm-acdc", "sadm-brain")]
+    hearts, brains = (each["batch_size"] * each["gradient_accumulation"] for each in training)
+    assert hearts == brains
+
+
+@pytest.mark.parametrize("name", ["sadm-acdc", "sadm-brain"])
+def test_every_number_has_a_source_and_a_place(name: str) -> None:
+    content = Catalog().recipe(name).content
+    recipe = Recipe.resolve(name, changes=["data.path=."])
+    for line in content["numbers"]:
+        assert re.search(r": (paper, |code, |ours|Ho and Salimans|as in sadm-acdc)", line), line
+        for section, key in re.findall(r"\b([a-z]+)\.([a-z_]+)\b(?!\.)", line):
+            assert key in recipe.configs.get(section, ()), line
+
+
+def test_what_a_recipe_says_of_its_own_data_holds_wherever_the_data_lie(tmp_path: Path) -> None:
+    patient = tmp_path / "patient001"
+    patient.mkdir()
+    (patient / "Info.cfg").write_text("ED: 1\nES: 12\n")
+    for data in (str(tmp_path), f"acdc:{tmp_path}"):
+        recipe = Recipe.resolve("sadm-acdc", data=data, changes=["data.frames=6"])
+        assert recipe.configs["data"] == {**recipe.configs["data"], "path": tmp_path, "frames": 6}
+        assert recipe.configs["preprocess"]["shape"] == (128, 128, 32)
+        assert recipe.configs["preprocess"]["upper"] == 100.0
+    given = Recipe.resolve("sadm-acdc", changes=[f"path={tmp_path}"])
+    assert given == Recipe.resolve("sadm-acdc", data=f"acdc:{tmp_path}")
+    other = Recipe.resolve("sadm-acdc", data="sim-heart")
+    assert other.configs["preprocess"]["shape"] is None
+    assert other.configs["sampler"]["steps"] == 1000
+
+
+def test_a_recipe_whose_data_must_be_given_says_so() -> None:
+    with pytest.raises(
+        LongigenError, match=r"^The dataset 'acdc' needs the path of your data; give it with --data PATH"
+    ):
+        Recipe.resolve("sadm-acdc")

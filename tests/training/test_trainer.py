@@ -1,0 +1,111 @@
+"""The training loop."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.trainings import lines, trainer, weights
+from longigen import LongigenError, LongitudinalModel
+from longigen.training.run import Run
+
+
+def test_a_run_holds_everything(manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    trainer(manifest, folder, "training.steps=4", "sample_every=2", "checkpoint_every=2").fit()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints", "metrics.jsonl", "model", "run.json", "samples",
+    ]  # fmt: skip
+    assert [path.name for path in Run(folder).checkpoints()] == ["step-0000002", "step-0000004"]
+    assert [path.name for path in sorted((folder / "samples").iterdir())] == ["step-0000002.png", "step-0000004.png"]
+    assert (folder / "samples" / "step-0000002.png").read_bytes()[:4] == b"\x89PNG"
+    last = lines(folder)[-1]
+    assert last["step"] == 4
+    assert last["validation_loss"] > 0
+    recorded = Run(folder).read()
+    assert recorded["recipe"]["training"]["steps"] == 4
+    ids = [name for part in recorded["split"].values() for name in part]
+    assert sorted(ids) == [f"s{number}" for number in range(8)]
+    model = LongitudinalModel.from_pretrained(folder)
+    assert model.statistics.time_scale == pytest.approx(1.1)
+    assert model.provenance.preprocess["shape"] == [13, 12, 10]
+    assert model.provenance.data["parts"] == {part: len(ids) for part, ids in recorded["split"].items()}
+    assert model.provenance.data["intervals"] == pytest.approx([1.1, 3.3])
+    told = model.provenance.training
+    assert (told["recipe"], told["data"], told["changes"]["training.steps"]) == ("sadm-tiny", "csv", 4)
+    assert str(manifest.parent) not in (folder / "model" / "config.json").read_text()
+
+
+def test_resuming_changes_nothing(manifest: Path, tmp_path: Path) -> None:
+    """A run that is killed after step 3 and resumed ends with the weights of one that was not."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    trainer(manifest, whole, "training.steps=6").fit()
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int, metrics: dict[str, float]) -> None:
+        if step == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        trainer(manifest, broken, "training.steps=6").fit(kill)
+    before = LongitudinalModel.from_pretrained(broken).provenance.training
+    resumed = trainer(manifest, broken, resume=True)
+    assert resumed.step == 3
+    resumed.fit()
+    after = LongitudinalModel.from_pretrained(broken).provenance.training
+    assert (before["steps"], after["steps"], after["processes"]) == (3, 6, 1)
+    assert after["seconds"] > before["seconds"] > 0  # of both processes
+    one, two = weights(whole), weights(broken)
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=0, atol=0)
+    assert [line["step"] for line in lines(broken)] == [1, 3, 4, 6]
+
+
+def test_an_interrupt_leaves_a_checkpoint(manifest: Path, tmp_path: Path) -> None:
+    def interrupt(step: int, metrics: dict[str, float]) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(manifest, tmp_path / "run", "training.steps=6").fit(interrupt)
+    assert trainer(manifest, tmp_path / "run", resume=True).step == 2
+
+
+def test_gradients_are_accumulated(manifest: Path, tmp_path: Path) -> None:
+    """Two batches of one give the step that one batch of two gives, but for the noise: the same pairs are seen."""
+    together = trainer(manifest, tmp_path / "a", "training.steps=1", "batch_size=2")
+    apart = trainer(manifest, tmp_path / "b", "training.steps=1", "batch_size=1", "gradient_accumulation=2")
+    one = next(together._batches())
+    batches = apart._batches()
+    first, second = next(batches), next(batches)
+    assert torch.equal(one.target, torch.cat([first.target, second.target]))
+    apart.fit()
+    assert apart.step == 1
+
+
+def test_it_learns(manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    trainer(manifest, folder, "training.steps=60", "validate_every=20", "learning_rate=3e-3", "ema=0.9").fit()
+    losses = [line["validation_loss"] for line in lines(folder) if "validation_loss" in line]
+    # 1 is what copy-last has: the residual is scaled to unit variance.
+    assert losses[-1] < 0.8
+
+
+def test_a_broken_loss_is_said(manifest: Path, tmp_path: Path) -> None:
+    broken = trainer(manifest, tmp_path / "run", "training.steps=2")
+    with torch.no_grad():
+        next(broken.model.parameters()).fill_(float("nan"))
+    with pytest.raises(LongigenError, match=r"not a number any more at step 1; lower training\.learning_rate"):
+        broken.fit()
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("keep me")
+    with pytest.raises(LongigenError, match="is not empty; continue it with --resume"):
+        Run.create(tmp_path)
+    assert (tmp_path / "precious.txt").read_text() == "keep me"
+    with pytest.raises(LongigenError, match="holds no run"):
+        Run.open(tmp_path)

@@ -1,0 +1,141 @@
+"""Files: whole or not at all, and what goes wrong in one sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longigen import LongigenError
+from longigen.utils.files import atomic, read_json, reason, unwritable, writable_folder, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_is_there_with_ordinary_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "v.json"
+    write_json({"a": [1, None], "β": "γ"}, path)
+    assert read_json(path) == {"a": [1, None], "β": "γ"}
+    assert names(path.parent) == ["v.json"]
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(("name", "extension"), [("v.nii.gz", ".nii.gz"), ("v.json", ".json"), ("v", "")])
+def test_the_temporary_file_has_the_extension_and_the_folder(tmp_path: Path, name: str, extension: str) -> None:
+    with atomic(tmp_path / name) as part:
+        assert part.parent == tmp_path
+        assert part.name.endswith(extension)
+        assert part.name != name
+        part.write_text("new")
+        assert not (tmp_path / name).exists()
+    assert (tmp_path / name).read_text() == "new"
+
+
+@pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), SystemExit(1)])
+def test_an_exception_leaves_the_old_file(tmp_path: Path, failure: BaseException) -> None:
+    (tmp_path / "v.txt").write_text("old")
+
+    def write() -> None:
+        with atomic(tmp_path / "v.txt") as part:
+            part.write_text("half of the n")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write()
+    assert (tmp_path / "v.txt").read_text() == "old"
+    assert names(tmp_path) == ["v.txt"]
+
+
+def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
+    write_json({"a": 1}, tmp_path / "v.json")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json({"a": float("nan")}, tmp_path / "v.json")
+    assert read_json(tmp_path / "v.json") == {"a": 1}
+    assert names(tmp_path) == ["v.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/longigen")):
+        with pytest.raises(
+            LongigenError, match=rf"{folder}.* cannot be written \(.+\); choose another output folder\."
+        ):
+            writable_folder(folder)
+        with pytest.raises(LongigenError, match=rf"{folder}/v\.json cannot be written \(.+\)"):
+            write_json({}, folder / "v.json")
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_stands_where_the_file_should(tmp_path: Path) -> None:
+    (tmp_path / "v.json").mkdir()
+    with pytest.raises(LongigenError, match=r"v\.json cannot be written"):
+        write_json({}, tmp_path / "v.json")
+    assert names(tmp_path) == ["v.json"]
+
+
+def test_probing_a_folder_leaves_nothing_and_harms_nothing(tmp_path: Path) -> None:
+    (tmp_path / "probe").write_text("the user's own")
+    writable_folder(tmp_path)
+    assert names(tmp_path) == ["probe"]
+    assert (tmp_path / "probe").read_text() == "the user's own"
+    writable_folder(tmp_path / "a" / "b")
+    assert names(tmp_path / "a" / "b") == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit on the size of files stands for a full disk")
+@pytest.mark.parametrize("call", ["writable_folder(path)", "write_json({'a': 1}, path / 'v.json')"])
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, call: str) -> None:
+    import resource
+
+    (tmp_path / "v.json").write_text("old")
+    code = f"from pathlib import Path; from longigen.files import *; path = Path({str(tmp_path)!r}); {call}"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4)),
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"longigen.errors.LongigenError: {tmp_path}")
+    assert last.endswith("cannot be written (File too large); choose another output folder.")
+    assert names(tmp_path) == ["v.json"]
+    assert (tmp_path / "v.json").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", r"v\.json cannot be read \(Expecting property name"),
+        (b"\xff{}", r"v\.json cannot be read \("),
+        (b"[1]", r"v\.json is not a JSON object\."),
+        (None, r"v\.json cannot be read \(No such file or directory\)\."),
+    ],
+)
+def test_a_file_that_is_no_json_object(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "v.json").write_bytes(content)
+    with pytest.raises(LongigenError, match=message):
+        read_json(tmp_path / "v.json")
+
+
+def test_only_errors_of_the_file_system_are_the_users() -> None:
+    with (
+        pytest.raises(LongigenError, match=r"out cannot be written \(No space left on device\)"),
+        unwritable(Path("out")),
+    ):
+        raise OSError(28, os.strerror(28))
+    with pytest.raises(ZeroDivisionError), unwritable(Path("out")):
+        raise ZeroDivisionError
+
+
+def test_a_reason_is_one_short_line() -> None:
+    assert reason(OSError(2, "No such file or directory", "a/b")) == "No such file or directory"
+    assert reason(ValueError("first.\nsecond")) == "first"
+    assert reason(EOFError()) == "EOFError"
+    assert len(reason(ValueError(json.dumps(["x"] * 500)))) == 160
