@@ -90,7 +90,7 @@ def load(
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.pretrained import load_folder
 
-    return load_folder(LongitudinalModel, source.find()).to(device=device, dtype=dtype)
+    return load_folder(LongitudinalModel, source.find(), device=device, dtype=dtype)
 
 
 def open_dataset(name_or_path: Path | str, **parameters: Any) -> "Dataset":

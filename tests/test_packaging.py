@@ -44,9 +44,18 @@ def test_wheel_holds_our_packages_only(wheel: Path) -> None:
     roots = {name.partition("/")[0] for name in names}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"longigen", "longigen_cli", *PLUGINS}
     assert "longigen/registry.yaml" in names
-    templates = [path.relative_to(ROOT) for path in (ROOT / "longigen" / "templates").rglob("*") if path.is_file()]
-    assert {str(path) for path in templates} == {name for name in names if name.startswith("longigen/templates/")}
-    others = [name for name in names if ".dist-info/" not in name and not name.endswith((".py", ".yaml", ".template"))]
+    assert {f"{root}/py.typed" for root in ("longigen", "longigen_cli", *PLUGINS)} <= set(names)
+    templates = [
+        path.relative_to(ROOT) for path in (ROOT / "longigen" / "registry" / "templates").rglob("*") if path.is_file()
+    ]
+    assert {str(path) for path in templates} == {
+        name for name in names if name.startswith("longigen/registry/templates/")
+    }
+    others = [
+        name
+        for name in names
+        if ".dist-info/" not in name and not name.endswith((".py", ".yaml", ".template", "/py.typed"))
+    ]
     models = {tuple(path.parts) for path in map(Path, others)}
     assert all(len(parts) == 3 and parts[0] in SHIPPED and parts[2] in FILES for parts in models)
     folders = {

@@ -122,6 +122,12 @@ class Component:
         """Return what `__new__` needs, so that a component can be copied and pickled."""
         return (), self.config
 
+    def __repr__(self) -> str:
+        """Return the name of the class with the parameters that are not at their defaults."""
+        known = parameters(type(self))
+        given = [f"{name}={value!r}" for name, value in self.config.items() if value != known[name].default]
+        return f"{type(self).__name__}({', '.join(given)})"
+
     @classmethod
     def from_config(cls, given: Mapping[str, Any]) -> Self:
         """Make the component from a mapping (of a recipe or a ``config.json``), converting values to their types."""

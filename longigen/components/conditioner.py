@@ -38,6 +38,10 @@ class Conditioner(Component, nn.Module, abc.ABC):
     routes: Routes
     time_scale: float
 
+    def __repr__(self) -> str:
+        """Return the layers, as torch shows them."""
+        return nn.Module.__repr__(self)
+
     @abc.abstractmethod
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
         """Make the layers.

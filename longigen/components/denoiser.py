@@ -55,6 +55,10 @@ class Denoiser(Component, nn.Module, abc.ABC):
         """F, the channels of the `stem` route at full resolution; 0 where the network has no stem to add to."""
         return 0
 
+    def __repr__(self) -> str:
+        """Return the layers, as torch shows them."""
+        return nn.Module.__repr__(self)
+
     @abc.abstractmethod
     def build(self, *, channels: int, routes: Routes) -> None:
         """Make the layers for volumes of `channels` channels and the conditioner's `routes`."""

@@ -59,7 +59,7 @@ class TrainingPairs(Dataset[Batch]):
         turn, place = divmod(number, len(self.subjects))
         order = np.random.default_rng(derive_seed("order", self.seed, turn)).permutation(len(self.subjects))
         prepared = self.subjects[order[place]]
-        draw = np.random.default_rng(derive_seed("make_pair", self.seed, number))
+        draw = np.random.default_rng(derive_seed("pair", self.seed, number))
         visits = len(prepared.subject.visits)
         target = int(draw.integers(1, visits))
         others = [index for index in range(1, target if self.causal else visits) if index != target]

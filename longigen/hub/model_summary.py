@@ -27,6 +27,7 @@ class ModelSummary:
     """What is shown of a model.
 
     Attributes:
+        name: by which the model is found; empty of a folder.
         summary: one line.
         parts: conditioner, denoiser and sampler; empty where only an index tells of the model.
         data: what it was trained on.
@@ -37,6 +38,7 @@ class ModelSummary:
         metrics: the model's means beside copy-last's.
     """
 
+    name: str
     summary: str
     parts: str
     data: str
@@ -50,6 +52,7 @@ class ModelSummary:
     def of_published(cls, model: ZooModel) -> "ModelSummary":
         """Return what a ``registry.yaml`` says of a model."""
         return cls(
+            name=model.name,
             summary=model.summary,
             parts="",
             data=model.data,
@@ -74,6 +77,7 @@ class ModelSummary:
         simulated = ", simulated" if data.get("simulated") else ""
         protocol, metrics = _measured(folder / METRICS)
         return cls(
+            name="",
             summary=f"{parts}, trained on {trained_on}",
             parts=parts,
             data=f"{trained_on}{simulated}",
@@ -101,6 +105,10 @@ class ModelSummary:
         count = f"{self.parameters / 1e6:.2f} M" if self.parameters >= 1e5 else f"{self.parameters:,}"
         known = [f"{count} parameters", megabytes(self.size), self.data, self.measured]
         return ", ".join(filter(None, [*known, self.licence or "no licence said"]))
+
+    def __repr__(self) -> str:
+        """Return one line: name, and what `line` says."""
+        return f"ModelSummary({self.name or self.parts}: {self.line})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, without those that are not known."""

@@ -15,7 +15,7 @@ from longigen.data.volume import Volume
 from longigen.errors import LongigenError
 from longigen.hub.model_config import COMPONENTS
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_batch, target_times
-from longigen.models.pretrained import describe, weights_checksum
+from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
 from longigen.models.visit_files import GenerationRecord, write_mean_and_std, write_visits
 from longigen.utils.moments import Moments
@@ -275,4 +275,4 @@ def generate_forecast(
 
 def _provenance(model: "LongitudinalModel") -> Mapping[str, Any]:
     parts = {kind: describe(getattr(model, kind))["name"] for kind in COMPONENTS}
-    return {"longigen": __version__, **parts, "weights_sha256": weights_checksum(model)}
+    return {"longigen": __version__, **parts, "weights_sha256": model.weights_sha256}

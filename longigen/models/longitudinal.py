@@ -23,7 +23,7 @@ from longigen.hub.publish import Release, publication
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided
 from longigen.models.predict import GenerationSettings
-from longigen.models.pretrained import load, loader, save
+from longigen.models.pretrained import load, loader, save, weights_checksum
 from longigen.models.settings import ModelSettings, Provenance
 from longigen.registry.registry import registry
 from longigen.utils.progress import progress as show_progress
@@ -66,10 +66,16 @@ class LongitudinalModel(nn.Module):
         self.conditioner = conditioner
         self.denoiser = denoiser
         self.sampler = sampler
+        self._file: tuple[str, int] | None = None
 
     @property
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the floating-point weights."""
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
 
     @property
     def parameter_count(self) -> int:
@@ -185,15 +191,18 @@ class LongitudinalModel(nn.Module):
                 derived_generator(seed, names[row], f"{time:.6g}", sample)
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
             ]
-            images = self._generate_visit(
-                known.take(rows).hide(index),
-                times,
-                generators,
-                sampler=sampler,
-                steps=evaluations,
-                guidance=self.settings.guidance if guidance is None else guidance,
-                callback=callback and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
-            )
+            # Weights of 16 bits meet images and times of 32.
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16)):
+                images = self._generate_visit(
+                    known.take(rows).hide(index),
+                    times,
+                    generators,
+                    sampler=sampler,
+                    steps=evaluations,
+                    guidance=self.settings.guidance if guidance is None else guidance,
+                    callback=callback
+                    and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
+                )
             filled, observed = sequence.images.clone(), sequence.observed.clone()
             filled[rows, index], observed[rows, index] = images.to(filled.dtype), True
             wanted[rows, index] = False
@@ -388,8 +397,7 @@ class LongitudinalModel(nn.Module):
         Raises:
             LongigenError: if there is no such model, or it is damaged or of another version.
         """
-        model = load(cls, str(source), revision=revision, token=token)
-        return model.to(device=device, dtype=dtype)
+        return load(cls, str(source), revision=revision, token=token, device=device, dtype=dtype)
 
     def push_to_hub(
         self,
@@ -424,6 +432,22 @@ class LongitudinalModel(nn.Module):
                 folder, repository, load=loader(type(self)), tag=tag, private=private, licence=licence, token=token
             ) as ready:
                 return ready.publish(message)
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the file that the weights are of; of what would be saved, if they are of none or were changed."""
+        if self._file is not None and self._file[1] == self._versions:
+            return self._file[0]
+        return weights_checksum(self)
+
+    def note_file(self, sha256: str) -> None:
+        """Note of which file the weights are as they are now."""
+        self._file = sha256, self._versions
+
+    @property
+    def _versions(self) -> int:
+        """Grows whenever weights are changed in place: by an optimiser, or by loading others."""
+        return sum(tensor._version for tensor in (*self.parameters(), *self.buffers()))
 
     def __repr__(self) -> str:
         """Return one line: the three components, the number of parameters, the device."""

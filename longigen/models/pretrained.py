@@ -10,7 +10,7 @@ from longigen._version import __version__
 from longigen.components.base import Component, checked, parameters
 from longigen.data.statistics import Statistics
 from longigen.errors import LongigenError
-from longigen.hub.manifest import CONFIG, WEIGHTS
+from longigen.hub.manifest import CONFIG, WEIGHTS, checksum
 from longigen.hub.model_config import COMPONENTS, SCHEMA_VERSION, read_config, require_installed
 from longigen.hub.resolve import ModelSource
 from longigen.models.checkpoint import compose_checked
@@ -19,9 +19,12 @@ from longigen.registry.registry import registry
 from longigen.utils.files import atomic, write_json
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
-M = TypeVar("M", bound="nn.Module")
+    from longigen.models.longitudinal import LongitudinalModel
+
+M = TypeVar("M", bound="LongitudinalModel")
 
 
 def save(model: Any, folder: Path) -> None:
@@ -64,7 +67,15 @@ def _tensors(model: "nn.Module") -> "dict[str, Tensor]":
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def load(cls: Callable[..., M], source: str, *, revision: str | None = None, token: str | None = None) -> M:
+def load(
+    cls: Callable[..., M],
+    source: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    device: "torch.device | str | None" = None,
+    dtype: "torch.dtype | None" = None,
+) -> M:
     """Load a model, strictly, from anything that `longigen.hub.resolve` understands: a folder, a name, a repository.
 
     Nothing is allocated before the configuration is checked and the weights are known to fit it.
@@ -74,12 +85,14 @@ def load(cls: Callable[..., M], source: str, *, revision: str | None = None, tok
         source: the model's name, folder or repository.
         revision: of a repository.
         token: for a private repository.
+        device: to load to; CPU by default.
+        dtype: of the floating-point weights; float32 by default.
 
     Raises:
         LongigenError: if there is no such model, its configuration is not longigen's or is newer than this version, a
             component is not installed, or the weights do not fit the configuration.
     """
-    return load_folder(cls, ModelSource.of(source, revision, token=token).find())
+    return load_folder(cls, ModelSource.of(source, revision, token=token).find(), device=device, dtype=dtype)
 
 
 def loader(cls: Callable[..., M]) -> Callable[[Path], M]:
@@ -87,7 +100,13 @@ def loader(cls: Callable[..., M]) -> Callable[[Path], M]:
     return lambda folder: load_folder(cls, folder)
 
 
-def load_folder(cls: Callable[..., M], folder: Path) -> M:
+def load_folder(
+    cls: Callable[..., M],
+    folder: Path,
+    *,
+    device: "torch.device | str | None" = None,
+    dtype: "torch.dtype | None" = None,
+) -> M:
     """Load the model in a folder; see `load`."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -101,7 +120,9 @@ def load_folder(cls: Callable[..., M], folder: Path) -> M:
     except (SafetensorError, OSError) as error:
         raise LongigenError(f"{weights} is damaged ({error}); copy or pull it again.") from None
     model.load_state_dict(tensors, strict=True)
-    return model.eval()
+    model = model.to(device=device, dtype=dtype).eval()
+    model.note_file(checksum(weights))
+    return model
 
 
 def describe(component: Component) -> dict[str, Any]:

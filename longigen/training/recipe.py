@@ -123,7 +123,7 @@ class Recipe:
             given = {key: self.configs[section][key] for key in known if f"{section}.{key}" in self._changes}
             changes |= {f"{section}.{key}": value for key, value in public_values(known, given).items()}
             left += [f"{section}.{key}" for key in private_keys(known, given)]
-        return {**self.origin, "changes": changes, "private_keys": left} if self.origin else {}
+        return {**self.origin, "changes": changes, "withheld": left} if self.origin else {}
 
     @property
     def _changes(self) -> Mapping[str, Any]:

@@ -86,7 +86,7 @@ def test_generate_forecasts_and_explains(longigen: Longigen, run: Path, tmp_path
     assert sum(visit["mean_share_in_foreground"] for visit in visits) == pytest.approx(1)
     assert (tmp_path / subject / f"{stems[1]}_explain.png").read_bytes().startswith(b"\x89PNG")
     result = longigen("generate", run, "--out", tmp_path, "--times", "1.1", "--subject", subject, status=2)
-    assert f"Time 1.1 cannot be made for subject {subject}" in result.stderr
+    assert f"Time 1.1 cannot be generated for subject {subject}" in result.stderr
 
 
 def test_evaluate_scores_samples_and_sets(longigen: Longigen, run: Path, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_what_arrives_changed_is_not_kept(hub: Hub, machine: NewMachine) -> None
         ({**FILES_OF, "model.safetensors": b"\x80\x04." + b"x" * 90_000}, "is no safetensors file"),
         (
             {**FILES_OF, "config.json": FILES_OF["config.json"].replace(b'version": 1', b'version": 9', 1)},
-            "has schema_version 9, which is newer than this longigen reads (2); upgrade longigen",
+            "has schema_version 9, which is newer than this longigen reads (3); upgrade longigen",
         ),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_card_of_a_fine_tuned_model() -> None:
         "components": {"sampler": "ddpm"},
         "data": "sim-heart",
         "changes": {"preprocess.shape": [8, 8, 8], "training.steps": 7, "model.keep_background": True},
-        "private_keys": ["training.init_conditioner", "training.init_denoiser", "data.pattern"],
+        "withheld": ["training.init_conditioner", "training.init_denoiser", "data.pattern"],
         "initialised": {"conditioner": "hf-hub:lab/brains@v1", "denoiser": "hf-hub:lab/brains@v1"},
         "steps": 7,
         "seconds": 7200.0,

@@ -10,6 +10,7 @@ from helpers.processes import NewMachine
 from hubserver import Hub
 from longigen import LongigenError, LongitudinalModel
 from longigen.data.statistics import Statistics
+from longigen.hub.model_config import SCHEMA_VERSION
 from longigen.models.settings import ModelSettings, Provenance
 from longigen.testing.case import after, history
 from longigen_continuous import ContinuousSampler
@@ -55,7 +56,7 @@ def test_round_trip(model: LongitudinalModel, folder: Path) -> None:
 
 def test_config_says_who_provides_what(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    assert config["schema_version"] == 2
+    assert config["schema_version"] == SCHEMA_VERSION
     assert config["conditioner"]["name"] == "sadm"
     assert config["conditioner"]["distribution"] == "longigen"
     assert config["conditioner"]["config"]["patch"] == [2, 2, 2]

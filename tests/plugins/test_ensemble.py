@@ -140,8 +140,8 @@ def test_random_features_are_the_same_every_time_and_leave_the_generator_alone()
     assert not torch.allclose(one.features(volume), other.features(volume))
     assert one.definition == two.definition != other.definition
     assert one.note == "random resnet18, seed 0, stage 1 averaged, 3 planes"
-    assert "64 dimensions" in str(one.spread_caution(11))
-    assert one.spread_caution(65) is None
+    assert "64 dimensions" in str(one.caution(11))
+    assert one.caution(65) is None
 
 
 def test_weights_are_read_and_others_refused(tmp_path: Path) -> None:

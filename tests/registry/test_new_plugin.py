@@ -149,7 +149,7 @@ def test_a_model_of_all_of_them(installed: dict[str, str], longigen: Longigen, t
 
 def test_their_recipes(installed: dict[str, str], tmp_path: Path) -> None:
     """They are complete, and say nothing of a part that it does not know."""
-    code = "import sys; from longigen.recipe import Recipe; "
+    code = "import sys; from longigen.training.recipe import Recipe; "
     code += "print(*[Recipe.resolve(name).names for name in sys.argv[1:]], sep='\\n')"
     (tmp_path / "resolve.py").write_text(code)
     kinds = [kind for kind in KINDS if SKELETONS[kind].has_recipe]

@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, call: str) -> None:
     import resource
 
     (tmp_path / "v.json").write_text("old")
-    code = f"from pathlib import Path; from longigen.files import *; path = Path({str(tmp_path)!r}); {call}"
+    code = f"from pathlib import Path; from longigen.utils.files import *; path = Path({str(tmp_path)!r}); {call}"
     done = subprocess.run(
         [sys.executable, "-B", "-c", code],
         capture_output=True,
