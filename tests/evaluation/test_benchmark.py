@@ -238,23 +238,6 @@ def test_other_data_in_the_same_place(manifest: Path, tmp_path: Path) -> None:
         bench(table, tmp_path / "out", rows=("linear",))
 
 
-def test_the_peak_of_memory_is_of_the_work_since_the_start() -> None:
-    device = torch.device("cpu")
-    start_peak(device)
-    low = peak(device)
-    if low is None:
-        pytest.skip("this system does not tell a process its peak")
-    held = torch.ones(50_000_000)
-    high = peak(device)
-    assert high is not None
-    assert high - low > 150e6
-    del held
-    start_peak(device)
-    after = peak(device)
-    assert after is not None
-    assert after < high - 100e6
-
-
 def test_the_command(longigen: Longigen, manifest: Path, tmp_path: Path) -> None:
     arguments = [
         "bench",

@@ -1,0 +1,169 @@
+"""Forecasts from Python: a subject's files in, its future and its missing visits out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import longigen
+from helpers.files import ball, write_image
+from helpers.models import FIXTURE
+from longigen import Forecast, LongigenError, LongitudinalModel, Subject
+from longigen.hub.manifest import checksum
+
+AFFINE = np.array([[-9.0, 0, 0, 70], [0, 9, 0, -90], [0, 0, 11, 3], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("scans")
+    return [write_image(folder / f"year{year}.nii.gz", ball((15, 18, 14), 0.5 + 0.05 * year), AFFINE) for year in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def model() -> LongitudinalModel:
+    return longigen.load(FIXTURE)
+
+
+def forecast(model: LongitudinalModel, paths: Sequence[Path], **options: object) -> Forecast:
+    given = {"times": [0.0, 1.0], "at": "+1", "steps": 2, "progress": False, **options}
+    return model.forecast(paths, **given)  # type: ignore[arg-type]
+
+
+def test_volumes_are_in_the_subjects_own_space(model: LongitudinalModel, paths: list[Path]) -> None:
+    made = forecast(model, paths, samples=2, at=[2.0, "+2"])
+    assert (made.times, made.time_unit) == ((2.0, 3.0), "years")
+    for visit, time in zip(made.visits, (2.0, 3.0), strict=True):
+        assert visit.time == time
+        assert len(visit.samples) == 2
+        for volume in visit.samples:
+            assert volume.data.shape == (15, 18, 14)
+            np.testing.assert_allclose(volume.affine, AFFINE)
+    first = nibabel.load(paths[0]).get_fdata()  # type: ignore[attr-defined]
+    assert made.mean[0].data.max() < 1.1 * first.max()
+
+
+def test_mean_and_std_are_those_of_the_samples(model: LongitudinalModel, paths: list[Path]) -> None:
+    made = forecast(model, paths, samples=3)
+    drawn = np.stack([volume.data for volume in made.visits[0].samples])
+    assert drawn.std(axis=0).max() > 0
+    np.testing.assert_allclose(made.mean[0].data, drawn.mean(axis=0), rtol=1e-5, atol=1e-3)
+    assert made.std is not None
+    np.testing.assert_allclose(made.std[0].data, drawn.std(axis=0, ddof=1), rtol=1e-4, atol=1e-3)
+    assert forecast(model, paths).std is None
+
+
+def test_a_forecast_is_that_of_its_seed(model: LongitudinalModel, paths: list[Path]) -> None:
+    one, two, other = (forecast(model, paths, seed=seed).mean[0].data for seed in (3, 3, 4))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+def test_a_subject_is_the_same_as_its_paths(model: LongitudinalModel, paths: list[Path]) -> None:
+    subject = Subject.from_files(paths, [0.0, 1.0], time_unit="years")
+    made = model.forecast(subject, at="+1", steps=2, progress=False)
+    assert np.array_equal(made.mean[0].data, forecast(model, paths).mean[0].data)
+
+
+def test_what_is_saved_is_what_was_forecast(model: LongitudinalModel, paths: list[Path], tmp_path: Path) -> None:
+    made = forecast(model, paths, samples=2)
+    files = made.save(tmp_path)
+    assert [file.name for file in files] == [f"year0_time-2_sample-{sample}.nii.gz" for sample in range(2)]
+    for sample, file in enumerate(files):
+        image = nibabel.load(file)
+        np.testing.assert_allclose(image.get_fdata(), made.visits[0].samples[sample].data, rtol=1e-6)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(image.affine, made.to_nibabel(sample)[0].affine)  # type: ignore[attr-defined]
+    mean = nibabel.load(tmp_path / "year0" / "year0_time-2_mean.nii.gz")
+    np.testing.assert_allclose(mean.get_fdata(), made.to_nibabel()[0].get_fdata(), rtol=1e-5, atol=1e-3)  # type: ignore[attr-defined]
+    assert (tmp_path / "year0" / "year0_time-2_std.nii.gz").exists()
+    sidecar = json.loads((tmp_path / "year0" / "year0_time-2_sample-1.json").read_text())
+    assert [visit["source"] for visit in sidecar["history"]] == ["year0.nii.gz", "year1.nii.gz"]
+    assert (sidecar["synthetic"], sidecar["seed"], sidecar["sample"], sidecar["steps"]) == (True, 0, 1, 2)
+    assert sidecar["model"]["weights_sha256"] == checksum(FIXTURE / "model.safetensors")
+
+
+def test_changed_weights_are_not_those_of_the_file(model: LongitudinalModel) -> None:
+    changed = longigen.load(FIXTURE)
+    assert changed.weights_sha256 == model.weights_sha256 == checksum(FIXTURE / "model.safetensors")
+    with torch.no_grad():
+        next(changed.parameters()).add_(0.1)
+    assert changed.weights_sha256 != model.weights_sha256
+
+
+def test_missing_visits_lie_between_given_ones(model: LongitudinalModel, paths: list[Path]) -> None:
+    made = model.impute(paths, times=[0.0, 2.0], at=[0.5, 1.0], steps=2, progress=False)
+    assert made.times == (0.5, 1.0)
+    with pytest.raises(LongigenError, match=r"Time 2\.5 is not before the last visit of subject year0 \(2 years\); use f"):
+        model.impute(paths, times=[0.0, 2.0], at=2.5)
+
+
+def test_weights_of_16_bits_forecast_nearly_the_same(paths: list[Path]) -> None:
+    exact = forecast(longigen.load(FIXTURE), paths).mean[0].data
+    rough = longigen.load(FIXTURE, dtype=torch.bfloat16)
+    assert rough.dtype == torch.bfloat16
+    difference = np.abs(forecast(rough, paths).mean[0].data - exact)
+    assert 0 < difference.max() < 0.05 * exact.max()
+
+
+def test_a_figure_has_a_panel_for_each_visit(model: LongitudinalModel, paths: list[Path]) -> None:
+    titles = [axis.get_title() for axis in forecast(model, paths, samples=2).plot().axes if axis.get_title()]
+    assert titles[:3] == ["given t=0", "given t=1", "generated t=2"]
+    assert sum(title.startswith("change") for title in titles) == 1
+    assert sum(title.startswith("std") for title in titles) == 1
+
+
+def test_what_is_shown_is_one_line(model: LongitudinalModel, paths: list[Path]) -> None:
+    made = forecast(model, paths)
+    for shown in (model, made, made.visits[0], made.subject):
+        assert "\n" not in repr(shown)
+    assert repr(made) == "Forecast(year0, at 2 years, 1 samples)"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"times": None}, r"Files have no times; give times=\[…\], one for each file, in years"),
+        ({"times": [0.0]}, "There are 2 files and 1 times"),
+        ({"times": [1.0, 1.0]}, "Two visits have the same time"),
+        ({"times": [0.0, float("nan")]}, "Every time must be a number in years"),
+        ({"at": 0.5}, r"Time 0\.5 is not after the last visit of subject year0 \(1 years\); use impute"),
+        ({"at": []}, "There is no time to generate"),
+        ({"at": "soon"}, "A time to generate is a number such as"),
+        ({"samples": 0}, "samples"),
+        ({"sampler": "ddmp"}, "no sampler 'ddmp'. Did you mean 'ddpm'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    model: LongitudinalModel, paths: list[Path], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(LongigenError, match=message) as caught:
+        forecast(model, paths, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_units_and_files_that_are_no_scans_are_refused(
+    model: LongitudinalModel, paths: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(LongigenError, match="are in days and the model's in years; convert them"):
+        model.forecast(Subject.from_files(paths, [0, 365], time_unit="days"), at=400)
+    with pytest.raises(LongigenError, match="no time unit 'year'"):
+        Subject.from_files(paths, [0, 1], time_unit="year")
+    with pytest.raises(LongigenError, match="a Subject has its times already|A Subject has its times already"):
+        model.forecast(Subject.from_files(paths, [0, 1]), times=[0, 1], at=2)
+    series = write_image(tmp_path / "cine.nii.gz", np.zeros((4, 4, 4, 3), np.float32))
+    with pytest.raises(LongigenError, match=r"cine\.nii\.gz \(subject cine\) is 4D"):
+        model.forecast([series], times=[0], at=1)
+    with pytest.raises(LongigenError, match=r"missing\.nii \(subject missing\) does not exist"):
+        model.forecast([tmp_path / "missing.nii"], times=[0], at=1)
+
+
+def test_covariates_are_for_all_visits_or_one_each(paths: list[Path]) -> None:
+    subject = Subject.from_files(paths, [1.0, 0.0], covariates={"age": [71.0, 70.0], "sex": 1})
+    assert subject.times == (0.0, 1.0)
+    assert [dict(visit.covariates) for visit in subject.visits] == [{"age": 70.0, "sex": 1.0}, {"age": 71.0, "sex": 1.0}]
+    with pytest.raises(LongigenError, match="'age' has 1 values for 2 visits"):
+        Subject.from_files(paths, [0, 1], covariates={"age": [70.0]})

@@ -1,0 +1,44 @@
+"""Work in threads: the order of the items, errors in their turn, and bounded memory."""
+
+import threading
+import time
+
+import pytest
+
+from longigen.utils.parallel import in_parallel
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    def slow_first(item: int) -> int:
+        time.sleep(0.02 if item == 0 else 0)
+        return item * item
+
+    assert list(in_parallel(slow_first, range(20), workers=4)) == [item * item for item in range(20)]
+
+
+def test_an_error_is_raised_in_its_turn() -> None:
+    def refuse_three(item: int) -> int:
+        if item == 3:
+            raise ValueError("three")
+        return item
+
+    results = in_parallel(refuse_three, range(10), workers=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+
+
+def test_items_are_taken_only_as_they_are_needed() -> None:
+    taken = 0
+    lock = threading.Lock()
+
+    def items():  # noqa: ANN202
+        nonlocal taken
+        for item in range(1000):
+            with lock:
+                taken += 1
+            yield item
+
+    results = in_parallel(lambda item: item, items(), workers=2)
+    assert next(results) == 0
+    assert taken < 20
