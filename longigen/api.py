@@ -217,7 +217,7 @@ def generate(
     data: Path | str | None = None,
     changes: Changes = (),
     setting: "Scenario" = "full",
-    times: Sequence[str | float] | None = None,
+    times: Sequence[str | float] | str | float | None = None,
     subjects: Sequence[str] = (),
     part: "Part | None" = None,
     samples: int = 1,
@@ -266,6 +266,7 @@ def generate(
 
     from longigen.generation.writer import write_cohort
 
+    listed = [times] if isinstance(times, str | float | int) else times or ()
     session = _session(source, data, changes, part, subjects, skip_bad, progress)
     log.info(f"{len(session.subjects)} subjects of {session.cohort.name} ({session.note})")
     with (show_progress if progress else silent)("generating") as update:
@@ -274,7 +275,7 @@ def generate(
             folder,
             _settings(sampler, steps, guidance, seed),
             scenario=setting,
-            times=None if times is None else [str(time) for time in times],
+            times=None if times is None else [str(time) for time in listed],
             samples=samples,
             explain=explain,
             batch_size=batch_size,
@@ -291,7 +292,7 @@ def evaluate(
     data: Path | str | None = None,
     changes: Changes = (),
     out: Path | str | None = None,
-    settings: "Sequence[Scenario]" = (),
+    settings: "Sequence[Scenario] | Scenario" = (),
     targets: "Targets" = "last",
     part: "Part | None" = None,
     metrics: Sequence[str] = (),
@@ -369,7 +370,7 @@ def bench(
     steps: int | None = None,
     minutes: float | None = None,
     seeds: Sequence[int] = (0,),
-    settings: "Sequence[Scenario]" = (),
+    settings: "Sequence[Scenario] | Scenario" = (),
     targets: "Targets" = "last",
     metrics: Sequence[str] = (),
     changes: Changes = (),

@@ -88,7 +88,7 @@ def test_what_there_is() -> None:
     assert longigen.info("sadm")["conditioner"]["summary"]
     assert longigen.info(FIXTURE)["schema_version"] > 1
     assert [row["name"] for row in api.catalog("denoiser")["denoisers"]].count("unet3d") == 1
-    with pytest.raises(LongigenError, match="nothing called 'denoizers'.* Did you mean 'denoisers'"):
+    with pytest.raises(LongigenError, match=r"nothing called 'denoizers'.* Did you mean 'denoisers'"):
         api.catalog("denoizer")
 
 

@@ -41,12 +41,12 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
         table.add_column()
         table.add_column(no_wrap=True, style="dim")
         for row in rows:
-            text = row["summary"]
+            text = escape(row["summary"])
             if "problem" in row:
                 colour, label = ("yellow", "not loadable") if "extra" in row else ("red", "broken")
                 text = f"[{colour}]{label}: {escape(row['problem'])}[/{colour}]"
             elif "line" in row:
-                text = f"{escape(text)}\n[dim]{escape(row['line'])}[/dim]"
-            table.add_row(row["name"], text, row["distribution"])
+                text = f"{text}\n[dim]{escape(row['line'])}[/dim]"
+            table.add_row(escape(row["name"]), text, escape(row["distribution"]))
         console.print(table)
         console.print()

@@ -47,6 +47,8 @@ def parse_change(change: str, known: Mapping[str, Mapping[str, Parameter]]) -> t
 
 def as_changes(given: Mapping[str, Any] | Sequence[str]) -> list[str]:
     """Return changes as ``key=value``, whether they were given so or as a mapping of keys to values."""
+    if isinstance(given, str):
+        return [given]
     if not isinstance(given, Mapping):
         return list(given)
     # JSON is YAML, and keeps a text of digits a text.

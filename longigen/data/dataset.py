@@ -4,7 +4,7 @@ import abc
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,7 +15,7 @@ from longigen.components.base import Component
 from longigen.data.issues import OnBad, refuse
 from longigen.data.volume import Volume, canonical_shape, canonical_spacing, file_identity, open_image, read_volume
 from longigen.data.volume import spatial_shape as shape_of
-from longigen.errors import LongigenError
+from longigen.errors import LongigenError, did_you_mean
 from longigen.utils.time_units import time_unit as known_unit
 
 Assigned = Literal["train", "validation", "test"]
@@ -129,7 +129,12 @@ class Subject:
         Raises:
             LongigenError: if numbers do not match, two times are equal, or a file cannot be used.
         """
-        files = [Path(path).expanduser() for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        given_paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        for path in given_paths:
+            if not isinstance(path, str | Path):
+                raise LongigenError(f"A visit is the path of its file, got {type(path).__name__}; save it first.")
+        files = [Path(path).expanduser() for path in given_paths]
+        times = [times] if isinstance(times, int | float) else list(times)
         if not files or len(files) != len(times):
             raise LongigenError(f"There are {len(files)} files and {len(times)} times; give one time for each file.")
         if not all(isinstance(time, int | float) and math.isfinite(time) for time in times):
@@ -138,7 +143,11 @@ class Subject:
             raise LongigenError(f"Two visits have the same time ({', '.join(f'{time:g}' for time in times)}).")
         values: dict[str, Sequence[float]] = {}
         for name, given in (covariates or {}).items():
-            values[name] = [float(given)] * len(files) if isinstance(given, int | float) else list(given)
+            values[name] = [given] * len(files) if isinstance(given, int | float) else list(given)
+            if not all(isinstance(value, int | float) for value in values[name]):
+                raise LongigenError(
+                    f"The covariate '{name}' must be a number, got {given!r}; code categories as numbers."
+                )
             if len(values[name]) != len(files):
                 raise LongigenError(f"The covariate '{name}' has {len(values[name])} values for {len(files)} visits.")
         name = id or re.sub(r"[^\w.-]", "-", files[0].name.partition(".")[0]) or "subject"
@@ -194,6 +203,19 @@ class Dataset(Component, abc.ABC):
         Raises:
             LongigenError: if there is nothing to read.
         """
+
+    def subject(self, id: str) -> Subject:  # noqa: A002
+        """Return one subject, which says the unit of its times.
+
+        Raises:
+            LongigenError: if there is none of that id.
+        """
+        known = {subject.id: subject for subject in self.subjects()}
+        if id not in known:
+            raise LongigenError(
+                f"There is no subject '{id}'.{did_you_mean(id, known)} The ids are such as '{next(iter(known), '')}'."
+            )
+        return replace(known[id], time_unit=self.time_unit)
 
     @property
     def cautions(self) -> Sequence[str]:

@@ -14,7 +14,7 @@ from longigen.components.base import checked, parameters
 from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
 from longigen.data.grid import Box, Fit, Grid, Placement
-from longigen.data.intensity import IntensityRange
+from longigen.data.intensity import FOREGROUND, IntensityRange
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError, LongigenWarning
 
@@ -178,6 +178,14 @@ class Prepared:
             raise ValueError(f"a volume is (1, W, H, D), got {tuple(volume.shape)}")
         array = volume[0].detach().to("cpu", torch.float32).numpy()
         return self.placement.to_subject(self.intensity.to_subject(array), self.intensity.low)
+
+    def lost_share(self) -> float:
+        """Return the share of the first visit's foreground that lies outside of the model's grid, from 0 to 1."""
+        volume = self.subject.visits[0].load()
+        span = self.intensity.high - self.intensity.low
+        foreground = volume.data > self.intensity.low + FOREGROUND / 2 * span
+        covered = self.placement.to_subject(np.ones(self.pipeline.grid.shape, np.float32), 0.0).data > 0
+        return float((foreground & ~covered).sum() / max(foreground.sum(), 1))
 
     @property
     def placement(self) -> Placement:

@@ -200,6 +200,10 @@ class Pulled:
     received: int = 0
     note: str = ""
 
+    def __repr__(self) -> str:
+        """Return one line: what it was called, and the folder."""
+        return f"Pulled({self.source.text}, in {self.folder})"
+
     @property
     def origin(self) -> str:
         """Where it comes from, in words."""

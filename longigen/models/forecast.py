@@ -1,6 +1,8 @@
 """Forecasts: the visits that a model generates for one subject, in the subject's own space."""
 
-from collections.abc import Mapping, Sequence
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +14,12 @@ from longigen._version import __version__
 from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared, Preprocess
 from longigen.data.volume import Volume
-from longigen.errors import LongigenError
+from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.model_config import COMPONENTS
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_batch, target_times
 from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
-from longigen.models.visit_files import GenerationRecord, write_mean_and_std, write_visits
+from longigen.models.visit_files import GenerationRecord, spread_caution, write_mean_and_std, write_visits
 from longigen.utils.moments import Moments
 from longigen.utils.progress import Progress, silent
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
     from longigen.models.longitudinal import LongitudinalModel
 
+
+LOST = 0.01
+"""A larger share of a subject outside of the model's grid is said."""
 
 Times = float | str | Sequence[float | str]
 """Times to generate, in the model's unit; ``"+1"`` is one unit after the last visit."""
@@ -182,6 +187,14 @@ def as_subject(given: Subject | Sequence[Path | str], times: Sequence[float] | N
     if isinstance(given, Subject):
         if times is not None:
             raise LongigenError("A Subject has its times already; leave times out, and say what to generate with at.")
+        if not given.visits:
+            raise LongigenError(f"Subject {given.id} has no visits; it needs at least one.")
+        if given.time_unit is None:
+            warnings.warn(
+                f"Subject {given.id} does not say the unit of its times; they are taken to be in {unit}, the model's.",
+                LongigenWarning,
+                stacklevel=4,
+            )
         if given.time_unit not in (None, unit):
             raise LongigenError(
                 f"The times of subject {given.id} are in {given.time_unit} and the model's in {unit}; convert them."
@@ -225,8 +238,8 @@ def missing_times(subject: Subject, at: Times, unit: str) -> list[float]:
 
 
 def _times(subject: Subject, at: Times, unit: str) -> list[float]:
-    wanted = [at] if isinstance(at, float | int | str) else list(at)
-    if not wanted:
+    wanted = list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at]
+    if not wanted or at is None:
         raise LongigenError('There is no time to generate; give at least one, such as at=2.5 or at="+1".')
     return target_times(subject, range(len(subject.visits)), wanted, unit)
 
@@ -251,6 +264,8 @@ def generate_forecast(
         progress: shows the network evaluations.
     """
     prepared = Preprocess.from_config(model.provenance.preprocess).subject(subject)
+    for caution in _cautions(model, prepared, times):
+        warnings.warn(caution, LongigenWarning, stacklevel=4)
     task = Task(tuple(range(len(subject.visits))), ())
     drawn = []
     with progress("generating") as update:
@@ -270,7 +285,35 @@ def generate_forecast(
         model=_provenance(model),
         **generation_metadata(model, settings),
     )
-    return Forecast(drawn, record)
+    forecast = Forecast(drawn, record)
+    widest = max((float(std.data.max()) for std in forecast.std or ()), default=0.0)
+    caution = spread_caution(samples, record.steps, widest)
+    if caution is not None:
+        warnings.warn(caution, LongigenWarning, stacklevel=4)
+    return forecast
+
+
+def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[float]) -> Iterator[str]:
+    """Say in what a subject and the times asked for differ from what the model was trained on."""
+    subject, unit = prepared.subject, model.statistics.time_unit
+    unknown = sorted({name for visit in subject.visits for name in visit.covariates} - {*model.statistics.covariates})
+    if unknown:
+        known = ", ".join(model.statistics.covariates) or "none"
+        yield f"The model does not use the covariates {', '.join(unknown)} of subject {subject.id}; it knows: {known}."
+    _, longest = model.provenance.data.get("intervals", (0.0, math.inf))
+    ahead = times[-1] - subject.times[0]
+    if ahead > 1.5 * longest:
+        yield (
+            f"Time {times[-1]:g} is {ahead:g} {unit} after the first visit of subject {subject.id}, and the model was "
+            f"trained on at most {longest:g}; do not expect it to be right."
+        )
+    lost = prepared.lost_share()
+    if lost > LOST:
+        yield (
+            f"{lost:.0%} of subject {subject.id} lies outside the model's grid of "
+            f"{' × '.join(map(str, prepared.pipeline.grid.shape))} voxels and is background in what is generated; "
+            "resample the scans to the voxels of the training data."
+        )
 
 
 def _provenance(model: "LongitudinalModel") -> Mapping[str, Any]:

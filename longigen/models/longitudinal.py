@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from longigen.components.base import Parameter
 from longigen.components.conditioner import Conditioner
 from longigen.components.conditioning import Conditioning
 from longigen.components.denoiser import Denoiser
@@ -361,6 +362,13 @@ class LongitudinalModel(nn.Module):
         seed: int,
         progress: bool,
     ) -> Forecast:
+        for name, value, kind in (
+            ("samples", samples, int),
+            ("steps", steps, int | None),
+            ("guidance", guidance, float | None),
+            ("seed", seed, int),
+        ):
+            Parameter(name, kind).check(value, "forecast")
         if samples < 1:
             raise LongigenError(f"samples must be at least 1, got {samples}.")
         chosen = registry.load("sampler", sampler)() if isinstance(sampler, str) else sampler

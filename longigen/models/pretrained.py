@@ -16,7 +16,7 @@ from longigen.hub.resolve import ModelSource
 from longigen.models.checkpoint import compose_checked
 from longigen.models.settings import ModelSettings, Provenance
 from longigen.registry.registry import registry
-from longigen.utils.files import atomic, write_json
+from longigen.utils.files import atomic, reason, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +120,12 @@ def load_folder(
     except (SafetensorError, OSError) as error:
         raise LongigenError(f"{weights} is damaged ({error}); copy or pull it again.") from None
     model.load_state_dict(tensors, strict=True)
-    model = model.to(device=device, dtype=dtype).eval()
+    try:
+        model = model.to(device=device, dtype=dtype).eval()
+    except (RuntimeError, AssertionError, TypeError) as error:  # how torch says that there is no such device or dtype
+        raise LongigenError(
+            f"The model cannot be moved to {device or dtype} ({reason(error)}); choose another."
+        ) from error
     model.note_file(checksum(weights))
     return model
 

@@ -48,12 +48,13 @@ def last_only(every: Sequence[Task], visits: int) -> list[Task]:
     return [task for task in every if visits - 1 in task.targets]
 
 
-def ordered(scenarios: Sequence[Scenario]) -> list[Scenario]:
+def ordered(scenarios: Sequence[Scenario] | Scenario) -> list[Scenario]:
     """Return the scenarios that were chosen, all three where none was, each once and in their order.
 
     Raises:
         LongigenError: for an unknown one.
     """
+    scenarios = [scenarios] if isinstance(scenarios, str) else scenarios
     for scenario in scenarios:
         if scenario not in SCENARIOS:
             raise LongigenError(

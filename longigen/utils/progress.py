@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
 
 Update = Callable[..., None]
 """Called as ``update(done, total, note="")``."""
@@ -39,7 +40,10 @@ def _shown(name: str, *, in_bytes: bool) -> AbstractContextManager[Update]:
 
 
 def _in_notebook() -> bool:
+    """Say whether a bar can be shown in a notebook; rich draws it with ipywidgets."""
     ipython = sys.modules.get("IPython")
+    if find_spec("ipywidgets") is None:
+        return False
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
 

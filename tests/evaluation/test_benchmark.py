@@ -20,7 +20,6 @@ from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.tables import WIDTH
 from longigen.utils.intervals import Summary
-from longigen.utils.memory import peak, start_peak
 
 SMALL = (
     "conditioner.dim=16",

@@ -32,7 +32,7 @@ def test_items_are_taken_only_as_they_are_needed() -> None:
     taken = 0
     lock = threading.Lock()
 
-    def items():  # noqa: ANN202
+    def items():
         nonlocal taken
         for item in range(1000):
             with lock:
