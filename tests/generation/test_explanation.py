@@ -177,5 +177,5 @@ def test_the_history_is_that_of_generation(subject, bidirectional):
 
 def test_a_conditioner_that_cannot_say_is_refused():
     model = SimpleNamespace(conditioner=registry.load("conditioner", "source")())
-    with pytest.raises(LongigenError, match="'source' cannot say where it looked; leave --explain out"):
+    with pytest.raises(LongigenError, match="'source' cannot explain which visits it used; leave --explain out"):
         next(explanations(model, None))  # type: ignore[arg-type]

@@ -98,7 +98,7 @@ def test_bad_files_stop_training_unless_they_are_skipped(damaged: Path, longigen
     assert sorted(name for part in split.values() for name in part) == ["s0", "s1", "s2", "s4", "s5", "s6"]
 
     scored = longigen("evaluate", run, "--setting", "full")  # knows what the run left out
-    assert "subjects that training never saw" in scored.stdout
+    assert "subjects not used in training" in scored.stdout
     assert "Skipped: " in scored.stderr
     made = longigen("generate", run, "--data", damaged, "--part", "all", "--skip-bad", "--out", tmp_path / "made")
     assert "6 subjects" in made.stderr
