@@ -74,7 +74,7 @@ class GenerationSession:
             source: the model's name, folder or repository; see `longigen.hub.resolve`.
             data: a data set's name or a path. By default the data of the model's training.
             changes: parameters of the data set, as ``key=value``.
-            part: part of the split. By default ``test`` on the data the model was trained on, and ``all`` on other data.
+            part: part of the split. By default ``test`` on the data of the model's training, and ``all`` on other data.
             ids: ids of the subjects; by default all of the part.
             skip_bad: leave out visits and subjects that cannot be used; also if the run was trained with this option.
             callback: called as ``callback(done, total)`` while visits are read for `skip_bad`.
