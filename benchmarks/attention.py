@@ -1,18 +1,18 @@
-"""Do the visits near the target matter most, as SADM's paper says: ``python benchmarks/attention.py RUN``.
+"""Test whether recent visits contribute most, as the SADM paper claims: ``python benchmarks/attention.py RUN``.
 
-For each test subject the last visit is asked for, all visits before it being given, and each of these gets a share of
-what is made, in three ways:
+The last visit of each test subject is generated from all visits before it. The contribution of each of these visits is
+measured in three ways, as a share of the sum over visits:
 
-- attention: `Conditioner.explain`, its mean inside the foreground. Equal shares mean indifference.
-- untrained: the same, of the same conditioner with its initial weights (the mean of three), to see what training did.
-- occlusion: how much the generated visit changes inside the foreground (mean |difference|, the same noise) if the visit
-  is taken out of what the conditioner sees, as a share of the sum over visits. It asks the whole model, and attention
-  not at all. What a residual is added to stays the last visit, which would otherwise win by construction.
+- attention: `Conditioner.explain`, averaged inside the foreground. Without any preference all shares are equal.
+- untrained: the same for a conditioner with initial weights (mean of three), to see the effect of training.
+- occlusion: mean absolute change of the generated visit inside the foreground, with the same noise, if the conditioner
+  does not see the visit. It measures the whole model instead of its attention. The base of a residual remains the last
+  visit, since that visit would otherwise always have the largest share.
 
-It prints the mean share over subjects, with its 95 % bootstrap interval, by the visit's rank (1 is the last one) and by
-its gap to the target in typical gaps between visits, and the rank correlation (Spearman) of share and nearness in each
-subject. The paper's claim wants shares that fall with rank, above the equal share at rank 1, and a correlation whose
-interval lies above 0. Subjects with one given visit have nothing to compare and are left out.
+Prints the mean share over subjects with its 95 % bootstrap interval, by the rank of the visit (1 is the last one) and
+by its gap to the target in typical gaps between visits. Prints also the rank correlation (Spearman) of share and
+nearness within subjects. The paper's claim holds if shares fall with rank, the share at rank 1 is above the equal
+share, and the interval of the correlation is above 0. Subjects with a single given visit are left out.
 """
 
 import argparse
@@ -32,19 +32,24 @@ from longigen.generation.explanation import require_explaining
 from longigen.generation.session import GenerationSession
 from longigen.utils.intervals import Summary
 
-WAYS = ("attention", "untrained", "occlusion")
+MEASURES = ("attention", "untrained", "occlusion")
 
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of a subject's visits (L,) in its last one, in each of the ways, and their `gaps` (L,) to it."""
+    """Contributions of a subject's earlier visits to its last one.
+
+    Attributes:
+        gaps: gap of each visit to the last one (L,), in typical gaps between visits.
+        by_measure: share of each visit (L,), by the name of the measure.
+    """
 
     gaps: Tensor
-    by: dict[str, Tensor]
+    by_measure: dict[str, Tensor]
 
 
 def untrained(conditioner: Conditioner, model: LongitudinalModel, seed: int) -> Conditioner:
-    """Return the conditioner with initial weights."""
+    """Return a conditioner of the same configuration with initial weights."""
     torch.manual_seed(seed)
     fresh = type(conditioner).from_config(conditioner.config)
     statistics = model.statistics
@@ -58,28 +63,33 @@ def untrained(conditioner: Conditioner, model: LongitudinalModel, seed: int) -> 
 
 
 def occlusion(model: LongitudinalModel, history: VisitSequence, time: Tensor, inside: Tensor) -> Tensor:
-    """Return the share of each visit (L,) in what changes if the conditioner lacks it, inside the foreground (W, H, D).
+    """Return the share of each visit (L,) by occlusion.
 
-    The target must be after every visit.
+    Args:
+        model: the model.
+        history: visits of one subject, as a batch of one.
+        time: time of the target (1,), after all visits.
+        inside: the foreground (W, H, D), bool.
     """
     number = len(history)
-    # One row with every visit, one without each. The target's own place, behind them, is never seen.
-    kept = torch.cat([torch.ones(1, number), 1 - torch.eye(number)]).bool().to(time.device)
-    kept = torch.nn.functional.pad(kept, (0, 1))
+    # The first row keeps all visits, each other row leaves one out. The last column is the target itself.
+    visible = torch.cat([torch.ones(1, number), 1 - torch.eye(number)]).bool().to(time.device)
+    visible = torch.nn.functional.pad(visible, (0, 1))
 
-    def occluded(_: torch.nn.Module, arguments: tuple[VisitSequence, Tensor]) -> tuple[VisitSequence, Tensor]:
-        seen, target = arguments
-        return replace(seen, observed=seen.observed & kept, valid=seen.valid & kept), target
+    def occlude(_: torch.nn.Module, arguments: tuple[VisitSequence, Tensor]) -> tuple[VisitSequence, Tensor]:
+        visits, target = arguments
+        return replace(visits, observed=visits.observed & visible, valid=visits.valid & visible), target
 
-    hook = model.conditioner.register_forward_pre_hook(occluded)
-    every = VisitSequence.collate([history] * (number + 1))
-    made = model.generate(every, time.expand(number + 1, 1), subjects=["same noise"] * (number + 1))[:, 0]
+    hook = model.conditioner.register_forward_pre_hook(occlude)
+    repeated = VisitSequence.collate([history] * (number + 1))
+    images = model.generate(repeated, time.expand(number + 1, 1), subjects=["same noise"] * (number + 1))[:, 0]
     hook.remove()
-    change = (made[1:] - made[:1]).abs().mean(dim=1)[:, inside].mean(dim=1)
+    change = (images[1:] - images[:1]).abs().mean(dim=1)[:, inside].mean(dim=1)
     return change / change.sum()
 
 
 def shares_of(model: LongitudinalModel, fresh: list[Conditioner], prepared: Prepared) -> Shares:
+    """Return the shares of a subject by all measures; `fresh` are conditioners with initial weights."""
     last = len(prepared.subject.visits) - 1
     history = make_sequence(prepared, range(last), set(), model.statistics.covariates).to(model.device)
     time = torch.tensor([prepared.subject.times[last]], dtype=history.times.dtype, device=model.device)
@@ -99,55 +109,63 @@ def shares_of(model: LongitudinalModel, fresh: list[Conditioner], prepared: Prep
 
 
 def table(subjects: list[Shares], heading: str, key: dict[int, list[tuple[int, int]]]) -> str:
-    """Return a table with a row for each key, which names (subject, visit) pairs; a subject's are averaged first."""
-    lines = [f"{heading:<8} {'subjects':>8} {'equal':>7}" + "".join(f"{way:>25}" for way in WAYS)]
+    """Return a table of mean shares with one row per key (a rank or a gap), averaged within each subject first.
+
+    Args:
+        subjects: shares of each subject.
+        heading: name of the key.
+        key: (subject, visit) pairs of each key.
+    """
+    lines = [f"{heading:<8} {'subjects':>8} {'equal':>7}" + "".join(f"{measure:>25}" for measure in MEASURES)]
     for value in sorted(key):
         by_subject: dict[int, list[int]] = defaultdict(list)
         for subject, visit in key[value]:
             by_subject[subject].append(visit)
         equal = sum(1 / len(subjects[subject].gaps) for subject in by_subject) / len(by_subject)
         line = f"{value:<8} {len(by_subject):>8} {equal:>7.3f}"
-        for way in WAYS:
-            line += cell(Summary.of([subjects[s].by[way][v].mean().item() for s, v in by_subject.items()]), "")
+        for measure in MEASURES:
+            shares = [subjects[s].by_measure[measure][v].mean().item() for s, v in by_subject.items()]
+            line += cell(Summary.of(shares), "")
         lines.append(line)
     return "\n".join(lines)
 
 
 def cell(summary: Summary, sign: str) -> str:
+    """Return a mean with its interval, 25 characters wide."""
     return f"{f'{summary.mean:{sign}.3f} [{summary.low:{sign}.3f}, {summary.high:{sign}.3f}]':>25}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="a run's folder, a model's folder, or org/name of the Hub")
-    parser.add_argument("--data", help="as in longigen generate")
+    parser.add_argument("run", help="folder of a run or a model, or org/name of a Hub repository")
+    parser.add_argument("--data", help="data set to generate for; by default the model's training data")
     arguments = parser.parse_args()
-    inquiry = GenerationSession.open(arguments.run, data=arguments.data)
-    model = inquiry.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    session = GenerationSession.open(arguments.run, data=arguments.data)
+    model = session.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     require_explaining(model)
     fresh = [untrained(model.conditioner, model, seed) for seed in range(3)]
-    chosen = [prepared for prepared in inquiry.subjects if len(prepared.subject.visits) > 2]
+    chosen = [prepared for prepared in session.subjects if len(prepared.subject.visits) > 2]
     if not chosen:
-        raise SystemExit("No subject has two visits before its last, so there is nothing to compare.")
+        raise SystemExit("No subject has two visits before its last, so there are no shares to compare.")
     with torch.no_grad():
-        found = [shares_of(model, fresh, prepared) for prepared in chosen]
+        subjects = [shares_of(model, fresh, prepared) for prepared in chosen]
     ranks: dict[int, list[tuple[int, int]]] = defaultdict(list)
     gaps: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for subject, shares in enumerate(found):
+    for subject, shares in enumerate(subjects):
         for visit, gap in enumerate(shares.gaps.tolist()):
             ranks[len(shares.gaps) - visit].append((subject, visit))
             gaps[round(gap)].append((subject, visit))
-    print(f"{inquiry.cohort.name}: {len(found)} subjects ({inquiry.note}), the last visit from all before it\n")
+    print(f"{session.cohort.name}: {len(subjects)} subjects ({session.note}), the last visit from all before it\n")
     print("mean share [95 % bootstrap interval over subjects]\n")
-    print(table(found, "rank", ranks), end="\n\n")
-    print(table(found, "gap", gaps), end="\n\n")
+    print(table(subjects, "rank", ranks), end="\n\n")
+    print(table(subjects, "gap", gaps), end="\n\n")
     correlations = {
-        way: Summary.of(
-            [float(np.corrcoef(rankdata(shares.by[way]), rankdata(-shares.gaps))[0, 1]) for shares in found]
+        name: Summary.of(
+            [float(np.corrcoef(rankdata(item.by_measure[name]), rankdata(-item.gaps))[0, 1]) for item in subjects]
         )
-        for way in WAYS
+        for name in MEASURES
     }
-    print(f"{'correlation with nearness':<25}" + "".join(cell(correlations[way], "+") for way in WAYS))
+    print(f"{'correlation with nearness':<25}" + "".join(cell(correlations[name], "+") for name in MEASURES))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What glibc's heap costs a training step on a CPU: ``python benchmarks/heap.py``.
+"""Time a training step on a CPU with and without tuned malloc: ``python benchmarks/heap.py``.
 
-Times the recipe's training step in two fresh processes, with and without `longigen.utils.heap.keep_freed_memory`.
+Each setting of glibc's malloc is timed in a new process; `longigen.utils.memory.keep_freed_memory` tunes it.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from longigen.utils.memory import keep_freed_memory
 
 
 def seconds_per_step(size: tuple[int, int, int], steps: int) -> float:
-    """Return the mean time of a training step of the recipe sadm-tiny at batch 2, after two to warm up."""
+    """Return the mean time of a training step of the recipe sadm-tiny at batch size 2, after two warm-up steps."""
     recipe = Recipe.resolve("sadm-tiny")
     parts = (recipe.component(part) for part in ("conditioner", "denoiser", "sampler"))
     model = LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=Statistics())
@@ -34,16 +34,16 @@ def seconds_per_step(size: tuple[int, int, int], steps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, nargs=3, default=(56, 64, 56))
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--heap", choices=["default", "kept"])
+    parser.add_argument("--size", type=int, nargs=3, default=(56, 64, 56), help="size of the volumes in voxels")
+    parser.add_argument("--steps", type=int, default=8, help="number of timed steps")
+    parser.add_argument("--heap", choices=["default", "kept"], help="time only this setting, in this process")
     arguments = parser.parse_args()
     if arguments.heap is None:
         for heap in ("default", "kept"):
             subprocess.run([sys.executable, __file__, *sys.argv[1:], "--heap", heap], check=True)
         return
     if arguments.heap == "kept" and not keep_freed_memory():
-        sys.exit("the heap cannot be told here: this is not glibc")
+        sys.exit("This system does not use glibc, so its malloc cannot be tuned.")
     seconds = seconds_per_step(tuple(arguments.size), arguments.steps)
     print(f"heap {arguments.heap:8s} {seconds:.2f} s per step, {torch.get_num_threads()} threads")
 

@@ -1,8 +1,8 @@
-"""Does loading keep up with training: ``python benchmarks/loader.py``.
+"""Test whether data loading keeps up with training: ``python benchmarks/loader.py``.
 
-Writes simulated hearts as compressed NIfTI, 12 visits of 128 x 128 x 32 voxels each, and times the training pairs that
-come from them: decoded and preprocessed each time, and mapped from the cache. Beside it, a training step on the longest
-history, of the recipe sadm-tiny at that size, on a GPU where there is one.
+Writes simulated hearts as compressed NIfTI files, 12 visits of 128 x 128 x 32 voxels each, and times training pairs
+that are decoded and preprocessed every time, and pairs that are read from the cache. For comparison it times a training
+step of the recipe sadm-tiny on the longest history, on a GPU if there is one.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from longigen.training.recipe import Recipe
 
 
 def write_hearts(folder: Path, subjects: int, shape: tuple[int, int, int]) -> Path:
-    """Write a manifest of simulated hearts, in 12-bit intensities as scanners give."""
+    """Write simulated hearts with 12-bit intensities, like those of scanners; return the path of their manifest."""
     lines = ["subject,time,path"]
     for subject in registry.load("dataset", "sim-heart")(subject_count=subjects, shape=shape).subjects():
         for visit in subject.visits:
@@ -39,12 +39,13 @@ def write_hearts(folder: Path, subjects: int, shape: tuple[int, int, int]) -> Pa
 
 
 def pairs_of(data: Dataset) -> tuple[Cohort, TrainingPairs]:
+    """Return a cohort with all subjects in the training part, and its training pairs."""
     cohort = Cohort("csv", data, PreprocessSettings(), SplitSettings(validation=0, test=0))
     return cohort, TrainingPairs(cohort.part("train"), length=10**6, seed=0, causal=True)
 
 
 def seconds_per_pair(pairs: TrainingPairs, number: int, workers: int) -> float:
-    """Return the mean time between pairs, after the first few, which the workers had time to prepare."""
+    """Return the mean time per pair, without the first ones, which the workers prepare in advance."""
     loader = DataLoader(
         pairs, batch_sampler=([k] for k in range(number + 2 * workers)), collate_fn=Batch.collate, num_workers=workers
     )
@@ -56,7 +57,7 @@ def seconds_per_pair(pairs: TrainingPairs, number: int, workers: int) -> float:
 
 
 def seconds_per_step(batch: Batch) -> float:
-    """Return the least time of two training steps of the recipe sadm-tiny on a pair, on a GPU where there is one."""
+    """Return the shortest time of two training steps of the recipe sadm-tiny on a pair, on a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     recipe = Recipe.resolve("sadm-tiny")
     parts = (recipe.component(part) for part in ("conditioner", "denoiser", "sampler"))
@@ -73,10 +74,10 @@ def seconds_per_step(batch: Batch) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", type=int, default=6)
-    parser.add_argument("--shape", type=int, nargs=3, default=(128, 128, 32))
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--subjects", type=int, default=6, help="number of simulated subjects")
+    parser.add_argument("--shape", type=int, nargs=3, default=(128, 128, 32), help="size of the volumes in voxels")
+    parser.add_argument("--workers", type=int, default=2, help="number of data-loading processes")
+    parser.add_argument("--pairs", type=int, default=60, help="number of timed pairs")
     parser.add_argument("--no-step", action="store_true", help="do not time the training step")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -1,10 +1,10 @@
-"""Make the published models that ship with the package: ``python benchmarks/models.py [NAME ...]``.
+"""Train the published models that ship with the package: ``python benchmarks/models.py [NAME ...]``.
 
-Each is trained by `longigen train` (what is trained already is not trained again, and what was interrupted goes on),
-scored by `longigen evaluate` in all settings, and written to ``plugins/longigen_models/NAME`` with its card and its
-metrics; ``registry.yaml`` gets its entry. Weights are kept in bf16 where that costs no quality: where no metric's mean
-gets worse by more than a thousandth of its interval's width. Runs stay in ``--work``. Sizes are for two CPU cores, and
-some 20 minutes each.
+Each model is trained by ``longigen train`` (finished runs are reused, interrupted ones are continued), scored by
+``longigen evaluate`` in all settings, and written to ``plugins/longigen_models/NAME`` with its card and its metrics;
+its entry in ``registry.yaml`` is updated. The weights are saved in bf16 if no metric's mean gets worse by more than a
+thousandth of the width of its interval. Runs are written to ``--work``. Each model takes about 20 minutes on two CPU
+cores.
 """
 
 import argparse
@@ -36,12 +36,12 @@ BRAIN = (
     "--set checkpoint_every=250"
 )
 NEGLIGIBLE = 1e-3
-"""Of the width of a mean's interval: a loss by which bf16 costs nothing."""
+"""Largest loss of quality by bf16 that is accepted, as a fraction of the width of a mean's interval."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A model: what the index says of it, and the arguments of `longigen train`."""
+class ModelSpec:
+    """A model: its description for ``registry.yaml``, and the recipe and options of ``longigen train``."""
 
     summary: str
     data: str
@@ -50,19 +50,19 @@ class Recipe:
 
 
 MODELS = {
-    "sadm-sim-brain": Recipe(
+    "sadm-sim-brain": ModelSpec(
         "SADM on simulated ageing brains at 4 mm, years ahead",
         "sim-brain, 200 simulated subjects at 4 mm",
         "sadm-tiny",
         f"{BRAIN} --steps 800",
     ),
-    "additive-sim-brain": Recipe(
+    "additive-sim-brain": ModelSpec(
         "source and interval added to the first features, on simulated ageing brains at 4 mm, years ahead",
         "sim-brain, 200 simulated subjects at 4 mm",
         "dao-tiny",
         f"{BRAIN} --steps 800",
     ),
-    "sadm-sim-heart": Recipe(
+    "sadm-sim-heart": ModelSpec(
         "SADM on simulated beating hearts, from end-diastole to end-systole",
         "sim-heart, 150 simulated subjects, 6 frames",
         "sadm-tiny",
@@ -72,15 +72,16 @@ MODELS = {
 
 
 def run(*command: str) -> None:
+    """Print a command and run it."""
     print("$", " ".join(command), flush=True)
     subprocess.run(command, check=True)
 
 
-def trained(name: str, work: Path) -> Path:
-    """Return the run of a model."""
-    folder, wanted = work / name, MODELS[name]
+def train(name: str, work: Path) -> Path:
+    """Train a model unless it is trained already; return the folder of its run."""
+    folder, spec = work / name, MODELS[name]
     if not (folder / "run.json").exists():
-        run("longigen", "train", "--recipe", wanted.recipe, *wanted.options.split(), "--out", str(folder))
+        run("longigen", "train", "--recipe", spec.recipe, *spec.options.split(), "--out", str(folder))
     elif json.loads((folder / "run.json").read_text())["recipe"]["training"]["steps"] > _step(folder):
         run("longigen", "train", "--resume", "--out", str(folder))
     return folder
@@ -90,17 +91,23 @@ def _step(folder: Path) -> int:
     return max((int(path.name.removeprefix("step-")) for path in folder.glob("checkpoints/step-*[0-9]")), default=0)
 
 
-def scored(model: Path, out: Path) -> MetricsFile:
-    """Return the metrics of a model's folder, which are then beside its weights."""
+def score(model: Path, out: Path) -> MetricsFile:
+    """Evaluate a model, copy its metrics beside its weights, and return them."""
     run("longigen", "evaluate", str(model), "--out", str(out))
     shutil.copyfile(out / METRICS, model / METRICS)
-    result = MetricsFile.read(model)
-    assert result is not None
-    return result
+    return read_metrics(model)
 
 
-def halved(model: Path, folder: Path) -> Path:
-    """Write a model with its weights in bf16."""
+def read_metrics(model: Path) -> MetricsFile:
+    """Return the metrics beside a model's weights."""
+    metrics = MetricsFile.read(model)
+    if metrics is None:
+        raise FileNotFoundError(model / METRICS)
+    return metrics
+
+
+def write_bf16(model: Path, folder: Path) -> Path:
+    """Write a model with its weights in bf16; return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model / CONFIG, folder / CONFIG)
     tensors = {n: t.bfloat16() if t.is_floating_point() else t for n, t in load_file(model / WEIGHTS).items()}
@@ -109,37 +116,36 @@ def halved(model: Path, folder: Path) -> Path:
 
 
 def losses(full: MetricsFile, half: MetricsFile) -> Iterator[tuple[str, float]]:
-    """Give, for every setting and metric, what bf16 costs in units of the interval's width."""
-    for one, other in zip(full.gains(), half.gains(), strict=True):
-        row, metric, _ = one
-        before, after = row.values[metric], other[0].values[metric]
+    """Yield the loss of quality by bf16 for every setting and metric, as a fraction of the interval's width."""
+    for (row, metric, _), (half_row, _, _) in zip(full.gains(), half.gains(), strict=True):
+        before, after = row.values[metric], half_row.values[metric]
         sign = -1 if full.arrows[metric] == "↓" else 1
         if before.high > before.low:
             yield f"{row.setting} {metric}", sign * (before.mean - after.mean) / (before.high - before.low)
 
 
 def entry(name: str, folder: Path, result: MetricsFile, manifest: Any) -> dict[str, Any]:
-    """Return what the index says of a model."""
+    """Return the entry of a model in ``registry.yaml``."""
     metrics: dict[str, Any] = {"protocol": result.content["protocol_hash"]}
-    for row, metric, copied in result.gains():
-        if copied.subjects:
+    for row, metric, copy_last in result.gains():
+        if copy_last.subjects:
             value = row.values[metric]
-            metrics.setdefault(row.setting, {})[metric] = [round(value.mean, 4), round(copied.mean, 4)]
-    wanted = MODELS[name]
+            metrics.setdefault(row.setting, {})[metric] = [round(value.mean, 4), round(copy_last.mean, 4)]
+    spec = MODELS[name]
     return {
-        "summary": wanted.summary,
+        "summary": spec.summary,
         "source": f"package:longigen_models/{name}",
         "files": to_plain(manifest),
         "licence": "Apache-2.0",
-        "data": wanted.data,
-        "recipe": wanted.recipe,
+        "data": spec.data,
+        "recipe": spec.recipe,
         "parameters": longigen.load(f"local-dir:{folder}").parameter_count,
         "metrics": metrics,
     }
 
 
-def index(entries: Mapping[str, Any]) -> None:
-    """Put entries into the last section of ``registry.yaml``, ``models``; the others of it stay."""
+def update_registry(entries: Mapping[str, Any]) -> None:
+    """Add or replace entries of the section ``models``, the last one of ``registry.yaml``."""
     head, _, rest = REGISTRY.read_text(encoding="utf-8").partition("\nmodels:")
     known = yaml.safe_load("models:" + rest)["models"] or {}
     merged = {name: (known | entries)[name] for name in MODELS if name in known | entries}
@@ -150,24 +156,23 @@ def index(entries: Mapping[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(MODELS), metavar="NAME", help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--work", type=Path, default=Path("runs/models"), help="where the runs are")
+    names = ", ".join(MODELS)
+    parser.add_argument("names", nargs="*", default=list(MODELS), metavar="NAME", help=f"models to train: {names}")
+    parser.add_argument("--work", type=Path, default=Path("runs/models"), help="folder of the runs")
     arguments = parser.parse_args()
     for name in arguments.names:
         if name not in MODELS:
-            parser.error(f"there is no model '{name}'; choose of {', '.join(MODELS)}")
+            parser.error(f"there is no model '{name}'; choose one of {names}")
     torch.set_grad_enabled(False)
     for name in arguments.names:
-        folder = trained(name, arguments.work)
-        full = scored(folder / "model", folder / "evaluation")
-        half = halved(folder / "model", folder / "half")
-        cost, where = max((cost, where) for where, cost in losses(full, scored(half, folder / "half-evaluation")))
+        folder = train(name, arguments.work)
+        full = score(folder / "model", folder / "evaluation")
+        half = write_bf16(folder / "model", folder / "half")
+        cost, where = max((cost, where) for where, cost in losses(full, score(half, folder / "half-evaluation")))
         chosen = half if cost <= NEGLIGIBLE else folder / "model"
-        print(f"{name}: bf16 costs at most {cost:+.1e} of an interval ({where}); kept: {chosen.name}")
-        result = MetricsFile.read(chosen)
-        assert result is not None
+        print(f"{name}: bf16 costs at most {cost:+.1e} of an interval ({where}); published: {chosen.name}")
         manifest = export(str(chosen), FOLDER / name, load=loader(LongitudinalModel), name=name)
-        index({name: entry(name, FOLDER / name, result, manifest)})
+        update_registry({name: entry(name, FOLDER / name, read_metrics(chosen), manifest)})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Time `unet3d` on this machine: the patched stem against the plain one, at equal parameters.
+"""Time the denoiser `unet3d` with a patched and with a plain stem, with about equal numbers of parameters.
 
     python benchmarks/unet3d.py --size 48 64 48 --widths 16 24 32 --concat 9
 
-Page faults are most of the rest on Linux: compare with MALLOC_TRIM_THRESHOLD_=1000000000000 and
-MALLOC_MMAP_THRESHOLD_=1000000000000 set in the environment. Times are the least of the repeats.
+On Linux a large part of the time is page faults: compare with MALLOC_TRIM_THRESHOLD_=1000000000000 and
+MALLOC_MMAP_THRESHOLD_=1000000000000 set in the environment. The shortest time of the repeats is reported.
 """
 
 import argparse
@@ -21,7 +21,7 @@ STEMS = {"patched": {}, "patched, no refinement": {"refine": 0}, "plain": {"patc
 
 
 def seconds(function: Callable[[], object], repeats: int) -> float:
-    """Return the least time of `repeats` calls, after one that is not counted."""
+    """Return the shortest time of `repeats` calls, after one call that is not counted."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -31,7 +31,7 @@ def seconds(function: Callable[[], object], repeats: int) -> float:
 
 
 def measure(denoiser: UNet3D, arguments: argparse.Namespace) -> list[str]:
-    """Return parameters, and times of a training step, of a denoising step, and of one at batch 1."""
+    """Return the number of parameters, and the times of a training step and of denoising steps (batch, single)."""
     denoiser.build(channels=1, routes=Routes(concat=arguments.concat))
     optimizer = torch.optim.AdamW(denoiser.parameters())
     z_t = torch.randn(arguments.batch, 1, *arguments.size)
@@ -57,14 +57,15 @@ def measure(denoiser: UNet3D, arguments: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time unet3d: the patched stem against the plain one.")
-    parser.add_argument("--size", type=int, nargs=3, default=(48, 64, 48), metavar=("W", "H", "D"))
-    parser.add_argument("--widths", type=int, nargs="+", default=[16, 24, 32])
-    parser.add_argument("--stems", nargs="+", choices=STEMS, default=list(STEMS))
-    parser.add_argument("--concat", type=int, default=9, help="channels of the route")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    sizes = ("W", "H", "D")
+    parser.add_argument("--size", type=int, nargs=3, default=(48, 64, 48), metavar=sizes, help="size of the volumes")
+    parser.add_argument("--widths", type=int, nargs="+", default=[16, 24, 32], help="widths of the network")
+    parser.add_argument("--stems", nargs="+", choices=STEMS, default=list(STEMS), help="stems to compare")
+    parser.add_argument("--concat", type=int, default=9, help="channels of the concat route")
+    parser.add_argument("--batch", type=int, default=2, help="batch size")
+    parser.add_argument("--bf16", action="store_true", help="use bfloat16 autocast")
+    parser.add_argument("--threads", type=int, default=2, help="number of CPU threads")
+    parser.add_argument("--repeats", type=int, default=5, help="number of timed repeats")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

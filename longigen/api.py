@@ -1,7 +1,7 @@
-"""The Python front door: load a model, forecast, train, evaluate; what the command line is made of.
+"""The Python interface: load, train, generate, evaluate, benchmark and publish models; the command line calls it.
 
-Everything here is re-exported by `longigen` itself: ``longigen.load``, ``longigen.train`` … Importing this module loads
-no torch; each function imports what it needs.
+`longigen` re-exports everything here: ``longigen.load``, ``longigen.train`` … Importing this module does not import
+torch; each function imports what it needs.
 """
 
 import logging
@@ -60,7 +60,7 @@ __all__ = [
 log = logging.getLogger("longigen")
 
 Changes = Mapping[str, Any] | Sequence[str]
-"""Hyperparameters by ``section.key`` (or ``key``, where only one section has it), or texts ``section.key=value``."""
+"""Hyperparameters by ``section.key`` (or ``key`` if only one section has it), or strings ``section.key=value``."""
 
 
 def load(
@@ -72,18 +72,18 @@ def load(
     token: str | None = None,
     progress: bool = True,
 ) -> "LongitudinalModel":
-    """Load a model, ready to generate; it is downloaded if it is not on this machine.
+    """Load a model in ``eval()`` mode; download it if it is not on this machine yet.
 
     Args:
         name_or_path: a published model's name (`list_models`), a run's or a model's folder, or ``hf-hub:org/repo``.
-        device: to compute on, e.g. ``"cuda"``; CPU by default.
-        dtype: of the weights, e.g. ``torch.bfloat16``; float32 by default.
+        device: device to compute on, e.g. ``"cuda"``; CPU by default.
+        dtype: type of the weights, e.g. ``torch.bfloat16``; float32 by default.
         revision: branch, tag or commit of a Hub repository.
-        token: for a private repository; by default the one that ``hf auth login`` or HF_TOKEN set.
-        progress: show a progress bar while it is downloaded.
+        token: access token for a private repository; by default the one set by ``hf auth login`` or HF_TOKEN.
+        progress: show a progress bar during the download.
 
     Raises:
-        LongigenError: if there is no such model, or it is damaged or of another version.
+        LongigenError: if there is no such model, or it is damaged or was saved by an incompatible version.
     """
     source = _source(str(name_or_path), revision=revision, token=token, progress=progress)
 
@@ -94,14 +94,14 @@ def load(
 
 
 def open_dataset(name_or_path: Path | str, **parameters: Any) -> "Dataset":
-    """Open a data set; its volumes are read when they are asked for.
+    """Open a data set; volumes are read lazily.
 
     Args:
-        name_or_path: a name (``longigen list datasets``), a path that one of them reads, or ``NAME:PATH``.
-        **parameters: of the data set; ``longigen info NAME`` shows them.
+        name_or_path: a name (``longigen list datasets``), a file or folder, or ``NAME:PATH``.
+        **parameters: parameters of the data set; ``longigen info NAME`` shows them.
 
     Raises:
-        LongigenError: if there is none, or a parameter is unknown or cannot have that value.
+        LongigenError: if there is no such data set, or a parameter is unknown or has an invalid value.
     """
     from longigen.data.open_dataset import open_dataset
 
@@ -123,62 +123,62 @@ def train(
 ) -> "Run":
     """Train a model and return its run.
 
-    A KeyboardInterrupt writes a checkpoint before it goes on.
+    On KeyboardInterrupt a checkpoint is written, and the exception is raised again.
 
     Args:
-        data: a data set's name, a path that one reads, or ``NAME:PATH``; by default the recipe's.
-        recipe: what to start from; the other arguments change it.
+        data: a data set's name, a file or folder, or ``NAME:PATH``; by default the recipe's data set.
+        recipe: name of the recipe, which the other arguments change.
         changes: hyperparameters, e.g. ``{"denoiser.width": 32, "training.steps": 2000}``.
         out: the run's folder; by default a new one under ``runs/``.
-        resume: continue the run in `out`; of `changes` only ``training.steps`` may then differ.
-        conditioner: another one than the recipe's.
-        denoiser: another one than the recipe's.
-        sampler: another one than the recipe's.
-        init: fine-tune this model: its parts, settings and grid take the place of the recipe's.
+        resume: continue the run in `out`; ``training.steps`` is the only hyperparameter that `changes` may then hold.
+        conditioner: name of a conditioner to use instead of the recipe's.
+        denoiser: name of a denoiser to use instead of the recipe's.
+        sampler: name of a sampler to use instead of the recipe's.
+        init: model to fine-tune; its components, settings and grid replace those of the recipe.
         progress: show progress bars.
 
     Raises:
-        LongigenError: if data or hyperparameters cannot be used, or the loss is no longer a number.
+        LongigenError: if data or hyperparameters cannot be used, or the loss becomes NaN.
     """
     from longigen.training.run import Run
     from longigen.utils.files import new_folder
     from longigen.utils.memory import keep_freed_memory
 
-    chosen = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-    if resume and (out is None or data or any(chosen.values()) or init):
+    components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
+    if resume and (out is None or data or any(components.values()) or init):
         raise LongigenError(
-            "resume continues a run as it was; give the run as out, and at most training.steps beside it."
+            "resume continues a run with its own options; give only the run's folder as out, and training.steps."
         )
     if out is None and "RANK" in os.environ:
-        raise LongigenError("Several processes need one folder; give it with out.")
+        raise LongigenError("Training in several processes needs one folder for all of them; give it with out.")
     keep_freed_memory()
-    leader = os.environ.get("RANK", "0") == "0"  # as accelerate launch and torchrun set it
-    folder = Path(out) if out is not None else new_folder("runs", "-".join(filter(None, chosen.values())) or "run")
-    run = (Run.open if resume else Run.create if leader else Run)(folder)
+    is_first = os.environ.get("RANK", "0") == "0"  # set by accelerate launch and torchrun
+    folder = Path(out) if out is not None else new_folder("runs", "-".join(filter(None, components.values())) or "run")
+    run = (Run.open if resume else Run.create if is_first else Run)(folder)
 
     from longigen.training.recipe import Recipe
-    from longigen.training.warm_start import base_of, warm_starts
+    from longigen.training.warm_start import FineTuning, warm_starts
 
     changed = as_changes(changes)
     if resume:
         recorded = run.read()
-        wanted = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
+        resolved = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
     else:
-        base = None
+        config = None
         if init is not None:
-            started = base_of(_source(init, progress=progress))
-            log.info(started.sentence)
-            base, changed = started.config, [*changed, *started.changes]
-        wanted = Recipe.resolve(
-            recipe, components=chosen, data=None if data is None else str(data), changes=changed, model=base
+            fine_tuning = FineTuning.of(_source(init, progress=progress))
+            log.info(fine_tuning.summary)
+            config, changed = fine_tuning.config, [*changed, *fine_tuning.changes]
+        resolved = Recipe.resolve(
+            recipe, components=components, data=None if data is None else str(data), changes=changed, model=config
         )
-        for start in warm_starts(wanted.settings("training")):
-            start.check(wanted.names[start.part])  # before data are read
-    return _fit(wanted, run, resume=resume, progress=show_progress if progress else silent)
+        for start in warm_starts(resolved.settings("training")):
+            start.check(resolved.names[start.part])  # before the data are read
+    return _fit(resolved, run, resume=resume, progress=show_progress if progress else silent)
 
 
 def _fit(recipe: "Recipe", run: "Run", *, resume: bool, progress: Progress) -> "Run":
-    """Read the data of a recipe, and train until its last step."""
+    """Read the data of a recipe and train its model to the last step."""
     from longigen.data.issues import BadData
     from longigen.training.experiment import Experiment
 
@@ -188,16 +188,18 @@ def _fit(recipe: "Recipe", run: "Run", *, resume: bool, progress: Progress) -> "
             experiment.read(update)
     except BadData as error:
         doctor = f"longigen doctor {recipe.configs['data'].get('path') or recipe.names['data']}"
-        raise LongigenError(f"{error} To leave out what is bad: --skip-bad; to see all of it: {doctor}") from error
+        raise LongigenError(
+            f"{error} To leave out bad visits and subjects, add --skip-bad; to list them all, run '{doctor}'."
+        ) from error
     log_skipped(experiment.cohort.skipped)
     trainer = experiment.trainer(run, resume=resume)
-    leads = trainer.accelerator.is_main_process
-    if leads:
+    is_main = trainer.accelerator.is_main_process
+    if is_main:
         log.info(experiment.summary(trainer.model))
     with progress("training") as update:
 
         def show(step: int, metrics: dict[str, Any]) -> None:
-            if leads:
+            if is_main:
                 validation = metrics.get("validation_loss")
                 note = f"loss {metrics['loss']:.4f}" + (f"  validation {validation:.4f}" if validation else "")
                 update(step, experiment.training.steps, note)
@@ -230,31 +232,33 @@ def generate(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "WrittenVisits":
-    """Generate visits for the subjects of a data set and write them as NIfTI, each with a JSON sidecar.
+    """Generate visits for the subjects of a data set and write them as NIfTI files, each with a JSON sidecar.
 
     For one subject of your own see `LongitudinalModel.forecast`.
 
     Args:
-        model: a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
-        out: the folder to write; by default a new one under ``generated/``.
-        data: by default the data that the model was trained on.
-        changes: parameters of the data set.
-        setting: what is given: the first visit (``single``), a random part (``missing``), or all before each target.
-        times: to generate instead of the subjects' own, in the data set's unit; ``"+1"`` is one unit after the last.
-        subjects: ids; all of the part by default.
-        part: of the model's own data; by default what training never saw.
-        samples: of each visit; of several, mean and standard deviation are written too.
-        sampler: another one than the model's.
-        steps: network evaluations per visit.
-        guidance: weight of classifier-free guidance.
-        seed: random seed of the sampling noise and of which visits are missing.
-        explain: write which visits each was generated from, and where.
-        batch_size: subjects that are generated together.
+        model: a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
+        out: the folder to write to; by default a new one under ``generated/``.
+        data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
+        changes: parameters of the data set, by name or as strings ``name=value``.
+        setting: which visits are given: the first (``single``), a random part (``missing``), or all visits before each
+            target (``full``).
+        times: times to generate instead of the subjects' own visits, in the data set's unit; ``"+1"`` is one unit
+            after the subject's last visit.
+        subjects: ids of the subjects; by default all of the part.
+        part: part of the training data set's split; by default ``test``, and ``all`` for other data.
+        samples: number of samples of each visit; with several, their mean and standard deviation are written too.
+        sampler: sampler, or its name, to use instead of the model's own.
+        steps: network evaluations per visit; by default the sampler's own number.
+        guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        seed: random seed of the sampling noise and of the choice of missing visits.
+        explain: also write maps of how much each earlier visit contributed.
+        batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
     Raises:
-        LongigenError: if model or data cannot be used or do not fit each other, or a file cannot be written.
+        LongigenError: if the model or the data cannot be used or do not fit each other, or a file cannot be written.
     """
     from longigen.utils.files import new_folder, writable_folder
     from longigen.utils.memory import keep_freed_memory
@@ -305,29 +309,29 @@ def evaluate(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "Evaluation":
-    """Score the visits that a model generates against the true ones, beside copy-last.
+    """Score the visits that a model generates against the true ones, beside the copy-last baseline.
 
     Args:
-        model: a run, a model's folder or name, ``hf-hub:org/repo``, or a loaded model.
-        data: by default the data that the model was trained on.
-        changes: parameters of the data set.
-        out: the folder for table, CSV, JSON and picture; nothing is written by default, but for ``metrics.json``
-            beside the weights of a run that was evaluated on subjects that training never saw.
-        settings: which visits are given: ``single``, ``missing``, ``full``; all three by default.
-        targets: score each subject's ``last`` visit, the same in all settings, or ``all``.
-        part: of the model's own data; by default what training never saw.
-        metrics: names, or ``name:key=value``; all of the default table by default.
-        samples: of each visit; several are scored as a distribution, beside the first.
-        sampler: another one than the model's.
-        steps: network evaluations per visit.
-        guidance: weight of classifier-free guidance.
-        seed: random seed of the sampling noise and of which visits are missing.
-        batch_size: subjects that are generated together.
+        model: a loaded model, a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
+        data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
+        changes: parameters of the data set, by name or as strings ``name=value``.
+        out: the folder for the table, scores and figure; by default only ``metrics.json`` is written, beside the
+            weights, if the subjects were not used in training.
+        settings: which visits are given: ``single``, ``missing``, ``full`` (see `generate`); by default all three.
+        targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
+        part: part of the training data set's split; by default ``test``, and ``all`` for other data.
+        metrics: names of metrics, or ``name:key=value``; by default those of the default table.
+        samples: number of samples of each visit; with several, their distribution is scored too.
+        sampler: sampler, or its name, to use instead of the model's own.
+        steps: network evaluations per visit; by default the sampler's own number.
+        guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        seed: random seed of the sampling noise and of the choice of missing visits.
+        batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
     Raises:
-        LongigenError: if model or data cannot be used or do not fit each other.
+        LongigenError: if the model or the data cannot be used or do not fit each other.
     """
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.utils.files import writable_folder
@@ -351,13 +355,13 @@ def evaluate(
         scenarios = ordered(settings)
         protocol = protocol_of(session, chosen, scenarios, targets, seed, samples)
         generation = _settings(sampler, steps, guidance, seed)
-        shown = show_progress if progress else silent
-        found = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=shown)
+        bars = show_progress if progress else silent
+        evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
-            found = replace(found, kept_at=found.metrics_file.keep(found.source))
+            evaluation = replace(evaluation, metrics_path=evaluation.metrics_file.keep(evaluation.source))
             if out is not None:
-                found.save(out)
-        return found
+                evaluation.save(out)
+        return evaluation
 
 
 def bench(
@@ -377,33 +381,33 @@ def bench(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "BenchmarkResult":
-    """Train the rows of a table that are missing, score all by one protocol, and write the table into `out`.
+    """Train the rows of a benchmark table, score them by one protocol, and write the results into `out`.
 
-    What is there already is not made again, so the same call continues after an interruption.
+    Rows that are already trained and scored are reused, so the same call continues after an interruption.
 
     Args:
-        table: a name (``longigen list tables``).
-        out: the folder of all runs; by default ``bench/TABLE``.
-        data: by default that of the table's recipe.
-        rows: only these; all by default.
-        recipe: what all rows start from, instead of the table's recipe.
+        table: name of the benchmark table (``longigen list tables``).
+        out: the folder of the runs and the results; by default ``bench/TABLE``.
+        data: a data set's name, a file or folder, or ``NAME:PATH``; by default that of the table's recipe.
+        rows: names of the rows to train and score; by default all.
+        recipe: name of the recipe to use for every row instead of the table's own.
         steps: optimiser steps of each row.
-        minutes: of training of each row, instead of steps.
-        seeds: each row is trained once with each.
-        settings: which visits are given: ``single``, ``missing``, ``full``; all three by default.
-        targets: score each subject's ``last`` visit, the same in all settings, or ``all``.
-        metrics: names, or ``name:key=value``; the table's by default.
-        changes: hyperparameters, for every row that has them.
+        minutes: minutes of training of each row, instead of `steps`.
+        seeds: random seeds; each row is trained once with each.
+        settings: which visits are given: ``single``, ``missing``, ``full`` (see `generate`); by default all three.
+        targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
+        metrics: names of metrics, or ``name:key=value``; by default the table's.
+        changes: hyperparameters, applied to every row that has them.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
     Raises:
-        LongigenError: if rows would not be comparable, or a run in the folder was made with other options.
+        LongigenError: if the rows would not be comparable, or a run in the folder was trained with other options.
     """
     if steps is not None and minutes is not None:
-        raise LongigenError("--steps and --minutes both say how long to train; give one of the two.")
+        raise LongigenError("--steps and --minutes both set the length of training; give only one of the two.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise LongigenError("A benchmark is one process; start it without 'accelerate launch'.")
+        raise LongigenError("A benchmark runs in one process; start it without 'accelerate launch'.")
 
     from longigen.evaluation.benchmark_spec import BenchmarkSpec
 
@@ -433,7 +437,7 @@ def bench(
     log_skipped(benchmark.cohort.skipped)
     for name, unused in benchmark.unused.items():
         if unused:
-            log.info(f"'{name}' has no use for --set {', '.join(unused)}")
+            log.info(f"Row '{name}' does not have these hyperparameters of --set: {', '.join(unused)}")
     scenarios = ordered(settings)
     result = benchmark.run(chosen, scenarios=scenarios, targets=targets)
     result.save(folder)
@@ -448,16 +452,16 @@ def examine(
     workers: int | None = None,
     progress: bool = True,
 ) -> "Examination":
-    """Read everything of a data set once and say what is wrong with it; what ``longigen doctor`` prints.
+    """Read every visit of a data set and return its problems, as ``longigen doctor`` prints them.
 
     Args:
-        data: a data set's name, a path that one reads, or ``NAME:PATH``.
-        changes: parameters of the data set.
-        workers: subjects that are read at a time; as many as processors by default.
+        data: a data set's name, a file or folder, or ``NAME:PATH``.
+        changes: parameters of the data set, by name or as strings ``name=value``.
+        workers: number of subjects read in parallel; by default one per processor.
         progress: show a progress bar.
 
     Raises:
-        LongigenError: if all of it cannot be used: there is no such folder, or no such column.
+        LongigenError: if the data set cannot be opened, for example for want of the folder or of a column.
     """
     from longigen.data.open_dataset import open_dataset
     from longigen.data.quality.inspect import examine
@@ -470,9 +474,9 @@ def examine(
 
 
 def list_models() -> "list[ModelSummary]":
-    """Return what is known of each published model; nothing is downloaded.
+    """Return a summary of each published model; nothing is downloaded.
 
-    A model whose entry in a ``registry.yaml`` is not right is left out; ``longigen list models`` says why.
+    A model with an invalid entry in a ``registry.yaml`` is left out; ``longigen list models`` says why.
     """
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.zoo import zoo_models
@@ -481,10 +485,10 @@ def list_models() -> "list[ModelSummary]":
 
 
 def catalog(section: str | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Return what there is by section: components, recipes, tables, data sets, models. Nothing is imported or fetched.
+    """Return components, recipes, benchmark tables, data sets and models by section, without importing them.
 
     Args:
-        section: only this one, in the singular or the plural.
+        section: name of the one section to return, in the singular or the plural; by default all.
 
     Raises:
         LongigenError: if there is no such section.
@@ -497,20 +501,26 @@ def catalog(section: str | None = None) -> dict[str, list[dict[str, Any]]]:
     if section is not None:
         section = section if section.endswith("s") else f"{section}s"
         if section not in chosen:
-            raise LongigenError(f"There is nothing called '{section}' to list.{did_you_mean(section, chosen)}")
+            raise LongigenError(
+                f"There is no section '{section}' to list.{did_you_mean(section, chosen)} "
+                f"Sections: {', '.join(chosen)}."
+            )
         chosen = [section]
     merged = Catalog()
-    found = {name: list_section(merged, name) for name in chosen}
+    sections = {name: list_section(merged, name) for name in chosen}
     for distribution, problem in merged.problems.items():
         log.info(f"The registry.yaml of {distribution} is left out: {problem}")
-    return found
+    return sections
 
 
 def info(name: Path | str) -> dict[str, Any]:
-    """Return what is known of a component, recipe, table, model, run or folder. Nothing is imported or fetched.
+    """Return the description of a component, recipe, benchmark table, model or run, without importing it.
+
+    Args:
+        name: its name, the folder of a run or a model, or ``hf-hub:org/repo``.
 
     Raises:
-        LongigenError: if there is nothing of that name.
+        LongigenError: if nothing has that name.
     """
     from longigen.hub.inventory import describe_name
 
@@ -518,21 +528,21 @@ def info(name: Path | str) -> dict[str, Any]:
 
 
 def pull(name_or_path: str, *, token: str | None = None, progress: bool = True) -> "Pulled":
-    """Bring a model to this machine, or up to date with its revision on the Hub, verified.
+    """Download a model, or update it to its revision on the Hub, and verify its files.
 
     Args:
         name_or_path: a published model's name or ``hf-hub:org/repo[@revision]``.
-        token: for a private repository; by default the one that ``hf auth login`` or HF_TOKEN set.
+        token: access token for a private repository; by default the one set by ``hf auth login`` or HF_TOKEN.
         progress: show a progress bar.
 
     Raises:
-        LongigenError: if it cannot be downloaded, or a file is not what it should be.
+        LongigenError: if the model cannot be downloaded, or a file does not have its SHA-256.
     """
     from huggingface_hub.utils import logging as hub_logging
 
     from longigen.hub.resolve import ModelSource
 
-    hub_logging.set_verbosity_error()  # of its retries and its locks; what is left is said here
+    hub_logging.set_verbosity_error()  # without messages about retries and locks; failures are raised as errors
     source = ModelSource.of(name_or_path, token=token)
     with (show_transfer if progress else silent)("pulling") as update:
         return source.pull(update)
@@ -547,21 +557,21 @@ def publication(
     licence: str | None = None,
     token: str | None = None,
 ) -> "AbstractContextManager[Publication]":
-    """Give a model as it would be published on the Hub, to look at; its method ``publish`` publishes it.
+    """Prepare a model for publication on the Hub, to inspect first; the result's ``publish`` method uploads it.
 
-    `LongitudinalModel.push_to_hub` does it in one call.
+    `LongitudinalModel.push_to_hub` does both in one call.
 
     Args:
-        model: a run, a model's folder or name.
-        repository: ``org/name``.
-        tag: name of the version; v1, v2 … by default.
-        private: of a repository that does not exist yet, True by default; of one that does, what it must be.
-        licence: of the weights, e.g. ``apache-2.0``.
-        token: with the right to write; by default the one that ``hf auth login`` or HF_TOKEN set.
+        model: a run, a run's or a model's folder, or a published model's name.
+        repository: the repository, ``org/name``.
+        tag: tag of the version; by default v1, v2 …
+        private: visibility of a new repository, by default True; for an existing one, the visibility to require.
+        licence: licence of the weights, e.g. ``apache-2.0``.
+        token: access token with write permission; by default the one set by ``hf auth login`` or HF_TOKEN.
 
     Raises:
-        LongigenError: if there is no such model, its metrics are of other weights, or what is private cannot be left
-            out.
+        LongigenError: if there is no such model, its metrics belong to other weights, or private values of its
+            configuration cannot be removed.
     """
     from longigen.hub.publish import publication
     from longigen.models.longitudinal import LongitudinalModel
@@ -579,12 +589,12 @@ def publication(
 
 
 def new_plugin(name: str, kind: str, out: Path | str | None = None) -> "PluginTemplate":
-    """Write a package with a working component, for its author to change.
+    """Write a new plugin package with a working component, its tests and its entry point.
 
     Args:
-        name: of the component: lower-case letters, digits and hyphens.
+        name: name of the component: lower-case letters, digits and hyphens.
         kind: conditioner, denoiser, sampler, dataset or metric.
-        out: the folder to write; by default one of the component's name.
+        out: the folder to write to; by default ``./NAME``.
 
     Raises:
         LongigenError: if the name cannot be used or is taken, or the folder is not empty.
@@ -597,18 +607,18 @@ def new_plugin(name: str, kind: str, out: Path | str | None = None) -> "PluginTe
 
 
 def is_main_process() -> bool:
-    """Say whether this process is the first of those that ``accelerate launch`` started, or the only one."""
+    """Return whether this process is the only one, or the first of those started by ``accelerate launch``."""
     from accelerate import PartialState
 
     return PartialState().is_main_process
 
 
-def log_skipped(findings: "Sequence[Finding]", most: int = 20) -> None:
-    """Log which visits and subjects were left out, and why."""
-    for finding in findings[:most]:
+def log_skipped(findings: "Sequence[Finding]", limit: int = 20) -> None:
+    """Log which visits and subjects were left out, and why; at most `limit` of them."""
+    for finding in findings[:limit]:
         log.info(f"Skipped: {finding}")
-    if len(findings) > most:
-        log.info(f"Skipped {len(findings) - most} more; 'longigen doctor' lists them all.")
+    if len(findings) > limit:
+        log.info(f"Skipped {len(findings) - limit} more; 'longigen doctor' lists them all.")
 
 
 def _name_of(model: "Path | str | Run") -> str:
@@ -618,7 +628,7 @@ def _name_of(model: "Path | str | Run") -> str:
 def _source(
     model: "Path | str | Run", *, revision: str | None = None, token: str | None = None, progress: bool = True
 ) -> "ModelSource":
-    """Return where a model is, once it is on this machine: what is wrong with it is told before data are read."""
+    """Return the source of a model, downloaded if necessary, so that its errors are raised before data are read."""
     from longigen.hub.resolve import ModelSource
 
     source = ModelSource.of(_name_of(model), revision, token=token)

@@ -1,4 +1,4 @@
-"""``longigen bench``: a table of methods, trained and scored alike."""
+"""``longigen bench``: train and score every method of a benchmark table."""
 
 import signal
 from pathlib import Path
@@ -23,19 +23,29 @@ from longigen_cli.console import (
 
 
 def bench(
-    table: Annotated[str, typer.Argument(help="A table's name, such as sadm-ablation (see 'longigen list tables').")],
+    table: Annotated[
+        str, typer.Argument(help="Name of a benchmark table, such as sadm-ablation (see 'longigen list tables').")
+    ],
     data: Data = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The folder of all runs; by default bench/TABLE.")] = None,
-    row: Annotated[list[str] | None, typer.Option(help="Only this row (may be repeated).")] = None,
-    recipe: Annotated[str | None, typer.Option(help="The recipe of all rows, instead of the table's own.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps of each row.", min=1)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the runs and the results; by default bench/TABLE.")
+    ] = None,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Train and score only this row of the table (may be repeated).")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of the recipe to use for every row instead of the table's own.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train each row.", min=1)] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Minutes of training of each row, instead of steps.", min=0.01)
+        float | None, typer.Option(help="Train each row for this many minutes instead of a number of steps.", min=0.01)
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Train each row with this seed (may be repeated); 0 by default.")
+        list[int] | None, typer.Option(help="Train each row with this random seed (may be repeated); 0 by default.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Train each row with this many seeds, from 0.", min=1)] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of random seeds to train each row with: 0, 1, 2 and so on.", min=1)
+    ] = None,
     setting: Settings = None,
     targets: Targets = "last",
     metric: Metrics = None,
@@ -43,12 +53,12 @@ def bench(
     skip_bad: SkipBad = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Train the rows of a table that are missing, score all by one protocol, and print them beside copy-last.
+    """Train the rows of a benchmark table, score them by one protocol and print them beside copy-last.
 
-    What is there already is not made again, so the same command continues after an interruption.
+    Rows that are already trained and scored are reused, so the same command continues after an interruption.
     """
     if seed and seeds:
-        raise LongigenError("--seed names seeds and --seeds counts them; give one of the two.")
+        raise LongigenError("--seed lists random seeds and --seeds counts them; give only one of the two.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's pre-emption: checkpoint, as for Ctrl-C
     folder = out or Path("bench") / table
     try:
@@ -68,7 +78,7 @@ def bench(
             skip_bad=skip_bad,
         )
     except KeyboardInterrupt:
-        say("Stopped; the same command continues.")
+        say("Stopped; run the same command again to continue.")
         raise
     print_json(result.content) if as_json else typer.echo(result.table())
-    say(f"table.txt, table.json, subjects.csv and pictures.png are in {folder}, and a run for each row and seed")
+    say(f"Wrote table.txt, table.json, subjects.csv and pictures.png to {folder}, and a run folder per row and seed")

@@ -1,4 +1,4 @@
-"""``longigen check``: does a component keep the contracts."""
+"""``longigen check``: test a component against the contract of its kind."""
 
 from typing import Annotated, Any
 
@@ -10,40 +10,50 @@ from longigen_cli.console import Changes
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="Of a conditioner, denoiser, sampler, data set or metric.")],
-    kind: Annotated[str | None, typer.Option(help="Its kind, where several have that name.")] = None,
+    name: Annotated[
+        str, typer.Argument(help="Name of the conditioner, denoiser, sampler, data set or metric to check.")
+    ],
+    kind: Annotated[
+        str | None,
+        typer.Option(help=f"Kind of the component ({', '.join(KINDS)}), if several kinds use the name."),
+    ] = None,
     changes: Changes = None,
 ) -> None:
-    """Run the conformance suite on a component: one line per check, exit status 1 if one fails."""
-    found = [each for each in KINDS if name in registry.entries(each) and kind in (None, each)]
-    if len(found) > 1:
-        raise LongigenError(f"'{name}' is a {' and a '.join(found)}; say which with --kind.")
-    if not found:
+    """Run the conformance suite on a component: one line per check, exit status 1 if a check fails."""
+    kinds = [each for each in KINDS if name in registry.entries(each) and kind in (None, each)]
+    if len(kinds) > 1:
+        raise LongigenError(f"'{name}' is a {' and a '.join(kinds)}; choose one with --kind.")
+    if not kinds:
         known = [key for each in KINDS for key in registry.entries(each)]
         raise LongigenError(
             f"There is no component '{name}' to check.{did_you_mean(name, known)} Installed: {', '.join(known)}."
         )
-    config = _config(found[0], name, changes or [])
+    chosen = kinds[0]
+    config = _config(chosen, name, changes or [])
 
     from longigen.testing import CHECKS, run_check
 
     failed = 0
-    for label in CHECKS[found[0]]:
+    for label in CHECKS[chosen]:
         try:
-            run_check(found[0], label, name, config)
-        except Exception as error:  # whatever a stranger's component raises is the check's result
+            run_check(chosen, label, name, config)
+        except Exception as error:  # a third-party component may raise anything; that is the check's result
             failed += 1
-            typer.echo(f"FAIL  {label}: {_line(error)}")
+            typer.echo(f"FAIL  {label}: {_one_line(error)}")
         else:
             typer.echo(f"ok    {label}")
-    total = len(CHECKS[found[0]])
-    typer.echo(f"{found[0]} '{name}': {total - failed} of {total} checks passed")
+    total = len(CHECKS[chosen])
+    typer.echo(f"{chosen} '{name}': {total - failed} of {total} checks passed")
     if failed:
         raise typer.Exit(1)
 
 
 def _config(kind: str, name: str, changes: list[str]) -> dict[str, Any]:
-    """Load the component, so that one that does not is a mistake and not a failed check, and read the changes."""
+    """Return the component's configuration with the changes of --set.
+
+    Raises:
+        LongigenError: if the component cannot be loaded, which is an error of the command and not a failed check.
+    """
     from longigen.components.base import checked, parameters
     from longigen.components.changes import parse_change
 
@@ -52,6 +62,6 @@ def _config(kind: str, name: str, changes: list[str]) -> dict[str, Any]:
     return checked(known, given, f"The {kind} '{name}'")
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text[:300] if isinstance(error, AssertionError) and text else f"{type(error).__name__}: {text[:300]}"

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they print."""
+"""Options that several commands share, and printing of lines and JSON."""
 
 import json
 import sys
@@ -10,42 +10,65 @@ import typer
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", help="A data set's name (see 'longigen list'), a path that one of them reads, or NAME:PATH."
+        "--data",
+        help="Data set: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH; by default the data "
+        "of the recipe or of the model's training.",
     ),
 ]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a hyperparameter, e.g. --set denoiser.width=32."),
 ]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out visits and subjects that cannot be used, and say which.")
+DataChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a parameter of the data set, e.g. --set time_unit=days."),
 ]
-AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out visits and subjects that cannot be used, and list them.")
+]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Metrics = Annotated[
-    list[str] | None, typer.Option("--metric", help="Only this metric, or NAME:KEY=VALUE,KEY=VALUE (may be repeated).")
+    list[str] | None,
+    typer.Option(
+        "--metric", help="Compute only this metric, given as NAME or NAME:KEY=VALUE,KEY=VALUE (may be repeated)."
+    ),
 ]
 Targets = Annotated[
     Literal["last", "all"],
-    typer.Option("--targets", help="Score only each subject's last visit, or all visits."),
+    typer.Option("--targets", help="Visits to score: the last visit of each subject, or all generated visits."),
 ]
 Part = Annotated[
     Literal["train", "validation", "test", "all"] | None,
-    typer.Option("--part", help="Part of the model's own data set; by default the subjects that training never saw."),
+    typer.Option(
+        "--part",
+        help="Part of the training data set to use; by default its test subjects, or all subjects of other data.",
+    ),
 ]
-Sampler = Annotated[str | None, typer.Option("--sampler", help="Use another sampler than the model's.")]
-Evaluations = Annotated[int | None, typer.Option("--steps", help="Network evaluations per visit.", min=1)]
-Guidance = Annotated[float | None, typer.Option("--guidance", help="Weight of classifier-free guidance.", min=0)]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects generated together.", min=1)]
+Sampler = Annotated[str | None, typer.Option("--sampler", help="Name of a sampler to use instead of the model's own.")]
+Evaluations = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", help="Number of network evaluations per generated visit; by default the sampler's own.", min=1
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance", help="Weight of classifier-free guidance, 0 for none; by default the model's own.", min=0
+    ),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects to generate in one batch.", min=1)]
 Model = Annotated[
     str,
     typer.Argument(
-        help="A published model's name (longigen list models), a run's or a model's folder, or hf-hub:org/repo[@REV]."
+        help="Model: a published name (see 'longigen list models'), the folder of a run or a model, or "
+        "hf-hub:org/repo or hf-hub:org/repo@revision."
     ),
 ]
 
 
 class SettingName(StrEnum):
-    """The three settings: typer takes a list of an enumeration, but not of a Literal."""
+    """The three settings as an enumeration, since typer accepts a list of an enumeration but not of a Literal."""
 
     SINGLE = "single"
     MISSING = "missing"
@@ -54,21 +77,25 @@ class SettingName(StrEnum):
 
 Settings = Annotated[
     list[SettingName] | None,
-    typer.Option("--setting", help="Only this setting (may be repeated); all three by default."),
+    typer.Option(
+        "--setting",
+        help="Score only this setting (may be repeated): given are the first visit (single), a random part (missing) "
+        "or all visits before the target (full); by default all three settings are scored.",
+    ),
 ]
 
 
 def names_of(settings: list[SettingName] | None) -> list[Any]:
-    """Return the settings that were chosen, as the Python interface takes them."""
+    """Return the chosen settings as `longigen.api` takes them."""
     return [setting.value for setting in settings or ()]
 
 
 def say(line: str) -> None:
-    """Print a line to stderr, which is where everything goes that is not a result."""
+    """Print a line to stderr, where everything but results is printed."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
 def print_json(content: Any) -> None:
-    """Print a result for machines."""
+    """Print a result as JSON to stdout."""
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

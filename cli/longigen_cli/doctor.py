@@ -1,4 +1,4 @@
-"""``longigen doctor``: is a data set fit to train on."""
+"""``longigen doctor``: check whether a data set is fit to train on."""
 
 import os
 import re
@@ -11,36 +11,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longigen import api
-from longigen_cli.console import AsJSON, Changes, print_json
+from longigen_cli.console import AsJSON, DataChanges, print_json
 
 if TYPE_CHECKING:
     from longigen import Examination, Finding
 
-REPEATED = 5
-"""Findings that say the same of more subjects than this are told in one row."""
+MAX_SEPARATE = 5
+"""The largest number of findings, equal but for numbers in their text, that are printed as separate rows."""
 
 WIDTH = 120
 
 
 def doctor(
-    data: Annotated[str, typer.Argument(help="A data set's name, a path that one reads, or NAME:PATH.")],
+    data: Annotated[
+        str, typer.Argument(help="Data set: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH.")
+    ],
     workers: Annotated[
-        int | None, typer.Option(help="Number of subjects read at a time; by default as many as processors.", min=1)
+        int | None, typer.Option(help="Number of subjects to read in parallel; by default one per processor.", min=1)
     ] = None,
-    changes: Changes = None,
+    changes: DataChanges = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Read everything of a data set and say what is wrong with it; exit status 1 if something must be mended."""
+    """Read every visit of a data set and list its problems; exit status 1 if a problem is an error."""
     started = time.perf_counter()
-    found = api.examine(data, changes=changes or [], workers=workers)
-    spent = time.perf_counter() - started
+    examination = api.examine(data, changes=changes or [], workers=workers)
+    seconds = time.perf_counter() - started
     if as_json:
-        print_json({"data": data, **found.to_dict()})
+        print_json({"data": data, **examination.to_dict()})
     else:
-        if found.findings:
-            typer.echo(_table(found.findings, found.path))
-        typer.echo(_summary(data, changes or [], found, spent))
-    if found.errors:
+        if examination.findings:
+            typer.echo(_table(examination.findings, examination.path))
+        typer.echo(_summary(data, changes or [], examination, seconds))
+    if examination.errors:
         raise typer.Exit(1)
 
 
@@ -48,15 +50,15 @@ def _summary(data: str, changes: Sequence[str], examination: "Examination", seco
     def count(number: int, noun: str) -> str:
         return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
-    done = f"{count(examination.subjects, 'subject')}, {count(examination.visits, 'visit')} read in {seconds:.0f} s: "
+    read = f"{count(examination.subjects, 'subject')}, {count(examination.visits, 'visit')} read in {seconds:.0f} s: "
     if examination.findings:
-        return done + f"{count(examination.errors, 'error')}, {count(examination.warnings, 'warning')}"
+        return read + f"{count(examination.errors, 'error')}, {count(examination.warnings, 'warning')}"
     command = ["longigen", "train", "--data", data, *(word for change in changes for word in ("--set", change))]
-    return done + f"nothing is wrong; next: {shlex.join(command)}"
+    return read + f"nothing is wrong; next: {shlex.join(command)}"
 
 
 def _table(findings: "Sequence[Finding]", path: Any) -> str:
-    """Return the findings as text, `WIDTH` columns at most; what is found again and again is one row."""
+    """Return the findings as a text table of at most `WIDTH` columns; many similar findings share one row."""
     from io import StringIO
 
     from rich import box
@@ -86,18 +88,19 @@ def _table(findings: "Sequence[Finding]", path: Any) -> str:
 
 
 def _groups(findings: "Sequence[Finding]") -> "list[list[Finding]]":
-    """Return the findings in their order, those that differ in nothing but numbers together where they are many."""
-    alike: dict[tuple[str, ...], list[Finding]] = {}
+    """Group the findings whose problems differ only in numbers, if there are more than `MAX_SEPARATE` of them."""
+    similar: dict[tuple[str, ...], list[Finding]] = {}
     for finding in findings:
         problem = re.sub(r"[\d.]+", "#", finding.problem)
-        alike.setdefault((finding.severity, finding.kind, problem), []).append(finding)
-    return [
-        part for group in alike.values() for part in ([group] if len(group) > REPEATED else [[each] for each in group])
-    ]
+        similar.setdefault((finding.severity, finding.kind, problem), []).append(finding)
+    groups = []
+    for group in similar.values():
+        groups += [group] if len(group) > MAX_SEPARATE else [[finding] for finding in group]
+    return groups
 
 
 def _shortened(text: str, path: Any) -> str:
-    """Return a text with the paths in it relative to the data set's folder, where they lie in it."""
+    """Shorten the paths inside the data set's folder to relative paths."""
     if path is None:
         return text
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
@@ -105,5 +108,5 @@ def _shortened(text: str, path: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text with what would disturb a terminal made visible."""
+    """Escape unprintable characters, such as terminal control codes."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -1,4 +1,4 @@
-"""``longigen evaluate``: the protocol's table, the model beside copy-last."""
+"""``longigen evaluate``: score generated visits against the true ones."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +9,8 @@ from longigen import api
 from longigen_cli.console import (
     AsJSON,
     BatchSize,
-    Changes,
     Data,
+    DataChanges,
     Evaluations,
     Guidance,
     Metrics,
@@ -28,7 +28,10 @@ from longigen_cli.console import (
 
 def evaluate(
     model: Model,
-    out: Annotated[Path | None, typer.Option("--out", help="The folder for table, CSV, JSON and picture.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder to write the table, scores and figure to; by default none is written."),
+    ] = None,
     data: Data = None,
     setting: Settings = None,
     targets: Targets = "last",
@@ -37,17 +40,20 @@ def evaluate(
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the sampling noise, and of which visits are missing.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
+    ] = 0,
     samples: Annotated[
-        int, typer.Option(help="Number of samples of each visit; several are also scored as a distribution.", min=1)
+        int,
+        typer.Option(help="Number of samples of each visit; with several, their distribution is scored too.", min=1),
     ] = 1,
     batch_size: BatchSize = 4,
-    changes: Changes = None,
+    changes: DataChanges = None,
     skip_bad: SkipBad = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Score generated visits against the true ones, and copy-last beside them."""
-    found = api.evaluate(
+    """Score generated visits against the true ones, beside the copy-last baseline."""
+    evaluation = api.evaluate(
         model,
         out=out,
         data=data,
@@ -66,13 +72,13 @@ def evaluate(
     )
     if not api.is_main_process():
         return
-    for caution in found.cautions:
+    for caution in evaluation.cautions:
         say(caution)
-    print_json(found.summary) if as_json else typer.echo(found.table())
+    print_json(evaluation.summary) if as_json else typer.echo(evaluation.table())
     if out is not None:
-        say(f"table.txt, summary.json, metrics.json, subjects.csv and strip.png are in {out}")
-    if found.kept_at is not None:
+        say(f"Wrote table.txt, summary.json, metrics.json, subjects.csv and strip.png to {out}")
+    if evaluation.metrics_path is not None:
         say(
-            f"{found.kept_at} holds these numbers now, and 'longigen push {model} ORG/NAME' publishes them with the "
+            f"Saved the scores to {evaluation.metrics_path}; 'longigen push {model} ORG/NAME' publishes them with the "
             "weights"
         )

@@ -1,4 +1,4 @@
-"""``longigen generate``: missing and future visits, as NIfTI files."""
+"""``longigen generate``: generate missing and future visits as NIfTI files."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,8 +8,8 @@ import typer
 from longigen import api
 from longigen_cli.console import (
     BatchSize,
-    Changes,
     Data,
+    DataChanges,
     Evaluations,
     Guidance,
     Model,
@@ -23,31 +23,45 @@ from longigen_cli.console import (
 def generate(
     model: Model,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The folder to write; by default a new one under generated/.")
+        Path | None, typer.Option("--out", help="Folder to write to; by default a new one under generated/.")
     ] = None,
     data: Data = None,
     setting: Annotated[
         Literal["single", "missing", "full"],
-        typer.Option(help="Which visits are given: the first, a random part, or all before each target."),
+        typer.Option(
+            help="Visits given to the model: the first (single), a random part (missing) or all before each target "
+            "(full)."
+        ),
     ] = "full",
     times: Annotated[
         str | None,
-        typer.Option(help="Generate visits at these times instead, e.g. 3.5,4; +1 is one unit after the last visit."),
+        typer.Option(
+            help="Times to generate instead of the subjects' own visits, e.g. 3.5,4 or +1 for one unit after the last "
+            "visit."
+        ),
     ] = None,
-    subject: Annotated[list[str] | None, typer.Option(help="Only this subject (may be repeated).")] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Generate visits of this subject only (may be repeated).")
+    ] = None,
     part: Part = None,
     samples: Annotated[
-        int, typer.Option(help="Number of samples of each visit; of several also mean and std are written.", min=1)
+        int,
+        typer.Option(
+            help="Number of samples of each visit; with several, their mean and standard deviation are written too.",
+            min=1,
+        ),
     ] = 1,
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the sampling noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
+    ] = 0,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Write maps of how much each earlier visit contributed.")
+        bool, typer.Option("--explain", help="Also write maps of how much each earlier visit contributed.")
     ] = False,
     batch_size: BatchSize = 4,
-    changes: Changes = None,
+    changes: DataChanges = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Generate visits as NIfTI files in each subject's own space, with a JSON sidecar of their provenance."""
@@ -69,5 +83,5 @@ def generate(
         batch_size=batch_size,
         skip_bad=skip_bad,
     )
-    also = ", and the mean and std of each visit's samples," if samples > 1 else ""
-    say(f"{len(written.files)} volumes{also} written under {written.folder}")
+    also = ", and the mean and standard deviation of each visit's samples," if samples > 1 else ""
+    say(f"Wrote {len(written.files)} volumes{also} to {written.folder}")

@@ -1,4 +1,4 @@
-"""``longigen info``: one component, recipe, table or model."""
+"""``longigen info``: show a component, recipe, benchmark table or model."""
 
 from typing import Annotated
 
@@ -11,11 +11,14 @@ from longigen_cli.console import AsJSON, print_json
 def info(
     name: Annotated[
         str,
-        typer.Argument(help="Name of a component, recipe, table or model; or a run, a folder, or hf-hub:org/repo."),
+        typer.Argument(
+            help="Name of a component, recipe, benchmark table or model, or the folder of a run or a model, or "
+            "hf-hub:org/repo."
+        ),
     ],
     as_json: AsJSON = False,
 ) -> None:
-    """Show what is known of a component, a recipe, a table or a model. Nothing is imported, nor fetched."""
+    """Show a component, recipe, benchmark table or model, without importing or downloading anything."""
     content = api.info(name)
     if as_json:
         print_json(content)

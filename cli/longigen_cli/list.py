@@ -1,4 +1,4 @@
-"""``longigen list``: what there is."""
+"""``longigen list``: list components, recipes, benchmark tables, data sets and models."""
 
 from typing import Annotated, Any
 
@@ -12,28 +12,29 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="Only these: conditioners, denoisers, samplers, datasets, metrics, recipes, tables or models."
+            help="What to list: conditioners, denoisers, samplers, datasets, metrics, recipes, tables or models; by "
+            "default all of them."
         ),
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """List components, recipes, tables and models. Nothing is imported, nor fetched."""
-    found = api.catalog(kind)
+    """List components, recipes, benchmark tables and models, without importing or downloading anything."""
+    sections = api.catalog(kind)
     if as_json:
         print_json(
-            {name: [{k: v for k, v in row.items() if k != "line"} for row in rows] for name, rows in found.items()}
+            {name: [{k: v for k, v in row.items() if k != "line"} for row in rows] for name, rows in sections.items()}
         )
     else:
-        _print(found)
+        _print(sections)
 
 
-def _print(found: dict[str, list[dict[str, Any]]]) -> None:
+def _print(sections: dict[str, list[dict[str, Any]]]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    for section, rows in found.items():
+    for section, rows in sections.items():
         if not rows:
             continue
         table = Table(title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)

@@ -1,4 +1,4 @@
-"""The application: its commands, and how a mistake is told."""
+"""The command-line application: its commands, and how errors and warnings are printed."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from longigen.errors import LongigenError, LongigenWarning
 from longigen_cli import bench, check, doctor, evaluate, generate, info, new_plugin, pull, push, train
 from longigen_cli import list as listing
 
-PLAIN = warnings.formatwarning
+PYTHON_FORMAT = warnings.formatwarning
 
 app = typer.Typer(
     name="longigen",
@@ -36,8 +36,8 @@ app.command("doctor")(doctor.doctor)
 app.command("new-plugin")(new_plugin.new_plugin)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"longigen {__version__}")
         raise typer.Exit
 
@@ -45,28 +45,26 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")] = False,
 ) -> None:
     """Train, generate and evaluate models of longitudinal 3D medical images."""
     if debug:
         os.environ["LONGIGEN_DEBUG"] = "1"
 
 
-def _warning(
+def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Say a warning that is for the user in one line, and any other as Python does."""
-    return (
-        f"longigen: {message}\n"
-        if issubclass(category, LongigenWarning)
-        else PLAIN(message, category, filename, lineno, line)
-    )
+    """Format a `LongigenWarning` as one line, and any other warning as Python does."""
+    if issubclass(category, LongigenWarning):
+        return f"longigen: {message}\n"
+    return PYTHON_FORMAT(message, category, filename, lineno, line)
 
 
 def _log_to_stderr() -> None:
-    """Print what the Python interface logs, line by line, as it is."""
+    """Print the messages that `longigen.api` logs to stderr, without prefixes."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("longigen")
@@ -76,8 +74,8 @@ def _log_to_stderr() -> None:
 
 
 def main() -> None:
-    """Run the application; a user's mistake is one sentence on stderr and exit status 2."""
-    warnings.formatwarning = _warning
+    """Run the application; a `LongigenError` is printed as one sentence on stderr, with exit status 2."""
+    warnings.formatwarning = _format_warning
     _log_to_stderr()
     try:
         app()

@@ -1,4 +1,4 @@
-"""``longigen new-plugin``: a working package to start from."""
+"""``longigen new-plugin``: write a new plugin package from a template."""
 
 import shlex
 from pathlib import Path
@@ -14,16 +14,18 @@ from longigen.registry.registry import KINDS
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the component, such as my-denoiser.")],
     kind: Annotated[
-        str | None, typer.Option(help=f"Kind of component: {', '.join(KINDS)}.", show_default=False)
+        str | None, typer.Option(help=f"Kind of the component: {', '.join(KINDS)}.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder to write; by default ./NAME.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write the package to; by default ./NAME.")] = None,
 ) -> None:
-    """Write a package with a working component that keeps all contracts, its tests and its entry points."""
+    """Write a new plugin package: a working component, its tests and its entry point."""
     if kind is None:
-        raise LongigenError(f"Say what '{name}' is to be, with --kind and one of: {', '.join(KINDS)}.")
+        raise LongigenError(f"The kind of '{name}' is missing; give --kind with one of: {', '.join(KINDS)}.")
 
     folder = Path(name) if out is None else out
     plugin = api.new_plugin(name, kind, folder)
-    typer.echo(f"{folder} holds {plugin.distribution}: {plugin.class_name} in src/{plugin.package}/{kind}.py; next:")
+    typer.echo(
+        f"Wrote {plugin.distribution} to {folder}, with {plugin.class_name} in src/{plugin.package}/{kind}.py; next:"
+    )
     for command in (shlex.join(["pip", "install", "-e", str(folder)]), *plugin.uses):
         typer.echo(f"    {command}")

@@ -1,4 +1,4 @@
-"""``longigen push``: a model to the Hub, with its card."""
+"""``longigen push``: publish a model on the Hugging Face Hub, with its model card."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -15,25 +15,29 @@ if TYPE_CHECKING:
 
 def push(
     model: Model,
-    repository: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository of the Hugging Face Hub.")],
+    repository: Annotated[
+        str, typer.Argument(metavar="ORG/NAME", help="Repository on the Hugging Face Hub to publish to.")
+    ],
     private: Annotated[
         bool | None,
         typer.Option(
             "--private/--public", help="Visibility of a new repository; private by default.", show_default=False
         ),
     ] = None,
-    tag: Annotated[str | None, typer.Option(help="Tag of this version; by default v1, v2, and so on.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Tag of the published version; by default v1, v2, and so on.")] = None,
     licence: Annotated[
         str | None,
         typer.Option("--licence", "--license", help="Licence of the weights, e.g. apache-2.0 or cc-by-nc-4.0."),
     ] = None,
-    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Publish without asking.")] = False,
+    message: Annotated[str | None, typer.Option(help="Message of the commit in the repository.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Publish without asking for confirmation.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Publish a model: show which files go where, ask, upload them in one commit and tag it."""
+    """Publish a model on the Hugging Face Hub: list the files, ask for confirmation, upload and tag them."""
     if not yes and not sys.stdin.isatty():
-        raise LongigenError("There is no terminal to ask on, so nothing was published; add --yes if it may go.")
+        raise LongigenError(
+            "There is no terminal to ask for confirmation, so nothing was published; add --yes to publish without it."
+        )
 
     with api.publication(model, repository, tag=tag, private=private, licence=licence) as ready:
         _show(ready, model)
@@ -44,23 +48,23 @@ def push(
         if as_json:
             print_json(ready.to_dict(done))
             return
-    typer.echo(f"{done.address} holds version {done.tag}, commit {done.commit}")
-    typer.echo(f"longigen pull {done.name}")
+    typer.echo(f"Published version {done.tag} at {done.address}, commit {done.commit}")
+    typer.echo(f"next: longigen pull {done.name}")
 
 
 def _show(ready: "Publication", model: str) -> None:
-    there = ready.destination
-    seen = "private" if ready.private else "PUBLIC"
-    new = "" if there.exists else ", which will be made"
-    say(f"To {there.repository} at {there.endpoint} ({seen}{new}), as version {ready.tag}:")
+    destination = ready.destination
+    visibility = "private" if ready.private else "PUBLIC"
+    new = "" if destination.exists else ", a new repository"
+    say(f"To {destination.repository} at {destination.endpoint} ({visibility}{new}), as version {ready.tag}:")
     say("")
     for name, content in ready.files.items():
         say(f"  {name:<18} {content.size:>13,} bytes  sha256 {content.digest}")
     for name in ready.removed:
-        say(f"  {name:<18} is removed: what is there is of other weights")
+        say(f"  {name:<18} will be removed: the published file belongs to other weights")
     say("")
     say(f"Licence of the weights: {ready.licence or 'not stated; --licence states one'}")
     if ready.covariates:
-        say(f"Of your data it names the covariates {', '.join(ready.covariates)}.")
+        say(f"The model card names these covariates of your data: {', '.join(ready.covariates)}.")
     if not ready.evaluated:
-        say(f"Without metrics: 'longigen evaluate {model}' makes them.")
+        say(f"No metrics will be published; 'longigen evaluate {model}' computes them.")

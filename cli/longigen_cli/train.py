@@ -1,4 +1,4 @@
-"""``longigen train``: compose, train, resume."""
+"""``longigen train``: train a model, resume its training or fine-tune another model."""
 
 import signal
 from pathlib import Path
@@ -14,41 +14,45 @@ from longigen_cli.console import Changes, Data, SkipBad, say
 
 def train(
     data: Data = None,
-    conditioner: Annotated[str | None, typer.Option(help="The conditioner, e.g. sadm.")] = None,
-    denoiser: Annotated[str | None, typer.Option(help="The denoiser, e.g. unet3d.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="The sampler, e.g. continuous.")] = None,
+    conditioner: Annotated[
+        str | None, typer.Option(help="Conditioner to use instead of the recipe's, e.g. sadm.")
+    ] = None,
+    denoiser: Annotated[str | None, typer.Option(help="Denoiser to use instead of the recipe's, e.g. unet3d.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler to use instead of the recipe's, e.g. continuous.")
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="A named set of components and hyperparameters, which the other options change.")
+        str, typer.Option(help="Named set of components and hyperparameters, which the other options change.")
     ] = "sadm-tiny",
     changes: Changes = None,
-    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps.", min=1)] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; by default a new one under runs/.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.", min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default a new one under runs/.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue training the run in --out.")] = False,
     skip_bad: SkipBad = False,
     init: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Fine-tune this model (name, folder or hf-hub:org/repo): use its components, settings and grid.",
+            help="Fine-tune this model (name, folder or hf-hub:org/repo), with its components, settings and grid.",
         ),
     ] = None,
     init_conditioner: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Start the conditioner from the weights of this model.")
+        str | None, typer.Option(metavar="MODEL", help="Initialise the conditioner with the weights of this model.")
     ] = None,
     init_denoiser: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Start the denoiser from the weights of this model.")
+        str | None, typer.Option(metavar="MODEL", help="Initialise the denoiser with the weights of this model.")
     ] = None,
     freeze: Annotated[
         list[str] | None,
-        typer.Option(metavar="PART", help="Do not train this part, conditioner or denoiser (may be repeated)."),
+        typer.Option(metavar="PART", help="Keep the weights of this part, conditioner or denoiser, fixed in training."),
     ] = None,
 ) -> None:
-    """Train a model. With no options: SADM on the embedded simulated brains, for two CPU cores."""
+    """Train a model; with no options, a small SADM on the simulated brains that longigen generates itself."""
     if init is not None and (init_conditioner is not None or init_denoiser is not None):
         other = "conditioner" if init_conditioner is not None else "denoiser"
         raise LongigenError(
-            f"--init {init} starts both parts, so --init-{other} cannot stand beside it; leave one out, or give "
-            "--init-conditioner and --init-denoiser."
+            f"--init {init} initialises both parts, so it cannot be combined with --init-{other}; leave one of them "
+            "out, or give --init-conditioner and --init-denoiser."
         )
     given: dict[str, Any] = {
         "init_conditioner": init_conditioner,
@@ -58,7 +62,9 @@ def train(
     }
     options = {f"training.{key}": value for key, value in given.items() if value}
     if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init):
-        raise LongigenError("--resume continues a run as it was: give --out RUN, and at most --steps beside it.")
+        raise LongigenError(
+            "--resume continues a run with the options that it was started with; give only --out RUN and --steps."
+        )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's pre-emption: checkpoint, as for Ctrl-C
     run = api.train(
         data,
@@ -72,4 +78,5 @@ def train(
         init=init,
     )
     if api.is_main_process():
-        say(f"The run is in {run.folder}; next: longigen evaluate {run.folder} --out {run.folder / 'evaluation'}")
+        say(f"Trained; the run is in {run.folder}")
+        say(f"next: longigen evaluate {run.folder} --out {run.folder / 'evaluation'}")

@@ -71,6 +71,16 @@ class Conditioning:
         """Concatenate two conditionings along the batch axis, this one first. Both must use the same routes."""
         return self._map(lambda tensor, more: torch.cat([tensor, more]), other)
 
+    def require_base(self) -> tuple[Tensor, Tensor]:
+        """Return `base` (B, C, W, H, D) and `gap` (B,), for a denoiser that `needs_base`.
+
+        Raises:
+            ValueError: if they are not set.
+        """
+        if self.base is None or self.gap is None:
+            raise ValueError("the conditioning has no base and gap; a denoiser that uses them must set needs_base")
+        return self.base, self.gap
+
     def with_concat(self, volume: Tensor) -> Self:
         """Return the conditioning with `volume` (B, C, W, H, D) put behind the channels of `concat`."""
         return replace(self, concat=volume if self.concat is None else torch.cat([self.concat, volume], dim=1))

@@ -1,1 +1,1 @@
-"""Protocol, scores and benchmark tables."""
+"""Evaluation of models by a fixed protocol, and benchmark tables of several methods."""

@@ -1,4 +1,4 @@
-"""A benchmark: the rows of a table, trained where they are missing, and scored by one protocol."""
+"""Benchmarks: train every method of a benchmark table and score all of them by one protocol."""
 
 import json
 import math
@@ -18,12 +18,12 @@ from longigen._version import __version__
 from longigen.components.metric import Metric, notes_of_sets
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError
-from longigen.evaluation.benchmark_run import BUDGET, BenchmarkRun, begun_steps, require_shared, require_unchanged
+from longigen.evaluation.benchmark_run import BUDGET, BenchmarkRun, require_shared, require_unchanged, steps_of_started
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.evaluation.evaluate import SCORES, TABLE, Evaluation, load_cached_scores, protocol_of, write_csv
 from longigen.evaluation.scoring import Protocol, Score, summarise
 from longigen.evaluation.tables import benchmark_tables, cost_table
-from longigen.generation.session import GenerationSession
+from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
 from longigen.hub.metrics_file import COPY_LAST, ResultRow
 from longigen.hub.resolve import LOCAL
@@ -44,26 +44,27 @@ if TYPE_CHECKING:
 
 EVALUATION, PICTURES = "evaluation", "pictures.png"
 PICTURED = 2
-"""Subjects in the picture."""
+"""Number of subjects in the figure."""
 TIMED_STEPS = 8
-"""From which the speed of training is told; the first warms up, and after the last comes the checkpoint."""
+"""Number of training steps whose time is measured; the first and the last are left out of the median."""
 SETTING_SEED = 0
-"""Of which visits are missing: the same for all rows and seeds."""
+"""Random seed of the choice of missing visits, the same for all rows and seeds."""
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """The numbers of a benchmark.
+    """The results of a benchmark.
 
     Attributes:
-        protocol: by which all rows were scored.
-        rows: one for each scenario and method, copy-last first. A subject's seeds are averaged first.
-        by_seed: for each of the rows but copy-last's, by metric and seed, the mean.
-        costs: one for each method: ``parameters``, ``nfe`` (network evaluations per visit), ``steps`` of training;
-            ``training_seconds``, ``seconds_per_visit``, ``training_bytes`` and ``generation_bytes``: means over seeds.
-        scores: of every generated visit.
-        content: what ``table.json`` holds.
-        text: the tables, and what each method costs.
+        protocol: protocol by which all rows were scored.
+        rows: one row per scenario and method, copy-last first. Seeds are averaged within each subject first.
+        by_seed: for each row, the mean of each metric by seed; empty for copy-last.
+        costs: costs of each method: ``parameters``, ``nfe`` (network evaluations per visit), ``steps`` of training,
+            and the means over seeds of ``training_seconds``, ``seconds_per_visit``, ``training_bytes`` and
+            ``generation_bytes``.
+        scores: scores of every generated visit, one mapping per visit, method and seed.
+        content: content of ``table.json``.
+        text: the tables of results and costs.
     """
 
     protocol: Protocol
@@ -75,7 +76,7 @@ class BenchmarkResult:
     text: str
 
     def table(self) -> str:
-        """Return the results as text: a block per scenario, then what each method costs."""
+        """Return the results as text: one table per scenario, then the costs of each method."""
         return self.text
 
     def save(self, folder: Path | str) -> None:
@@ -96,28 +97,29 @@ class BenchmarkResult:
 
 
 class Benchmark:
-    """The rows of a table on one cohort, one split and one budget, each a run in a folder of its own.
+    """The rows of a benchmark table, trained on one data set and split with equal budgets, each in its own run folder.
 
-    ``FOLDER/ROW/seed-S`` is a run as `longigen train` writes it, with ``cost.json`` and ``evaluation/`` beside. What is
-    there is not made again: a finished run is not trained, an interrupted one continues from its last checkpoint, and
-    an evaluation is kept as long as model and protocol are the same. A model without parameters has nothing to train.
+    ``FOLDER/ROW/seed-S`` is a run as ``longigen train`` writes it, with ``cost.json`` and ``evaluation/`` added.
+    Existing results are reused: a finished run is not trained again, an interrupted one continues from its last
+    checkpoint, and an evaluation is reused as long as model and protocol are the same. A model without parameters is
+    not trained.
 
     Args:
-        table: which rows there are.
-        folder: where the runs are.
-        rows: names of those to do; all by default.
-        seeds: each row is trained once with each.
-        data: a data set's name or a path; that of the table's recipe by default.
-        steps: of training; the recipe's by default.
-        minutes: of training, instead of steps: each run gets as many steps as it makes in that time, counted from the
-            speed of its first ones. A run that was begun keeps its number.
-        changes: ``key=value``, for every row that has such a hyperparameter.
+        table: the benchmark table.
+        folder: folder of the runs.
+        rows: names of the rows to train and score; by default all.
+        seeds: random seeds; each row is trained once with each.
+        data: a data set's name or a path; by default that of the table's recipe.
+        steps: optimiser steps; by default the recipe's.
+        minutes: training time instead of `steps`: each run gets as many steps as fit into it, by a measurement of its
+            speed. A run that was started before keeps its number of steps.
+        changes: changes ``key=value``, applied to every row that has the hyperparameter.
         skip_bad: leave out visits and subjects that cannot be used.
-        progress: shows how far the work is.
+        progress: progress bars.
 
     Raises:
-        LongigenError: if rows would not be comparable, or a run in the folder was made with other options. Nothing
-            was changed then.
+        LongigenError: if the rows would not be comparable, or a run in the folder was trained with other options. No
+            file is changed then.
     """
 
     def __init__(
@@ -137,23 +139,23 @@ class Benchmark:
         self.table, self.folder, self.changes, self.progress = table, folder, tuple(changes), progress
         self.minutes = minutes
         self.runs: list[BenchmarkRun] = []
-        self.unused: dict[str, list[str]] = {}  # by row, the changes that do not concern it
+        self.unused: dict[str, list[str]] = {}  # by row, the changes of hyperparameters that it does not have
         forced = [f"training.steps={steps}"] if steps else []
         forced += ["training.skip_bad=true"] if skip_bad else []
         for row in table.only(rows):
             for seed in dict.fromkeys(seeds):
                 output = Run(folder / row.folder / f"seed-{seed}")
-                own = [*forced, f"training.seed={seed}"]
-                if minutes and (begun := begun_steps(output)):
-                    own.append(f"training.steps={begun}")
-                recipe, useless = row.resolve(data=data, changes=changes, forced=own)
-                self.unused[row.name] = useless
+                required = [*forced, f"training.seed={seed}"]
+                if minutes and (started_steps := steps_of_started(output)):
+                    required.append(f"training.steps={started_steps}")
+                recipe, unused = row.resolve(data=data, changes=changes, forced=required)
+                self.unused[row.name] = unused
                 self.runs.append(BenchmarkRun(row, seed, recipe, output))
-        for change in (c for c in changes if all(c in useless for useless in self.unused.values())):
-            # A row that is not done now may have a use for it; what no row knows is told by the recipe.
+        for change in (c for c in changes if all(c in unused for unused in self.unused.values())):
+            # A row that was not chosen may have the hyperparameter. If no row has, the recipe's own error is raised.
             if all(change in row.resolve(data=data, changes=[change], forced=[])[1] for row in table.rows):
                 Recipe.resolve(table.rows[0].recipe, data=data, changes=[change])
-                raise LongigenError(f"--set {change} concerns no row of the table '{table.name}'; leave it out.")
+                raise LongigenError(f"--set {change} applies to no row of the table '{table.name}'; leave it out.")
         first = self.runs[0]
         for run in self.runs:
             require_shared(first, run, [name for name in BUDGET if not (minutes and name == "steps")])
@@ -164,28 +166,30 @@ class Benchmark:
             for run in self.runs:
                 self._require_same_data(run)
             if not self.cohort.split.test:
-                raise LongigenError(f"The data set '{self.cohort.name}' has no test subjects to score; set split.test.")
+                raise LongigenError(
+                    f"The data set '{self.cohort.name}' has no test subjects to score; raise split.test with --set."
+                )
             if not all(run.finished for run in self.runs):
                 self.cohort.read(self.cohort.part("all"), update)
 
     @cached_property
     def device(self) -> torch.device:
-        """Where all rows compute."""
+        """The device that all rows compute on."""
         return process_device()
 
     @property
     def device_name(self) -> str:
-        """The device, in words."""
+        """The name of the device, such as that of the GPU."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
 
     @property
     def memory_kind(self) -> str:
-        """What the peaks of memory count."""
+        """The kind of memory whose peak is reported."""
         return peak_kind(self.device)
 
     @property
     def budget(self) -> dict[str, Any]:
-        """The training that each row gets."""
+        """The training settings that all rows share, and the minutes of training if those were given."""
         training = self.runs[0].recipe.configs["training"]
         shared = {name: training[name] for name in BUDGET}
         return shared if self.minutes is None else {**shared, "steps": None, "minutes": self.minutes}
@@ -193,12 +197,17 @@ class Benchmark:
     def run(
         self, metrics: dict[str, Metric], *, scenarios: Sequence[Scenario] = SCENARIOS, targets: Targets = "last"
     ) -> BenchmarkResult:
-        """Train what is missing, score what is not scored, and return the table.
+        """Train the runs that are not finished, score those that are not scored, and return the results.
 
-        A KeyboardInterrupt leaves everything so that the same call continues.
+        After a KeyboardInterrupt the same call continues where it stopped.
+
+        Args:
+            metrics: metrics by name.
+            scenarios: which visits are given.
+            targets: visits to score: each subject's ``last`` one, or ``all``.
 
         Raises:
-            LongigenError: if a row cannot be trained, or rows were scored by different protocols.
+            LongigenError: if a row cannot be trained, or rows would be scored by different protocols.
         """
         protocols: list[Protocol] = []
         scores: dict[tuple[str, int], Sequence[Score]] = {}
@@ -210,26 +219,33 @@ class Benchmark:
             if protocols[-1].hash != protocols[0].hash:
                 raise LongigenError(
                     f"'{run.name}' would be scored by protocol {protocols[-1].hash} and '{self.runs[0].name}' by "
-                    f"{protocols[0].hash}, so they cannot stand in one table."
+                    f"{protocols[0].hash}, so they cannot be compared in one table; train both again in a new --out."
                 )
             scores[run.row.name, run.seed] = self._score(run, session, protocols[0], metrics)
         return self._result(protocols[0], scores, metrics)
 
     def generate(self, scenario: Scenario, *, subjects: int) -> dict[str, list[Generated]]:
-        """Return, by row, the last visits of some test subjects as the row's first seed generates them, after `run`."""
-        found = {}
+        """Return the last visits of the first test subjects as generated by the first seed of each row, by row.
+
+        All runs must be finished, see `run`.
+
+        Args:
+            scenario: which visits are given.
+            subjects: number of subjects.
+        """
+        generated = {}
         first_seed = [run for run in self.runs if run.seed == self.runs[0].seed]
         with self.progress("drawing") as update:
             for done, run in enumerate(first_seed, start=1):
                 session = self._session(run)
-                asked = session.tasks(scenario, seed=SETTING_SEED, select=last_only)[:subjects]
+                subject_tasks = session.tasks(scenario, seed=SETTING_SEED, select=last_only)[:subjects]
                 session.model.to(self.device).eval()
-                found[run.row.name] = list(session.generate(asked, GenerationSettings(seed=run.seed)))
+                generated[run.row.name] = list(session.generate(subject_tasks, GenerationSettings(seed=run.seed)))
                 update(done, len(first_seed), run.row.name)
-        return found
+        return generated
 
     def draw(self, result: BenchmarkResult, folder: Path) -> None:
-        """Write ``pictures.png``: what each row generates for the first test subjects in the first scenario."""
+        """Write ``pictures.png``: the visits that each row generates for the first test subjects."""
         scenario = result.protocol.settings[0]
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         title = f"{self.table.name} on {self.cohort.name}{simulated}, setting {scenario}"
@@ -237,7 +253,7 @@ class Benchmark:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds that each row is trained with."""
+        """The random seeds that each row is trained with."""
         return list(dict.fromkeys(run.seed for run in self.runs))
 
     def _session(self, run: BenchmarkRun) -> GenerationSession:
@@ -247,10 +263,11 @@ class Benchmark:
             self.cohort,
             self.cohort.part("test"),
             "test",
-            "subjects that training never saw",
+            UNSEEN,
         )
 
     def _train(self, run: BenchmarkRun) -> None:
+        """Train a run to its last step, or continue it, and record the costs."""
         recipe = run.recipe
         if self.minutes and not run.started:
             recipe = _with_steps(recipe, self._steps_in(self.minutes, recipe))
@@ -263,19 +280,20 @@ class Benchmark:
         if not parameters:
             experiment.record(output)
             model.eval().save_pretrained(output.model)
-            run.spend(finished=True, parameters=0, steps=0, training_seconds=0.0, training_bytes=None)
+            run.record_cost(finished=True, parameters=0, steps=0, training_seconds=0.0, training_bytes=None)
             return
         trainer = experiment.trainer(output, resume=resume, model=model)
-        before, began = run.cost, time.perf_counter()
+        before, started = run.cost, time.perf_counter()
         steps = experiment.training.steps
-        spent = before.get("training_seconds", None if trainer.step else 0.0)  # unknown if `train` began the run
+        # The time of earlier processes is unknown if `longigen train` started the run.
+        earlier = before.get("training_seconds", None if trainer.step else 0.0)
 
-        def spend(*, finished: bool) -> None:
-            run.spend(
+        def record_cost(*, finished: bool) -> None:
+            run.record_cost(
                 finished=finished,
                 parameters=parameters,
                 steps=trainer.step,
-                training_seconds=None if spent is None else spent + time.perf_counter() - began,
+                training_seconds=None if earlier is None else earlier + time.perf_counter() - started,
                 training_bytes=max(before.get("training_bytes") or 0, peak(self.device) or 0) or None,
             )
 
@@ -284,21 +302,21 @@ class Benchmark:
             def show(step: int, metrics: dict[str, Any]) -> None:
                 update(step, steps, f"loss {metrics['loss']:.4f}")
                 if step % experiment.training.checkpoint_every == 0:
-                    spend(finished=False)
+                    record_cost(finished=False)
 
             complete = trainer.step == steps
             try:
                 trainer.fit(show)
             except BaseException:
-                spend(finished=False)
+                record_cost(finished=False)
                 raise
-            if complete:  # killed after its last checkpoint, and perhaps before the model was exported
+            if complete:  # interrupted after its last checkpoint, perhaps before the model was exported
                 trainer.checkpoint()
-        spend(finished=True)
+        record_cost(finished=True)
         trainer.accelerator.free_memory()
 
     def _steps_in(self, minutes: float, recipe: Recipe) -> int:
-        """Return how many steps training makes in some minutes, by the median time of a few."""
+        """Return the number of training steps that fit into the minutes, by the median time of a few steps."""
         experiment = Experiment(_with_steps(recipe, TIMED_STEPS), self.cohort)
         model, times = experiment.compose(), []
         if not model.parameter_count:
@@ -312,21 +330,22 @@ class Benchmark:
     def _score(
         self, run: BenchmarkRun, session: GenerationSession, protocol: Protocol, metrics: dict[str, Metric]
     ) -> Sequence[Score]:
+        """Return the scores of a run, cached ones if model and protocol are the same, and record the costs."""
         generation = GenerationSettings(seed=run.seed)
         folder = run.output.folder / EVALUATION
-        found = load_cached_scores(folder, session, generation, protocol)
-        if found is not None and "nfe" in run.cost:
-            return found
+        cached = load_cached_scores(folder, session, generation, protocol)
+        if cached is not None and "nfe" in run.cost:
+            return cached
         start_peak(self.device)
 
         def progress(scenario: str) -> AbstractContextManager[Update]:
             return self.progress(f"scoring {run.name}, {scenario}")
 
         evaluation = Evaluation.of(session, generation, protocol, metrics, progress=progress)
-        run.spend(
+        run.record_cost(
             nfe=evaluation.generation["steps"],
             guidance=evaluation.generation["guidance"],
-            # The median of the batches: the first of all warms up.
+            # The median over batches is not affected by the slow first one.
             seconds_per_visit=float(np.median(evaluation.seconds)),
             generation_bytes=peak(self.device),
         )
@@ -340,15 +359,17 @@ class Benchmark:
         by_seed: list[Mapping[str, Mapping[int, float]]] = []
         for scenario in protocol.settings:
             for place, name in enumerate(dict.fromkeys(run.row.name for run in self.runs)):
-                own = {
-                    seed: [s for s in each if s.setting == scenario] for (r, seed), each in scores.items() if r == name
+                of_seed = {
+                    seed: [score for score in of_run if score.setting == scenario]
+                    for (row, seed), of_run in scores.items()
+                    if row == name
                 }
-                copied, made = summarise([score for each in own.values() for score in each], metrics)
-                means = {seed: summarise(each, metrics)[1] for seed, each in own.items()}
+                copy_last, model = summarise([score for of_run in of_seed.values() for score in of_run], metrics)
+                means = {seed: summarise(of_run, metrics)[1] for seed, of_run in of_seed.items()}
                 if not place:
-                    rows.append(copied)
+                    rows.append(copy_last)
                     by_seed.append({})
-                rows.append(replace(made, method=name))
+                rows.append(replace(model, method=name))
                 by_seed.append({m: {seed: mean.values[m].mean for seed, mean in means.items()} for m in metrics})
         costs = self._costs()
         content = {
@@ -364,25 +385,25 @@ class Benchmark:
             "methods": {run.row.name: dict(vars(run.row)) for run in self.runs},
             "changes": list(self.changes),
             "rows": [
-                {**row.to_dict(), **({"by_seed": _plain(seeds)} if seeds else {})}
+                {**row.to_dict(), **({"by_seed": _json_values(seeds)} if seeds else {})}
                 for row, seeds in zip(rows, by_seed, strict=True)
             ],
             "costs": costs,
         }
         text = self._text(protocol, rows, costs, metrics)
-        return BenchmarkResult(protocol, rows, by_seed, costs, _lines(scores), content, text)
+        return BenchmarkResult(protocol, rows, by_seed, costs, _csv_rows(scores), content, text)
 
     def _text(
         self, protocol: Protocol, rows: Sequence[ResultRow], costs: Sequence[dict[str, Any]], metrics: dict[str, Metric]
     ) -> str:
-        """Return the tables as text, `WIDTH` columns at most: a block per scenario, then what each method costs."""
+        """Return the results as text of at most 120 columns: one table per scenario, then the costs of each method."""
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         budget, seeds = self.budget, self.seeds
         batch = budget["batch_size"] * budget["gradient_accumulation"]
         length = f"{self.minutes:g} minutes, in steps" if self.minutes else f"{budget['steps']} steps"
         head = [
             f"{self.table.name}: {self.table.summary}",
-            f"{self.cohort.name}{simulated}: {protocol.subjects} subjects that training never saw, target: "
+            f"{self.cohort.name}{simulated}: {protocol.subjects} {UNSEEN}, target: "
             f"{protocol.targets}; protocol {protocol.hash}",
             f"each row trained for {length} of {batch} pairs, "
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, on {self.device_name}",
@@ -391,8 +412,8 @@ class Benchmark:
             "means over subjects"
             + (", each averaged over seeds first," if len(seeds) > 1 else "")
             + " [95 % bootstrap interval]\n"
-            "▲ better, ▼ worse than copy-last: the interval of the paired gain, subject by subject, leaves out 0\n"
-            "(and the gain is not too small for the digits shown)"
+            "▲ better, ▼ worse than copy-last: the interval of the gain, paired by subject, excludes 0\n"
+            "(and the gain is large enough for the digits shown)"
         )
         notes = "\n".join([notes, *notes_of_sets(metrics)])
         return "\n\n".join(
@@ -400,6 +421,7 @@ class Benchmark:
         )
 
     def _costs(self) -> list[dict[str, Any]]:
+        """Return the costs of each row: means over its seeds."""
         rows = []
         for row in dict.fromkeys(run.row.name for run in self.runs):
             costs = [run.cost for run in self.runs if run.row.name == row]
@@ -411,7 +433,7 @@ class Benchmark:
         return rows
 
     def _require_same_data(self, run: BenchmarkRun) -> None:
-        """Refuse a run of other subjects or visits than the cohort has now."""
+        """Raise a `LongigenError` if a run was trained on other subjects or visits than the data set has now."""
         same = not run.started or run.output.read()["split"] == self.cohort.split.ids
         if same and run.finished:
             config = read_json(run.output.model / CONFIG)
@@ -428,18 +450,18 @@ def _with_steps(recipe: Recipe, steps: int) -> Recipe:
     return Recipe.from_dict(recipe.to_dict(), [f"training.steps={steps}"], recipe.origin)
 
 
-def _lines(scores: Mapping[tuple[str, int], Sequence[Score]]) -> list[dict[str, Any]]:
-    """Return scores as lines of a CSV; copy-last is the same for all rows and seeds, so only the first's is kept."""
+def _csv_rows(scores: Mapping[tuple[str, int], Sequence[Score]]) -> list[dict[str, Any]]:
+    """Return the scores as rows of a CSV; those of copy-last, equal for all rows and seeds, only once."""
     return [
         {"seed": seed, **score.to_row(), "method": score.method if score.method == COPY_LAST else row}
-        for place, ((row, seed), own) in enumerate(scores.items())
-        for score in own
+        for place, ((row, seed), of_run) in enumerate(scores.items())
+        for score in of_run
         if not place or score.method != COPY_LAST
     ]
 
 
-def _plain(by_seed: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float | None]]:
-    """Return values for JSON, which has no NaN and no numbers for keys."""
+def _json_values(by_seed: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float | None]]:
+    """Return values as JSON allows them: None for NaN, and keys that are strings."""
     return {
         name: {str(seed): mean if math.isfinite(mean) else None for seed, mean in means.items()}
         for name, means in by_seed.items()

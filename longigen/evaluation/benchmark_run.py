@@ -1,4 +1,4 @@
-"""One training of a benchmark: a row of the table, a seed, and the run that they become."""
+"""One run of a benchmark: a row of the table trained with one seed, and what it cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,21 @@ from longigen.utils.files import read_json, write_json
 
 COST = "cost.json"
 SHARED = ("data", "preprocess", "split")
-"""The sections of a recipe that all rows must have in common."""
+"""The sections of a recipe that must be equal in all rows."""
 BUDGET = ("steps", "batch_size", "gradient_accumulation", "mixed_precision", "skip_bad")
-"""Of the section ``training``, what all rows must have in common."""
+"""The keys of the section ``training`` that must be equal in all rows."""
 
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """A row, to be trained with one seed: its recipe, and the run that it becomes."""
+    """A row of the table to be trained with one seed.
+
+    Attributes:
+        row: the row of the table.
+        seed: random seed of training and generation.
+        recipe: the row's recipe, with the seed.
+        output: the run to write.
+    """
 
     row: BenchmarkRow
     seed: int
@@ -29,20 +36,22 @@ class BenchmarkRun:
 
     @property
     def name(self) -> str:
+        """The row's name and the seed, for messages."""
         return f"{self.row.name}, seed {self.seed}"
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What training and generation have cost so far."""
+        """The costs recorded so far in ``cost.json``."""
         path = self.output.folder / COST
         return read_json(path) if path.exists() else {}
 
-    def spend(self, **cost: Any) -> None:
-        """Note a cost."""
+    def record_cost(self, **cost: Any) -> None:
+        """Add costs to ``cost.json``, or replace those of the same names."""
         write_json({**self.cost, **cost}, self.output.folder / COST)
 
     @property
     def started(self) -> bool:
+        """Whether the run's folder holds a run."""
         return (self.output.folder / RUN_FILE).exists()
 
     @property
@@ -52,42 +61,47 @@ class BenchmarkRun:
         return self.started and files and bool(self.cost.get("finished"))
 
 
-def begun_steps(output: Run) -> int | None:
-    """Return for how many steps a run was begun, or None where there is none."""
+def steps_of_started(output: Run) -> int | None:
+    """Return the number of training steps of a run that was started before, or None if there is no run."""
     return int(output.read()["recipe"]["training"]["steps"]) if (output.folder / RUN_FILE).exists() else None
 
 
 def require_shared(first: BenchmarkRun, run: BenchmarkRun, budget: Sequence[str] = BUDGET) -> None:
-    """Refuse rows that could not be compared; `budget` names what they must share of the section ``training``.
+    """Check that two runs have equal data, preprocessing, split and budget, so that they can be compared.
+
+    Args:
+        first: the first run of the benchmark.
+        run: another run.
+        budget: the keys of the section ``training`` that must be equal.
 
     Raises:
-        LongigenError: naming what differs.
+        LongigenError: naming the key that differs.
     """
     for section in (*SHARED, "training"):
-        one, two = ({"name": each.recipe.names.get(section), **each.recipe.configs[section]} for each in (first, run))
+        one, two = ({"name": item.recipe.names.get(section), **item.recipe.configs[section]} for item in (first, run))
         keys = budget if section == "training" else {**one, **two}
         for key in keys:
             if one.get(key) != two.get(key):
                 raise LongigenError(
                     f"The rows '{first.row.name}' and '{run.row.name}' differ in {section}.{key} ({one.get(key)} and "
-                    f"{two.get(key)}), so their numbers cannot stand in one table; set it for both with --set."
+                    f"{two.get(key)}), so they cannot be compared in one table; set it for both with --set."
                 )
 
 
 def require_unchanged(run: BenchmarkRun) -> None:
-    """Refuse a run that was made with another recipe than the row's.
+    """Check that a run that was started before has the recipe of its row.
 
     Raises:
-        LongigenError: naming what differs.
+        LongigenError: naming the key that differs.
     """
     if not run.started:
         return
-    recorded, asked = Recipe.from_dict(run.output.read()["recipe"]).to_dict(), run.recipe.to_dict()
-    for section, config in asked.items():
+    recorded, current = Recipe.from_dict(run.output.read()["recipe"]).to_dict(), run.recipe.to_dict()
+    for section, config in current.items():
         for key in {**config, **recorded[section]}:
             old, new = recorded[section].get(key), config.get(key)
             if old != new:
                 raise LongigenError(
-                    f"{run.output.folder} was trained with {section}.{key} = {old} and now {new} is asked for; ask for "
-                    "the same, or give another --out (nothing was changed)."
+                    f"{run.output.folder} was trained with {section}.{key} = {old}, which is now {new}; use the same "
+                    "value, or give another --out (nothing was changed)."
                 )

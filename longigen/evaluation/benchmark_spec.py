@@ -1,4 +1,4 @@
-"""Tables: which methods stand beside each other, as a ``registry.yaml`` says it."""
+"""Benchmark tables: the methods to compare, as a ``registry.yaml`` lists them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,14 @@ ROW_KEYS = ("recipe", "components", "changes")
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """A method: a recipe with other components and hyperparameters."""
+    """A row of a benchmark table, that is a method: a recipe with changed components and hyperparameters.
+
+    Attributes:
+        name: name of the method.
+        recipe: name of the recipe.
+        components: names of components to use instead of the recipe's, by section.
+        changes: changes ``section.key=value`` of the recipe.
+    """
 
     name: str
     recipe: str
@@ -26,33 +33,33 @@ class BenchmarkRow:
 
     @property
     def folder(self) -> str:
-        """The row's name as that of a folder."""
+        """The name of the row's folder: its name in lower case, with hyphens."""
         return re.sub(r"[^a-z0-9+]+", "-", self.name.lower()).strip("-")
 
     def resolve(self, *, data: str | None, changes: Sequence[str], forced: Sequence[str]) -> tuple[Recipe, list[str]]:
-        """Return the row's recipe, and those of `changes` that it has no use for.
+        """Return the row's recipe, and the changes of hyperparameters that it does not have.
 
         Args:
-            data: what to train on; the recipe's own data set by default.
-            changes: the user's, for all rows: ``key=value`` of a component that this row has not is left out.
-            forced: changes that every row must have.
+            data: a data set's name or a path; by default the recipe's data set.
+            changes: the user's changes for all rows; a hyperparameter that this row does not have is left out.
+            forced: changes that must apply to every row.
         """
-        bare = Recipe.resolve(self.recipe, components=self.components, data=data, changes=self.changes)
-        useless = [change for change in changes if not _concerns(change, bare)]
-        wanted = [*self.changes, *(change for change in changes if change not in useless), *forced]
-        return Recipe.resolve(self.recipe, components=self.components, data=data, changes=wanted), useless
+        unchanged = Recipe.resolve(self.recipe, components=self.components, data=data, changes=self.changes)
+        unused = [change for change in changes if not _applies(change, unchanged)]
+        applied = [*self.changes, *(change for change in changes if change not in unused), *forced]
+        return Recipe.resolve(self.recipe, components=self.components, data=data, changes=applied), unused
 
 
 @dataclass(frozen=True)
 class BenchmarkSpec:
-    """A table: its rows, all on one split and with one budget. Copy-last is always its first row, and not listed.
+    """A benchmark table: methods to train on one split with equal budgets. Copy-last is added as the first row.
 
     Attributes:
-        name: of the table.
-        summary: one line.
-        paper: where a table like it was printed.
-        metrics: names of the metrics to print; those of the default table if there are none.
-        rows: the methods.
+        name: name of the table.
+        summary: one line of description.
+        paper: the paper with a similar table.
+        metrics: names of the metrics; if empty, those of the default table.
+        rows: the rows, one per method.
     """
 
     name: str
@@ -66,32 +73,35 @@ class BenchmarkSpec:
         """Return a table of the catalog.
 
         Args:
-            name: of the table.
-            recipe: what all rows start from, instead of the table's own.
+            name: name of the table.
+            recipe: name of the recipe to use for every row instead of the table's own.
 
         Raises:
-            LongigenError: if there is no such table, or what is written of it cannot be used.
+            LongigenError: if there is no such table, or its entry in the ``registry.yaml`` is invalid.
         """
         content = Catalog().table(name).content
         owner = f"The table '{name}'"
-        _known(content, KEYS, owner)
-        rows = content.get("rows")
-        if not isinstance(rows, Mapping) or not rows:
-            raise LongigenError(f"{owner} has no rows; under 'rows' it must name each and say what it is.")
-        made = tuple(_row(str(key), value or {}, recipe, content.get("recipe"), owner) for key, value in rows.items())
-        if len({row.folder for row in made} | {COPY_LAST, ""}) < len(made) + 2:
-            raise LongigenError(f"{owner} has rows whose names are too much alike, or one called {COPY_LAST}.")
+        _require_known(content, KEYS, owner)
+        entries = content.get("rows")
+        if not isinstance(entries, Mapping) or not entries:
+            raise LongigenError(f"{owner} has no rows; list them by name under 'rows' in its registry.yaml.")
+        default = content.get("recipe")
+        rows = tuple(_row(str(key), value or {}, recipe, default, owner) for key, value in entries.items())
+        if len({row.folder for row in rows} | {COPY_LAST, ""}) < len(rows) + 2:
+            raise LongigenError(
+                f"{owner} has two rows with the same folder name, or one called {COPY_LAST}; rename one of them."
+            )
         metrics = content.get("metrics") or []
         if not isinstance(metrics, list):
             raise LongigenError(f"{owner} must hold a list 'metrics', got {metrics!r}.")
         summary, paper = (str(content.get(key, "")) for key in ("summary", "paper"))
-        return cls(name, summary, paper, tuple(map(str, metrics)), made)
+        return cls(name, summary, paper, tuple(map(str, metrics)), rows)
 
     def only(self, names: Sequence[str]) -> tuple[BenchmarkRow, ...]:
-        """Return the rows of these names, all by default.
+        """Return the rows with these names, or all rows if there are no names.
 
         Raises:
-            LongigenError: for a name that is no row's.
+            LongigenError: if no row has one of the names.
         """
         known = {row.name: row for row in self.rows}
         for name in names:
@@ -107,26 +117,29 @@ def _row(name: str, content: Any, recipe: str | None, default: Any, owner: str) 
     owner = f"{owner}, row '{name}',"
     if not isinstance(content, Mapping):
         raise LongigenError(f"{owner} must hold keys such as 'components', got {content!r}.")
-    _known(content, ROW_KEYS, owner)
+    _require_known(content, ROW_KEYS, owner)
     components, changes = content.get("components") or {}, content.get("changes") or []
     if not isinstance(components, Mapping) or not isinstance(changes, list):
         raise LongigenError(f"{owner} must hold a mapping 'components' and a list 'changes'.")
-    _known(components, COMPONENTS, owner)
-    start = recipe or content.get("recipe") or default
-    if not start:
-        raise LongigenError(f"{owner} starts from no recipe; name one.")
+    _require_known(components, COMPONENTS, owner)
+    chosen = recipe or content.get("recipe") or default
+    if not chosen:
+        raise LongigenError(f"{owner} names no recipe; add the key 'recipe'.")
     return BenchmarkRow(
-        name, str(start), {key: str(value) for key, value in components.items()}, [str(c) for c in changes]
+        name, str(chosen), {key: str(value) for key, value in components.items()}, [str(c) for c in changes]
     )
 
 
-def _known(content: Mapping[str, Any], keys: Sequence[str], owner: str) -> None:
+def _require_known(content: Mapping[str, Any], keys: Sequence[str], owner: str) -> None:
     for key in content:
         if key not in keys:
-            raise LongigenError(f"{owner} has an unknown key '{key}'.{did_you_mean(str(key), keys)}")
+            raise LongigenError(
+                f"{owner} has an unknown key '{key}'.{did_you_mean(str(key), keys)} Keys: {', '.join(keys)}."
+            )
 
 
-def _concerns(change: str, recipe: Recipe) -> bool:
+def _applies(change: str, recipe: Recipe) -> bool:
+    """Return whether a recipe has the hyperparameter of a change ``section.key=value`` or ``key=value``."""
     section, dot, key = change.partition("=")[0].strip().rpartition(".")
     owners = [section] if dot else list(recipe.configs)
     return any(key in recipe.configs.get(owner, {}) for owner in owners)

@@ -1,4 +1,4 @@
-"""Evaluation: a model's generated visits, scored by one protocol beside copy-last."""
+"""Evaluation: score the visits that a model generates by one protocol, beside the copy-last baseline."""
 
 import csv
 import time
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 SUMMARY, SCORES, FEATURES = "summary.json", "subjects.csv", "described.safetensors"
 TABLE, STRIP = "table.txt", "strip.png"
 SHOWN = 4
-"""Subjects in the strip."""
+"""The largest number of subjects in the figure."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's generated visits, scored by one protocol beside copy-last.
+    """The scores of the visits that a model generated, by one protocol, beside copy-last.
 
     Attributes:
-        protocol: what the numbers depend on beside the model.
+        protocol: protocol of the evaluation.
         model: the components' names, the version of longigen, the SHA-256 of the weights.
-        generation: how it generated: network evaluations per visit, guidance weight, seed.
-        metrics: by name.
-        scores: of every generated visit, by the model and by copy-last.
-        shown: the generated visits of a few subjects in the last scenario, for a figure.
-        seconds: per batch, the wall clock of generation over the visits that were generated in it.
-        simulated: whether the data are.
-        unseen: whether training saw none of the subjects.
-        note: one line that says which subjects these are.
-        source: the run or model folder that was evaluated.
-        kept_at: the ``metrics.json`` beside the weights, if these results were kept there.
+        generation: network evaluations per visit, guidance weight and seed.
+        metrics: metrics by name.
+        scores: scores of every generated visit, of the model and of copy-last.
+        shown: generated visits of a few subjects in the last scenario, for a figure.
+        seconds: wall-clock seconds per generated visit, of each batch.
+        simulated: whether the data are simulated.
+        unseen: whether none of the subjects was used in training.
+        note: a few words on how the subjects were chosen.
+        source: folder of the run or model that was evaluated.
+        metrics_path: path of the ``metrics.json`` beside the weights, if these results were saved there.
     """
 
     protocol: Protocol
@@ -62,7 +62,7 @@ class Evaluation:
     unseen: bool
     note: str
     source: str
-    kept_at: Path | None = None
+    metrics_path: Path | None = None
 
     @classmethod
     def of(
@@ -75,16 +75,17 @@ class Evaluation:
         batch_size: int = 4,
         progress: Progress = silent,
     ) -> "Evaluation":
-        """Generate the visits that a protocol asks for and score them; several processes share the work, and all get
-        all scores.
+        """Generate the visits of a protocol and score them.
+
+        Several processes share the work, and each returns all scores. All samples of a batch are in memory at once.
 
         Args:
             session: the model and its subjects; the model is moved to this process's device.
-            generation: how to generate; samples are numbered from 0.
-            protocol: as `protocol_of`. The samples of a batch are in memory together.
-            metrics: by name.
-            batch_size: subjects that are generated together.
-            progress: shows how far a scenario is.
+            generation: sampler, network evaluations, guidance weight and seed; samples are numbered from 0.
+            protocol: protocol of the evaluation, see `protocol_of`.
+            metrics: metrics by name.
+            batch_size: number of subjects generated in one batch.
+            progress: progress bars, one per scenario.
         """
         from accelerate import PartialState
         from accelerate.utils import gather_object
@@ -94,19 +95,20 @@ class Evaluation:
         select = last_only if protocol.targets == "last" else None
         scores, shown, seconds = [], [], []
         for scenario in protocol.settings:
-            every = session.tasks(scenario, seed=protocol.setting_seed, select=select)
-            with state.split_between_processes(list(range(len(every)))) as mine, progress(scenario) as update:
-                own = [every[index] for index in mine]
-                for start in range(0, len(own), batch_size):
-                    batch, drawn = own[start : start + batch_size], []
+            tasks = session.tasks(scenario, seed=protocol.setting_seed, select=select)
+            with state.split_between_processes(list(range(len(tasks)))) as indices, progress(scenario) as update:
+                for start in range(0, len(indices), batch_size):
+                    batch = [tasks[index] for index in indices[start : start + batch_size]]
+                    generated = []  # by sample and task
                     for sample in range(protocol.samples):
-                        began = time.perf_counter()
+                        started = time.perf_counter()
                         numbered = replace(generation, sample=sample)
-                        drawn.append(list(session.generate(batch, numbered, batch_size=batch_size)))
-                        visits = sum(len(generated.times) for generated in drawn[-1])
-                        seconds.append((time.perf_counter() - began) / visits)
-                        update(start * protocol.samples + (sample + 1) * len(batch), len(own) * protocol.samples)
-                    for samples in zip(*drawn, strict=True):
+                        generated.append(list(session.generate(batch, numbered, batch_size=batch_size)))
+                        visits = sum(len(item.times) for item in generated[-1])
+                        seconds.append((time.perf_counter() - started) / visits)
+                        done = start * protocol.samples + (sample + 1) * len(batch)
+                        update(done, len(indices) * protocol.samples)
+                    for samples in zip(*generated, strict=True):
                         scores += score(samples, scenario, metrics, targets=protocol.targets)
                         if scenario == protocol.settings[-1] and len(shown) < SHOWN:
                             shown.append(samples[0])
@@ -126,18 +128,18 @@ class Evaluation:
 
     @cached_property
     def rows(self) -> list[ResultRow]:
-        """One row per scenario and method: means over subjects with 95 % intervals, and gains on copy-last."""
+        """One row per scenario and method: means over subjects with 95 % intervals, and gains over copy-last."""
         return summarise(self.scores, self.metrics)
 
     @property
     def title(self) -> str:
-        """The data and its subjects, in one line."""
+        """One line on the data, its subjects and the scored visits."""
         simulated = ", simulated" if self.simulated else ""
         protocol = self.protocol
         return f"{protocol.data}{simulated}: {protocol.subjects} subjects ({self.note}), target: {protocol.targets}"
 
     def table(self) -> str:
-        """Return the results as text: by scenario and metric copy-last, the model, and its paired gain."""
+        """Return the results as text: copy-last, the model and its paired gain, by scenario and metric."""
         title = f"{self.title}\nprotocol {self.protocol.hash}"
         return evaluation_table(self.rows, self.metrics, title, self.protocol.samples)
 
@@ -153,21 +155,21 @@ class Evaluation:
 
     @property
     def cautions(self) -> list[str]:
-        """What speaks against reading the numbers as they stand, a sentence each."""
+        """Warnings about the interpretation of the results, one sentence each."""
         fewest = min((row.visits for row in self.rows), default=0)
-        found = [spread_caution(self.protocol.samples, self.generation["steps"])]
-        found += [metric.caution(fewest) for metric in self.metrics.values() if isinstance(metric, SetMetric)]
-        return [caution for caution in found if caution]
+        cautions = [spread_caution(self.protocol.samples, self.generation["steps"])]
+        cautions += [metric.caution(fewest) for metric in self.metrics.values() if isinstance(metric, SetMetric)]
+        return [caution for caution in cautions if caution]
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The means with their intervals, and what they depend on, as plain values."""
+        """The means with their intervals, the protocol, the model and its generation settings, as plain values."""
         key = _key(self.protocol, self.model, self.generation)
         return {**key, "protocol": self.protocol.to_dict(), "rows": [row.to_dict() for row in self.rows]}
 
     @property
     def metrics_file(self) -> MetricsFile:
-        """The results as they are published with the weights."""
+        """The results in the form that is published with the weights."""
         return MetricsFile(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -183,7 +185,7 @@ class Evaluation:
         )
 
     def save(self, folder: Path | str) -> None:
-        """Write everything that ``longigen evaluate --out`` does: scores, summary, table, metrics and a strip.
+        """Write what ``longigen evaluate --out`` writes: scores, summary, table, metrics and a figure.
 
         Raises:
             LongigenError: if the folder cannot be written.
@@ -200,14 +202,16 @@ class Evaluation:
     def write_scores(self, folder: Path) -> None:
         """Write ``subjects.csv`` and then ``summary.json``, whose presence means that both are complete.
 
-        The features of set metrics (FID, KID) go to ``described.safetensors``, where there are such metrics.
+        The features of set metrics (FID, KID), if there are any, go to ``described.safetensors``.
         """
         from safetensors.torch import save_file
 
         for name in (SUMMARY, FEATURES):
             (folder / name).unlink(missing_ok=True)
         write_csv([score.to_row() for score in self.scores], folder / SCORES)
-        features = {f"{line}/{name}": x for line, s in enumerate(self.scores) for name, x in s.features.items()}
+        features = {
+            f"{line}/{name}": tensor for line, item in enumerate(self.scores) for name, tensor in item.features.items()
+        }
         if features:
             with atomic(folder / FEATURES) as part:
                 save_file(features, part)
@@ -227,7 +231,16 @@ def protocol_of(
     setting_seed: int,
     samples: int = 1,
 ) -> Protocol:
-    """Return the protocol by which the visits of a session are scored."""
+    """Return the protocol of an evaluation of a session.
+
+    Args:
+        session: the model and its subjects.
+        metrics: metrics by name.
+        scenarios: which visits are given.
+        targets: visits to score: each subject's ``last`` one, or ``all``.
+        setting_seed: random seed of the choice of missing visits.
+        samples: number of samples of each visit.
+    """
     return Protocol.describe(
         metrics=metrics,
         preprocess=session.cohort.pipeline,
@@ -245,12 +258,12 @@ def protocol_of(
 def load_cached_scores(
     folder: Path, session: GenerationSession, generation: GenerationSettings, protocol: Protocol
 ) -> list[Score] | None:
-    """Return the scores that `Evaluation.write_scores` left of this model, generation and protocol, or None."""
+    """Return the scores that `Evaluation.write_scores` wrote for this model, generation and protocol, or None."""
     if not (folder / SUMMARY).exists():
         return None
-    wanted = _key(protocol, session.provenance, generation_metadata(session.model, generation))
-    found = read_json(folder / SUMMARY)
-    if {key: found.get(key) for key in wanted} != wanted:
+    key = _key(protocol, session.provenance, generation_metadata(session.model, generation))
+    summary = read_json(folder / SUMMARY)
+    if {name: summary.get(name) for name in key} != key:
         return None
     features = _read_features(folder / FEATURES)
     with (folder / SCORES).open(newline="", encoding="utf-8") as file:
@@ -258,7 +271,7 @@ def load_cached_scores(
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows of equal keys as CSV, atomically."""
+    """Write rows with equal keys as a CSV file, atomically."""
     with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -266,16 +279,16 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _read_features(path: Path) -> Mapping[int, dict[str, Tensor]]:
-    """Return the features of set metrics, by line of the scores and by metric."""
+    """Return the features of set metrics, by line of the scores and by name of the metric."""
     from safetensors.torch import load_file
 
-    found: dict[int, dict[str, Tensor]] = {}
+    features: dict[int, dict[str, Tensor]] = {}
     for key, tensor in (load_file(path) if path.exists() else {}).items():
         line, _, name = key.partition("/")
-        found.setdefault(int(line), {})[name] = tensor
-    return found
+        features.setdefault(int(line), {})[name] = tensor
+    return features
 
 
 def _key(protocol: Protocol, model: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what identifies an evaluation that was written."""
+    """Return the part of ``summary.json`` that identifies an evaluation: protocol, model and generation settings."""
     return {"protocol_hash": protocol.hash, "model": dict(model), "generation": dict(generation)}

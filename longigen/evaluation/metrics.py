@@ -1,4 +1,4 @@
-"""Choose the metrics of an evaluation."""
+"""Load the metrics of an evaluation by name."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,19 +11,20 @@ from longigen.registry.registry import registry
 
 
 def load_metrics(chosen: Sequence[str] | None = None, *, samples: int = 1) -> dict[str, Metric]:
-    """Make metrics by name, by default all installed ones that belong to the default table.
+    """Return metrics by name, by default all installed ones that belong to the default table.
+
+    A metric of the default table that cannot be loaded is left out, with a `LongigenWarning`.
 
     Args:
-        chosen: names, or ``name:key=value,key=value`` with parameters.
-        samples: of each visit; metrics of an ensemble need two.
+        chosen: names of metrics, or ``name:key=value,key=value`` with parameters.
+        samples: number of samples of each visit; ensemble metrics need at least two.
 
     Raises:
-        LongigenError: if one that was asked for is unknown, does not load, or needs several samples where there is one.
-            One that was not asked for and does not load is left out, with a `LongigenWarning`.
+        LongigenError: if a chosen metric is unknown, cannot be loaded, or needs several samples.
     """
     if chosen:
         return {text.partition(":")[0]: _metric(text, samples) for text in chosen}
-    made = {}
+    metrics = {}
     for name in registry.entries("metric"):
         try:
             cls = registry.load("metric", name)
@@ -31,8 +32,8 @@ def load_metrics(chosen: Sequence[str] | None = None, *, samples: int = 1) -> di
             warnings.warn(f"Left out: {error}", LongigenWarning, stacklevel=2)
             continue
         if cls.default and (samples > 1 or not cls.ensemble):
-            made[name] = cls()
-    return made
+            metrics[name] = cls()
+    return metrics
 
 
 def _metric(text: str, samples: int) -> Metric:
@@ -43,8 +44,8 @@ def _metric(text: str, samples: int) -> Metric:
     cls = registry.load("metric", name)
     if cls.ensemble and samples < 2:
         raise LongigenError(
-            f"The metric '{name}' scores several samples of each visit, and there is one; give --samples 2 or more "
-            "to 'longigen evaluate', or leave it out."
+            f"The metric '{name}' needs several samples of each visit, and there is one; give --samples 2 or more "
+            "to 'longigen evaluate', or leave the metric out."
         )
     allowed = parameters(cls)
     changes = [parse_change(change, {"metric": allowed}) for change in rest.split(",") if change]

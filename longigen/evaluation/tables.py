@@ -1,4 +1,4 @@
-"""Results as text: the table of an evaluation and the tables of a benchmark."""
+"""Text tables of the results of an evaluation and of a benchmark."""
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
@@ -9,29 +9,29 @@ from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow
 from longigen.utils.intervals import Summary
 
 WIDTH = 120
-"""Columns of text that a table may take."""
+"""The largest width of a table, in characters."""
 
 
 def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], title: str, samples: int = 1) -> str:
-    """Return, by scenario and metric, copy-last, the model and its paired gain, with intervals.
+    """Return a table of copy-last, the model and its paired gain with intervals, by scenario and metric.
 
-    The mean of several samples has a block of its own, and metrics of an ensemble are in that alone.
+    The mean of several samples has its own rows; ensemble metrics appear only there.
 
     Args:
-        rows: of `longigen.evaluation.scoring.summarise`.
-        metrics: by name.
-        title: above the table.
-        samples: of each visit.
+        rows: rows, as `longigen.evaluation.scoring.summarise` returns them.
+        metrics: metrics by name.
+        title: title above the table.
+        samples: number of samples of each visit.
     """
-    notes = ["means over subjects [95 % bootstrap interval]; gain: model minus copy-last, subject by subject"]
-    together = [name for name, metric in metrics.items() if metric.ensemble]
+    notes = ["means over subjects [95 % bootstrap interval]; gain: model minus copy-last, paired by subject"]
+    ensemble = [name for name, metric in metrics.items() if metric.ensemble]
     if samples > 1:
-        notes.append(f"mean of {samples}: metrics are of the mean of {samples} samples")
-    if samples > 1 and together:
-        notes[-1] += f", but {', '.join(together)}\nof the samples; → is the value of a calibrated model"
+        notes.append(f"mean of {samples}: metrics of the mean of {samples} samples")
+    if samples > 1 and ensemble:
+        notes[-1] += f";\n{', '.join(ensemble)}: of the samples themselves; → is the value of a calibrated model"
     notes += notes_of_sets(metrics)
     lines: list[list[str] | None] = []
-    copied = {row.setting: row for row in rows if row.method == COPY_LAST}
+    copy_last = {row.setting: row for row in rows if row.method == COPY_LAST}
     for row in rows:
         if row.method == COPY_LAST:
             continue
@@ -42,7 +42,7 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
             in_sets = isinstance(metric, SetMetric) and not metric.ensemble
             label = f"{name}, N={row.visits}" if in_sets else name
             cells = [
-                copied[row.setting].values[name].cell(),
+                copy_last[row.setting].values[name].cell(),
                 row.values[name].cell(),
                 row.gains[name].cell(signed=True),
             ]
@@ -53,23 +53,28 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
 
 
 def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric]) -> list[str]:
-    """Return one block of text per scenario, and more where not all metrics fit beside each other."""
+    """Return one table per scenario, or several if its metrics do not fit into the width of one."""
     first = max(len(row.method) for row in rows) + 2
     blocks = []
     for scenario in dict.fromkeys(row.setting for row in rows):
-        own = [row for row in rows if row.setting == scenario]
-        for names in _chunks(list(metrics), own, WIDTH - first):
+        in_scenario = [row for row in rows if row.setting == scenario]
+        for names in _chunks(list(metrics), in_scenario, WIDTH - first):
             columns = [f"setting {scenario}", *(f"{name} {metrics[name].arrow()}" for name in names)]
             lines: list[list[str] | None] = [
                 [row.method, *(_cell(row.values[n], row.gains.get(n), metrics[n].higher_is_better) for n in names)]
-                for row in own
+                for row in in_scenario
             ]
             blocks.append(render(columns, lines))
     return blocks
 
 
 def cost_table(costs: Sequence[Mapping[str, Any]], memory_kind: str) -> str:
-    """Return what each method of a benchmark costs; see `BenchmarkResult.costs`."""
+    """Return a table of the costs of each method: parameters, network evaluations, steps, seconds, peak memory.
+
+    Args:
+        costs: costs of each method; see `BenchmarkResult.costs`.
+        memory_kind: the kind of memory whose peak was measured.
+    """
 
     def number(value: float | None, scale: float = 1.0, digits: int = 0) -> str:
         return "-" if value is None else f"{value / scale:,.{digits}f}"
@@ -90,8 +95,8 @@ def cost_table(costs: Sequence[Mapping[str, Any]], memory_kind: str) -> str:
     ]
     return (
         render(columns, lines) + "\n\n"
-        "NFE: network evaluations per visit, each of two volumes where it is guided (× 2)\n"
-        f"MB: peak memory, {memory_kind}; seconds: wall clock, training with its validation and checkpoints"
+        "NFE: network evaluations per visit; × 2: with guidance, each evaluates a batch of two\n"
+        f"MB: peak memory, {memory_kind}; seconds: wall clock, training including validation and checkpoints"
     )
 
 
@@ -103,14 +108,14 @@ def render(
     title: str | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """Return a table as plain text, `WIDTH` columns at most.
+    """Return a table as plain text of at most `WIDTH` characters per line.
 
     Args:
-        columns: their names.
-        lines: of cells; None begins a new section.
-        left: how many columns are aligned to the left; the others are numbers.
-        title: above the table.
-        notes: below the table, a line each.
+        columns: names of the columns.
+        lines: lines of cells; None starts a new section.
+        left: number of columns aligned to the left; the others are aligned to the right.
+        title: title above the table.
+        notes: notes below the table, one line each.
     """
     from rich import box
     from rich.console import Console
@@ -138,7 +143,7 @@ def render(
 
 
 def _cell(summary: Summary, gain: Summary | None, higher_is_better: bool | None) -> str:
-    """Return a cell of two lines: the mean with its mark, and the interval."""
+    """Return a cell of two lines: the mean, with ▲ or ▼ if it differs from copy-last, and the interval."""
     if not summary.subjects:
         return "-  \n"
     digits = 2 if abs(summary.mean) >= 10 else 4
@@ -154,7 +159,7 @@ def _cell(summary: Summary, gain: Summary | None, higher_is_better: bool | None)
 
 
 def _chunks(names: Sequence[str], rows: Sequence[ResultRow], width: int) -> list[list[str]]:
-    """Return metrics in groups that fit beside each other."""
+    """Return the names of metrics in groups whose columns fit into `width` characters."""
     chunks: list[list[str]] = []
     left = 0
     for name in names:

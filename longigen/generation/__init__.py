@@ -1,1 +1,1 @@
-"""Generating the visits of a cohort and writing them."""
+"""Generate the visits of a data set's subjects with a loaded model, and write them."""

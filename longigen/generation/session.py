@@ -1,4 +1,4 @@
-"""A loaded model and the subjects to generate visits for."""
+"""Generation session: a loaded model and the subjects to generate visits for."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,18 +32,21 @@ from longigen.models.visit_files import GenerationRecord
 from longigen.registry.registry import registry
 from longigen.training.run import Run
 
+UNSEEN = "subjects not used in training"
+"""The note of a session on the test part of the training data set."""
+
 
 @dataclass(frozen=True)
 class GenerationSession:
-    """A loaded model, the subjects to generate visits for, and a note on who they are.
+    """A loaded model and the subjects to generate visits for.
 
     Attributes:
-        source: the folder of the run or of the model that it was loaded from.
-        model: the model, on the device where it will compute.
+        source: folder of the run or the model that was loaded.
+        model: the model.
         cohort: the data set, preprocessed as in the model's training.
-        subjects: those to generate visits for.
-        part: of the split; ``all`` where the data set is not the one that the model was trained on.
-        note: one line that says which subjects these are, and why.
+        subjects: the subjects to generate visits for.
+        part: part of the split; ``all`` if the model was not trained on this data set.
+        note: a few words on how the subjects were chosen.
     """
 
     source: str
@@ -65,43 +68,43 @@ class GenerationSession:
         skip_bad: bool = False,
         callback: Callable[[int, int], None] | None = None,
     ) -> "GenerationSession":
-        """Load a model and find its subjects.
+        """Load a model and choose its subjects.
 
         Args:
-            source: what the model is called; see `longigen.hub.resolve`.
-            data: a data set's name or a path. By default the run's own data, else the data set of that name.
-            changes: ``key=value``, parameters of the data set.
-            part: of the split. By default ``test`` on the data the model was trained on, and ``all`` on other data.
-            ids: only these subjects.
-            skip_bad: leave out what cannot be used, as the run did if it was trained so.
-            callback: gets (visits read, all visits) while they are read for that.
+            source: the model's name, folder or repository; see `longigen.hub.resolve`.
+            data: a data set's name or a path. By default the data of the model's training.
+            changes: parameters of the data set, as ``key=value``.
+            part: part of the split. By default ``test`` on the data of the model's training, and ``all`` on other data.
+            ids: ids of the subjects; by default all of the part.
+            skip_bad: leave out visits and subjects that cannot be used; also if the run was trained with this option.
+            callback: called as ``callback(done, total)`` while visits are read for `skip_bad`.
 
         Raises:
             LongigenError: if the model or the data cannot be used, or do not fit each other.
         """
-        called = ModelSource.of(source) if isinstance(source, str) else source
-        folder = called.find()
+        resolved = ModelSource.of(source) if isinstance(source, str) else source
+        folder = resolved.find()
         model = load_folder(LongitudinalModel, folder)
-        recorded = Run(called.run).read() if called.run else None
+        recorded = Run(resolved.run).read() if resolved.run else None
         name, config = _dataset(model, recorded, data, changes)
         dataset = registry.load("dataset", name)(**config)
         if dataset.time_unit != model.statistics.time_unit:
             raise LongigenError(
-                f"The model's times are {model.statistics.time_unit}, those of '{name}' are {dataset.time_unit}; "
-                f"convert them, or say --set time_unit={model.statistics.time_unit} if that is what they are."
+                f"The model's times are in {model.statistics.time_unit} and those of '{name}' in {dataset.time_unit}; "
+                f"convert them, or add --set time_unit={model.statistics.time_unit} if the unit is wrong."
             )
         split = SplitSettings(**model.provenance.data.get("split", {}))
         skip_bad = skip_bad or bool(recorded and recorded["recipe"]["training"].get("skip_bad"))
         pipeline = Preprocess.from_config(model.provenance.preprocess)
         cohort = Cohort(name, dataset, pipeline, split, skip_bad=skip_bad, callback=callback)
-        chosen, note = _part(cohort, model, recorded, part)
+        chosen, note = _choose_part(cohort, model, recorded, part)
         subjects = cohort.part(chosen)
         if ids:
-            subjects = _only(cohort, ids)
+            subjects = _select_subjects(cohort, ids)
             note = f"{len(subjects)} chosen subjects"
         if not subjects:
             raise LongigenError(f"The part '{chosen}' of '{name}' has no subjects; choose another with --part.")
-        return cls(str(called.path or folder), model, cohort, subjects, chosen, note)
+        return cls(str(resolved.path or folder), model, cohort, subjects, chosen, note)
 
     def tasks(
         self, scenario: Scenario, *, seed: int, select: Callable[[Sequence[Task], int], list[Task]] | None = None
@@ -110,43 +113,44 @@ class GenerationSession:
 
         Args:
             scenario: which visits are given.
-            seed: of the missing visits.
-            select: picks some of a subject's tasks, given all of them and its number of visits.
+            seed: random seed of the choice of missing visits.
+            select: chooses some of a subject's tasks, given all of them and the subject's number of visits.
 
         Raises:
             LongigenError: if a subject has fewer than two visits.
         """
         require_pairs(self.subjects)
-        found = []
+        subject_tasks = []
         for prepared in self.subjects:
             visits = len(prepared.subject.visits)
-            every = tasks(visits, scenario, subject=prepared.subject.id, seed=seed)
-            found += [(prepared, task) for task in (select(every, visits) if select else every)]
-        return found
+            candidates = tasks(visits, scenario, subject=prepared.subject.id, seed=seed)
+            chosen = select(candidates, visits) if select else candidates
+            subject_tasks += [(prepared, task) for task in chosen]
+        return subject_tasks
 
     def tasks_at(
         self, times: Sequence[str], scenario: Scenario, *, seed: int
     ) -> tuple[list[SubjectTask], list[list[float]]]:
-        """Return a task for every subject at times of the user's choice, and those times.
+        """Return a task for every subject, and the times to generate for each, as chosen by the user.
 
         Args:
             times: numbers in the data set's unit; ``+1`` is one unit after the subject's last visit.
             scenario: which visits are given: the first, a random part, or all.
-            seed: of the missing visits.
+            seed: random seed of the choice of missing visits.
 
         Raises:
-            LongigenError: if a time is no number, not after the subject's first visit, or that of a given visit.
+            LongigenError: if a time is not a number, not after the subject's first visit, or the time of a given visit.
         """
-        found: list[SubjectTask] = []
-        wanted: list[list[float]] = []
+        subject_tasks: list[SubjectTask] = []
+        requested: list[list[float]] = []
         for prepared in self.subjects:
             visits = len(prepared.subject.visits)
             given = tuple(range(visits))
             if scenario != "full" and visits > 1:
                 given = tasks(visits, scenario, subject=prepared.subject.id, seed=seed)[0].given
-            found.append((prepared, Task(given, ())))
-            wanted.append(target_times(prepared.subject, given, times, self.cohort.dataset.time_unit))
-        return found, wanted
+            subject_tasks.append((prepared, Task(given, ())))
+            requested.append(target_times(prepared.subject, given, times, self.cohort.dataset.time_unit))
+        return subject_tasks, requested
 
     def generate(
         self,
@@ -160,21 +164,21 @@ class GenerationSession:
         """Yield the generated visits of each task, computed in batches.
 
         Args:
-            subject_tasks: as `tasks` or `tasks_at` return them.
-            settings: how to generate.
-            times: of the visits to generate, where they are not visits of the subject.
-            batch_size: subjects that are generated together.
+            subject_tasks: tasks, as `tasks` or `tasks_at` return them.
+            settings: sampler, network evaluations, guidance weight and seed.
+            times: times to generate for each subject; by default those of the tasks' targets.
+            batch_size: number of subjects generated in one batch.
             callback: called as ``callback(done, total)`` after each batch, counting tasks.
         """
         for start in range(0, len(subject_tasks), batch_size):
             batch = subject_tasks[start : start + batch_size]
-            asked = None if times is None else times[start : start + batch_size]
-            yield from predict_batch(self.model, batch, settings=settings, times=asked)
+            batch_times = None if times is None else times[start : start + batch_size]
+            yield from predict_batch(self.model, batch, settings=settings, times=batch_times)
             if callback is not None:
                 callback(start + len(batch), len(subject_tasks))
 
     def record(self, scenario: Scenario | None, settings: GenerationSettings) -> GenerationRecord:
-        """Return what is written beside each visit of how it was generated."""
+        """Return the provenance to write beside each visit generated with these settings."""
         return GenerationRecord(
             time_unit=self.cohort.dataset.time_unit,
             simulated=self.cohort.dataset.simulated,
@@ -186,16 +190,16 @@ class GenerationSession:
 
     @property
     def unseen(self) -> bool:
-        """Whether training saw none of the subjects, as far as a model without its run can tell."""
+        """Whether none of the subjects was used in training (for a model without its run: as far as is known)."""
         if (Path(self.source) / RUN_FILE).exists():
             split = Run(Path(self.source)).read()["split"]
             return not {p.subject.id for p in self.subjects} & {*split["train"], *split["validation"]}
-        trained_on_it = fingerprint(self.cohort.subjects) == self.model.provenance.data.get("fingerprint")
-        return self.part == "test" or not trained_on_it
+        is_training_data = fingerprint(self.cohort.subjects) == self.model.provenance.data.get("fingerprint")
+        return self.part == "test" or not is_training_data
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """The model, as it is written beside everything that it generates."""
+        """The version of longigen, the components' names and the SHA-256 of the model's weights."""
         folder = ModelSource(self.source, path=Path(self.source)).find()
         parts = {kind: describe(getattr(self.model, kind))["name"] for kind in COMPONENTS}
         return {"longigen": __version__, **parts, "weights_sha256": checksum(folder / WEIGHTS)}
@@ -204,59 +208,62 @@ class GenerationSession:
 def _dataset(
     model: LongitudinalModel, recorded: dict[str, Any] | None, data: str | None, changes: Sequence[str]
 ) -> tuple[str, dict[str, Any]]:
-    kept = model.provenance.data  # what a model without its run knows of its data
+    """Return the name and the configuration of the data set to generate for: the chosen one, or that of training."""
+    provenance = model.provenance.data  # the public part of the training data's configuration
     if data is not None:
         name, config = find_dataset(data)
         if recorded is not None and not config and recorded["recipe"]["data"].get("name") == name:
             config = {key: value for key, value in recorded["recipe"]["data"].items() if key != "name"}
-        elif recorded is None and kept.get("name") == name:
-            config = {**kept.get("parameters", {}), **config}
+        elif recorded is None and provenance.get("name") == name:
+            config = {**provenance.get("parameters", {}), **config}
     elif recorded is not None:
         config = dict(recorded["recipe"]["data"])
         name = config.pop("name")
     else:
-        name, config = str(kept.get("name")), dict(kept.get("parameters", {}))
+        name, config = str(provenance.get("name")), dict(provenance.get("parameters", {}))
     cls = registry.load("dataset", name)
     known = parameters(cls)
     if data is None and recorded is None and any(parameter.required for parameter in known.values()):
-        raise LongigenError(f"The model was trained on files (data set '{name}'); say which to use with --data.")
+        raise LongigenError(
+            f"The model was trained on files (data set '{name}') that are not part of it; give your data with --data."
+        )
     for change in changes:
         _, key, value = parse_change(change, {"data": known})
         config[key] = value
     return name, checked(known, config, f"The dataset '{name}'")
 
 
-def _part(
+def _choose_part(
     cohort: Cohort, model: LongitudinalModel, recorded: dict[str, Any] | None, part: Part | None
 ) -> tuple[Part, str]:
-    trained_on_it = fingerprint(cohort.subjects) == model.provenance.data.get("fingerprint")
-    if part is not None and (trained_on_it or part == "all"):
+    """Return the part of the split to generate for, and a note that says why."""
+    is_training_data = fingerprint(cohort.subjects) == model.provenance.data.get("fingerprint")
+    if part is not None and (is_training_data or part == "all"):
         return part, f"part '{part}'"
     if part is not None:
         raise LongigenError(
             f"'{cohort.name}' is not the data that the model was trained on, so it has no part "
             f"'{part}'; leave --part out."
         )
-    if trained_on_it:
-        return "test", "subjects that training never saw"
+    if is_training_data:
+        return "test", UNSEEN
     if recorded is not None:
-        seen = {name for kind in ("train", "validation") for name in recorded["split"][kind]}
-        both = seen & {subject.id for subject in cohort.subjects}
-        if both:
+        used = {name for kind in ("train", "validation") for name in recorded["split"][kind]}
+        shared = used & {subject.id for subject in cohort.subjects}
+        if shared:
             raise LongigenError(
-                f"'{cohort.name}' holds {len(both)} subjects that the model was trained on (such as {min(both)}) "
-                "but is not the "
-                "same data; choose subjects with --subject, or all of them with --part all."
+                f"'{cohort.name}' is not the training data of the model but holds {len(shared)} subjects that it was "
+                f"trained on (such as {min(shared)}); choose subjects with --subject, or all of them with --part all."
             )
-    return "all", "other data than the model was trained on: all its subjects"
+    return "all", "all subjects of data that the model was not trained on"
 
 
-def _only(cohort: Cohort, ids: Sequence[str]) -> list[Prepared]:
+def _select_subjects(cohort: Cohort, ids: Sequence[str]) -> list[Prepared]:
     known = {subject.id: subject for subject in cohort.subjects}
     for name in ids:
         if name not in known:
             raise LongigenError(
-                f"There is no subject '{name}' in '{cohort.name}'.{did_you_mean(name, known)} Its ids are such as "
+                f"There is no subject '{name}' in '{cohort.name}'.{did_you_mean(name, known)} Its first id is "
                 f"'{next(iter(known))}'."
             )
     return cohort.prepared([known[name] for name in ids])

@@ -1,4 +1,4 @@
-"""Generate the visits of a cohort and write them, batch by batch."""
+"""Generate the visits of a session's subjects and write them, batch by batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from longigen.models.visit_files import spread_caution, write_mean_and_std, writ
 
 @dataclass(frozen=True)
 class WrittenVisits:
-    """What `write_cohort` wrote.
+    """The files that `write_cohort` wrote.
 
     Attributes:
-        folder: with a folder for each subject.
+        folder: the folder, with a subfolder for each subject.
         files: the NIfTI files of all visits and samples that this process wrote.
-        caution: a sentence if the standard deviation of the samples must not be read as uncertainty.
+        caution: a warning if the standard deviation of the samples does not measure uncertainty, else None.
     """
 
     folder: Path
@@ -42,17 +42,17 @@ def write_cohort(
 
     Args:
         session: the model and its subjects; the model is moved to this process's device.
-        folder: to write to.
-        settings: how to generate; samples are numbered from 0.
+        folder: the folder to write to.
+        settings: sampler, network evaluations, guidance weight and seed; samples are numbered from 0.
         scenario: which visits are given.
-        times: of the user's choice (see `GenerationSession.tasks_at`); by default those of the subjects' own visits.
-        samples: of each visit. With two or more their mean and standard deviation are written too.
-        explain: write where the conditioner looked.
-        batch_size: subjects that are generated together.
+        times: times to generate (see `GenerationSession.tasks_at`); by default those of the subjects' own visits.
+        samples: number of samples of each visit. With several, their mean and standard deviation are written too.
+        explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
+        batch_size: number of subjects generated in one batch.
         callback: called as ``callback(done, total)``, counting tasks times samples.
 
     Raises:
-        LongigenError: if a time cannot be generated, the conditioner cannot explain itself, or a file not be written.
+        LongigenError: if a time cannot be generated, the conditioner has no explanation, or a file cannot be written.
     """
     from accelerate import PartialState
 
@@ -61,36 +61,36 @@ def write_cohort(
     state = PartialState()
     session.model.to(state.device)
     if times is None:
-        every, wanted = session.tasks(scenario, seed=settings.seed), None
+        subject_tasks, task_times = session.tasks(scenario, seed=settings.seed), None
     else:
-        every, wanted = session.tasks_at(times, scenario, seed=settings.seed)
+        subject_tasks, task_times = session.tasks_at(times, scenario, seed=settings.seed)
     record = session.record(scenario, settings)
     written: list[Path] = []
-    widest = 0.0
+    max_std = 0.0
 
-    def write_batch(batch: Sequence[SubjectTask], asked: Sequence[Sequence[float]] | None, done: int) -> None:
-        nonlocal widest
+    def write_batch(batch: Sequence[SubjectTask], batch_times: Sequence[Sequence[float]] | None, done: int) -> None:
+        nonlocal max_std
         paths: list[list[list[Path]]] = []  # by sample, subject and visit
         generated = []
         for sample in range(samples):
             numbered = replace(settings, sample=sample)
-            generated = list(session.generate(batch, numbered, times=asked, batch_size=batch_size))
-            paths.append([write_visits(each, folder, record, sample=sample) for each in generated])
+            generated = list(session.generate(batch, numbered, times=batch_times, batch_size=batch_size))
+            paths.append([write_visits(item, folder, record, sample=sample) for item in generated])
             if explain:
-                for each, files in zip(generated, paths[-1], strict=True):
-                    write_explanations(session.model, each, files, record)
+                for item, files in zip(generated, paths[-1], strict=True):
+                    write_explanations(session.model, item, files, record)
             if callback is not None:
                 callback(done * samples + (sample + 1) * len(batch), total * samples)
         if samples > 1:
-            for each, files in zip(generated, zip(*paths, strict=True), strict=True):
-                widest = max(widest, write_mean_and_std(each, files, record))
+            for item, files in zip(generated, zip(*paths, strict=True), strict=True):
+                max_std = max(max_std, write_mean_and_std(item, files, record))
         written.extend(file for by_subject in paths for files in by_subject for file in files)
 
-    with state.split_between_processes(list(range(len(every)))) as mine:
-        total = len(mine)
+    with state.split_between_processes(list(range(len(subject_tasks)))) as indices:
+        total = len(indices)
         for start in range(0, total, batch_size):
-            places = mine[start : start + batch_size]
-            asked = None if wanted is None else [wanted[place] for place in places]
-            write_batch([every[place] for place in places], asked, start)
-    caution = spread_caution(samples, record.steps, widest) if total else None
+            batch = indices[start : start + batch_size]
+            batch_times = None if task_times is None else [task_times[index] for index in batch]
+            write_batch([subject_tasks[index] for index in batch], batch_times, start)
+    caution = spread_caution(samples, record.steps, max_std) if total else None
     return WrittenVisits(folder, tuple(written), caution)

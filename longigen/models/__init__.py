@@ -1,1 +1,1 @@
-"""The composed model: diffusion targets, guidance, weights on disk, prediction."""
+"""The composed model: guidance, weights on disk, prediction, forecasts of one subject and their files."""

@@ -1,4 +1,4 @@
-"""Check that weights fit a configuration before memory is spent on them."""
+"""Check that saved weights fit a model's configuration before memory is allocated."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="nn.Module")
 
-SPARE_TENSORS, SPARE_NUMBERS = 10_000, 2**26
-"""What a network may register while it is made, and may hold in tables, beyond what its weights explain."""
+EXTRA_TENSORS, EXTRA_NUMBERS = 10_000, 2**26
+"""How many tensors and numbers (in buffers) a network may have beyond those in its weights file."""
 
 
 def compose_checked(compose: Callable[[], M], folder: Path) -> M:
-    """Compose the model of a configuration, once it is known that the weights beside it fit.
+    """Compose the model of a configuration, after checking that the weights in its folder fit.
 
-    It is composed twice: first without memory (on torch's ``meta`` device), to compare every tensor with the header of
-    the weights, and to give up as soon as it grows beyond what they could be of; then for good.
+    The model is composed twice: first on torch's ``meta`` device, which allocates no memory, to compare the shape of
+    every tensor with the header of the weights file; this stops early if the model has far more tensors than the
+    file. Then it is composed in memory.
 
     Args:
-        compose: makes the model.
-        folder: with the weights.
+        compose: function that composes the model.
+        folder: the model's folder, with its configuration and weights.
 
     Raises:
-        LongigenError: if there are no weights, they are damaged or are of another configuration.
+        LongigenError: if there are no weights, they are damaged, or they belong to another configuration.
     """
     import torch
 
@@ -39,70 +40,71 @@ def compose_checked(compose: Callable[[], M], folder: Path) -> M:
         raise LongigenError(f"{folder} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
     header = read_header(path)
     try:
-        with torch.device("meta"), _bounded(4 * len(header) + SPARE_TENSORS, path):
+        with torch.device("meta"), _limit_tensors(4 * len(header) + EXTRA_TENSORS, path):
             outline = compose()
     except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError, ZeroDivisionError) as error:
         raise LongigenError(
-            f"{folder / CONFIG} asks for networks that cannot be made ({reason(error)}); it is damaged, or of another "
-            "version of their package."
+            f"{folder / CONFIG} describes networks that cannot be composed ({reason(error)}); the file is damaged, or "
+            "was written by another version of their package."
         ) from error
     _require_fitting(outline.state_dict(), header, path)
     numbers = sum(tensor.numel() for tensor in [*outline.parameters(), *outline.buffers()])
-    if numbers > number_count(header) + SPARE_NUMBERS:
+    if numbers > number_count(header) + EXTRA_NUMBERS:
         raise LongigenError(
-            f"{folder / CONFIG} asks for {numbers:,} numbers beside which {WEIGHTS} is too small; it is damaged or was "
-            "made to fill the memory, so take another copy of the model."
+            f"{folder / CONFIG} describes networks with {numbers:,} numbers, far more than {WEIGHTS} holds; the file "
+            "is damaged or was written to exhaust the memory, so get another copy of the model."
         )
     return compose()
 
 
-def _require_fitting(wanted: Mapping[str, "Tensor"], given: Mapping[str, Layout], path: Path) -> None:
-    """Refuse weights whose names, shapes or kinds of number are not those of the model."""
-    missing = [name for name in wanted if name not in given]
-    spare = [name for name in given if name not in wanted]
-    other = [name for name in wanted if name in given and tuple(wanted[name].shape) != given[name].shape]
-    kinds = [
+def _require_fitting(model: Mapping[str, "Tensor"], saved: Mapping[str, Layout], path: Path) -> None:
+    """Raise a `LongigenError` if the names, shapes or types of saved tensors differ from those of the model."""
+    missing = [name for name in model if name not in saved]
+    unexpected = [name for name in saved if name not in model]
+    reshaped = [name for name in model if name in saved and tuple(model[name].shape) != saved[name].shape]
+    retyped = [
         name
-        for name in wanted
-        if name in given and wanted[name].is_floating_point() != given[name].dtype.endswith(("F64", "F32", "F16"))
+        for name in model
+        if name in saved and model[name].is_floating_point() != saved[name].dtype.endswith(("F64", "F32", "F16"))
     ]
-    told = []
+    problems = []
     if missing:
-        told.append(f"it lacks {len(missing)} of {len(wanted)} tensors, such as '{missing[0]}'")
-    if spare:
-        told.append(f"it has {len(spare)} that the model has not, such as '{spare[0]}'")
-    if other:
-        name = other[0]
-        told.append(
-            f"{len(other)} have another shape, such as '{name}', {given[name]} there and "
-            f"{Layout('', tuple(wanted[name].shape))} by the configuration"
+        problems.append(f"it lacks {len(missing)} of {len(model)} tensors, such as '{missing[0]}'")
+    if unexpected:
+        problems.append(f"it has {len(unexpected)} tensors that the model does not have, such as '{unexpected[0]}'")
+    if reshaped:
+        name = reshaped[0]
+        problems.append(
+            f"{len(reshaped)} tensors have another shape, such as '{name}', which is {saved[name]} in the file and "
+            f"{Layout('', tuple(model[name].shape))} in the model"
         )
-    if kinds:
-        told.append(f"{len(kinds)} hold another kind of number, such as '{kinds[0]}', {given[kinds[0]].dtype} there")
-    if told:
+    if retyped:
+        name = retyped[0]
+        problems.append(f"{len(retyped)} tensors have another type, such as '{name}', {saved[name].dtype} in the file")
+    if problems:
         raise LongigenError(
-            f"{path} does not fit the {CONFIG} beside it: {'; '.join(told)}. Take both from one model; they may be of "
-            "two versions."
+            f"{path} does not fit the {CONFIG} beside it: {'; '.join(problems)}. Copy both files from the same version "
+            "of the model."
         )
 
 
 @contextmanager
-def _bounded(most: int, path: Path) -> Iterator[None]:
-    """Give up on networks made within that register more than `most` tensors: they would never fit the weights."""
+def _limit_tensors(limit: int, path: Path) -> Iterator[None]:
+    """Raise a `LongigenError` as soon as networks composed in this context have more than `limit` tensors."""
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
     count = 0
 
-    def registered(module: "nn.Module", name: str, parameter: Any) -> None:
+    def count_tensor(module: "nn.Module", name: str, parameter: Any) -> None:
         nonlocal count
         count += 1
-        if count > most:
+        if count > limit:
             raise LongigenError(
-                f"{path} does not fit the {CONFIG} beside it, which asks for many times as many tensors; take both "
-                "from one model."
+                f"{path} does not fit the {CONFIG} beside it, which describes many times as many tensors; copy both "
+                "files from the same version of the model."
             )
 
-    handle = register_module_parameter_registration_hook(registered)
+    handle = register_module_parameter_registration_hook(count_tensor)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Forecasts: the visits that a model generates for one subject, in the subject's own space."""
+"""Forecasts: the visits that a model generates for one subject, in the subject's own image space."""
 
 import math
 import warnings
@@ -42,8 +42,8 @@ class ForecastVisit:
     """One generated visit.
 
     Attributes:
-        time: in the model's time unit.
-        samples: K volumes (W, H, D), float32, on the grid, affine and intensity scale of the subject's first visit.
+        time: time of the visit, in the model's time unit.
+        samples: K volumes (W, H, D), float32, with the grid, affine and intensity scale of the subject's first visit.
     """
 
     time: float
@@ -51,12 +51,12 @@ class ForecastVisit:
 
     @cached_property
     def mean(self) -> Volume:
-        """The mean of the samples, voxel by voxel."""
+        """The voxelwise mean of the samples."""
         return Volume(self._moments.mean, self.samples[0].affine)
 
     @cached_property
     def std(self) -> Volume | None:
-        """The standard deviation of the samples (divisor K - 1), voxel by voxel; None of a single sample."""
+        """The voxelwise standard deviation of the samples (divisor K - 1); None if there is one sample."""
         return Volume(self._moments.std, self.samples[0].affine) if len(self.samples) > 1 else None
 
     @cached_property
@@ -75,7 +75,7 @@ class ForecastVisit:
 class Forecast:
     """The visits that a model generated for one subject; see `LongitudinalModel.forecast`.
 
-    Every volume is on the grid, affine and intensity scale of the subject's first visit.
+    Every volume has the grid, affine and intensity scale of the subject's first visit.
     """
 
     def __init__(self, samples: Sequence[Generated], record: GenerationRecord) -> None:
@@ -107,39 +107,42 @@ class Forecast:
 
     @property
     def mean(self) -> tuple[Volume, ...]:
-        """The mean of the samples of each visit, voxel by voxel."""
+        """The voxelwise mean of the samples of each visit."""
         return tuple(visit.mean for visit in self.visits)
 
     @property
     def std(self) -> tuple[Volume, ...] | None:
-        """The standard deviation of the samples of each visit, voxel by voxel; None where there is one sample.
+        """The voxelwise standard deviation of the samples of each visit; None if there is one sample.
 
-        It is an uncertainty only if the sampler draws: one network evaluation per visit gives about the mean.
+        It measures uncertainty only with several network evaluations per visit: a single one predicts about the mean.
         """
-        found = [visit.std for visit in self.visits]
-        return None if len(self._samples) < 2 else tuple(std for std in found if std is not None)
+        stds = [visit.std for visit in self.visits]
+        return None if len(self._samples) < 2 else tuple(std for std in stds if std is not None)
 
     def to_nibabel(self, sample: int | None = None) -> "list[nibabel.Nifti1Image]":
         """Return each visit as a NIfTI image.
 
         Args:
-            sample: which sample, from 0; their mean by default.
+            sample: index of the sample, from 0; by default the mean of all samples.
 
         Raises:
             LongigenError: if there is no such sample.
         """
         if sample is not None and not 0 <= sample < len(self._samples):
-            raise LongigenError(f"There is no sample {sample}; the forecast has {len(self._samples)}, from 0.")
+            raise LongigenError(
+                f"There is no sample {sample}; the forecast has {len(self._samples)}, numbered from 0; choose one of "
+                "them."
+            )
         return [(visit.mean if sample is None else visit.samples[sample]).image for visit in self.visits]
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write each sample of each visit as NIfTI with a JSON sidecar; of several samples their mean and std too.
+        """Write each sample of each visit as NIfTI with a JSON sidecar; with several samples, their mean and std too.
 
         Args:
-            folder: gets a folder for the subject.
+            folder: the folder to write to; the files go into a subfolder named after the subject.
 
         Returns:
-            The NIfTI files of the samples.
+            The paths of the samples' NIfTI files.
 
         Raises:
             LongigenError: if a file cannot be written.
@@ -150,12 +153,12 @@ class Forecast:
         ]
         if len(paths) > 1:
             write_mean_and_std(self._samples[0], paths, self._record)
-        return [path for each in paths for path in each]
+        return [path for of_sample in paths for path in of_sample]
 
     def plot(self) -> "Figure":
-        """Draw the given visits and the mean of each generated one, over its change and its standard deviation.
+        """Draw the given visits and the mean of each generated one, with its change and standard deviation below.
 
-        Shown is the model's grid, in the slice across its shortest axis on which most changes.
+        The images are on the model's grid, in the slice across its shortest axis with the largest change.
         """
         from longigen.models.figures import forecast_figure
 
@@ -179,14 +182,19 @@ class Forecast:
 
 
 def as_subject(given: Subject | Sequence[Path | str], times: Sequence[float] | None, unit: str) -> Subject:
-    """Return a subject, made of paths where it is none yet.
+    """Return the subject, created from the paths of its images if those are given instead.
+
+    Args:
+        given: a `Subject`, or the paths of its images.
+        times: times of the images, required for paths and not allowed for a `Subject`.
+        unit: the model's time unit.
 
     Raises:
-        LongigenError: if paths come without times or a subject with them, or the subject's time unit is another one.
+        LongigenError: if times are missing for paths or given for a subject, or the subject has another time unit.
     """
     if isinstance(given, Subject):
         if times is not None:
-            raise LongigenError("A Subject has its times already; leave times out, and say what to generate with at.")
+            raise LongigenError("A Subject has its own times; leave times out, and give the times to generate as at.")
         if not given.visits:
             raise LongigenError(f"Subject {given.id} has no visits; it needs at least one.")
         if given.time_unit is None:
@@ -197,11 +205,12 @@ def as_subject(given: Subject | Sequence[Path | str], times: Sequence[float] | N
             )
         if given.time_unit not in (None, unit):
             raise LongigenError(
-                f"The times of subject {given.id} are in {given.time_unit} and the model's in {unit}; convert them."
+                f"The times of subject {given.id} are in {given.time_unit} and those of the model in {unit}; convert "
+                f"the subject's times to {unit}."
             )
         return given
     if times is None:
-        raise LongigenError(f"Files have no times; give times=[…], one for each file, in {unit}.")
+        raise LongigenError(f"The times of the images are missing; give times=[…], one per image, in {unit}.")
     return Subject.from_files(given, times, time_unit=unit)
 
 
@@ -209,7 +218,7 @@ def future_times(subject: Subject, at: Times, unit: str) -> list[float]:
     """Return the times of a forecast, ascending.
 
     Raises:
-        LongigenError: if there is none, or one is not after the subject's last visit.
+        LongigenError: if there are no times, or one is not after the subject's last visit.
     """
     times = _times(subject, at, unit)
     last = subject.times[-1]
@@ -225,7 +234,7 @@ def missing_times(subject: Subject, at: Times, unit: str) -> list[float]:
     """Return the times of missing visits, ascending.
 
     Raises:
-        LongigenError: if there is none, or one is not between the subject's first visit and its last.
+        LongigenError: if there are no times, or one is not between the subject's first and last visit.
     """
     times = _times(subject, at, unit)
     last = subject.times[-1]
@@ -238,10 +247,10 @@ def missing_times(subject: Subject, at: Times, unit: str) -> list[float]:
 
 
 def _times(subject: Subject, at: Times, unit: str) -> list[float]:
-    wanted = list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at]
-    if not wanted or at is None:
+    requested = list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at]
+    if not requested or at is None:
         raise LongigenError('There is no time to generate; give at least one, such as at=2.5 or at="+1".')
-    return target_times(subject, range(len(subject.visits)), wanted, unit)
+    return target_times(subject, range(len(subject.visits)), requested, unit)
 
 
 def generate_forecast(
@@ -253,24 +262,24 @@ def generate_forecast(
     samples: int,
     progress: Progress = silent,
 ) -> Forecast:
-    """Generate the visits of one subject at some times, from all visits that it has.
+    """Generate visits of one subject at the given times, from all visits that it has.
 
     Args:
-        model: in ``eval()`` mode.
-        subject: its visits are given.
-        times: ascending, in the model's time unit; none of a given visit.
-        settings: how to generate.
-        samples: K ≥ 1, how often; each is a whole trajectory.
-        progress: shows the network evaluations.
+        model: the model, in ``eval()`` mode.
+        subject: the subject, all of whose visits are given to the model.
+        times: times to generate, ascending, in the model's time unit; none is the time of a given visit.
+        settings: sampler, network evaluations, guidance weight and seed.
+        samples: K ≥ 1, the number of samples; each is a whole trajectory.
+        progress: progress bar of the network evaluations.
     """
     prepared = Preprocess.from_config(model.provenance.preprocess).subject(subject)
     for caution in _cautions(model, prepared, times):
         warnings.warn(caution, LongigenWarning, stacklevel=4)
     task = Task(tuple(range(len(subject.visits))), ())
-    drawn = []
+    generated = []
     with progress("generating") as update:
         for sample in range(samples):
-            drawn += predict_batch(
+            generated += predict_batch(
                 model,
                 [(prepared, task)],
                 settings=replace(settings, sample=sample),
@@ -285,7 +294,7 @@ def generate_forecast(
         model=_provenance(model),
         **generation_metadata(model, settings),
     )
-    forecast = Forecast(drawn, record)
+    forecast = Forecast(generated, record)
     widest = max((float(std.data.max()) for std in forecast.std or ()), default=0.0)
     caution = spread_caution(samples, record.steps, widest)
     if caution is not None:

@@ -25,36 +25,36 @@ def guided(
     low: Tensor,
     high: Tensor,
 ) -> Tensor:
-    """Return the guided prediction of the clean volume, x̃ = (1 + w) x̂(z, c) - w x̂(z, ∅) (SADM, Eq. 4), within bounds.
+    """Return the guided prediction x̃ = (1 + w) x̂(z, c) - w x̂(z, ∅) of the clean volume (SADM, Eq. 4), clamped.
 
-    The conditional and the unconditional prediction are one batched call of the network; with w = 0 there is only the
-    conditional one.
+    The conditional and the unconditional prediction are computed in one batched call of the network; with w = 0 only
+    the conditional one is computed.
 
-    Space: the paper writes Eq. 4 for x, Ho and Salimans (2022, Eq. 6) for ε. As x̂ is affine in ε̂ and the two weights
-    sum to one, both are the same equation. They part where x̂ is bounded: in x-space each prediction is brought within
-    bounds before they are combined (so an unconditional prediction that is off the scale at high noise cannot be
-    amplified by w), in ε-space only the combination is.
+    Space: the SADM paper writes Eq. 4 for x, Ho and Salimans (2022, Eq. 6) write it for ε. As x̂ is affine in ε̂ and
+    the two weights sum to one, both equations agree until x̂ is clamped. In x-space each prediction is clamped before
+    they are combined, so that w cannot amplify an unconditional prediction that is far out of range at high noise; in
+    ε-space only the combination is clamped.
 
     Args:
-        network: the denoiser, from z_t, λ and a conditioning to its prediction.
-        prediction: what it predicts.
-        z_t: the noisy volume (B, C, W, H, D).
-        log_snr: λ (B,).
-        conditional: what the conditioner said.
-        unconditional: ∅.
-        weight: w ≥ 0; 0 is no guidance.
-        space: where the two are combined, see above.
-        low: the smallest possible values of x, broadcastable to `z_t`.
-        high: the largest.
+        network: the denoiser, a function of z_t, λ and a conditioning.
+        prediction: prediction type of the network's output.
+        z_t: noisy volume (B, C, W, H, D).
+        log_snr: log-SNR λ (B,).
+        conditional: the conditioner's output.
+        unconditional: the null conditioning ∅.
+        weight: guidance weight w ≥ 0; 0 turns guidance off.
+        space: variable in which the two predictions are combined, see above.
+        low: lower bound of x, broadcastable to `z_t`.
+        high: upper bound of x, broadcastable to `z_t`.
     """
     if weight == 0:
         return to_x(prediction, network(z_t, log_snr, conditional), z_t, log_snr).clamp(low, high)
     twice_z, twice_log_snr = torch.cat([z_t, z_t]), torch.cat([log_snr, log_snr])
     output = network(twice_z, twice_log_snr, conditional.cat_batch(unconditional))
     if space == "x":
-        given, free = to_x(prediction, output, twice_z, twice_log_snr).chunk(2)
-        given, free = given.clamp(low, high), free.clamp(low, high)
-        return ((1 + weight) * given - weight * free).clamp(low, high)
-    given, free = to_epsilon(prediction, output, twice_z, twice_log_snr).chunk(2)
-    eps = (1 + weight) * given - weight * free
+        with_c, without_c = to_x(prediction, output, twice_z, twice_log_snr).chunk(2)
+        with_c, without_c = with_c.clamp(low, high), without_c.clamp(low, high)
+        return ((1 + weight) * with_c - weight * without_c).clamp(low, high)
+    with_c, without_c = to_epsilon(prediction, output, twice_z, twice_log_snr).chunk(2)
+    eps = (1 + weight) * with_c - weight * without_c
     return to_x("epsilon", eps, z_t, log_snr).clamp(low, high)

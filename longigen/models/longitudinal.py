@@ -1,4 +1,4 @@
-"""The model: a conditioner, a denoiser and a sampler, composed."""
+"""The longitudinal model: a conditioner, a denoiser and a sampler, composed."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +35,16 @@ from longigen.utils.randomness import Generators, derived_generator, randn_like
 class LongitudinalModel(nn.Module):
     """A conditioner, a denoiser and a sampler, composed into one model.
 
-    Composing builds the layers of both networks: the conditioner is told the denoiser's `stem_features`, the denoiser
-    the conditioner's `routes`.
+    Composing builds the layers of both networks: the conditioner's from the denoiser's `stem_features`, the denoiser's
+    from the conditioner's `routes`.
+
+    Args:
+        conditioner: encodes the history and the target time.
+        denoiser: predicts the clean volume.
+        sampler: noise schedule and reverse process.
+        settings: diffusion target, conditioning dropout and guidance.
+        statistics: statistics of the training data: channels, typical gap between visits, time unit, residual scale.
+        provenance: preprocessing, data and training that are recorded with the weights.
     """
 
     def __init__(
@@ -87,8 +95,8 @@ class LongitudinalModel(nn.Module):
     def generator_parameters(self) -> list[nn.Parameter]:
         """All parameters, excluding those of an adversary (discriminator)."""
         adversary = self.denoiser.adversary
-        left_out = set() if adversary is None else {id(p) for p in adversary.parameters()}
-        return [p for p in self.parameters() if id(p) not in left_out]
+        excluded = set() if adversary is None else {id(p) for p in adversary.parameters()}
+        return [p for p in self.parameters() if id(p) not in excluded]
 
     @property
     def prediction(self) -> Prediction:
@@ -96,9 +104,9 @@ class LongitudinalModel(nn.Module):
         return self.sampler.prediction if self.denoiser.predicts is None else "x"
 
     def forward(self, batch: Batch, generator: torch.Generator, *, adversary: bool = False) -> dict[str, Tensor]:
-        """Return the training losses of each sample (B,) by name: the denoiser's or its adversary's.
+        """Return the training losses of each sample (B,) by name: the denoiser's, or its adversary's.
 
-        A method of this name is what DDP wraps.
+        It is named `forward` because distributed data parallel training (DDP) wraps that method.
         """
         if not adversary:
             return dict(self.denoiser.losses(self.example(batch, generator)))
@@ -107,12 +115,14 @@ class LongitudinalModel(nn.Module):
         return dict(self.denoiser.adversary_losses(example))
 
     def example(self, batch: Batch, generator: torch.Generator) -> Example:
-        """Encode the conditions of a batch and drop some of them (SADM, Algorithm 1), as input of `Denoiser.losses`."""
+        """Return the training example of a batch: conditioning encoded and randomly dropped (SADM, Algorithm 1)."""
         conditioning = self.conditioner(batch.history, batch.target_time)
         if self.denoiser.denoises:
             dropped = torch.rand(len(batch.target), generator=generator, device=generator.device)
-            instead = conditioning.noise(generator) if self.settings.unconditional == "random" else conditioning.null()
-            conditioning = conditioning.drop(dropped.to(batch.target.device) < self.settings.p_uncond, instead)
+            replacement = (
+                conditioning.noise(generator) if self.settings.unconditional == "random" else conditioning.null()
+            )
+            conditioning = conditioning.drop(dropped.to(batch.target.device) < self.settings.p_uncond, replacement)
         (conditioning,), target = self._add_residual_base(batch.history, batch.target_time, conditioning)
         return Example(
             image=batch.target,
@@ -127,7 +137,7 @@ class LongitudinalModel(nn.Module):
 
         Args:
             batch: histories, target visits and their times.
-            generator: of the noise level, the noise and the dropping of conditions.
+            generator: random generator of the noise level, the noise and the conditioning dropout.
         """
         return total(self(batch, generator)).mean()
 
@@ -146,48 +156,49 @@ class LongitudinalModel(nn.Module):
         guidance: float | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Generate visits, missing ones and future ones (SADM, Algorithm 2).
+        """Generate missing and future visits (SADM, Algorithm 2).
 
-        Visits are made in order of time, and each joins the history of the next (unless the conditioner is not
-        `autoregressive`). Visits that the history holds as valid but not observed and that lie before the last target
-        are imputed on the way. The conditioning is computed once per visit. A visit's noise is seeded by (seed,
-        subject, time, sample): it does not depend on the batch.
+        Visits are generated in order of time, and each joins the history of the next (unless the conditioner is not
+        `autoregressive`). Visits of the history that are valid but not observed, and lie before the last target, are
+        generated too. The conditioning is computed once per visit. A visit's noise is seeded by (seed, subject, time,
+        sample), so it does not depend on the batch.
 
         Args:
-            history: what is known; every subject needs an observed visit before its first target.
-            target_times: (B, K), the times to generate, in the data set's unit.
-            target_valid: (B, K), bool, where subjects ask for different numbers of visits; all by default.
-            subjects: the subjects' ids, which seed the noise; their places in the batch by default.
+            history: the visits so far; every subject needs an observed visit before its first target.
+            target_times: times to generate (B, K), in the data set's unit.
+            target_valid: mask of `target_times` (B, K), bool, for subjects with fewer targets; by default all are
+                valid.
+            subjects: the subjects' ids, which seed the noise; by default their indices in the batch.
             seed: random seed of the sampling noise.
-            sample: which of several samples of the same visits this is.
-            sampler: another sampler; the model's own by default. The prediction type and the range of λ stay those
-                of the model.
-            steps: network evaluations per visit (with guidance, each is a batch of two).
-            guidance: w; the model's own by default.
+            sample: index of this sample among several samples of the same visits.
+            sampler: sampler to use instead of the model's own. The prediction type and the range of λ remain those
+                that the network was trained with.
+            steps: network evaluations per visit (with guidance, each evaluates a batch of two).
+            guidance: guidance weight w ≥ 0; by default the model's own.
             callback: called as ``callback(done, total)`` after each network evaluation.
 
         Returns:
-            (B, K, C, W, H, D) in [-1, 1]; background where `target_valid` is not set.
+            The generated visits (B, K, C, W, H, D) in [-1, 1]; background where `target_valid` is False.
 
         Raises:
-            ValueError: if a target's time is that of an observed visit, or has no observed visit before it.
+            ValueError: if a target has the time of an observed visit, or no observed visit before it.
         """
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
         sequence, slots = history.with_slots(target_times, target_valid)
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
-        wanted = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
+        pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
         sampler = sampler or self.sampler
         evaluations = sampler.steps if steps is None else steps
         given = sequence.observed
-        rounds = int(wanted.sum(dim=1).max()) if wanted.numel() else 0
+        rounds = int(pending.sum(dim=1).max()) if pending.numel() else 0
         for done in range(rounds):
             known = sequence if self.conditioner.autoregressive else replace(sequence, observed=given)
-            rows = torch.nonzero(wanted.any(dim=1)).flatten()
-            index = wanted[rows].int().argmax(dim=1)  # the earliest: visits are in order of time
+            rows = torch.nonzero(pending.any(dim=1)).flatten()
+            index = pending[rows].int().argmax(dim=1)  # the earliest pending visit, as visits are in order of time
             times = sequence.times[rows, index]
-            # A time as written in the data set: float32 noise in its last digits must not change the seed.
+            # Times are rounded to 6 digits, so that float32 rounding errors do not change the seed.
             generators = [
                 derived_generator(seed, names[row], f"{time:.6g}", sample)
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
@@ -206,7 +217,7 @@ class LongitudinalModel(nn.Module):
                 )
             filled, observed = sequence.images.clone(), sequence.observed.clone()
             filled[rows, index], observed[rows, index] = images.to(filled.dtype), True
-            wanted[rows, index] = False
+            pending[rows, index] = False
             sequence = replace(sequence, images=filled, observed=observed)
         result = sequence.select(slots).images
         return torch.where(target_valid[:, :, None, None, None, None], result, BACKGROUND)
@@ -232,7 +243,8 @@ class LongitudinalModel(nn.Module):
             output = self.denoiser(z_t, log_snr, conditioning)
             if self.denoiser.predicts != "image":
                 return output
-            return torch.cat([target.encode(image) for image in output.split(history.batch_size)])  # two of guidance
+            # With guidance the batch is twice as large: conditional and unconditional predictions.
+            return torch.cat([target.encode(image) for image in output.split(history.batch_size)])
 
         def predict(z_t: Tensor, log_snr: Tensor) -> Tensor:
             return guided(
@@ -260,27 +272,27 @@ class LongitudinalModel(nn.Module):
     def _add_residual_base(
         self, history: VisitSequence, target_time: Tensor, *conditionings: Conditioning
     ) -> tuple[list[Conditioning], DiffusionTarget]:
-        """Append the last visit to each conditioning, after conditions were dropped; return the diffusion target too.
+        """Append the last visit to each conditioning, after conditioning dropout; return the diffusion target too.
 
-        The last visit goes to the `concat` route where a residual is diffused, and to `base` and `gap` where the
-        denoiser needs them.
+        The last visit is appended to the `concat` route if the model diffuses a residual, and is set as `base`, with
+        its `gap`, if the denoiser needs them.
         """
-        residual, needed = self.settings.target == "residual", self.denoiser.needs_base
-        if not (residual or needed):
+        residual, needs_base = self.settings.target == "residual", self.denoiser.needs_base
+        if not (residual or needs_base):
             return list(conditionings), DiffusionTarget()
         base, time = history.last(before=target_time)
         gap = (target_time - time) / self.statistics.time_scale
-        given = [each.with_concat(base) for each in conditionings] if residual else list(conditionings)
-        if needed:
-            given = [replace(each, base=base, gap=gap) for each in given]
-        return given, DiffusionTarget(base, self._residual_scale(gap)) if residual else DiffusionTarget()
+        extended = [item.with_concat(base) for item in conditionings] if residual else list(conditionings)
+        if needs_base:
+            extended = [replace(item, base=base, gap=gap) for item in extended]
+        return extended, DiffusionTarget(base, self._residual_scale(gap)) if residual else DiffusionTarget()
 
     def _residual_scale(self, gap: Tensor) -> float | Tensor:
-        """Return the scale of residuals over a gap (B,), counted in typical gaps."""
-        known = self.statistics
+        """Return the standard deviation of residuals over a gap (B,), which is measured in typical gaps."""
+        statistics = self.statistics
         if self.settings.residual_scale == "all":
-            return known.residual_std
-        variance = known.residual_noise_std**2 + (known.residual_std_per_gap * gap).square()
+            return statistics.residual_std
+        variance = statistics.residual_noise_std**2 + (statistics.residual_std_per_gap * gap).square()
         return variance.sqrt().view(-1, 1, 1, 1, 1)
 
     def forecast(
@@ -299,22 +311,22 @@ class LongitudinalModel(nn.Module):
         """Generate future visits of one subject, from all visits that it has.
 
         Args:
-            subject: a `Subject`, or the paths of its visits' images.
-            at: the times to generate, in the model's time unit; ``"+1"`` is one unit after the last visit.
-            times: of the visits, where `subject` is paths; in the model's time unit.
-            samples: K ≥ 1, how many trajectories are sampled.
-            steps: network evaluations per visit; the model's own number by default.
-            sampler: another sampler, by name or as an object.
-            guidance: weight of classifier-free guidance; the model's own by default.
+            subject: a `Subject`, or the paths of its images in order of time.
+            at: times to generate, in the model's time unit; ``"+1"`` is one unit after the last visit.
+            times: times of the images if `subject` is paths, in the model's time unit.
+            samples: K ≥ 1, the number of sampled trajectories.
+            steps: network evaluations per visit; by default the sampler's own number.
+            sampler: sampler, or its name, to use instead of the model's own.
+            guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
             seed: random seed of the sampling noise.
             progress: show a progress bar.
 
         Raises:
             LongigenError: if the visits cannot be used, or a time is not after the last visit.
         """
-        known = as_subject(subject, times, self.statistics.time_unit)
-        wanted = future_times(known, at, self.statistics.time_unit)
-        return self._forecast(known, wanted, samples, steps, sampler, guidance, seed, progress)
+        resolved = as_subject(subject, times, self.statistics.time_unit)
+        targets = future_times(resolved, at, self.statistics.time_unit)
+        return self._forecast(resolved, targets, samples, steps, sampler, guidance, seed, progress)
 
     def impute(
         self,
@@ -331,25 +343,25 @@ class LongitudinalModel(nn.Module):
     ) -> Forecast:
         """Generate missing visits of one subject, between visits that it has.
 
-        A causal conditioner uses the visits before the time only; see `Conditioner.causal`.
+        A causal conditioner uses only the visits before the generated time; see `Conditioner.causal`.
 
         Args:
-            subject: a `Subject`, or the paths of its visits' images.
-            at: the times to generate, in the model's time unit, between the first visit and the last.
-            times: of the visits, where `subject` is paths; in the model's time unit.
-            samples: as in `forecast`, and so are all that follow.
-            steps: network evaluations per visit.
-            sampler: another sampler.
-            guidance: weight of classifier-free guidance.
+            subject: a `Subject`, or the paths of its images in order of time.
+            at: times to generate, in the model's time unit, between the first and the last visit.
+            times: times of the images if `subject` is paths, in the model's time unit.
+            samples: K ≥ 1, the number of sampled trajectories.
+            steps: network evaluations per visit; by default the sampler's own number.
+            sampler: sampler, or its name, to use instead of the model's own.
+            guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
             seed: random seed of the sampling noise.
             progress: show a progress bar.
 
         Raises:
             LongigenError: if the visits cannot be used, or a time is not between two of them.
         """
-        known = as_subject(subject, times, self.statistics.time_unit)
-        wanted = missing_times(known, at, self.statistics.time_unit)
-        return self._forecast(known, wanted, samples, steps, sampler, guidance, seed, progress)
+        resolved = as_subject(subject, times, self.statistics.time_unit)
+        targets = missing_times(resolved, at, self.statistics.time_unit)
+        return self._forecast(resolved, targets, samples, steps, sampler, guidance, seed, progress)
 
     def _forecast(
         self,
@@ -373,8 +385,8 @@ class LongitudinalModel(nn.Module):
             raise LongigenError(f"samples must be at least 1, got {samples}.")
         chosen = registry.load("sampler", sampler)() if isinstance(sampler, str) else sampler
         settings = GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, seed=seed)
-        shown = show_progress if progress else silent
-        return generate_forecast(self, subject, times, settings, samples=samples, progress=shown)
+        bars = show_progress if progress else silent
+        return generate_forecast(self, subject, times, settings, samples=samples, progress=bars)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder; see `longigen.models.pretrained`."""
@@ -390,20 +402,20 @@ class LongitudinalModel(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Self:
-        """Load a model, strictly, from a folder, the zoo or the Hugging Face Hub.
+        """Load a model from a folder, the zoo or the Hugging Face Hub; all weights must fit.
 
         Args:
             source: a run's or a model's folder, the name of a published model, or ``org/repo``.
             revision: branch, tag or commit of a Hub repository.
-            token: for a private repository; by default the one that ``hf auth login`` or HF_TOKEN set.
-            device: to load to, e.g. ``"cuda"``; CPU by default.
-            dtype: of the floating-point weights; float32 as saved by default.
+            token: access token for a private repository; by default the one set by ``hf auth login`` or HF_TOKEN.
+            device: device of the model, e.g. ``"cuda"``; CPU by default.
+            dtype: type of the floating-point weights; by default float32, as saved.
 
         Returns:
             The model in ``eval()`` mode.
 
         Raises:
-            LongigenError: if there is no such model, or it is damaged or of another version.
+            LongigenError: if there is no such model, or it is damaged or was saved by an incompatible version.
         """
         return load(cls, str(source), revision=revision, token=token, device=device, dtype=dtype)
 
@@ -417,22 +429,22 @@ class LongitudinalModel(nn.Module):
         message: str | None = None,
         token: str | None = None,
     ) -> Release:
-        """Publish the model with its card, in one commit and tagged, as ``longigen push`` does.
+        """Publish the model with its card on the Hub, in one tagged commit, as ``longigen push`` does.
 
-        `huggingface_hub.ModelHubMixin` has a method of this name that does not fit: it keeps a constructor's arguments
-        as the configuration, where here the constructor is given three components and each is written with the
-        distribution that provides it; it passes ``**kwargs`` on unchecked; and it neither tags nor shows what goes.
+        This is not the method of `huggingface_hub.ModelHubMixin`. The mixin saves the constructor's arguments as the
+        configuration; here each of the three components is saved with the distribution that provides it. It also
+        accepts unchecked ``**kwargs``, and does not tag versions.
 
         Args:
-            repository: ``org/name``.
-            private: of a repository that does not exist yet, True by default; of one that does, what it must be.
-            tag: name of the version; v1, v2 … by default.
-            licence: of the weights, e.g. ``apache-2.0``.
+            repository: the repository, ``org/name``.
+            private: visibility of a new repository, by default True; for an existing one, the visibility to require.
+            tag: tag of the version; by default v1, v2 …
+            licence: licence of the weights, e.g. ``apache-2.0``.
             message: commit message.
-            token: with the right to write; by default the one that ``hf auth login`` or HF_TOKEN set.
+            token: access token with write permission; by default the one set by ``hf auth login`` or HF_TOKEN.
 
         Raises:
-            LongigenError: if the Hub refuses it, or what is private cannot be left out.
+            LongigenError: if the Hub rejects the upload, or private values of the configuration cannot be removed.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
@@ -464,5 +476,5 @@ class LongitudinalModel(nn.Module):
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
-    """Return the sum of named losses, per sample (B,)."""
+    """Return the sum of the named losses of each sample (B,)."""
     return torch.stack(list(losses.values())).sum(dim=0)

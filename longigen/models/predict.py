@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from longigen.models.longitudinal import LongitudinalModel
 
 SubjectTask = tuple[Prepared, Task]
-"""A subject, and which of its visits are given and which are to be generated."""
+"""A prepared subject, and which of its visits are given and which are to be generated."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Generated:
 
     Attributes:
         prepared: the subject.
-        task: which visits were given, and which were generated; empty targets are times of the user's choice, which
-            have no true image.
-        times: of the generated visits, ascending, in the data set's unit.
-        images: the generated visits (K, C, W, H, D), in [-1, 1].
+        task: which visits were given and which were generated; its targets are empty if the user chose the times, and
+            then there are no true images.
+        times: times of the K generated visits, ascending, in the data set's unit.
+        images: images of the generated visits (K, C, W, H, D), in [-1, 1].
     """
 
     prepared: Prepared
@@ -41,9 +41,9 @@ class Generated:
     images: Tensor
 
     def given_before(self, index: int) -> int:
-        """Return the place of the last given visit before the generated visit `index`."""
+        """Return the index, among the subject's visits, of the last given visit before the generated visit `index`."""
         times = self.prepared.subject.times
-        return max(place for place in self.task.given if times[place] < self.times[index])
+        return max(given for given in self.task.given if times[given] < self.times[index])
 
     def true(self, index: int) -> Tensor:
         """Return the true image (C, W, H, D) of the generated visit `index`."""
@@ -52,7 +52,15 @@ class Generated:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
-    """How to generate: the sampler, network evaluations per visit, guidance weight (None is the model's own); seed."""
+    """How to generate visits; None means the model's own sampler, its number of evaluations and its guidance weight.
+
+    Attributes:
+        sampler: sampler to use.
+        steps: network evaluations per visit.
+        guidance: weight w ≥ 0 of classifier-free guidance.
+        seed: random seed of the sampling noise.
+        sample: index of this sample among several samples of the same visits.
+    """
 
     sampler: Sampler | None = None
     steps: int | None = None
@@ -62,7 +70,7 @@ class GenerationSettings:
 
 
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:
-    """Return how a model generates under some settings: network evaluations per visit, guidance weight, seed."""
+    """Return network evaluations per visit, guidance weight and seed, with the model's defaults filled in."""
     sampler = settings.sampler or model.sampler
     return {
         "steps": sampler.steps if settings.steps is None else settings.steps,
@@ -71,38 +79,40 @@ def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings
     }
 
 
-def target_times(subject: Subject, given: Sequence[int], wanted: Sequence[str | float], unit: str) -> list[float]:
-    """Return the times to generate, ascending, once it is known that they can be.
+def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str | float], unit: str) -> list[float]:
+    """Parse and check the times to generate; return them ascending.
 
     Args:
-        subject: whose visits.
+        subject: the subject.
         given: indices of the given visits.
-        wanted: times in the subject's unit; ``"+1"`` is one unit after its last visit.
-        unit: of time, for messages.
+        requested: times in the subject's unit; ``"+1"`` is one unit after its last visit.
+        unit: unit of time, for error messages.
 
     Raises:
-        LongigenError: if a time is no number, not after the subject's first visit, or that of a given visit.
+        LongigenError: if a time is not a number, not after the subject's first visit, or the time of a given visit.
     """
-    known = list(subject.times)
-    times = sorted({_time(time, known[-1]) for time in wanted})
+    visit_times = list(subject.times)
+    times = sorted({_parse_time(time, visit_times[-1]) for time in requested})
     for time in times:
-        if time <= known[0] or time in [known[index] for index in given]:
+        if time <= visit_times[0] or time in [visit_times[index] for index in given]:
             raise LongigenError(
                 f"Time {time:g} cannot be generated for subject {subject.id}: it must lie after the first visit "
-                f"({known[0]:g}) and not be that of a given one; its visits are at "
-                f"{', '.join(f'{t:g}' for t in known)} {unit}."
+                f"({visit_times[0]:g}) and differ from the times of the given visits; the subject's visits are at "
+                f"{', '.join(f'{t:g}' for t in visit_times)} {unit}."
             )
     return times
 
 
-def _time(given: str | float, last: float) -> float:
+def _parse_time(text: str | float, last: float) -> float:
     try:
-        value = float(given)
+        value = float(text)
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise LongigenError(f"A time to generate is a number such as 3.5, or +1 after the last visit, got {given!r}.")
-    relative = isinstance(given, str) and given.strip().startswith("+")
+        raise LongigenError(
+            f"A time to generate must be a number such as 3.5, or +1 for one unit after the last visit, got {text!r}."
+        )
+    relative = isinstance(text, str) and text.strip().startswith("+")
     return round(last + value, 6) if relative else value
 
 
@@ -118,22 +128,22 @@ def predict_batch(
     """Generate the visits of several tasks in one batch.
 
     Args:
-        model: in ``eval()`` mode.
-        subject_tasks: the subjects and what to generate for each.
-        settings: how to generate.
-        times: of the visits to generate, where they are not visits of the subject.
-        device: where to compute; the model's own by default.
-        callback: as in `LongitudinalModel.generate`.
+        model: the model, in ``eval()`` mode.
+        subject_tasks: the subjects and the task of each.
+        settings: sampler, network evaluations, guidance weight and seed.
+        times: times to generate for each subject; by default those of the tasks' targets.
+        device: device to compute on; by default the model's own.
+        callback: called as ``callback(done, total)`` after each network evaluation.
     """
     settings = settings or GenerationSettings()
     device = device or model.device
-    wanted = times or [[p.subject.times[i] for i in task.targets] for p, task in subject_tasks]
+    targets = times or [[p.subject.times[i] for i in task.targets] for p, task in subject_tasks]
     history = VisitSequence.collate(
         [make_sequence(prepared, task.given, set(), model.statistics.covariates) for prepared, task in subject_tasks]
     ).to(device)
-    longest = max(map(len, wanted))
-    padded = torch.tensor([[*row, *[0.0] * (longest - len(row))] for row in wanted], dtype=torch.float32)
-    valid = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in wanted])
+    longest = max(map(len, targets))
+    padded = torch.tensor([[*row, *[0.0] * (longest - len(row))] for row in targets], dtype=torch.float32)
+    valid = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in targets])
     images = model.generate(
         history,
         padded.to(device),
@@ -148,5 +158,5 @@ def predict_batch(
     ).cpu()
     return [
         Generated(prepared, task, tuple(row), images[index, : len(row)])
-        for index, ((prepared, task), row) in enumerate(zip(subject_tasks, wanted, strict=True))
+        for index, ((prepared, task), row) in enumerate(zip(subject_tasks, targets, strict=True))
     ]

@@ -1,4 +1,4 @@
-"""Models as folders: ``config.json`` and ``model.safetensors``, written and loaded strictly."""
+"""Save and load models as folders with ``config.json`` and ``model.safetensors``."""
 
 import hashlib
 from collections.abc import Callable
@@ -28,11 +28,11 @@ M = TypeVar("M", bound="LongitudinalModel")
 
 
 def save(model: Any, folder: Path) -> None:
-    """Write a `LongitudinalModel` into a folder, each file atomically, the configuration last.
+    """Save a `LongitudinalModel` in a folder: each file is written atomically, the configuration last.
 
     Raises:
-        LongigenError: if a component is not registered (the model could not be loaded again), or the folder cannot be
-            written.
+        LongigenError: if a component is not registered, so that the model could not be loaded again, or the folder
+            cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -51,13 +51,13 @@ def save(model: Any, folder: Path) -> None:
     with atomic(folder / WEIGHTS) as part:
         try:
             save_file(_tensors(model), part, metadata={"format": "pt"})
-        except SafetensorError as error:  # how it says that a disk is full
+        except SafetensorError as error:  # raised when the disk is full
             raise OSError(str(error)) from error
     write_json(config, folder / CONFIG)
 
 
 def weights_checksum(model: "nn.Module") -> str:
-    """Return the SHA-256 that the file of a model's weights has, once it is saved."""
+    """Return the SHA-256 that the weights file of a model will have when it is saved."""
     from safetensors.torch import save as to_bytes
 
     return hashlib.sha256(to_bytes(_tensors(model), metadata={"format": "pt"})).hexdigest()
@@ -76,17 +76,17 @@ def load(
     device: "torch.device | str | None" = None,
     dtype: "torch.dtype | None" = None,
 ) -> M:
-    """Load a model, strictly, from anything that `longigen.hub.resolve` understands: a folder, a name, a repository.
+    """Load a model from a folder, by the name of a published model, or from a Hub repository.
 
-    Nothing is allocated before the configuration is checked and the weights are known to fit it.
+    Memory is allocated only after the configuration is checked and the weights are known to fit it.
 
     Args:
-        cls: makes the model of its three components: `LongitudinalModel`.
-        source: the model's name, folder or repository.
-        revision: of a repository.
-        token: for a private repository.
-        device: to load to; CPU by default.
-        dtype: of the floating-point weights; float32 by default.
+        cls: `LongitudinalModel`, or a function that composes the model of its three components.
+        source: the model's name, folder or repository; see `longigen.hub.resolve`.
+        revision: branch, tag or commit of a repository.
+        token: access token for a private repository.
+        device: device of the weights; CPU by default.
+        dtype: type of the floating-point weights; float32 by default.
 
     Raises:
         LongigenError: if there is no such model, its configuration is not longigen's or is newer than this version, a
@@ -96,7 +96,7 @@ def load(
 
 
 def loader(cls: Callable[..., M]) -> Callable[[Path], M]:
-    """Return a function that loads the model in a folder, for what must not know the class of models."""
+    """Return a function that loads the model in a folder, for callers that must not import `LongitudinalModel`."""
     return lambda folder: load_folder(cls, folder)
 
 
@@ -131,7 +131,7 @@ def load_folder(
 
 
 def describe(component: Component) -> dict[str, Any]:
-    """Return a component as it is written to ``config.json``: name, distribution, version, configuration."""
+    """Return a component's entry in ``config.json``: its name, distribution, version and configuration."""
     name = registry.name_of(component)
     entry = registry.entry(component.kind, name)
     config = {key: str(value) if isinstance(value, Path) else value for key, value in component.config.items()}
@@ -139,17 +139,17 @@ def describe(component: Component) -> dict[str, Any]:
 
 
 def _compose(cls: Callable[..., M], config: dict[str, Any]) -> M:
-    """Compose the model of a configuration, its weights as they are initialised."""
+    """Compose the model of a configuration, with newly initialised weights."""
     import torch
 
-    def made(kind: str) -> Any:
+    def component(kind: str) -> Any:
         return registry.load(kind, config[kind]["name"]).from_config(config[kind].get("config", {}))
 
-    with torch.device("cpu"):  # a sampler has no weights, and may compute its schedule when it is made
-        sampler = made("sampler")
+    with torch.device("cpu"):  # a sampler has no weights, and may compute its schedule in its constructor
+        sampler = component("sampler")
     return cls(
-        made("conditioner"),
-        made("denoiser"),
+        component("conditioner"),
+        component("denoiser"),
         sampler,
         settings=ModelSettings(**checked(parameters(ModelSettings), config.get("model", {}), "model")),
         statistics=Statistics(**checked(parameters(Statistics), config.get("statistics", {}), "statistics")),

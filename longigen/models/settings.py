@@ -1,4 +1,4 @@
-"""What a recipe may say of a model beyond its three parts, and what is kept with its weights."""
+"""Settings of a model beyond its three components, and the provenance saved with its weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,27 +13,26 @@ ResidualScale = Literal["all", "gap"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """What a recipe may say of a model beyond its three parts.
+    """Settings of a model beyond its three components.
 
     Args:
-        target: what is diffused: the follow-up `image`, or the `residual`, the follow-up minus the last visit in the
-            history, divided by its standard deviation over the training set. With ``residual`` and a sampler that
-            predicts x, a network that outputs zero is the copy-last baseline. The last visit is then part of the
-            question and not of the condition: it goes to the denoiser's `concat` route, guided or not.
-        residual_scale: over what the residual's standard deviation is taken: `all` pairs of visits, or those of its own
-            `gap`. Little changes within a short gap, so that training on one scale hardly looks at it, and generation
-            from the visit just before may be worse than a copy of it.
-        p_uncond: the probability with which training drops a sample's conditioning (SADM, Algorithm 1). With 1 the
-            denoiser is trained without a condition, to be fine-tuned with one.
-        unconditional: what training puts, on every route, where conditioning is dropped: `zero` is ∅, `random` is
-            standard normal noise. The ∅ of guidance is zero either way, so what is to be guided is trained with
-            ``zero``; ``random`` is for pretraining with ``p_uncond=1``.
-        guidance: w of classifier-free guidance at generation (SADM, Eq. 4).
-        guidance_space: whether the guided combination is made of x̂ or of ε̂; see `longigen.models.guidance`.
-        keep_background: at generation, leave a voxel that is exactly background in the last visit as it is. For images
-            with a mask, such as brains without a skull, outside which nothing can appear. A network's last thousandth
-            there would otherwise be fed back from visit to visit, and the structural similarity of nothing with next
-            to nothing is low.
+        target: the diffusion target: the follow-up ``image``, or the ``residual``, the follow-up minus the last visit
+            in the history, divided by the residual's standard deviation over the training set. With ``residual`` and a
+            sampler that predicts x, a network that outputs zero is the copy-last baseline. The last visit is then
+            always appended to the denoiser's `concat` route, also when the conditioning is dropped.
+        residual_scale: pairs of visits over which the residual's standard deviation is taken: ``all``, or those with
+            the same ``gap``. Little changes within a short gap, so with one scale for all gaps short ones contribute
+            little to the loss, and forecasts over a short gap may be worse than copy-last.
+        p_uncond: probability in [0, 1] with which training drops a sample's conditioning (SADM, Algorithm 1). With 1
+            the denoiser is pretrained without conditioning.
+        unconditional: what replaces dropped conditioning in training, on every route: ``zero`` for ∅, ``random`` for
+            standard normal noise. Guidance always uses zeros as ∅, so a model that is to be guided needs ``zero``;
+            ``random`` is for pretraining with ``p_uncond=1``.
+        guidance: weight w ≥ 0 of classifier-free guidance in generation (SADM, Eq. 4).
+        guidance_space: variable in which guidance combines predictions, x̂ or ε̂; see `longigen.models.guidance`.
+        keep_background: keep voxels at background in generation if they are exactly background in the last visit. For
+            images with a mask, such as skull-stripped brains. Otherwise small errors in the background would be fed
+            back from visit to visit, and they lower the SSIM of an empty background.
     """
 
     target: Target = "residual"
@@ -47,8 +46,12 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is kept with the weights: the preprocessing pipeline, the origin of the training data, and how training
-    was asked for and on what it ran (`longigen.training.experiment`, `longigen.training.trainer`).
+    """Provenance saved with the weights.
+
+    Attributes:
+        preprocess: configuration of the preprocessing pipeline.
+        data: name, public parameters, split and fingerprint of the training data.
+        training: recipe, changes to it, and the steps, time and device of training.
     """
 
     preprocess: Mapping[str, Any] = field(default_factory=dict)

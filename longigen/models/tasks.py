@@ -1,4 +1,7 @@
-"""The three scenarios of generation (the SADM paper's settings): which visits are given, which are generated."""
+"""Generation tasks: which visits of a subject are given and which are generated, in three scenarios.
+
+The scenarios ``single``, ``missing`` and ``full`` are the settings of the SADM paper.
+"""
 
 import random
 from collections.abc import Sequence
@@ -15,9 +18,9 @@ Targets = Literal["last", "all"]
 
 @dataclass(frozen=True)
 class Task:
-    """What to generate for one subject: the indices of the given visits, and of the visits to generate from them.
+    """The indices of a subject's given visits, and of the target visits to generate from them.
 
-    The targets are generated in order of time, each joining the history of the next.
+    The targets are generated in order of time; each generated visit joins the history of the next.
     """
 
     given: tuple[int, ...]
@@ -28,10 +31,9 @@ def tasks(visits: int, scenario: Scenario, *, subject: str, seed: int = 0) -> li
     """Return the tasks of a subject with `visits` visits.
 
     - ``single``: the first visit is given; all others are generated.
-    - ``missing``: the first is given, the last is a target, and of those between a random half is missing (rounded
-      up, so that there is one where there can be); the missing ones and the last are generated. Drawn by seed and
-      subject.
-    - ``full``: each visit after the first is generated from all the true ones before it, so there is a task for each.
+    - ``missing``: the first visit is given; a random half (rounded up) of the visits between the first and the last
+      is missing; the missing visits and the last one are generated. The choice depends on seed and subject.
+    - ``full``: each visit after the first is generated from all true visits before it, in a task of its own.
     """
     if scenario == "full":
         return [Task(tuple(range(target)), (target,)) for target in range(1, visits)]
@@ -39,26 +41,26 @@ def tasks(visits: int, scenario: Scenario, *, subject: str, seed: int = 0) -> li
     known: list[int] = []
     if scenario == "missing":
         known = sorted(random.Random(derive_seed("missing", seed, subject)).sample(between, len(between) // 2))
-    made = tuple(index for index in range(1, visits) if index not in known)
-    return [Task((0, *known), made)]
+    targets = tuple(index for index in range(1, visits) if index not in known)
+    return [Task((0, *known), targets)]
 
 
-def last_only(every: Sequence[Task], visits: int) -> list[Task]:
-    """Return the tasks whose target is the last visit, which is the same target in all scenarios."""
-    return [task for task in every if visits - 1 in task.targets]
+def last_only(candidates: Sequence[Task], visits: int) -> list[Task]:
+    """Return the tasks with the last visit as a target, which is the same visit in all scenarios."""
+    return [task for task in candidates if visits - 1 in task.targets]
 
 
 def ordered(scenarios: Sequence[Scenario] | Scenario) -> list[Scenario]:
-    """Return the scenarios that were chosen, all three where none was, each once and in their order.
+    """Return the chosen scenarios, or all three if none was chosen, without repetition and in standard order.
 
     Raises:
-        LongigenError: for an unknown one.
+        LongigenError: if a name is not that of a scenario.
     """
     scenarios = [scenarios] if isinstance(scenarios, str) else scenarios
     for scenario in scenarios:
         if scenario not in SCENARIOS:
             raise LongigenError(
-                f"There is no setting '{scenario}'.{did_you_mean(scenario, SCENARIOS)} There are: "
+                f"There is no setting '{scenario}'.{did_you_mean(scenario, SCENARIOS)} Settings: "
                 f"{', '.join(SCENARIOS)}."
             )
     return [scenario for scenario in SCENARIOS if scenario in (scenarios or SCENARIOS)]

@@ -1,4 +1,4 @@
-"""Generated visits as files: NIfTI in the subject's own space, and a JSON sidecar with their provenance."""
+"""Write generated visits as NIfTI files in the subject's own space, with JSON sidecars of their provenance."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from longigen.utils.moments import Moments
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRecord:
-    """How visits were generated, as it is written beside each of them.
+    """Provenance of generated visits, written into the JSON sidecar of each.
 
     Attributes:
-        time_unit: of all times.
-        simulated: whether the given visits are simulated; None where that is not known.
+        time_unit: unit of all times.
+        simulated: whether the given visits are simulated; None if unknown.
         causal: whether only visits before the target were used.
-        scenario: which visits were given; None where the user chose them one by one.
-        seed: of the sampling noise.
+        scenario: which visits were given; None if the user chose them.
+        seed: random seed of the sampling noise.
         steps: network evaluations per visit.
         guidance: weight of classifier-free guidance.
         model: the components' names, the version of longigen and the SHA-256 of the weights.
@@ -38,12 +38,12 @@ class GenerationRecord:
     model: Mapping[str, Any]
 
     def stem(self, subject: str, time: float) -> str:
-        """Return how the names of all files of one visit begin."""
+        """Return the common start of the names of all files of one visit."""
         scenario = f"_setting-{self.scenario}" if self.scenario else ""
         return f"{subject}_time-{time:g}{scenario}"
 
     def sidecar(self, generated: Generated, time: float) -> dict[str, Any]:
-        """Return the content of the JSON sidecar of one visit, without what concerns a single sample."""
+        """Return the content of the JSON sidecar of one visit, without the fields of a single sample."""
         subject = generated.prepared.subject
         content = {
             "synthetic": True,
@@ -71,9 +71,9 @@ def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *
 
     Args:
         generated: one sample of a subject's visits.
-        folder: gets a folder for the subject.
-        record: how they were generated.
-        sample: the number of the sample.
+        folder: the folder to write to; the files go into a subfolder named after the subject.
+        record: provenance of the visits.
+        sample: index of the sample.
 
     Returns:
         The paths of the NIfTI files, in order of time.
@@ -89,21 +89,21 @@ def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *
 
 
 def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], record: GenerationRecord) -> float:
-    """Write the mean and the standard deviation of the samples of each visit, voxel by voxel, beside the samples.
+    """Write the voxelwise mean and standard deviation of the samples of each visit, beside the samples.
 
-    Each sample is a whole trajectory, its later visits made from its own earlier ones, so a later visit's standard
-    deviation includes that of the visits before. The files are read again, one volume at a time: the standard deviation
-    is that of the files, in the subject's own space and intensities.
+    Each sample is a whole trajectory, whose later visits are generated from its earlier ones, so the standard deviation
+    of a later visit includes that of the earlier ones. The samples are read from their files, one volume at a time, so
+    the statistics are in the subject's own space and intensities.
 
     Args:
         generated: any one of the samples.
         samples: for each of K ≥ 2 samples, the paths that `write_visits` returned.
-        record: how they were generated.
+        record: provenance of the visits.
 
     Returns:
         The largest standard deviation of all voxels.
     """
-    subject, widest = generated.prepared.subject.id, 0.0
+    subject, max_std = generated.prepared.subject.id, 0.0
     for time, *files in zip(generated.times, *samples, strict=True):
         moments, affine = Moments(), None
         for file in files:
@@ -112,7 +112,7 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
             affine = volume.affine if affine is None else affine
         if affine is None:
             raise ValueError("there are no samples")
-        widest = max(widest, float(moments.std.max()))
+        max_std = max(max_std, float(moments.std.max()))
         for name, data, statistic in (
             ("mean", moments.mean, "mean of the samples"),
             ("std", moments.std, "standard deviation of the samples, divisor samples - 1"),
@@ -122,7 +122,7 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
             write_volume(Volume(data, affine), path, description)
             content = {"statistic": statistic, "samples": len(files), "sample_files": [file.name for file in files]}
             write_json({**record.sidecar(generated, time), **content}, sidecar_path(path))
-    return widest
+    return max_std
 
 
 def sidecar_path(image: Path) -> Path:
@@ -130,24 +130,24 @@ def sidecar_path(image: Path) -> Path:
     return image.with_name(f"{image.name.removesuffix('.nii.gz')}.json")
 
 
-def spread_caution(samples: int, steps: int, widest: float = math.inf) -> str | None:
-    """Return a sentence if the standard deviation of samples must not be read as uncertainty, or None.
+def spread_caution(samples: int, steps: int, max_std: float = math.inf) -> str | None:
+    """Return a warning if the standard deviation of the samples does not measure uncertainty, else None.
 
     Args:
-        samples: of each visit.
+        samples: number of samples of each visit.
         steps: network evaluations per visit.
-        widest: the largest standard deviation of all voxels.
+        max_std: the largest standard deviation of all voxels.
     """
     if samples < 2:
         return None
-    if widest == 0:
+    if max_std == 0:
         return (
-            f"Caution: the {samples} samples of each visit are identical, since nothing in this model is drawn at "
-            "random; a standard deviation of 0 does not mean that it is certain."
+            f"Caution: the {samples} samples of each visit are identical, because this model is deterministic; a "
+            "standard deviation of 0 does not mean that the forecast is certain."
         )
     if steps == 1:
         return (
-            "Caution: one network evaluation per visit gives about the mean of what may come and not a draw, so the "
-            f"standard deviation of the {samples} samples is no uncertainty; take more evaluations with --steps."
+            "Caution: with one network evaluation per visit a sample is close to the mean of the distribution, so the "
+            f"standard deviation of the {samples} samples does not measure uncertainty; raise --steps."
         )
     return None

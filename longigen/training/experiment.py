@@ -1,4 +1,4 @@
-"""A study: a recipe, with the data and the model that it names, ready to train."""
+"""An experiment: a recipe with the data and the model that it names, ready to train."""
 
 import warnings
 from collections.abc import Callable
@@ -18,14 +18,18 @@ from longigen.training.warm_start import WarmStart, warm_starts
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe and the cohort that it names."""
+    """A recipe and its data set, preprocessed and split."""
 
     recipe: Recipe
     cohort: Cohort
 
     @classmethod
     def of(cls, recipe: Recipe, callback: Callable[[int, int], None] | None = None) -> "Experiment":
-        """Open the recipe's data set; its volumes are read now only if bad ones are to be left out.
+        """Open the recipe's data set; volumes are read now only if bad ones have to be left out.
+
+        Args:
+            recipe: the recipe.
+            callback: called as ``callback(done, total)`` while visits are read.
 
         Raises:
             LongigenError: if the data set cannot be used.
@@ -46,18 +50,18 @@ class Experiment:
 
     @property
     def warm_starts(self) -> tuple[WarmStart, ...]:
-        """The parts that start from another model's weights."""
+        """The parts that are initialised with another model's weights."""
         return warm_starts(self.training)
 
     def read(self, callback: Callable[[int, int], None] | None = None) -> None:
-        """Read what training needs, so that a bad file is named before training starts."""
+        """Read and cache the training and validation subjects, so that a bad file fails before training starts."""
         self.cohort.read([*self.cohort.part("train"), *self.cohort.part("validation")], callback)
 
     def compose(self) -> LongitudinalModel:
-        """Compose the model, its weights drawn with the recipe's seed, its statistics measured on the training part."""
+        """Compose the model, with weights initialised from the recipe's seed and statistics of the training part."""
         import torch
 
-        torch.manual_seed(self.training.seed)  # of the weights
+        torch.manual_seed(self.training.seed)  # for the initial weights
         conditioner, denoiser, sampler = (
             self.recipe.component(part) for part in ("conditioner", "denoiser", "sampler")
         )
@@ -70,28 +74,30 @@ class Experiment:
             sampler,
             settings=self.recipe.settings("model"),
             statistics=statistics,
-            provenance=Provenance(self.cohort.pipeline.config, self.cohort.provenance, self._asked),
+            provenance=Provenance(self.cohort.pipeline.config, self.cohort.provenance, self._training_provenance),
         )
 
     @property
-    def _asked(self) -> dict[str, Any]:
-        """What a model keeps of how training was asked for: no path and no free text; of what its parts started from,
-        what strangers may call it, or None where it was a folder.
-        """
-        starts = {start.part: start.public_name for start in self.warm_starts}
-        asked = self.recipe.provenance
-        return {**asked, **({"initialised": starts} if starts else {})}
+    def _training_provenance(self) -> dict[str, Any]:
+        """The recipe and the sources of initial weights, without paths and free text; a folder's name is None."""
+        sources = {start.part: start.public_name for start in self.warm_starts}
+        return {**self.recipe.provenance, **({"initialised": sources} if sources else {})}
 
     def trainer(self, run: Run, *, resume: bool = False, model: LongitudinalModel | None = None) -> Trainer:
-        """Return the trainer of `model`, composed here by default; a new run's recipe and split are written first.
+        """Return a trainer and write the recipe and the split into the run.
 
-        A LongigenWarning says what of the parts that start from another model's weights does not fit.
+        Where another model's weights do not fit a part that is initialised with them, a `LongigenWarning` says which.
+
+        Args:
+            run: the run to write.
+            resume: continue from the run's last checkpoint.
+            model: the model to train; by default it is composed here.
         """
         model = model or self.compose()
-        begins = not (resume and run.checkpoints())  # a checkpoint has all weights
-        if begins:
+        starts_new = not (resume and run.checkpoints())  # a checkpoint holds all weights
+        if starts_new:
             model.conditioner.initialise()
-        notes = [start.apply(model) for start in self.warm_starts] if begins else []
+        notes = [start.apply(model) for start in self.warm_starts] if starts_new else []
         augment = self.recipe.settings("augment").augment
         trainer = Trainer(model, self.cohort, self.training, run, augment)
         if resume:
@@ -103,20 +109,20 @@ class Experiment:
         return trainer
 
     def record(self, run: Run) -> None:
-        """Write the recipe and the split into a run."""
+        """Write the recipe and the split into the folder of a run."""
         run.write(self.recipe, self.cohort.split.ids)
 
     def summary(self, model: LongitudinalModel) -> str:
-        """Say in a few lines what is about to be trained on what."""
+        """Return a few lines of text: components, number of parameters, device, data, split sizes and grid."""
         split, names = self.cohort.split, self.recipe.names
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         shape = " × ".join(map(str, self.cohort.pipeline.grid.shape))
-        starts = [f"{start.part} from {start.source}" for start in self.warm_starts]
+        sources = [f"{start.part} from {start.source}" for start in self.warm_starts]
         frozen = [f"{part} frozen" for part in self.training.freeze]
         return (
             f"{names['conditioner']} + {names['denoiser']} + {names['sampler']}, "
-            f"{model.parameter_count / 1e6:.2f} M parameters, {''.join(f'{note}, ' for note in starts + frozen)}"
+            f"{model.parameter_count / 1e6:.2f} M parameters, {''.join(f'{note}, ' for note in sources + frozen)}"
             f"on {model.device}\n"
-            f"{names['data']}{simulated}: {len(split.train)} subjects to train, {len(split.validation)} to validate, "
-            f"{len(split.test)} kept for testing; grid {shape}"
+            f"{names['data']}{simulated}: {len(split.train)} subjects for training, {len(split.validation)} for "
+            f"validation, {len(split.test)} for testing; grid {shape}"
         )

@@ -1,4 +1,4 @@
-"""Recipes: a named, complete choice of components and hyperparameters, and the user's changes to it."""
+"""Recipes: named, complete choices of components and hyperparameters, and the user's changes to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from longigen.registry.registry import registry
 from longigen.training.settings import TrainingSettings
 
 COMPONENT_SECTIONS = {"conditioner": "conditioner", "denoiser": "denoiser", "sampler": "sampler", "data": "dataset"}
-"""The sections of a recipe that choose a component, and its kind."""
+"""The sections of a recipe that choose a component, and the kind of component."""
 
 SETTINGS: Mapping[str, type[Any]] = {
     "model": ModelSettings,
@@ -28,17 +28,20 @@ SETTINGS: Mapping[str, type[Any]] = {
     "split": SplitSettings,
     "training": TrainingSettings,
 }
-"""The sections of a recipe that choose no component, and their settings."""
+"""The other sections of a recipe, and their settings classes."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete choice: for each section its checked configuration, and the names of the components.
+    """A complete choice of components and hyperparameters.
 
-    Sections that choose a component are ``conditioner``, ``denoiser``, ``sampler`` and ``data``; the others are
-    ``model``, ``preprocess``, ``augment``, ``split`` and ``training``. `origin` is what was asked for: the ``recipe``
-    of the catalog, ``components`` and ``data`` chosen instead of its own, and ``changes`` by ``section.key``; empty
-    where a recipe was made without.
+    Attributes:
+        names: the component's name of each section that chooses one: ``conditioner``, ``denoiser``, ``sampler`` and
+            ``data``.
+        configs: the checked configuration of each section: those above, and ``model``, ``preprocess``, ``augment``,
+            ``split`` and ``training``.
+        origin: the user's choice: the ``recipe`` of the catalog, ``components`` and ``data`` instead of its own, and
+            ``changes`` by ``section.key``; empty if the recipe was not resolved from the catalog.
     """
 
     names: Mapping[str, str]
@@ -58,25 +61,25 @@ class Recipe:
         """Return a recipe of the catalog with the user's changes.
 
         Args:
-            name: of a recipe in a ``registry.yaml``.
-            components: by section, another component's name; its configuration starts from its own defaults.
-            data: the name of a data set, a path that one of them claims, or ``name:path``. If it is the recipe's own
-                data set, what the recipe says of it and of preprocessing holds; if it is another, that is dropped.
-            changes: ``section.key=value``, or ``key=value`` where only one section has that key.
-            model: the configuration of a model to go on from (`longigen.hub.model_config`). Its three parts, its
-                settings and its preprocessing take the place of the recipe's, whatever the data, and so does its data
-                set.
+            name: name of a recipe in a ``registry.yaml``.
+            components: names of components to use instead of the recipe's, by section; such a component has its own
+                default configuration.
+            data: a data set's name, a path that one recognises, or ``name:path``. The recipe's configuration of data
+                and preprocessing applies only if this is the recipe's own data set.
+            changes: ``section.key=value``, or ``key=value`` if only one section has that key.
+            model: configuration of a model to fine-tune (`longigen.hub.model_config`). Its components, settings,
+                preprocessing and data set replace those of the recipe.
 
         Raises:
-            LongigenError: for anything unknown, of the wrong type, or ambiguous.
+            LongigenError: if a name, key or value is unknown, of the wrong type, or ambiguous.
         """
         content = Catalog().recipe(name).content
         names, given = {}, _sections(content, owner=f"recipe '{name}'")
-        asked = {section: chosen for section, chosen in (components or {}).items() if chosen}
-        origin: dict[str, Any] = {"recipe": name, "components": asked, "data": None, "changes": {}}
+        replaced = {section: chosen for section, chosen in (components or {}).items() if chosen}
+        origin: dict[str, Any] = {"recipe": name, "components": replaced, "data": None, "changes": {}}
         if model is not None:
             origin["init"] = True
-            given |= _of_model(model)
+            given |= _sections_of_model(model)
         for section in COMPONENT_SECTIONS:
             names[section] = str(given[section].pop("name", ""))
             chosen = (components or {}).get(section)
@@ -90,20 +93,26 @@ class Recipe:
             else:
                 names["data"], given["data"] = chosen, config
                 if model is None:
-                    given["preprocess"] = {}  # a recipe's grid is of the recipe's data
+                    given["preprocess"] = {}  # a recipe's grid fits the recipe's data only
         return cls._checked(names, given, changes, origin, owner=f"recipe '{name}'")
 
     @classmethod
     def from_dict(
         cls, content: Mapping[str, Any], changes: Sequence[str] = (), origin: Mapping[str, Any] | None = None
     ) -> "Recipe":
-        """Return what `to_dict` gave, with changes; `origin` is what was asked for before them, where that is known."""
+        """Return the recipe that `to_dict` wrote, with changes.
+
+        Args:
+            content: what `to_dict` returned.
+            changes: ``section.key=value``, or ``key=value`` if only one section has that key.
+            origin: the user's choice before these changes, if known.
+        """
         given = _sections(content, owner="run's recipe")
         names = {section: str(given[section].pop("name", "")) for section in COMPONENT_SECTIONS}
         return cls._checked(names, given, changes, origin or {}, owner="run's recipe")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain values, for JSON."""
+        """Return the recipe as plain values for JSON, by section."""
         plain = {
             section: {key: _plain(value) for key, value in config.items()} for section, config in self.configs.items()
         }
@@ -114,27 +123,25 @@ class Recipe:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a model keeps of how it was asked for: of the changes the values that hold no path and no free text,
-        and the names of the others.
-        """
+        """The user's choice as saved with a model: changes without paths and free text, and the names of the others."""
         changes: dict[str, Any] = {}
-        left: list[str] = []
-        for section, known in _known(self.names).items():
-            given = {key: self.configs[section][key] for key in known if f"{section}.{key}" in self._changes}
-            changes |= {f"{section}.{key}": value for key, value in public_values(known, given).items()}
-            left += [f"{section}.{key}" for key in private_keys(known, given)]
-        return {**self.origin, "changes": changes, "withheld": left} if self.origin else {}
+        private: list[str] = []
+        for section, known in _parameters_by_section(self.names).items():
+            changed = {key: self.configs[section][key] for key in known if f"{section}.{key}" in self._changes}
+            changes |= {f"{section}.{key}": value for key, value in public_values(known, changed).items()}
+            private += [f"{section}.{key}" for key in private_keys(known, changed)]
+        return {**self.origin, "changes": changes, "withheld": private} if self.origin else {}
 
     @property
     def _changes(self) -> Mapping[str, Any]:
         return self.origin.get("changes", {})
 
     def component(self, section: str) -> Any:
-        """Make the component that a section chooses."""
+        """Return the component that a section chooses, constructed with the section's configuration."""
         return registry.load(COMPONENT_SECTIONS[section], self.names[section])(**self.configs[section])
 
     def settings(self, section: str) -> Any:
-        """Return the settings of one of the sections that choose no component."""
+        """Return the settings of a section that chooses no component, such as ``training``."""
         return SETTINGS[section](**self.configs[section])
 
     @classmethod
@@ -149,7 +156,7 @@ class Recipe:
         for section in COMPONENT_SECTIONS:
             if not names[section]:
                 raise LongigenError(f"The {owner} names no {section}; choose one with --{section}.")
-        known = _known(names)
+        known = _parameters_by_section(names)
         labels = {section: f"The {kind} '{names[section]}'" for section, kind in COMPONENT_SECTIONS.items()}
         labels |= {section: f"Section '{section}'" for section in SETTINGS}
         changed = []
@@ -162,37 +169,39 @@ class Recipe:
             raise LongigenError(f"The {labels['data'][4:]} needs the path of your data; give it with --data PATH.")
         configs = {section: checked(known[section], given[section], labels[section]) for section in known}
         if origin:
-            asked = {f"{section}.{key}": _plain(configs[section][key]) for section, key in changed}
-            origin = {**origin, "changes": {**origin.get("changes", {}), **asked}}
+            values = {f"{section}.{key}": _plain(configs[section][key]) for section, key in changed}
+            origin = {**origin, "changes": {**origin.get("changes", {}), **values}}
         return cls(names, configs, origin)
 
 
-def _of_model(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the sections of a recipe that a model's configuration has something to say on."""
+def _sections_of_model(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the sections of a recipe that a model's configuration determines."""
     parts = {part: config[part] for part in ("conditioner", "denoiser", "sampler")}
-    known = config.get("data", {})
+    data = config.get("data", {})
     pipeline = {key: value for key, value in config.get("preprocess", {}).items() if key != "orientation"}
     return {
         **{part: {"name": described["name"], **described.get("config", {})} for part, described in parts.items()},
         "model": dict(config.get("model", {})),
-        "data": {"name": known.get("name", ""), **known.get("parameters", {})},
+        "data": {"name": data.get("name", ""), **data.get("parameters", {})},
         "preprocess": pipeline,
     }
 
 
 def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:
-    """Return the sections of a recipe; what else it says is text for people, so any other mapping is misspelt."""
+    """Return the sections of a recipe, refusing any other mapping as a misspelt section."""
     known = (*COMPONENT_SECTIONS, *SETTINGS)
     for key, value in content.items():
         if key in known and not isinstance(value or {}, Mapping):
-            raise LongigenError(f"The {owner}: '{key}' must hold keys and values, got {value!r}.")
+            raise LongigenError(f"In the {owner}, '{key}' must hold keys and values, got {value!r}.")
         if key not in known and isinstance(value, Mapping):
-            raise LongigenError(f"The {owner} has no section '{key}'.{did_you_mean(key, known)}")
+            raise LongigenError(
+                f"The {owner} has an unknown section '{key}'.{did_you_mean(key, known)} Sections: {', '.join(known)}."
+            )
     return {section: dict(content.get(section) or {}) for section in known}
 
 
-def _known(names: Mapping[str, str]) -> dict[str, dict[str, Parameter]]:
-    """Return what can be set, by section."""
+def _parameters_by_section(names: Mapping[str, str]) -> dict[str, dict[str, Parameter]]:
+    """Return the parameters that can be set in each section of a recipe with these components."""
     known = {section: parameters(registry.load(kind, names[section])) for section, kind in COMPONENT_SECTIONS.items()}
     return known | {section: parameters(settings) for section, settings in SETTINGS.items()}
 

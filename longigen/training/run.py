@@ -17,22 +17,21 @@ from longigen.utils.files import atomic, read_json, unwritable, writable_folder,
 class Run:
     """The folder of a run.
 
-    - ``run.json``: the recipe, complete, what was asked for to get it, and the split's subject ids; what `--resume`
-      continues from.
-    - ``metrics.jsonl``: one JSON object per line.
-    - ``checkpoints/step-NNNNNNN/``: the state of training; the last two are kept.
-    - ``samples/step-NNNNNNN.png``: strips of a validation subject.
-    - ``model/``: the exported model, the moving average of the weights; and its ``metrics.json`` once it is evaluated.
+    - ``run.json``: the complete recipe, its origin, and the subject ids of the split; ``--resume`` reads it.
+    - ``metrics.jsonl``: training metrics, one JSON object per line.
+    - ``checkpoints/step-NNNNNNN/``: the last two checkpoints.
+    - ``samples/step-NNNNNNN.png``: figures of a generated visit of a validation subject.
+    - ``model/``: the exported model, with the moving average of the weights, and its ``metrics.json`` once evaluated.
     """
 
     folder: Path
 
     @classmethod
     def create(cls, folder: Path) -> "Run":
-        """Make the folder of a new run.
+        """Create the folder of a new run.
 
         Raises:
-            LongigenError: if it holds something already, or cannot be written.
+            LongigenError: if the folder is not empty, or cannot be written.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise LongigenError(
@@ -46,35 +45,38 @@ class Run:
         """Open the folder of a run to continue it.
 
         Raises:
-            LongigenError: if it is none.
+            LongigenError: if the folder holds no run.
         """
         if not (folder / RUN_FILE).exists():
-            raise LongigenError(f"{folder} holds no run ({RUN_FILE} is not there); start one without --resume.")
+            raise LongigenError(f"{folder} holds no run ({RUN_FILE} is missing); start one without --resume.")
         return cls(folder)
 
     @property
     def model(self) -> Path:
+        """The folder of the exported model."""
         return self.folder / MODEL_FOLDER
 
     @property
     def metrics(self) -> Path:
+        """The file of the training metrics."""
         return self.folder / "metrics.jsonl"
 
     def write(self, recipe: Recipe, split: Mapping[str, list[str]]) -> None:
+        """Write ``run.json``: the recipe, its origin, and the subject ids of each part of the split."""
         content = {"recipe": recipe.to_dict(), "origin": dict(recipe.origin), "split": dict(split)}
         write_json(content, self.folder / RUN_FILE)
 
     def read(self) -> dict[str, Any]:
-        """Return what `write` wrote."""
+        """Return the content of ``run.json``: ``recipe``, ``origin`` and ``split``."""
         return read_json(self.folder / RUN_FILE)
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Append one line to the metrics."""
+        """Append one line to the training metrics."""
         with unwritable(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drop metrics of steps after `step`, which a resumed run will write again."""
+        """Delete the metrics of steps after `step`, which a resumed run will write again."""
         if not self.metrics.exists():
             return
         lines = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
@@ -82,6 +84,7 @@ class Run:
             part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
     def sample(self, step: int) -> Path:
+        """Return the path of the figure of a generated visit at a step."""
         return self.folder / "samples" / f"step-{step:07d}.png"
 
     def checkpoints(self) -> list[Path]:
@@ -89,12 +92,12 @@ class Run:
         return sorted((self.folder / "checkpoints").glob("step-*[0-9]"))
 
     def checkpoint(self, step: int) -> tuple[Path, Path]:
-        """Return where to write a checkpoint, and the name that `finish_checkpoint` gives it when it is complete."""
+        """Return the temporary folder to write a checkpoint to, and its final folder; see `finish_checkpoint`."""
         final = self.folder / "checkpoints" / f"step-{step:07d}"
         return final.with_suffix(".part"), final
 
     def finish_checkpoint(self, part: Path, final: Path, keep: int = 2) -> None:
-        """Give a complete checkpoint its name and drop the oldest beyond `keep`."""
+        """Move a complete checkpoint to its final folder, and delete all but the last `keep` checkpoints."""
         if final.exists():
             shutil.rmtree(final)
         part.rename(final)
@@ -106,4 +109,4 @@ def _step(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # cut off by a kill: written again
+        return float("inf")  # a truncated line of an interrupted process; the step will be written again

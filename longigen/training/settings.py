@@ -1,4 +1,4 @@
-"""How to train: the settings of the training loop."""
+"""Settings of the training loop."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,34 +6,34 @@ from typing import Literal
 from longigen.errors import LongigenError
 
 ModelPart = Literal["conditioner", "denoiser"]
-"""The parts of a model that have weights."""
+"""The components of a model that have weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How to train.
+    """Settings of the training loop.
 
     Args:
-        steps: optimiser steps.
-        batch_size: pairs per step, process and accumulation.
-        gradient_accumulation: batches whose gradients are summed before a step.
-        learning_rate: of AdamW, at its peak; of an adversary's too.
+        steps: number of optimiser steps.
+        batch_size: training pairs per batch and process.
+        gradient_accumulation: number of batches whose gradients are accumulated for one optimiser step.
+        learning_rate: peak learning rate of AdamW, for the model and for an adversary.
         warmup: steps over which the learning rate rises; afterwards it falls along a cosine.
-        weight_decay: of AdamW.
-        clip: the largest norm of the gradient, the model's and an adversary's each.
-        ema: the largest decay of the moving average of the weights, which is what is validated and exported; it
-            starts small and grows as 1 - (1 + step)^(-3/4).
+        weight_decay: weight decay of AdamW.
+        clip: maximum gradient norm, of the model and of an adversary separately.
+        ema: maximum decay of the exponential moving average of the weights, which is validated and exported; the
+            decay grows as 1 - (1 + step)^(-3/4).
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
-        workers: processes that load data; 0 loads in the training process.
+        workers: number of data-loading processes; 0 loads in the training process.
         validate_every: steps between validation losses.
-        sample_every: steps between sample strips.
+        sample_every: steps between figures of a generated visit.
         checkpoint_every: steps between checkpoints.
-        skip_bad: leave out visits and subjects that cannot be used, where the first would be an error otherwise.
-        init_conditioner: a run, a model's folder or ``org/name`` of the Hub, whose conditioner's weights the new
-            model's start from; see `longigen.training.warm_start`.
-        init_denoiser: the same of the denoiser.
-        freeze: parts that are not trained: their weights stay as they are, and their dropout is off.
-        seed: of everything that training draws.
+        skip_bad: leave out visits and subjects that cannot be used, instead of raising an error.
+        init_conditioner: a run, a model's folder or a Hub repository whose conditioner's weights initialise the
+            conditioner; see `longigen.training.warm_start`.
+        init_denoiser: the same for the denoiser.
+        freeze: components that are not trained: their weights are fixed and their dropout is off.
+        seed: random seed of initial weights, training pairs and noise.
     """
 
     steps: int = 10_000
@@ -67,4 +67,4 @@ class TrainingSettings:
             if getattr(self, name) < 1:
                 raise LongigenError(f"training.{name} must be at least 1, got {getattr(self, name)}.")
         if {"conditioner", "denoiser"} <= set(self.freeze):
-            raise LongigenError("training.freeze names both parts, which leaves nothing to train; leave one out.")
+            raise LongigenError("training.freeze names both parts, so there is nothing to train; leave one out.")

@@ -1,5 +1,6 @@
-"""Training: the loop, through Accelerate."""
+"""The training loop, on one or several devices by Accelerate."""
 
+import math
 import platform
 import shutil
 import time
@@ -29,7 +30,9 @@ from longigen.utils.files import read_json, reason, unwritable
 from longigen.utils.randomness import derive_seed
 
 VALIDATION_PAIRS = 16
+"""Number of pairs of the validation loss."""
 LOG_EVERY = 10
+"""Steps between lines of ``metrics.jsonl``."""
 
 
 StepCallback = Callable[[int, dict[str, Any]], None]
@@ -39,11 +42,18 @@ StepCallback = Callable[[int, dict[str, Any]], None]
 class Trainer:
     """Trains a model on a cohort and writes a run.
 
-    What a step sees depends on (seed, step) alone, so an interrupted run that is resumed ends with the weights of one
-    that was not.
+    The data and the noise of a step depend only on (seed, step), so a run that was interrupted and resumed ends with
+    the same weights as one that was not.
 
-    Where the denoiser has an adversary, each step of the model is followed by one of the adversary on the same batch.
-    The adversary's weights are not averaged.
+    If the denoiser has an adversary (discriminator), each step of the model is followed by a step of the adversary on
+    the same batch. The adversary's weights are not averaged.
+
+    Args:
+        model: the model to train.
+        cohort: the data, preprocessed and split.
+        settings: settings of the training loop.
+        run: the run to write.
+        augment: augmentation of the training pairs.
     """
 
     def __init__(
@@ -54,7 +64,7 @@ class Trainer:
         run: Run,
         augment: Augment | None = None,
     ) -> None:
-        # Slow to import, and a mistake in what the user asks for should be told quickly.
+        # Imported late, because these imports are slow and errors in the user's options should appear quickly.
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from diffusers.optimization import get_scheduler
         from diffusers.training_utils import EMAModel
@@ -63,9 +73,9 @@ class Trainer:
         self.augment = augment
         self.run = run
         self.cohort = cohort
-        # Frozen with the denoiser that it is a part of.
+        # The adversary is part of the denoiser, so it is frozen with it.
         self.adversary = None if "denoiser" in settings.freeze else model.denoiser.adversary
-        # In each of the two steps the other's parameters have no part.
+        # A step of the model does not use the adversary's parameters, and the reverse.
         unused = DistributedDataParallelKwargs(find_unused_parameters=self.adversary is not None)
         self.accelerator = Accelerator(
             mixed_precision=settings.mixed_precision,
@@ -73,15 +83,15 @@ class Trainer:
             kwargs_handlers=[unused],
         )
         for part in settings.freeze:
-            getattr(model, part).requires_grad_(False)  # before DDP looks for what it has to synchronise
+            getattr(model, part).requires_grad_(False)  # before DDP collects the parameters to synchronise
         self.averaged = model.generator_parameters
         trained = [parameter for parameter in self.averaged if parameter.requires_grad]
         if settings.freeze and not trained:
             raise LongigenError(
-                f"No part of this model but the {settings.freeze[0]}, which training.freeze names, has weights to "
-                "train; choose another part beside it."
+                f"The {settings.freeze[0]}, which training.freeze names, is the only part of this model with weights, "
+                "so there is nothing to train; do not freeze it."
             )
-        self.learns = bool(trained)  # a baseline may have no weights at all, and a run like any other
+        self.has_weights = bool(trained)  # a baseline may have no weights; it is then run without training
         parts = [trained, *([] if self.adversary is None else [list(self.adversary.parameters())])]
         optimizers = [
             torch.optim.AdamW(
@@ -103,7 +113,7 @@ class Trainer:
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
 
     def resume(self) -> None:
-        """Continue from the run's last complete checkpoint, or from the start where there is none."""
+        """Continue from the run's last complete checkpoint, or from the start if there is none."""
         checkpoints = self.run.checkpoints()
         if checkpoints:
             self.accelerator.load_state(str(checkpoints[-1]))
@@ -115,10 +125,13 @@ class Trainer:
     def fit(self, callback: StepCallback | None = None) -> None:
         """Train to the last step, and export the model.
 
-        A KeyboardInterrupt writes a checkpoint before it goes on.
+        On KeyboardInterrupt a checkpoint is written, and the exception is raised again.
+
+        Args:
+            callback: called as ``callback(step, metrics)`` after each step.
 
         Raises:
-            LongigenError: if the loss is no longer a number. The checkpoints and the model are kept as they were.
+            LongigenError: if the loss is NaN. The checkpoints and the exported model are not changed then.
         """
         settings = self.settings
         self._train_mode()
@@ -145,7 +158,7 @@ class Trainer:
             raise
 
     def validate(self) -> float:
-        """Return the loss of the averaged weights on fixed pairs of the validation part, at fixed noise."""
+        """Return the loss of the averaged weights on fixed pairs of the validation part, with fixed noise."""
         subjects = self.cohort.part("validation") or self.cohort.part("train")
         pairs = TrainingPairs(
             subjects,
@@ -163,7 +176,7 @@ class Trainer:
         return sum(losses) / len(losses)
 
     def sample(self) -> None:
-        """Write a strip of a validation subject: given, generated, true, difference."""
+        """Write a figure of the last visit of a validation subject: given, generated and true visits, and errors."""
         if self.accelerator.is_main_process:
             prepared = (self.cohort.part("validation") or self.cohort.part("train"))[0]
             task = tasks(len(prepared.subject.visits), "full", subject=prepared.subject.id)[-1]
@@ -181,7 +194,7 @@ class Trainer:
             self.accelerator.wait_for_everyone()
             try:
                 self.accelerator.save_state(str(part))
-            except (RuntimeError, SafetensorError) as error:  # how torch and safetensors say that a disk is full
+            except (RuntimeError, SafetensorError) as error:  # raised by torch and safetensors when the disk is full
                 shutil.rmtree(part, ignore_errors=True)
                 raise OSError(reason(error)) from error
             self.accelerator.wait_for_everyone()
@@ -193,7 +206,7 @@ class Trainer:
             self.accelerator.wait_for_everyone()
 
     def _training_metadata(self) -> dict[str, Any]:
-        """Return the training metadata of config.json: steps, time, type of device; no host name."""
+        """Return the training metadata of ``config.json``: steps, seconds, type of device; no host name."""
         cuda = self.accelerator.device.type == "cuda"
         return {
             **self.model.provenance.training,
@@ -205,10 +218,10 @@ class Trainer:
         }
 
     def _seconds_before(self) -> float:
-        """Return how long training took up to this step, as the exported model says if it is of this step."""
+        """Return the training time up to this step, if the exported model was saved at this step, else 0."""
         path = self.run.model / CONFIG
-        told = read_json(path).get("training", {}) if path.exists() else {}
-        return float(told["seconds"]) if told.get("steps") == self.step else 0.0
+        metadata = read_json(path).get("training", {}) if path.exists() else {}
+        return float(metadata["seconds"]) if metadata.get("steps") == self.step else 0.0
 
     def _train_mode(self) -> None:
         self.model.train()
@@ -216,36 +229,37 @@ class Trainer:
             getattr(self.model, part).eval()
 
     def _train_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
+        """Train the model, and its adversary if it has one, for one step; return the metrics of the step."""
         settings, accelerator = self.settings, self.accelerator
-        losses, norm = [], None
+        micro_losses, norm = [], None
         for micro in range(settings.gradient_accumulation):
             seed = derive_seed("noise", settings.seed, self.step, micro, accelerator.process_index)
             generator = torch.Generator(accelerator.device).manual_seed(seed)
             batch = next(batches).to(accelerator.device)
             with accelerator.accumulate(self.wrapped):
                 with self._frozen(self.adversary):
-                    found, norm = self._optimizer_step(batch, generator)
-                found = {"loss": total(found)} | {
-                    f"loss_{name}": loss for name, loss in found.items() if len(found) > 1
+                    losses, norm = self._optimizer_step(batch, generator)
+                losses = {"loss": total(losses)} | {
+                    f"loss_{name}": loss for name, loss in losses.items() if len(losses) > 1
                 }
                 if self.adversary is not None:
-                    other, _ = self._optimizer_step(batch, generator, adversary=True)
-                    found |= {"adversary_loss": total(other)}
-                    found |= {f"adversary_loss_{name}": loss for name, loss in other.items()}
-            losses.append({name: loss.detach().mean() for name, loss in found.items()})
+                    adversary_losses, _ = self._optimizer_step(batch, generator, adversary=True)
+                    losses |= {"adversary_loss": total(adversary_losses)}
+                    losses |= {f"adversary_loss_{name}": loss for name, loss in adversary_losses.items()}
+            micro_losses.append({name: loss.detach().mean() for name, loss in losses.items()})
         rate = self.schedules[0].get_last_lr()[0]
-        if self.learns:
+        if self.has_weights:
             for schedule in self.schedules:
                 schedule.step()
             self.ema.step(self.averaged)
         self.step += 1
-        names = list(losses[0])
-        mean = accelerator.reduce(torch.stack([torch.stack(list(each.values())) for each in losses]).mean(0), "mean")
-        assert isinstance(mean, Tensor)
-        metrics = dict(zip(names, mean.tolist(), strict=True))
-        if any(loss != loss for loss in metrics.values()):
+        names = list(micro_losses[0])
+        means = torch.stack([torch.stack(list(losses.values())) for losses in micro_losses]).mean(0)
+        means = torch.as_tensor(accelerator.reduce(means, "mean"))
+        metrics = dict(zip(names, means.tolist(), strict=True))
+        if any(math.isnan(loss) for loss in metrics.values()):
             raise LongigenError(
-                f"The loss is not a number any more at step {self.step}; lower training.learning_rate "
+                f"The loss became NaN at step {self.step}; lower training.learning_rate "
                 f"({settings.learning_rate:g}), or resume the run from its last checkpoint."
             )
         return {**metrics, "learning_rate": rate, "gradient_norm": 0.0 if norm is None else float(norm)}
@@ -253,12 +267,12 @@ class Trainer:
     def _optimizer_step(
         self, batch: Batch, generator: torch.Generator, *, adversary: bool = False
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Make one optimiser step, of the model or of its adversary; return the losses and the gradient's norm."""
+        """Make one optimiser step of the model, or of its adversary; return the losses and the gradient norm."""
         accelerator, optimizer = self.accelerator, self.optimizers[adversary]
         norm = None
         with accelerator.autocast():
             losses = self.wrapped(batch, generator, adversary=adversary)
-        if self.learns:
+        if self.has_weights:
             accelerator.backward(total(losses).mean())
             if accelerator.sync_gradients:
                 accelerator.unscale_gradients(optimizer)
@@ -271,7 +285,7 @@ class Trainer:
     @staticmethod
     @contextmanager
     def _frozen(adversary: nn.Module | None) -> Iterator[None]:
-        """Disable gradients of the adversary's parameters inside the context."""
+        """Disable the gradients of the adversary's parameters inside the context."""
         if adversary is None:
             yield
             return
@@ -282,6 +296,7 @@ class Trainer:
             adversary.requires_grad_(True)
 
     def _batches(self) -> Iterator[Batch]:
+        """Return the training batches of this process, from the next step to the last."""
         settings, accelerator = self.settings, self.accelerator
         per_step = settings.batch_size * settings.gradient_accumulation * accelerator.num_processes
         pairs = TrainingPairs(
@@ -306,7 +321,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Put the averaged weights into the model for a while."""
+        """Give the model its averaged weights, in ``eval()`` mode, inside the context."""
         self.ema.store(self.averaged)
         self.ema.copy_to(self.averaged)
         self.model.eval()

@@ -1,4 +1,4 @@
-"""Initialisation: a part of a model that starts from another model's weights."""
+"""Warm start: initialise the conditioner or denoiser of a new model with the weights of another model."""
 
 import json
 import math
@@ -13,21 +13,22 @@ from longigen.models.longitudinal import LongitudinalModel
 from longigen.registry.registry import registry
 from longigen.training.settings import ModelPart, TrainingSettings
 
-LISTED = 12
-"""Tensors that a message names before it only counts them."""
+MAX_LISTED = 12
+"""The largest number of tensors that a message names; further ones are only counted."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A part of a new model, and the model whose weights it starts from.
+    """A part of a new model, and the model whose weights initialise it.
 
-    Both must be of one component. Tensors of equal name and shape are copied, whole; what differs in shape (a first
-    layer, where another conditioner gives other channels) or is missing stays as it was initialised, and is told. What
-    a model knows of its data (`longigen.models.longitudinal.Statistics`) is never taken: it is of the new data.
+    Both models must use the same component for the part. Tensors of equal name and shape are copied. Tensors of another
+    shape (a first layer, if another conditioner emits other channels) and missing ones keep their initial values, and a
+    message lists them. The statistics of the data (`longigen.data.statistics.Statistics`) are not copied, since they
+    describe the new data.
 
     Attributes:
-        part: the part.
-        source: what the other model is called; see `longigen.hub.resolve`.
+        part: ``conditioner`` or ``denoiser``.
+        source: name, folder or repository of the other model; see `longigen.hub.resolve`.
     """
 
     part: ModelPart
@@ -35,9 +36,9 @@ class WarmStart:
 
     @property
     def public_name(self) -> str | None:
-        """What strangers may call the source: a repository, with its revision, or a published model's name.
+        """The source's public name: a repository with its revision, or a published model's name.
 
-        None of a folder, and of what is there no more: a run may go on without what it started from.
+        None if the source is a folder, or no longer exists (a resumed run does not need it).
         """
         try:
             return ModelSource.of(self.source).public_name
@@ -45,13 +46,13 @@ class WarmStart:
             return None
 
     def check(self, name: str) -> None:
-        """Refuse what can be refused before data are read.
+        """Check, before data are read, that the other model exists and uses the same component.
 
         Args:
-            name: the name of the new model's component.
+            name: name of the new model's component.
 
         Raises:
-            LongigenError: if there is no such model, or its component is another one.
+            LongigenError: if there is no such model, or it uses another component.
         """
         self._check_same(read_config(ModelSource.of(self.source).find())[self.part]["name"], name)
 
@@ -59,55 +60,62 @@ class WarmStart:
         """Copy the other model's weights into `model`.
 
         Returns:
-            In one sentence what was not taken, and in what the two differ that no tensor's shape tells (the heads of
-            an attention, the gap that times are divided by); None if there is nothing of either.
+            One sentence on the tensors that were not copied, and on differences that do not show in shapes (attention
+            heads, the typical gap that times are divided by); None if there are none of either.
 
         Raises:
-            LongigenError: if there is no such model, its component is another one, a conditioner's time unit differs,
-                or no tensor fits. `model` is then as it was.
+            LongigenError: if there is no such model, it uses another component, a conditioner's time unit differs, or
+                no tensor fits. `model` is not changed then.
         """
         other = LongitudinalModel.from_pretrained(self.source)
         old, new = getattr(other, self.part), getattr(model, self.part)
         if type(old) is not type(new):
             self._check_same(registry.name_of(old), registry.name_of(new))
         units = other.statistics.time_unit, model.statistics.time_unit
-        if self.part == "conditioner" and units[0] != units[1]:  # a denoiser is told no time
+        if self.part == "conditioner" and units[0] != units[1]:  # a denoiser does not see times
             raise LongigenError(
                 f"The conditioner of {self.source} was trained on times in {units[0]} and these data are in "
-                f"{units[1]}; take one that was trained on {units[1]}."
+                f"{units[1]}; use a model that was trained on times in {units[1]}."
             )
-        given, wanted = old.state_dict(), new.state_dict()
-        fitting = {name: given[name] for name in wanted if name in given and given[name].shape == wanted[name].shape}
-        if wanted and not fitting:
+        old_tensors, new_tensors = old.state_dict(), new.state_dict()
+        shared = [name for name in new_tensors if name in old_tensors]
+        fitting = {name: old_tensors[name] for name in shared if old_tensors[name].shape == new_tensors[name].shape}
+        if new_tensors and not fitting:
             raise LongigenError(
-                f"None of the {len(wanted)} tensors of this {self.part} is found, in its shape, among the "
-                f"{len(given)} of {self.source}; give both the same configuration, or leave out --init-{self.part}."
+                f"None of the {len(new_tensors)} tensors of this {self.part} has the name and shape of one of the "
+                f"{len(old_tensors)} of {self.source}; give both the same configuration, or leave out "
+                f"--init-{self.part}."
             )
         new.load_state_dict(fitting, strict=False)
-        misfits = [
-            ("of another shape there", [name for name in wanted if name in given and name not in fitting]),
-            ("missing there", [name for name in wanted if name not in given]),
+        reshaped = [name for name in shared if name not in fitting]
+        missing = [name for name in new_tensors if name not in old_tensors]
+        unused = [name for name in old_tensors if name not in new_tensors]
+        notes = [f"{len(fitting)} of {len(new_tensors)} tensors were copied"]
+        initial = [
+            f"{len(names)} {reason} ({_listed(names)})"
+            for names, reason in ((reshaped, "of another shape there"), (missing, "missing there"))
+            if names
         ]
-        kept = [f"{len(names)} {why} ({_listed(names)})" for why, names in misfits if names]
-        spare = [name for name in given if name not in wanted]
-        parts = [f"{len(fitting)} of {len(wanted)} tensors were taken"]
-        parts += [f"as initialised stay {' and '.join(kept)}"] if kept else []
-        parts += [f"it has {len(spare)} that this one has not ({_listed(spare)})"] if spare else []
-        differences = [f"{name} {there}, here {here}" for name, there, here in self._differences(other, model)]
-        parts += [f"it was made with {'; with '.join(differences)}"] if differences else []
-        return f"The {self.part} of {self.source}: {'; '.join(parts)}." if len(parts) > 1 else None
+        if initial:
+            notes.append(f"initial values remain in {' and '.join(initial)}")
+        if unused:
+            notes.append(f"{len(unused)} of its tensors were not used ({_listed(unused)})")
+        differences = [f"{name} {before}, now {now}" for name, before, now in self._differences(other, model)]
+        if differences:
+            notes.append(f"it was configured with {'; with '.join(differences)}")
+        return f"The {self.part} of {self.source}: {'; '.join(notes)}." if len(notes) > 1 else None
 
     def _check_same(self, old: str, new: str) -> None:
         if old != new:
             raise LongigenError(
-                f"The {self.part} of {self.source} is '{old}' and this model's is '{new}'; weights can be taken from "
-                f"the same component only, so choose --{self.part} {old}, or another model."
+                f"The {self.part} of {self.source} is '{old}' and that of this model is '{new}', but weights can be "
+                f"copied only between equal components; choose --{self.part} {old}, or another model."
             )
 
     def _differences(self, old: LongitudinalModel, new: LongitudinalModel) -> Iterator[tuple[str, Any, Any]]:
-        """Give the name and both values of what the part was made with, or for, and is not here."""
-        there, here = getattr(old, self.part).config, getattr(new, self.part).config
-        pairs = {name: (there[name], here[name]) for name in here}
+        """Yield name, old and new value of each difference in configuration, data statistics or preprocessing."""
+        old_config, new_config = getattr(old, self.part).config, getattr(new, self.part).config
+        pairs = {name: (old_config[name], new_config[name]) for name in new_config}
         if self.part == "conditioner":
             scales = old.statistics.time_scale, new.statistics.time_scale
             if not math.isclose(*scales, rel_tol=0.05):
@@ -122,12 +130,12 @@ class WarmStart:
 
 
 def _listed(names: list[str]) -> str:
-    more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def warm_starts(settings: TrainingSettings) -> tuple[WarmStart, ...]:
-    """Return the parts that start from another model's weights."""
+    """Return the parts that are initialised with another model's weights."""
     sources: dict[ModelPart, str | None] = {
         "conditioner": settings.init_conditioner,
         "denoiser": settings.init_denoiser,
@@ -137,35 +145,35 @@ def warm_starts(settings: TrainingSettings) -> tuple[WarmStart, ...]:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What training takes of the model that it goes on from.
+    """Fine-tuning of a whole model: its configuration, and the changes of a recipe that load its weights.
 
     Attributes:
-        config: the model's configuration, whose parts, settings and grid take the place of the recipe's.
-        changes: ``key=value``: both parts start from its weights.
-        sentence: what is taken, for the user.
+        config: configuration of the model; its components, settings and grid replace those of the recipe.
+        changes: changes ``key=value`` that initialise both parts with its weights.
+        summary: one line for the user on the model's components, grid and how to change them.
     """
 
     config: Mapping[str, Any]
     changes: tuple[str, ...]
-    sentence: str
+    summary: str
 
+    @classmethod
+    def of(cls, source: ModelSource) -> "FineTuning":
+        """Return the fine-tuning of a model.
 
-def base_of(source: ModelSource) -> FineTuning:
-    """Return what training takes of a model that it goes on from.
-
-    Raises:
-        LongigenError: if a component of the model is not installed.
-    """
-    folder = source.find()
-    config = read_config(folder)
-    require_installed(config, folder)
-    pipeline = config.get("preprocess", {})
-    grid = " × ".join(map(str, pipeline["shape"])) if "shape" in pipeline else "of the data"
-    pinned = source.pinned(folder)
-    parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
-    return FineTuning(
-        config,
-        tuple(f"training.init_{part}={json.dumps(pinned)}" for part in get_args(ModelPart)),
-        f"From {pinned}: {parts}, with its settings, grid ({grid}) and intensities; --set changes any of them, as in "
-        "--set preprocess.shape=64,80,64",
-    )
+        Raises:
+            LongigenError: if a component of the model is not installed.
+        """
+        folder = source.find()
+        config = read_config(folder)
+        require_installed(config, folder)
+        pipeline = config.get("preprocess", {})
+        grid = " × ".join(map(str, pipeline["shape"])) if "shape" in pipeline else "of the data"
+        pinned = source.pinned(folder)
+        parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
+        return cls(
+            config,
+            tuple(f"training.init_{part}={json.dumps(pinned)}" for part in get_args(ModelPart)),
+            f"Fine-tuning {pinned}: {parts}, with its settings, grid ({grid}) and intensity scaling; --set changes any "
+            "of them, as in --set preprocess.shape=64,80,64",
+        )

@@ -1,4 +1,4 @@
-"""The data set of the ACDC challenge."""
+"""The `acdc` data set: cardiac cine MRI of the ACDC challenge."""
 
 from longigen_acdc.database import ACDCDataset
 

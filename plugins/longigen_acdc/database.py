@@ -1,4 +1,4 @@
-"""The database of the ACDC challenge: a folder per patient."""
+"""The ACDC challenge's database as a data set, with one folder per patient."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,27 +13,29 @@ TRAINING, TESTING = "training", "testing"
 
 
 class ACDCDataset(Dataset):
-    """The folders of the ACDC challenge (Bernard et al., IEEE TMI 2018), frames from end diastole to end systole.
+    """Cardiac cine MRI of the ACDC challenge (Bernard et al., IEEE TMI 2018), from end diastole to end systole.
 
     Each patient is a folder ``patientNNN`` with ``patientNNN_4d.nii.gz`` (or ``.nii``) and ``Info.cfg``, whose ED and
-    ES count frames from 1. The folders lie directly in `path`, or in ``training`` and ``testing`` below it as the
-    challenge ships them. Its test patients are then the split's test part, and which of the others validate is left to
-    chance; with ``training`` or ``testing`` itself as `path`, everything is. `path` may also be one patient's folder.
+    ES count frames from 1. The folders are directly in `path`, or in ``training`` and ``testing`` below it, as the
+    challenge ships them. In the latter case its test patients are the test part of the split, and validation subjects
+    are drawn at random from the others; otherwise all parts are drawn at random. `path` may also be the folder of one
+    patient.
 
-    Times are fractions of the way from end diastole (0) to end systole (1), though their unit is called ``cycle``: no
-    header says how long a frame takes, and hearts are compared by phase. Covariates are height (cm), weight (kg) and
-    group (`levels`), each absent where ``Info.cfg`` does not have it.
+    Times are the phase from end diastole (0) to end systole (1), with the unit ``cycle``; the headers do not contain
+    the duration of a frame. Covariates are height (cm), weight (kg) and group (`levels`), if ``Info.cfg`` has them.
 
     Args:
-        path: of the database.
-        frames: the number of equidistant times at which ``nearest`` and ``linear`` look; ``none`` does not use it.
-        resample: ``nearest`` takes the frame nearest to each time, once and at its own time, so that a series with
-            fewer frames gives fewer visits; ``linear`` makes exactly `frames` visits, each a blend of the frame before
-            it and the one after it; ``none`` takes every frame.
-        protocol: ``sadm`` interpolates as SADM's published preprocessing does, which leaks (`longigen_acdc.sadm`).
+        path: the folder of the database.
+        frames: number of equidistant times for ``nearest`` and ``linear``; ``none`` does not use it.
+        resample: ``nearest`` selects the frame nearest to each time, once and at its own time, so that a series with
+            fewer frames gives fewer visits; ``linear`` interpolates linearly between the frames before and after each
+            time, which gives exactly `frames` visits; ``none`` selects every frame.
+        protocol: ``sadm`` interpolates like SADM's published preprocessing, which leaks later frames
+            (`longigen_acdc.sadm`).
 
     Raises:
-        LongigenError: for fewer than two frames, or another choice beside ``sadm`` than its own.
+        LongigenError: if there are fewer than two frames, or ``sadm`` is combined with other values of `frames` and
+            `resample` than its own.
     """
 
     time_unit = "cycle"
@@ -69,35 +71,33 @@ class ACDCDataset(Dataset):
         if self.protocol == "sadm":
             return (sadm.CAUTION,)
         if self.resample == "linear":
-            return (
-                "With resample=linear a visit between two frames is a blend of both, so it shows what comes later.",
-            )
+            return ("With resample=linear a visit interpolates between two frames, so it shows some of the later one.",)
         return ()
 
     @property
     def levels(self) -> Mapping[str, tuple[str, ...]]:
-        """The labels of each covariate that is text, in the order of their codes: 0, 1, …"""
+        """The labels of each categorical covariate, in the order of their codes 0, 1, …"""
         return {"group": GROUPS}
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
-        found: list[Subject] = []
-        seen: dict[str, Path] = {}
+        subjects: list[Subject] = []
+        folders: dict[str, Path] = {}
         for folder, part in self._patients():
-            if folder.name in seen:
-                problem = f"has the name of {seen[folder.name]}"
+            if folder.name in folders:
+                problem = f"has the same name as {folders[folder.name]}"
                 bad(Finding("duplicate-subject", str(folder), problem, "remove or rename one of them", folder.name))
                 continue
-            seen[folder.name] = folder
+            folders[folder.name] = folder
             try:
-                found.append(Subject(folder.name, self._visits(Series.of(folder)), part))
+                subjects.append(Subject(folder.name, self._visits(Series.of(folder)), part))
             except BadData as error:
                 bad(error.finding)
-        return tuple(found)
+        return tuple(subjects)
 
     def _patients(self) -> Iterator[tuple[Path, Literal["test"] | None]]:
-        """Give each patient's folder, and its part of the split."""
+        """Yield each patient's folder and its part of the split."""
         if not self.path.is_dir():
-            raise LongigenError(f"{self.path} is not a folder; give that of the ACDC database.")
+            raise LongigenError(f"{self.path} is not a folder; give the folder of the ACDC database.")
         if (self.path / INFO).is_file():
             yield self.path.absolute(), None
             return
@@ -109,7 +109,8 @@ class ACDCDataset(Dataset):
         ]
         if not folders:
             raise LongigenError(
-                f"{self.path} has no folder patient*, nor has {TRAINING} or {TESTING} in it; give the ACDC database's."
+                f"{self.path} has no folder patient*, neither directly nor in {TRAINING} or {TESTING}; give the folder "
+                "of the ACDC database."
             )
         yield from folders
 

@@ -1,4 +1,4 @@
-"""``Info.cfg``: what the challenge says of a patient."""
+"""``Info.cfg``: the ACDC challenge's information on a patient."""
 
 import math
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ INFO = "Info.cfg"
 GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
 """The challenge's diagnoses: healthy, infarction, dilated and hypertrophic cardiomyopathy, abnormal right ventricle.
 
-A label's place is its code. The list is fixed, whichever of them a folder holds, so that models travel.
+The index of a label is its code. The list is fixed, so that a model can be used with other folders of patients.
 """
 
 
 @dataclass(frozen=True)
 class Info:
-    """What is used of a patient's ``Info.cfg``.
+    """The used content of a patient's ``Info.cfg``.
 
     Attributes:
         ed: the frame of end diastole, counted from 1.
         es: the frame of end systole, counted from 1.
-        covariates: height in cm, weight in kg, and the group's place in `GROUPS`. One that is missing, garbled or not
-            in the list is absent, as if it had not been taken: the test patients were once shipped without their group.
+        covariates: height in cm, weight in kg, and the index of the group in `GROUPS`. Missing and invalid ones are
+            absent; early releases of the test patients had no group.
     """
 
     ed: int
@@ -34,12 +34,12 @@ class Info:
 
     @classmethod
     def read(cls, path: Path, subject: str) -> Self:
-        """Read an ``Info.cfg``: a line ``key: value`` each.
+        """Read an ``Info.cfg``, which has a line ``key: value`` for each entry.
 
-        ``NbFrame`` is ignored: the image's header has the number of its frames.
+        ``NbFrame`` is ignored, as the image's header has the number of frames.
 
         Raises:
-            BadData: if it is not there, cannot be read, or ED or ES is missing or no whole number.
+            BadData: if the file does not exist or cannot be read, or ED or ES is missing or not a whole number.
         """
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -65,7 +65,7 @@ def _frame(values: Mapping[str, str], key: str, path: Path, subject: str) -> int
     except KeyError:
         problem = f"has no line '{key}:'"
     except ValueError:
-        problem = f"says {key}: {values[key]!r}, which is no whole number"
+        problem = f"has {key}: {values[key]!r}, which is not a whole number"
     advice = "write the number of that frame, counted from 1"
     raise BadData(Finding("bad-info", str(path), problem, advice, subject))
 

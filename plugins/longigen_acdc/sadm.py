@@ -1,15 +1,15 @@
-"""The preprocessing that SADM was published with, leak included.
+"""SADM's published preprocessing of ACDC, which leaks later frames into earlier visits.
 
-Its code (``ACDC_prepare.py`` of ubc-tea/SADM-Longitudinal-Medical-Image-Generation) takes the frames from ED to ES as
-one 4D array and gives it to ``scipy.ndimage.zoom`` for a grid of 128 × 128 × 32 voxels and 12 frames. That interpolates
+SADM's code (``ACDC_prepare.py`` of ubc-tea/SADM-Longitudinal-Medical-Image-Generation) resamples the frames from ED to
+ES as one 4D array with ``scipy.ndimage.zoom`` to a grid of 128 × 128 × 32 voxels and 12 frames. This is interpolation
 with cubic B-splines, whose coefficients along an axis depend on all samples of that axis (Unser, IEEE Signal Processing
-Magazine 1999). A visit between ED and ES is therefore a sum of all frames, the later ones included.
+Magazine 1999). So a visit between ED and ES is a weighted sum of all frames, including later ones.
 
-The interpolation is linear and separable: along an axis of n samples it is a matrix (`spline`), so that visit j is
-Σₖ T[j, k] frame k, zoomed in space. Nothing but that visit is computed, and T says how much of each frame is in it.
+The interpolation is linear and separable: along an axis of n samples it is a matrix (`spline`), so visit j is
+Σₖ T[j, k] frame k, resampled in space. Here only the requested visit is computed; T contains the weight of each frame.
 
-The code goes on to bring each frame to [0, 1] by its own minimum and maximum. That is left out: here intensities are
-`longigen.data.preprocess`'s, with one range per subject, since a change of intensity between visits is signal.
+SADM's code also scales each frame to [0, 1] by its own minimum and maximum. That is left out: intensities are scaled by
+`longigen.data.preprocess` with one range per subject, since a change of intensity between visits is signal.
 """
 
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ FRAMES = 12
 
 CAUTION = (
     "SADM's preprocessing interpolates over time with cubic splines, so a visit between end diastole and end systole "
-    "holds something of later frames unless the patient has just 12 of them: models are scored on data that leak."
+    "contains information of later frames unless the patient has exactly 12 frames: scores are affected by this leak."
 )
 
 
 def visits(series: Series) -> tuple[Visit, ...]:
-    """Return the 12 visits that SADM's preprocessing makes of a series.
+    """Return the 12 visits of SADM's preprocessing of a series.
 
     Raises:
-        BadData: if a frame is but one voxel thick, since the grid's corners are then one point.
+        BadData: if an axis of the frames has only one voxel, since it cannot be interpolated then.
     """
     if 1 in series.shape:
-        problem = f"has shape {' × '.join(map(str, series.shape))}, which SADM's grid cannot be laid over"
+        problem = f"has shape {' × '.join(map(str, series.shape))}, which cannot be resampled to SADM's grid"
         advice = "remove the patient, or set protocol=longigen"
         raise BadData(Finding("dimensions", str(series.path), problem, advice, series.subject))
     frames = series.frames
@@ -56,10 +56,10 @@ def visits(series: Series) -> tuple[Visit, ...]:
 
 
 def read_zoomed(path: Path, subject: str, frames: Sequence[int], weights: Sequence[float]) -> Volume:
-    """Return the weighted sum of some frames, on SADM's grid.
+    """Return the weighted sum of some frames, resampled to SADM's grid.
 
     Raises:
-        BadData: as `read_blend`.
+        BadData: if a frame cannot be read.
     """
     volume = read_blend(path, subject, frames, weights)
     data = volume.data
@@ -69,19 +69,19 @@ def read_zoomed(path: Path, subject: str, frames: Sequence[int], weights: Sequen
 
 
 def zoomed_affine(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return the affine of SADM's grid over a volume: the centres of the corner voxels stay where they are."""
+    """Return the affine of SADM's grid for a volume; the centres of the corner voxels do not move."""
     steps = [(old - 1) / (new - 1) for old, new in zip(shape, GRID, strict=True)]
     return affine @ np.diag([*steps, 1.0])
 
 
 @cache
 def spline(size: int, target: int) -> np.ndarray:
-    """Return cubic spline interpolation of `size` samples at `target` equidistant places, a matrix (target, size).
+    """Return the matrix (target, size) of cubic spline interpolation of `size` samples at `target` equidistant points.
 
-    It is what ``zoom`` does along one axis, but where its rounding carries the last place beyond the last sample and
-    leaves it 0, as from 26 samples to 12.
+    It equals ``zoom`` along one axis, except where rounding moves the last point of ``zoom`` beyond the last sample, so
+    that it is 0 there, for example from 26 samples to 12.
     """
-    places = np.linspace(0, size - 1, target)[None]
-    matrix = np.stack([map_coordinates(unit, places, order=3, mode="mirror") for unit in np.eye(size)], axis=1)
+    points = np.linspace(0, size - 1, target)[None]
+    matrix = np.stack([map_coordinates(unit, points, order=3, mode="mirror") for unit in np.eye(size)], axis=1)
     matrix.setflags(write=False)
     return matrix

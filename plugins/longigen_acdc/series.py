@@ -1,4 +1,4 @@
-"""The frames of a patient from end diastole to end systole, and visits made of them."""
+"""The frames of a patient from end diastole to end systole, and visits interpolated between them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,20 +26,22 @@ from longigen_acdc.info import INFO, Info
 
 @dataclass(frozen=True)
 class Series:
-    """A patient's cine image, between end diastole and end systole.
+    """A patient's cine image, from end diastole to end systole.
 
     Attributes:
-        path: of the 4D image.
-        subject: whose it is.
-        image: as `open_image` returned it.
-        frames: from end diastole to end systole, counted from 0. Where end systole comes first in the file, they go
-            over its end, since the heart beats on.
-        covariates: of every visit.
+        path: path of the 4D image.
+        subject: id of the patient.
+        image: the opened image.
+        affine: affine of the file, from voxel index to millimetres (4, 4).
+        frames: the frames from end diastole to end systole, counted from 0. If end systole is earlier in the file, they
+            continue at the start of the file, since the image shows one heart beat.
+        covariates: covariates of every visit.
     """
 
     path: Path
     subject: str
     image: SpatialImage
+    affine: np.ndarray
     frames: tuple[int, ...]
     covariates: Mapping[str, float]
 
@@ -48,7 +50,7 @@ class Series:
         """Return the series in a patient's folder; only headers are read.
 
         Raises:
-            BadData: if ``Info.cfg`` or the image is missing or cannot be used, or they do not fit each other.
+            BadData: if ``Info.cfg`` or the image is missing or invalid, or they contradict each other.
         """
         subject = folder.name
         info = Info.read(folder / INFO, subject)
@@ -61,27 +63,29 @@ class Series:
         count, (ed, es) = image.shape[3], (info.ed, info.es)
         for key, frame in (("ED", ed), ("ES", es)):
             if not 1 <= frame <= count:
-                problem = f"says {key}: {frame}, where {path.name} has {count} frames"
-                raise BadData(Finding("no-frame", str(folder / INFO), problem, "frames count from 1", subject))
+                problem = f"has {key}: {frame}, but {path.name} has {count} frames"
+                advice = f"correct {key}, which counts frames from 1"
+                raise BadData(Finding("no-frame", str(folder / INFO), problem, advice, subject))
         if ed == es:
-            problem = f"says that frame {ed} is both end diastole and end systole, so nothing lies between them"
+            problem = f"has frame {ed} as both end diastole and end systole"
             raise BadData(Finding("empty-range", str(folder / INFO), problem, "correct ED or ES", subject))
         frames = tuple((ed - 1 + step) % count for step in range((es - ed) % count + 1))
-        return cls(path, subject, image, frames, info.covariates)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        return cls(path, subject, image, affine, frames, info.covariates)
 
     def every(self) -> tuple[Visit, ...]:
-        """Return a visit per frame."""
+        """Return one visit per frame."""
         return tuple(self._frame(index) for index in range(len(self.frames)))
 
     def nearest(self, count: int) -> tuple[Visit, ...]:
         """Return the frames nearest to `count` equidistant times, each once and at its own time."""
         gaps = count - 1
-        # The nearest integer to k (n - 1) / gaps, in whole numbers.
-        found = {(2 * k * (len(self.frames) - 1) + gaps) // (2 * gaps) for k in range(count)}
-        return tuple(self._frame(index) for index in sorted(found))
+        # The integer nearest to k (n - 1) / gaps, in integer arithmetic.
+        indices = {(2 * k * (len(self.frames) - 1) + gaps) // (2 * gaps) for k in range(count)}
+        return tuple(self._frame(index) for index in sorted(indices))
 
     def linear(self, count: int) -> tuple[Visit, ...]:
-        """Return `count` visits at equidistant times, each a blend of the frame before it and the one after it."""
+        """Return `count` visits at equidistant times, interpolated linearly between frames."""
         visits = []
         for k in range(count):
             below, rest = divmod(k * (len(self.frames) - 1), count - 1)
@@ -90,8 +94,8 @@ class Series:
                 continue
             pair, weights = self.frames[below : below + 2], (1 - rest / (count - 1), rest / (count - 1))
             load = partial(read_blend, self.path, self.subject, pair, weights)
-            place = f"{weights[1]:.3g} of the way from frame {pair[0]} to {pair[1]}"
-            visits.append(self.blend(k / (count - 1), load, self.affine, self.shape, place, f"blend {pair} {weights}"))
+            label = f"interpolated at {weights[1]:.3g} between frames {pair[0]} and {pair[1]}"
+            visits.append(self.blend(k / (count - 1), load, self.affine, self.shape, label, f"blend {pair} {weights}"))
         return tuple(visits)
 
     def blend(
@@ -100,38 +104,32 @@ class Series:
         load: partial[Volume],
         affine: np.ndarray,
         shape: tuple[int, int, int],
-        place: str,
+        label: str,
         identity: str,
     ) -> Visit:
-        """Return a visit that is made of several frames.
+        """Return a visit that is computed from several frames.
 
         Args:
-            time: 0 at end diastole, 1 at end systole.
-            load: reads it.
-            affine: of what `load` returns.
-            shape: of what `load` returns.
-            place: in the series, for messages.
-            identity: what `load` does to the file.
+            time: time of the visit, 0 at end diastole and 1 at end systole.
+            load: reads and computes the volume.
+            affine: affine of that volume.
+            shape: shape of that volume.
+            label: description of the visit, for messages.
+            identity: description of the computation, for the cache.
         """
         return Visit(
             time=time,
             load=load,
             shape=canonical_shape(affine, shape),
             spacing=canonical_spacing(affine),
-            source=f"{self.path}, {place}",
+            source=f"{self.path}, {label}",
             identity=f"{file_identity(self.path)} {identity}",
             covariates=self.covariates,
         )
 
     @property
-    def affine(self) -> np.ndarray:
-        """Of the file: voxel index to millimetres, (4, 4)."""
-        assert self.image.affine is not None
-        return self.image.affine
-
-    @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a frame, as it lies in the file."""
+        """Shape of a frame, in the axis order of the file."""
         return spatial_shape(self.image, self.path, self.subject, frame=0)
 
     def _frame(self, index: int) -> Visit:
@@ -146,10 +144,10 @@ class Series:
 
 
 def read_blend(path: Path, subject: str, frames: Sequence[int], weights: Sequence[float]) -> Volume:
-    """Return the weighted sum of some frames, summed in float64.
+    """Return the weighted sum of some frames, computed in float64.
 
     Raises:
-        BadData: as `read_volume`, for any of the frames.
+        BadData: if a frame cannot be read.
     """
     volumes = [read_volume(path, subject, frame) for frame in frames]
     data = np.tensordot(weights, np.stack([volume.data for volume in volumes], dtype=np.float64), axes=1)

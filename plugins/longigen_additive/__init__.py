@@ -1,4 +1,4 @@
-"""The source visit and the interval, added to the denoiser's first features (Dao, Yang and Kim 2024)."""
+"""The `additive` conditioner: source visit and interval, added to the denoiser's first features (Dao et al. 2024)."""
 
 from longigen_additive.conditioner import AdditiveConditioner
 

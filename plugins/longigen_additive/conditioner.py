@@ -1,4 +1,4 @@
-"""The source visit and the real time interval, added to the noisy volume's first features."""
+"""Conditioner that adds the source visit and the time interval to the features of the denoiser's first layer."""
 
 from dataclasses import replace
 from typing import Literal
@@ -14,34 +14,35 @@ class AdditiveConditioner(Conditioner):
     """The source visit S and its interval Δ to the target, added to the features of the denoiser's first layer.
 
     Dao, Yang and Kim, "Conditional Diffusion Model for Longitudinal Medical Image Generation", 2024, arXiv 2411.05860,
-    Equation 11: ε_θ = D(E(F(x_t) + H(S) + P(Δ), t), t). F is the denoiser's first layer and E and D its encoder and
-    decoder. H, a convolutional network at full resolution, and P, sinusoids and a perceptron, are here; H(S) + P(Δ),
-    with P(Δ) the same at every voxel, goes to the `stem` route.
+    Equation 11: ε_θ = D(E(F(x_t) + H(S) + P(Δ), t), t). F is the denoiser's first layer, E and D are its encoder and
+    decoder. This conditioner implements H, a convolutional network at full resolution, and P, sinusoids followed by a
+    perceptron. It emits H(S) + P(Δ), with P(Δ) the same in every voxel, on the `stem` route.
 
-    What is decided here, where the paper leaves it open:
+    Choices where the paper is open:
 
-    - H is `layers` 3×3×3 convolutions with SiLU between, of the source less the background, so that the zeros that
-      convolutions pad with are background.
-    - Δ is the real interval, target's time minus source's, over `time_scale`: years, days or any other unit give the
-      same model, and an interval twice as long is twice the number.
-    - A denoiser without a stem to add to is given H(S) + P(Δ), of `features` channels, on the `concat` route. If its
-      first layer is a convolution that is Equation 11 still, through one more: it makes of (x_t, u) F(x_t) + W * u.
+    - H is `layers` 3×3×3 convolutions with SiLU between them. Its input is the source minus the background intensity,
+      so that zero padding is background.
+    - Δ is the real interval, the target's time minus the source's, divided by `time_scale`, so the model does not
+      depend on the unit of time.
+    - For a denoiser without a stem, H(S) + P(Δ) has `features` channels and is emitted on the `concat` route. If the
+      denoiser's first layer is a convolution, it then computes F(x_t) + W * u of (x_t, u), which is Equation 11 with
+      one more convolution.
 
-    Beyond the paper, and off by default:
+    Options beyond the paper, off by default:
 
-    - Several source visits, `visits`, in order of time; P then gets all their intervals. Where a subject has fewer,
-      background stands for the rest, and a channel per visit says which are there.
-    - Covariates: for each, the value that was last recorded before the target's time, and how long before, encoded as
-      Δ is and added to it. Where there is none a learned vector takes its place. Sinusoids tell values of up to about
-      ±100 apart; scale what is larger.
+    - Several source visits, `visits`, in order of time; P then encodes all their intervals. A subject with fewer visits
+      is padded with background images, and one more channel per visit marks which ones exist.
+    - Covariates: the last value recorded before the target's time and the time since then are encoded like Δ and added
+      to P(Δ); a learned vector replaces missing ones. The sinusoids distinguish values up to about ±100; scale larger
+      ones.
 
     Args:
-        source: which observed visits before the target to take: the first (the paper's), or the last.
-        visits: how many.
-        covariates: by name, those that the data set must have, such as age, sex, diagnosis.
+        source: which observed visits before the target to use: the ``first`` ones (as in the paper) or the ``last``.
+        visits: number of source visits.
+        covariates: names of covariates that the data set must have, such as age, sex, diagnosis.
         width: channels inside H.
-        layers: convolutions of H.
-        features: channels of the result where the denoiser has no stem.
+        layers: number of convolutions of H.
+        features: channels of the result if the denoiser has no stem.
 
     Raises:
         LongigenError: for sizes below 1, or, from `build`, a covariate that the data set does not have.
@@ -81,11 +82,11 @@ class AdditiveConditioner(Conditioner):
         self.image = nn.Sequential()
         for index in range(self.layers):
             convolution = nn.Conv3d(widths[index], widths[index + 1], 3, padding=1)
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # PyTorch's default shrinks at each layer
-            assert convolution.bias is not None
-            nn.init.zeros_(convolution.bias)
+            # PyTorch's default initialisation makes features smaller at each layer.
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(convolution.get_parameter("bias"))
             self.image.extend([nn.SiLU()] * (index > 0) + [convolution])
-        self.image.to(memory_format=torch.channels_last_3d)  # oneDNN is faster so
+        self.image.to(memory_format=torch.channels_last_3d)  # faster with oneDNN
         self.interval = NumberEncoding(self.visits, features)
         self.covariates = nn.ModuleList(CovariateEncoding(features) for _ in self.names)
 
@@ -93,31 +94,31 @@ class AdditiveConditioner(Conditioner):
         sources = self._sources(history, target_time)
         images = (sources.images - BACKGROUND).flatten(1, 2)
         if self.visits > 1:
-            there = sources.valid[:, :, None, None, None].expand(-1, -1, *images.shape[2:])
-            images = torch.cat([images, there.to(images.dtype)], dim=1)
+            exists = sources.valid[:, :, None, None, None].expand(-1, -1, *images.shape[2:])
+            images = torch.cat([images, exists.to(images.dtype)], dim=1)
         interval = (target_time[:, None] - sources.times) / self.time_scale
-        everywhere = self.interval(interval, sources.valid)
+        vector = self.interval(interval, sources.valid)
         for name, encoding in zip(self.names, self.covariates, strict=True):
-            everywhere = everywhere + encoding(*self._last_known(history, name, target_time))
+            vector = vector + encoding(*self._last_recorded(history, name, target_time))
         weight = self.interval.output.weight
         images = images.to(weight.dtype).contiguous(memory_format=torch.channels_last_3d)
-        features = self.image(images) + everywhere[:, :, None, None, None]
+        features = self.image(images) + vector[:, :, None, None, None]
         return Conditioning(stem=features) if self.stem else Conditioning(concat=features)
 
     def _sources(self, history: VisitSequence, target_time: Tensor) -> VisitSequence:
-        """Return the source visits, in order of time; padded in front where there are fewer."""
-        seen = replace(history, valid=history.observed)
+        """Return the source visits in order of time, padded in front if there are fewer than `visits`."""
+        observed = replace(history, valid=history.observed)
         if self.source == "first":
-            order = torch.where(seen.before(target_time), seen.times, torch.inf).argsort(dim=1, stable=True)
-            seen = seen.select(order[:, : self.visits])
-        return seen.latest(self.visits, target_time)
+            order = torch.where(observed.before(target_time), observed.times, torch.inf).argsort(dim=1, stable=True)
+            observed = observed.select(order[:, : self.visits])
+        return observed.latest(self.visits, target_time)
 
-    def _last_known(self, history: VisitSequence, name: str, target_time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a covariate's last value before the target's time, how long ago that was, and if there is one (B,)."""
+    def _last_recorded(self, history: VisitSequence, name: str, target_time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a covariate's last value before the target's time, the time since then, and whether it exists (B,)."""
         item = history.covariates.get(name)
-        if item is None:  # not one subject of this batch has it
-            nothing = torch.zeros_like(target_time)
-            return nothing, nothing, nothing.bool()
+        if item is None:  # no subject of this batch has the covariate
+            zeros = torch.zeros_like(target_time)
+            return zeros, zeros, zeros.bool()
         present = item.present & history.before(target_time)
         index = torch.where(present, history.times, -torch.inf).argmax(dim=1, keepdim=True)
 

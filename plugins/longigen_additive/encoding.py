@@ -1,4 +1,4 @@
-"""Numbers as features: intervals, and covariates that may be missing."""
+"""Encodings of numbers as feature vectors: time intervals, and covariates that may be missing."""
 
 import math
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor, nn
 
 WAVELENGTHS = (2.0, 256.0)
-"""Shortest and longest of the sinusoids, in typical gaps between visits, or in a covariate's own unit."""
+"""Shortest and longest wavelength of the sinusoids, in typical gaps between visits, or in a covariate's own unit."""
 
 SINUSOIDS = 16
-"""Wavelengths in geometric progression; each gives a sine and a cosine."""
+"""Number of wavelengths, in geometric progression; each has a sine and a cosine."""
 
 HIDDEN = 64
-"""Width of the perceptron behind them."""
+"""Width of the hidden layer of the perceptron."""
 
 
 class NumberEncoding(nn.Module):
-    """Several numbers as one vector: sinusoids, then a two-layer perceptron; (B, count) -> (B, features).
+    """Encoding of several numbers as one vector: sinusoids, then a two-layer perceptron; (B, count) -> (B, features).
 
-    Where a number is absent its sinusoids are zero, which no number's are.
+    The sinusoids of a missing number are zero, unlike those of any number.
     """
 
     def __init__(self, count: int, features: int) -> None:
@@ -29,19 +29,19 @@ class NumberEncoding(nn.Module):
     def forward(self, numbers: Tensor, present: Tensor) -> Tensor:
         shortest, longest = WAVELENGTHS
         step = torch.arange(SINUSOIDS, device=numbers.device, dtype=torch.float32) / (SINUSOIDS - 1)
-        # What is absent may be anything, and zero times NaN is NaN.
-        given = torch.where(present, numbers, 0.0).float()[..., None]
-        angle = given * (2 * math.pi / shortest) * (shortest / longest) ** step
+        # Missing numbers may have any value, and NaN times zero is NaN.
+        numbers = torch.where(present, numbers, 0.0).float()[..., None]
+        angle = numbers * (2 * math.pi / shortest) * (shortest / longest) ** step
         sinusoids = torch.cat([angle.sin(), angle.cos()], dim=-1) * present[..., None]
         hidden = self.hidden(sinusoids.flatten(1).to(self.hidden.weight.dtype))
         return self.output(nn.functional.silu(hidden))
 
 
 class CovariateEncoding(nn.Module):
-    """A covariate and how long ago it was recorded, as one vector; where it is missing, a learned one.
+    """Encoding of a covariate and the time since it was recorded as one vector, which is learned for missing ones.
 
     - `value` and `ago` (B,), the latter in typical gaps between visits; `present` (B,), bool. The result is
-      (B, features). With its age a value that changes with time, such as the subject's age, is known at any time.
+      (B, features). The time since recording lets the model extrapolate values that change with time, such as age.
     """
 
     def __init__(self, features: int) -> None:

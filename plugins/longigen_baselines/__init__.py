@@ -1,4 +1,4 @@
-"""What a model is measured against: SADM's ablations, copy-last and linear extrapolation, the last visit alone."""
+"""Baselines: copy-last, linear extrapolation, SADM's ablations, Med-DDPM's conditioning, VAE, GAN and DiffuseMorph."""
 
 from longigen_baselines.copylast import CopyLastConditioner
 from longigen_baselines.diffusemorph import DiffuseMorph

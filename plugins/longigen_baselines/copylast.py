@@ -1,4 +1,4 @@
-"""The last visit as the prediction."""
+"""The copy-last baseline: the last visit as the prediction."""
 
 from torch import Tensor
 
@@ -8,8 +8,8 @@ from longigen import Conditioner, Conditioning, Routes, VisitSequence
 class CopyLastConditioner(Conditioner):
     """The last observed visit before the target, as `concat` of C channels. It has no parameters.
 
-    With the `identity` denoiser, the `regression` sampler and the image as target it is the copy-last baseline, made
-    like any model. A visit made on the way is itself a copy of the last one, so it changes nothing.
+    With the `identity` denoiser, the `regression` sampler and ``target=image`` it is the copy-last baseline. Generated
+    visits are copies of the last given one, so it does not matter that they join the history.
     """
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Diffusion-guided deformation."""
+"""The DiffuseMorph baseline: a deformation of the last visit, guided by a diffusion network."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longigen import Conditioning, Denoiser, Example, LongigenError, Routes, doubled, flow, halved, warp
 from longigen_baselines.gap import GapEmbedding
-from longigen_baselines.network import UNet, beside, check_widths
+from longigen_baselines.network import UNet, check_widths, concatenate
 from longigen_baselines.registration import local_correlation, roughness
 
 EMBEDDING = 32
@@ -16,35 +16,35 @@ EMBEDDING = 32
 
 
 class DiffuseMorph(Denoiser):
-    """The last visit, warped along a smooth field that a diffusion network's estimate gives.
+    """Warp the last visit along a smooth deformation field that is computed from a diffusion network's estimate.
 
-    After DiffuseMorph (Kim, Han, Ye, ECCV 2022, arXiv 2112.05149), the SADM paper's [12]. A diffusion network G makes
-    its estimate (ε, x or v, as the sampler says) of a noisy follow-up, and a deformation network M makes of the source
-    and that estimate the field that warps the source. Both are trained together (their Eq. 6-8): G's error, and
-    `weight` times the sum of -NCC, the local squared correlation of warped source and follow-up in windows of 9³
-    voxels, and of the mean squared gradient of the field. The constant 1 is added to -NCC. Their published code has
-    `weight` 20.
+    After DiffuseMorph (Kim, Han, Ye, ECCV 2022, arXiv 2112.05149), reference [12] of the SADM paper. A diffusion
+    network G estimates ε, x or v of a noisy follow-up (the sampler's prediction type). A deformation network M computes
+    from the source image and that estimate the field that warps the source. Both are trained together (their Eq. 6-8).
+    The loss is G's denoising error plus `weight` times the sum of two terms: the negative NCC, that is the local
+    squared correlation of warped source and follow-up in windows of 9³ voxels, and the mean squared gradient of the
+    field. A constant 1 is added to the negative NCC. The published code uses a `weight` of 20.
 
-    What is different here, and why:
+    Differences from the paper:
 
-    - Theirs registers two images that are there: G sees source and target, and at inference is asked once, at t = 0,
-      with the target itself. Here the target is what is wanted: G sees the source and what the conditioner says, and
-      the sampler walks from noise, the warped source being the prediction x̂ of each step.
-    - Their frames in between come from scaling G's estimate by η in [0, 1] from source to target. Here it is the field
-      that is scaled, by the real time: M gives a stationary velocity per typical gap between visits, and the
-      displacement is its flow over the gap asked for (scaling and squaring). Half of the time is so half of the way
-      along the same paths, no time is the source itself, and there is no fold at any time; of a scaled estimate
-      nothing of this can be said. M is told the gap as well, since the estimate shows a change and not its rate.
-    - M and the velocity are on a grid of half the resolution, an eighth of the work; the flow is smooth at that.
+    - DiffuseMorph registers two given images: G sees source and target, and inference is one evaluation at t = 0 with
+      the target itself. Here the target is unknown: G sees the source and the conditioning, and samples are drawn by
+      the reverse process, in which the warped source is the prediction x̂ of each step.
+    - DiffuseMorph generates frames between the two images by scaling G's estimate by η in [0, 1]. Here the field is
+      scaled by the real time: M predicts a stationary velocity per typical gap between visits, and the displacement is
+      its flow over the requested gap (scaling and squaring). So half the time is half the way along the same path, a
+      gap of zero is the source itself, and the deformation does not fold; a scaled estimate guarantees none of these.
+      M also gets the gap as input, since the estimate shows the change and not its rate.
+    - M and the velocity use a grid of half the resolution, which is an eighth of the work for a smooth field.
 
     Args:
         widths: channels of the levels of both networks, the finest first.
-        weight: of -NCC and of the field's roughness; G's error has 1.
-        scale_input: let the noisy volume in as α z_t. Where there is hardly any signal nothing is then left of it; for
-            samplers that predict x or v.
+        weight: weight of the negative NCC and of the field's roughness; the denoising error has weight 1.
+        scale_input: multiply z_t by α, so that at high noise the network relies on the conditioning. For samplers that
+            predict x or v.
 
     Raises:
-        LongigenError: for widths that cannot be, or a weight that is not above 0.
+        LongigenError: if the widths are invalid, or the weight is not above 0.
     """
 
     predicts = "image"
@@ -76,17 +76,17 @@ class DiffuseMorph(Denoiser):
 
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         velocity = self.velocity(self.estimate(z_t, log_snr, conditioning), conditioning)
-        return self.moved(velocity, conditioning).to(z_t.dtype)
+        return self.warp_base(velocity, conditioning).to(z_t.dtype)
 
     def losses(self, example: Example) -> Mapping[str, Tensor]:
-        given = example.conditioning
+        conditioning = example.conditioning
         z_t, log_snr, target = example.sampler.corrupt(example.x, example.generator)
-        estimate = self.estimate(z_t, log_snr, given)
-        velocity = self.velocity(estimate, given)
-        likeness = local_correlation(self.moved(velocity, given), example.image)
+        estimate = self.estimate(z_t, log_snr, conditioning)
+        velocity = self.velocity(estimate, conditioning)
+        correlation = local_correlation(self.warp_base(velocity, conditioning), example.image)
         return {
             "denoising": example.sampler.loss(estimate, target, log_snr),
-            "similarity": self.weight * (1 - likeness),
+            "similarity": self.weight * (1 - correlation),
             "roughness": self.weight * roughness(velocity),
         }
 
@@ -94,25 +94,24 @@ class DiffuseMorph(Denoiser):
         """Return G's estimate, of the shape of `z_t`."""
         if self.scale_input:
             z_t = z_t * torch.sigmoid(log_snr).sqrt().view(-1, 1, 1, 1, 1)
-        # The cosine schedule's time, which squashes any λ into [0, 1] (Ho and Salimans 2022, Section 4); 100 of it is
-        # the range that the embedding of gaps was made for.
+        # The time of the cosine schedule maps any λ into [0, 1] (Ho and Salimans 2022, Section 4). The embedding of
+        # gaps is designed for values up to 100.
         time = torch.atan(torch.exp(-0.5 * log_snr.float())) * (200.0 / math.pi)
         level = self.level(time[:, None], torch.ones_like(time[:, None], dtype=torch.bool))
         vector = torch.cat([level, *([] if conditioning.embedding is None else [conditioning.embedding])], dim=1)
-        return self.diffusion(beside(conditioning, z_t), vector, stem=conditioning.stem, tokens=conditioning.tokens)
+        volume = concatenate(conditioning, z_t)
+        return self.diffusion(volume, vector, stem=conditioning.stem, tokens=conditioning.tokens)
 
     def velocity(self, estimate: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return M's velocity (B, 3, W/2, H/2, D/2), in that grid's voxels per typical gap."""
-        assert conditioning.base is not None
-        assert conditioning.gap is not None
-        gap = conditioning.gap[:, None]
-        volume = halved(torch.cat([conditioning.base, estimate.to(conditioning.base.dtype)], dim=1))
+        """Return M's velocity (B, 3, W/2, H/2, D/2), in voxels of that grid per typical gap."""
+        base, gap = conditioning.require_base()
+        gap = gap[:, None]
+        volume = halved(torch.cat([base, estimate.to(base.dtype)], dim=1))
         return self.deformation(volume, self.gap(gap, torch.ones_like(gap, dtype=torch.bool))).float()
 
     @staticmethod
-    def moved(velocity: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return the last visit after its gap along a velocity."""
-        assert conditioning.base is not None
-        assert conditioning.gap is not None
-        displacement = flow(conditioning.gap.view(-1, 1, 1, 1, 1) * velocity)
-        return warp(conditioning.base, doubled(displacement, conditioning.base.shape[2:]))
+    def warp_base(velocity: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the last visit warped by the flow of a velocity over the gap to the target."""
+        base, gap = conditioning.require_base()
+        displacement = flow(gap.view(-1, 1, 1, 1, 1) * velocity)
+        return warp(base, doubled(displacement, base.shape[2:]))

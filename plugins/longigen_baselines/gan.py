@@ -1,4 +1,4 @@
-"""A generator against a discriminator of patches."""
+"""The GAN baseline: a U-Net generator and a patch discriminator."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -8,31 +8,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from longigen import Conditioning, Denoiser, Example, LongigenError, Routes
-from longigen_baselines.network import GROUP, UNet, beside, check_widths
+from longigen_baselines.network import GROUP, UNet, check_widths, concatenate
 
 
 class GAN(Denoiser):
-    """A U-Net that makes the follow-up in one evaluation, against a discriminator that sees patches.
+    """A U-Net that generates the follow-up in one evaluation, trained with a patch discriminator.
 
-    The objective is that of pix2pix (Isola et al., CVPR 2017, arXiv 1611.07004, Eq. 4): an L1 distance to the true
-    follow-up, in intensities of [-1, 1], times `l1`, and an adversarial loss. It is the kind of network that the SADM
-    paper calls GAN in its Table 1 ([4], Yoon et al., IPMI 2023), whose own differs.
+    The objective is that of pix2pix (Isola et al., CVPR 2017, arXiv 1611.07004, Eq. 4): `l1` times the L1 distance to
+    the true follow-up, in intensities of [-1, 1], plus an adversarial loss. The SADM paper compares with such a network
+    as "GAN" in its Table 1 ([4], Yoon et al., IPMI 2023), with another architecture.
 
-    - The discriminator is conditional, as pix2pix's: it sees the last visit beside what it is to tell real or not, the
-      diffused variable (with the residual, the change alone, in units of its spread).
-    - The adversarial loss is least squares (Mao et al., ICCV 2017, arXiv 1611.04076, Eq. 9, with targets 0 and 1),
-      where pix2pix has cross-entropy: its gradient does not vanish where the discriminator is sure, and at this
-      budget it soon is.
-    - Nothing is drawn: pix2pix's dropout at generation is said there to change next to nothing. So it does not
-      denoise, and goes with the `regression` sampler.
+    - The discriminator is conditional, as in pix2pix: its input is the last visit and the real or generated diffusion
+      target (with a residual target, the scaled change).
+    - The adversarial loss is least squares (Mao et al., ICCV 2017, arXiv 1611.04076, Eq. 9, with targets 0 and 1)
+      instead of pix2pix's cross-entropy. Its gradient does not vanish when the discriminator is confident, which
+      happens early with small training budgets.
+    - Generation is deterministic: pix2pix draws by dropout, but reports that it has almost no effect. The network does
+      not denoise, and is used with the `regression` sampler.
 
     Args:
         widths: channels of the generator's levels, at full resolution and each half of it.
-        discriminator: channels of the discriminator's, each at half the resolution of the one before.
-        l1: weight of the L1 distance; the adversarial loss has 1.
+        discriminator: channels of the discriminator's levels, each at half the resolution of the one before.
+        l1: weight of the L1 distance; the adversarial loss has weight 1.
 
     Raises:
-        LongigenError: for widths that cannot be, or a weight below 0.
+        LongigenError: if the widths are invalid, or the weight is below 0.
     """
 
     denoises = False
@@ -65,38 +65,39 @@ class GAN(Denoiser):
         self.adversary = PatchDiscriminator(2 * channels, self.discriminator)
 
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
-        volume = self.generator(
-            beside(conditioning), conditioning.embedding, stem=conditioning.stem, tokens=conditioning.tokens
-        )
-        return volume.to(z_t.dtype)
+        volume = concatenate(conditioning)
+        x = self.generator(volume, conditioning.embedding, stem=conditioning.stem, tokens=conditioning.tokens)
+        return x.to(z_t.dtype)
 
     def losses(self, example: Example) -> Mapping[str, Tensor]:
-        fake = self._generated(example)
+        fake = self._generate(example)
         distance = (example.diffusion_target.decode(fake) - example.image).float().abs().flatten(1).mean(dim=1)
-        return {"l1": self.l1 * distance, "adversarial": self._squares(fake, example, 1.0)}
+        return {"l1": self.l1 * distance, "adversarial": self._least_squares(fake, example, 1.0)}
 
     def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:
         with torch.no_grad():
-            fake = self._generated(example)
+            fake = self._generate(example)
         return {
-            "real": 0.5 * self._squares(example.x, example, 1.0),
-            "fake": 0.5 * self._squares(fake, example, 0.0),
+            "real": 0.5 * self._least_squares(example.x, example, 1.0),
+            "fake": 0.5 * self._least_squares(fake, example, 0.0),
         }
 
-    def _generated(self, example: Example) -> Tensor:
-        nothing = torch.zeros_like(example.image)
-        return self(nothing, nothing.flatten(1)[:, 0], example.conditioning)
+    def _generate(self, example: Example) -> Tensor:
+        """Return the generated diffusion target; the noisy volume and the noise level are not used."""
+        unused = torch.zeros_like(example.image)
+        return self(unused, unused.flatten(1)[:, 0], example.conditioning)
 
-    def _squares(self, x: Tensor, example: Example, wanted: float) -> Tensor:
-        """Return how far the discriminator's opinion of `x` is from the one that is wanted, (B,)."""
-        assert self.adversary is not None
-        assert example.conditioning.base is not None
-        opinion = self.adversary(torch.cat([x, example.conditioning.base], dim=1))
-        return (opinion.float() - wanted).square().flatten(1).mean(dim=1)
+    def _least_squares(self, x: Tensor, example: Example, label: float) -> Tensor:
+        """Return the mean squared distance (B,) of the discriminator's output for `x` to a label, 0 or 1."""
+        if self.adversary is None:
+            raise RuntimeError("the GAN has no discriminator before it is built")
+        base, _ = example.conditioning.require_base()
+        output = self.adversary(torch.cat([x, base], dim=1))
+        return (output.float() - label).square().flatten(1).mean(dim=1)
 
 
 class PatchDiscriminator(nn.Module):
-    """Convolutions of stride 2 and one opinion for each place that is left (Isola et al. 2017, Section 3.2.2)."""
+    """Convolutions of stride 2, with one output for each remaining position (Isola et al. 2017, Section 3.2.2)."""
 
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()

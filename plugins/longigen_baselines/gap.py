@@ -1,4 +1,4 @@
-"""The time gap as an embedding."""
+"""Embedding of the time gap from a visit to the target."""
 
 import math
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 WAVELENGTHS = (2.0, 256.0)
-"""Shortest and longest of the sinusoids, in typical gaps between visits."""
+"""Shortest and longest wavelength of the sinusoids, in typical gaps between visits."""
 
 
 class GapEmbedding(nn.Module):
-    """Gaps from visits to the target, over the typical gap, as one vector: sinusoids, then a two-layer perceptron.
+    """Embedding of the gaps from several visits to the target: sinusoids, then a two-layer perceptron.
 
-    - `gap` (B, frames), and `present` (B, frames), bool: where a frame is absent its sinusoids are zero, which no gap's
-      are. The result is (B, features).
+    - `gap` (B, frames) is measured in typical gaps between visits; `present` (B, frames), bool, is False for padding.
+      The sinusoids of padding are zero, unlike those of any gap. The result is (B, features).
     """
 
     def __init__(self, frames: int, features: int) -> None:
@@ -26,7 +26,7 @@ class GapEmbedding(nn.Module):
         shortest, longest = WAVELENGTHS
         step = torch.arange(self.sinusoids, device=gap.device, dtype=torch.float32) / max(self.sinusoids - 1, 1)
         frequency = (2 * math.pi / shortest) * (shortest / longest) ** step
-        # The times of padding may be anything, and zero times NaN is NaN.
+        # The gaps of padding may have any value, and NaN times zero is NaN.
         angle = torch.where(present, gap, 0.0).float()[..., None] * frequency
         features = torch.cat([angle.sin(), angle.cos()], dim=-1) * present[..., None]
         hidden = self.hidden(features.flatten(1).to(self.hidden.weight.dtype))

@@ -1,4 +1,4 @@
-"""No denoising: the conditioning signal is the prediction."""
+"""The identity denoiser: the conditioning is the prediction."""
 
 import torch
 from torch import Tensor, nn
@@ -7,17 +7,17 @@ from longigen import Conditioning, Denoiser, Routes
 
 
 class IdentityDenoiser(Denoiser):
-    """The conditioning signal as the prediction; the noisy volume and the noise level are not looked at.
+    """The conditioning as the prediction; the noisy volume and the noise level are ignored.
 
     With the `regression` sampler it is the ablation "without diffusion" of SADM (Yoon et al., IPMI 2023, arXiv
-    2212.08228, Table 2), which minimises the ℓ2 distance of the conditioning signal c to the target; training so is
-    also the paper's pretraining of the attention module.
+    2212.08228, Table 2), which minimises the ℓ2 distance of the conditioning signal c to the target. The paper also
+    pretrains its attention module this way.
 
-    - Where `concat` has the volume's C channels and is the only route, it is the prediction, and there are no
-      parameters. For SADM's c that is ``conditioner.features=1`` and ``model.target=image``.
-    - Anything else is read out linearly, voxel by voxel: a 1×1×1 convolution of `concat` and `stem`, a linear map of
-      `embedding` and of the mean of `tokens` added to every voxel, and a bias. The read-out starts at zero, so with
-      ``model.target=residual``, where the last visit lies on `concat` too, training starts at copy-last.
+    - If `concat` is the only route and has the volume's C channels, it is the prediction, without any parameters. For
+      SADM's c, set ``conditioner.features=1`` and ``model.target=image``.
+    - Otherwise the prediction is a linear function of the routes in each voxel: a 1×1×1 convolution of `concat` and
+      `stem`, plus linear maps of `embedding` and of the mean of `tokens`, the same in every voxel, plus a bias. All
+      start at zero, so with ``model.target=residual`` training starts at copy-last.
     """
 
     denoises = False
@@ -38,11 +38,12 @@ class IdentityDenoiser(Denoiser):
 
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         if self.bare:
-            assert conditioning.concat is not None
+            if conditioning.concat is None:
+                raise ValueError("the denoiser was built for the route 'concat', which the conditioning does not have")
             return conditioning.concat.to(z_t.dtype)
         output = self.bias[:, None, None, None].expand_as(z_t)
         for route, layer in self.read.items():
-            given = getattr(conditioning, route)
-            read = layer(given.mean(dim=1) if route == "tokens" else given)
-            output = output + (read if read.ndim == z_t.ndim else read[:, :, None, None, None])
+            tensor = getattr(conditioning, route)
+            term = layer(tensor.mean(dim=1) if route == "tokens" else tensor)
+            output = output + (term if term.ndim == z_t.ndim else term[:, :, None, None, None])
         return output.to(z_t.dtype)

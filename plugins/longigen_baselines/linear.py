@@ -1,4 +1,4 @@
-"""Linear extrapolation in time as the prediction."""
+"""The linear baseline: extrapolation of each voxel in time."""
 
 import torch
 from torch import Tensor
@@ -7,18 +7,17 @@ from longigen import Conditioner, Conditioning, Routes, VisitSequence
 
 
 class LinearConditioner(Conditioner):
-    """Each voxel's line through time at the target's time, as `concat` of C channels. It has no parameters.
+    """Linear extrapolation of each voxel to the target's time, as `concat` of C channels. It has no parameters.
 
-    The line is that of least squares through all observed visits before the target, at their real times: with t̄ and x̄
-    the means over those visits,
+    The line is the least-squares fit to all observed visits before the target, at their real times: with t̄ and x̄ the
+    means over those visits,
 
         x̂(T) = x̄ + (T - t̄) Σ (t - t̄) x / Σ (t - t̄)².
 
-    With one visit there is no slope and x̂ is that visit, as copy-last has it; with two it is the line through both.
-    A voxel that does not change is predicted exactly. In generation too the line is through what was given alone: a
-    visit made on the way was extrapolated from earlier visits and would only pull the line towards those. Nothing is
-    clipped here, where the line may leave [-1, 1]: the model clips what it generates. With the `identity` denoiser, the
-    `regression` sampler and the image as target it is the linear baseline, made like any model.
+    With one visit x̂ is that visit, like copy-last; with two it is the line through both. A constant voxel is predicted
+    exactly. The fit uses given visits only, also in generation: a generated visit was itself extrapolated from earlier
+    ones and adds no information. The line may leave [-1, 1]; the model clips what it generates. With the `identity`
+    denoiser, the `regression` sampler and ``target=image`` it is the linear baseline.
     """
 
     autoregressive = False
@@ -36,19 +35,20 @@ class LinearConditioner(Conditioner):
         last, _ = history.last(target_time)
         weights = line_weights(history.times, history.observed & history.before(target_time), target_time)
         weights = weights.to(history.images.dtype)[:, :, None, None, None, None]
-        # Weights sum to 1, so this is their sum over images. No einsum: autocast would run it in half precision.
+        # Equal to the weighted sum of the images, as the weights sum to 1. Not einsum, which autocast runs in half
+        # precision.
         return Conditioning(concat=last + (weights * (history.images - last[:, None])).sum(dim=1))
 
 
 def line_weights(times: Tensor, used: Tensor, target_time: Tensor) -> Tensor:
-    """Return the weight (B, L) of each visit in x̂(T): x̂ is linear in the images. A subject's weights sum to 1.
+    """Return the weight (B, L) of each visit in x̂(T), which is linear in the images. A subject's weights sum to 1.
 
     Args:
-        times: (B, L); those of visits that are not used may be anything.
-        used: (B, L), bool: the visits that the line is fitted to, at least one.
-        target_time: T, (B,).
+        times: times of the visits (B, L); unused visits may have any time.
+        used: visits that the line is fitted to (B, L), bool; at least one per subject.
+        target_time: T (B,).
     """
-    # In double precision: a line far beyond visits that lie close together multiplies the rounding of its weights.
+    # In double precision, as an extrapolation far beyond closely spaced visits amplifies rounding errors.
     count = used.sum(dim=1, keepdim=True).double()
     mean = torch.where(used, times, 0.0).double().sum(dim=1, keepdim=True) / count
     offset = torch.where(used, times.double() - mean, 0.0)

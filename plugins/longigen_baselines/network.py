@@ -1,4 +1,4 @@
-"""The convolutional network that the baselines `vae`, `gan` and `diffusemorph` are made of: a small 3D U-Net."""
+"""The small 3D U-Net of the baselines `vae`, `gan` and `diffusemorph`."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,35 +10,35 @@ from torch.nn import functional
 from longigen import Conditioning, LongigenError
 
 GROUP = 4
-"""Channels that are normalised together."""
+"""Channels per group of group normalisation."""
 
 
 def check_widths(name: str, widths: tuple[int, ...]) -> None:
-    """Refuse channels that cannot be.
+    """Check the channels of a network's levels.
 
     Raises:
-        LongigenError: unless there are two levels or more, and each is a positive multiple of four.
+        LongigenError: if there are fewer than two levels, or a width is not a positive multiple of four.
     """
     if len(widths) < 2 or any(width < 1 or width % GROUP for width in widths):
         raise LongigenError(f"{name}: widths must be two multiples of {GROUP} or more, got {widths}; change them.")
 
 
-def beside(conditioning: Conditioning, *volumes: Tensor) -> Tensor:
-    """Return volumes, the last visit and the conditioner's `concat` as the channels of one."""
-    assert conditioning.base is not None
-    parts = [*volumes, conditioning.base, *([] if conditioning.concat is None else [conditioning.concat])]
-    return torch.cat([part.to(conditioning.base.dtype) for part in parts], dim=1)
+def concatenate(conditioning: Conditioning, *volumes: Tensor) -> Tensor:
+    """Concatenate volumes, the last visit and the conditioner's `concat` along the channels."""
+    base, _ = conditioning.require_base()
+    parts = [*volumes, base, *([] if conditioning.concat is None else [conditioning.concat])]
+    return torch.cat([part.to(base.dtype) for part in parts], dim=1)
 
 
 def zeroed(layer: nn.Conv3d) -> nn.Conv3d:
-    """Return `layer` with zero weights and bias, so that what it ends is nothing at first."""
+    """Set the weights and the bias of a layer to zero, so that its output is zero at the start of training."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 class Block(nn.Module):
-    """Two convolutions beside a skip; a `vector` (B, V), if there is one, scales and shifts between them."""
+    """Two convolutions with a residual connection, and a scale and shift by a `vector` (B, V) between them if V > 0."""
 
     def __init__(self, channels: int, features: int, vector: int) -> None:
         super().__init__()
@@ -51,20 +51,21 @@ class Block(nn.Module):
     def forward(self, x: Tensor, vector: Tensor | None) -> Tensor:
         h = self.norm2(self.conv1(functional.silu(self.norm1(x))))
         if self.scale_shift is not None:
-            assert vector is not None
+            if vector is None:
+                raise ValueError("the block was built for a conditioning vector, got None")
             scale, shift = self.scale_shift(vector)[..., None, None, None].chunk(2, dim=1)
             h = torch.addcmul(shift, h, 1 + scale)
         return self.skip(x) + self.conv2(functional.silu(h))
 
 
 class Encoder(nn.Module):
-    """The way down: features at full resolution and at each half of it (sizes are rounded up), finest first.
+    """The downsampling path: features at full resolution and at each half of it (sizes rounded up), finest first.
 
     Args:
-        channels: of the volume that comes in.
-        widths: channels of each level, the finest, which is one convolution, first.
-        vector: V; 0 for none.
-        tokens: E of the tokens that the coarsest level attends to; 0 for none.
+        channels: channels of the input volume.
+        widths: channels of each level, finest first; the finest level is a single convolution.
+        vector: V, the width of the conditioning vector; 0 for none.
+        tokens: E, the width of the tokens for cross-attention at the coarsest level; 0 for none.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], *, vector: int, tokens: int) -> None:
@@ -76,7 +77,7 @@ class Encoder(nn.Module):
         self.attention = (
             nn.MultiheadAttention(last, GROUP, kdim=tokens, vdim=tokens, batch_first=True) if tokens else None
         )
-        self.to(memory_format=torch.channels_last_3d)  # oneDNN is faster so
+        self.to(memory_format=torch.channels_last_3d)  # faster with oneDNN
 
     def forward(
         self, volume: Tensor, vector: Tensor | None, *, stem: Tensor | None, tokens: Tensor | None
@@ -86,7 +87,8 @@ class Encoder(nn.Module):
         for downsample, block in zip(self.downsample, self.blocks, strict=True):
             features.append(block(downsample(features[-1]), vector))
         if self.attention is not None:
-            assert tokens is not None
+            if tokens is None:
+                raise ValueError("the encoder was built for tokens, got None")
             x = features[-1]
             voxels, tokens = x.flatten(2).transpose(1, 2), tokens.to(x.dtype)
             attended = self.attention(voxels, tokens, tokens, need_weights=False)[0]
@@ -95,7 +97,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The way up, from what an `Encoder` of the same `widths` gives to a volume of `output` channels, zero at first."""
+    """The upsampling path, from the features of an `Encoder` with the same `widths` to a volume of `output` channels.
+
+    The output is zero at the start of training.
+    """
 
     def __init__(self, output: int, widths: Sequence[int], *, vector: int) -> None:
         super().__init__()
@@ -116,7 +121,7 @@ class Decoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """An `Encoder` and a `Decoder`, from a volume to one of the same size, and any size."""
+    """An `Encoder` and a `Decoder`, from a volume of any size to one of the same size."""
 
     def __init__(self, channels: int, output: int, widths: Sequence[int], *, vector: int, tokens: int) -> None:
         super().__init__()

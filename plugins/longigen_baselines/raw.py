@@ -1,4 +1,4 @@
-"""History frames as channels."""
+"""The raw conditioner: the images of the latest visits as channels."""
 
 import math
 
@@ -10,22 +10,22 @@ from longigen_baselines.gap import GapEmbedding
 
 
 class RawConditioner(Conditioner):
-    """The latest visits as they are, as channels, and their gaps to the target as an embedding.
+    """The images of the latest visits as channels, and their gaps to the target as an embedding.
 
-    It is the ablation "without attention" of SADM (Yoon et al., IPMI 2023, arXiv 2212.08228). `concat` holds, in order
-    of time, the images of the latest `frames` visits before the target, background where one is missing or there are
-    fewer, each with its rate of change behind it if that is asked for, and then one channel per frame that is 1 where
-    it was observed and 0 where not: a network could otherwise not tell a missing image from an empty one. `embedding`
-    holds the gaps, of missing visits too.
+    It is the ablation "without attention" of SADM (Yoon et al., IPMI 2023, arXiv 2212.08228). `concat` holds the images
+    of the latest `frames` visits before the target, in order of time, with background for missing ones; with `rates`
+    each is followed by its rate of change. One more channel per frame is 1 if the frame was observed and 0 if not,
+    since a missing image could not be distinguished from an empty one otherwise. `embedding` encodes the gaps of all
+    these visits, missing ones too.
 
     Args:
-        frames: how many visits; older ones are not seen.
+        frames: number of visits; older ones are ignored.
         embedding: E, the width of the embedding.
-        rates: how strongly each frame's rate of change towards the last one, per typical gap, is a channel too
-            (`VisitSequence.rates`); 0 for not at all.
+        rates: factor of additional channels with the rate of change of each frame towards the last one, per typical gap
+            (`VisitSequence.rates`); 0 for no such channels.
 
     Raises:
-        LongigenError: for sizes that are too small.
+        LongigenError: if a size is too small.
     """
 
     def __init__(self, *, frames: int = 4, embedding: int = 64, rates: float = 0.0) -> None:

@@ -1,19 +1,19 @@
-"""Registration: how alike two volumes are, and how rough a field."""
+"""Registration losses: similarity of two volumes and roughness of a deformation field."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 WINDOW = 9
-"""Of the local correlation, in voxels (DiffuseMorph's code)."""
+"""Width of the windows of the local correlation, in voxels, as in DiffuseMorph's code."""
 
 
 def local_correlation(one: Tensor, two: Tensor) -> Tensor:
-    """Return the squared correlation in windows of 9³ voxels, the mean over a sample's voxels and channels (B,).
+    """Return the squared correlation in windows of 9³ voxels, averaged over the voxels and channels of a sample (B,).
 
-    It is in [0, 1], and 0 where a window is constant. Windows are cut off at the border.
+    It is in [0, 1], and 0 where a window is constant. Windows are cropped at the border.
     """
-    one, two = one.float() + 1, two.float() + 1  # background is -1, and so exactly constant as 0
+    one, two = one.float() + 1, two.float() + 1  # background becomes 0, so that its windows are exactly constant
 
     inside = _window_means(torch.ones_like(one[:1]))
 
@@ -27,7 +27,7 @@ def local_correlation(one: Tensor, two: Tensor) -> Tensor:
 
 
 def _window_means(volume: Tensor) -> Tensor:
-    """Return means over windows, zeros beyond the border: an axis after the other, which is 27 times less work."""
+    """Return means over windows with zero padding, one axis after the other, which is 27 times less work."""
     volume = functional.pad(volume, [WINDOW // 2] * 6)
     for kernel in ((WINDOW, 1, 1), (1, WINDOW, 1), (1, 1, WINDOW)):
         volume = functional.avg_pool3d(volume, kernel, stride=1)
@@ -37,4 +37,4 @@ def _window_means(volume: Tensor) -> Tensor:
 def roughness(field: Tensor) -> Tensor:
     """Return the mean square of the differences between neighbouring voxels, over components and axes, (B,)."""
     steps = [field.float().diff(dim=axis).square().flatten(1) for axis in (2, 3, 4) if field.shape[axis] > 1]
-    return torch.stack([each.mean(dim=1) for each in steps]).sum(dim=0) / 3 if steps else field.new_zeros(len(field))
+    return torch.stack([step.mean(dim=1) for step in steps]).sum(dim=0) / 3 if steps else field.new_zeros(len(field))

@@ -1,4 +1,4 @@
-"""No diffusion: one network evaluation, from nothing."""
+"""Regression as a sampler: one network evaluation without diffusion."""
 
 from collections.abc import Callable
 
@@ -9,18 +9,19 @@ from longigen import Generators, Sampler, randn_like
 
 
 class RegressionSampler(Sampler):
-    """Regression as a sampler: the network predicts x in one evaluation, from a volume that holds nothing.
+    """Regression as a sampler: the network predicts x in one evaluation, from a z_t of zeros.
 
-    The noise level is always that of t = 1, where the schedule leaves no signal (λ = -20, α = 4.5e-5), and z_t is zero:
-    the mean of its noise. Not drawing that noise keeps the model deterministic. The loss is the mean squared error of
-    x, so the network learns the conditional mean; with the `identity` denoiser it is the ℓ2 distance of target and
-    conditioning signal of SADM's ablation without diffusion (Yoon et al., IPMI 2023, arXiv 2212.08228, Table 2).
+    The noise level is always that of t = 1, where z_t has no signal (λ = -20, α = 4.5e-5). z_t is zero, the mean of
+    that noise, which makes the model deterministic. The loss is the mean squared error of x, so the network learns the
+    conditional mean. With the `identity` denoiser it is the ℓ2 distance of target and conditioning signal, as in SADM's
+    ablation without diffusion (Yoon et al., IPMI 2023, arXiv 2212.08228, Table 2).
 
-    Generation is one evaluation, however many steps are asked for: a second would be the first again. A model that
-    was trained with another sampler can be asked too, and gives its prediction from no signal.
+    Generation is always one evaluation, whatever the number of steps, since a second one would repeat the first. A
+    model that was trained with another sampler then predicts x from a z_t without signal.
 
     Args:
-        noise: give the network standard normal noise and not zeros, for one that makes a draw of it, such as `vae`.
+        noise: use standard normal noise as z_t instead of zeros, for a network that draws samples from it, such as
+            `vae`.
     """
 
     def __init__(self, *, noise: bool = False) -> None:
@@ -34,12 +35,12 @@ class RegressionSampler(Sampler):
         return low, low
 
     def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return zeros, or noise, λ at t = 1 (B,) and x."""
+        """Return z_t (zeros or noise), λ at t = 1 (B,) and x."""
         z_t = randn_like(x, generator) if self.noise else torch.zeros_like(x)
         return z_t, self.log_snr(torch.ones(x.shape[0], device=x.device)), x
 
     def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
-        """Return what the network is given at every time."""
+        """Return `z_t` itself, the network's input at every time."""
         return z_t
 
     def sample(
@@ -52,6 +53,6 @@ class RegressionSampler(Sampler):
         within: tuple[float, float] | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Return the prediction from zeros, or from `z`; `steps` changes nothing."""
+        """Return the prediction from zeros, or with `noise` from `z`; `steps` is ignored."""
         start = z if self.noise else torch.zeros_like(z)
         return super().sample(predict, start, generator, steps=1, within=within, callback=callback)

@@ -1,4 +1,4 @@
-"""The last visit alone."""
+"""The source conditioner: the last visit and its gap to the target."""
 
 import torch
 from torch import Tensor
@@ -8,13 +8,13 @@ from longigen_baselines.gap import GapEmbedding
 
 
 class SourceConditioner(Conditioner):
-    """The last observed visit before the target as channels, as Med-DDPM does, and its gap as an embedding.
+    """The last observed visit before the target as channels, as in Med-DDPM, and its gap as an embedding.
 
     Args:
         embedding: E, the width of the embedding.
 
     Raises:
-        LongigenError: for a width that is too small.
+        LongigenError: if the width is too small.
     """
 
     def __init__(self, *, embedding: int = 64) -> None:

@@ -1,4 +1,4 @@
-"""The data set of a BIDS folder with sessions."""
+"""The `bids` data set: a BIDS folder with sessions."""
 
 from longigen_bids.dataset import BIDSDataset
 

@@ -1,4 +1,4 @@
-"""What the tables of a BIDS data set say of its subjects and sessions, as numbers."""
+"""Covariates of subjects and sessions, as numbers, from the tables of a BIDS data set."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -6,15 +6,15 @@ from longigen_bids.tables import Table, date, missing, number
 
 
 class Covariates:
-    """The columns of ``participants.tsv`` and ``sub-*_sessions.tsv``, the latter above the former.
+    """The covariates of ``participants.tsv`` and ``sub-*_sessions.tsv``; the latter has precedence.
 
-    Left out are ids (``*_id``), dates, and the columns `without`. A column with any number holds numbers, and text in
-    it is missing; any other holds labels.
+    Ids (``*_id``), dates and the columns `without` are left out. A column with at least one number is numeric, and text
+    in it counts as missing; any other column is categorical.
 
     Args:
         participants: the table of subjects.
-        sessions: the table of sessions, by subject.
-        without: the names of columns that are not covariates.
+        sessions: the table of sessions of each subject.
+        without: names of columns that are not covariates.
     """
 
     def __init__(self, participants: Table, sessions: Mapping[str, Table], without: Collection[str]) -> None:
@@ -28,10 +28,10 @@ class Covariates:
                         cells.setdefault(name, set()).add(cell)
         self._labels: dict[str, Sequence[str] | None] = {}
         self.taken_as_missing: dict[str, Sequence[str]] = {}
-        """The texts in columns of numbers."""
-        for name, given in cells.items():
-            text = sorted(cell for cell in given if number(cell) is None)
-            if len(text) < len(given):
+        """The texts in numeric columns, by name of the column."""
+        for name, values in cells.items():
+            text = sorted(cell for cell in values if number(cell) is None)
+            if len(text) < len(values):
                 self._labels[name] = None
                 if text:
                     self.taken_as_missing[name] = text
@@ -40,13 +40,13 @@ class Covariates:
 
     @property
     def levels(self) -> Mapping[str, tuple[str, ...]]:
-        """The labels of each column of text, in the order of their codes: 0, 1, …"""
+        """The labels of each categorical column, in the order of their codes 0, 1, …"""
         return {name: tuple(labels) for name, labels in self._labels.items() if labels is not None}
 
     def of(self, subject: str, session: str) -> Mapping[str, float]:
-        """Return what is known of a session."""
+        """Return the covariates of a session, by name; missing ones are absent."""
         rows = (self._participants.rows.get(subject, {}), self._sessions[subject].rows.get(session, {}))
-        found = {}
+        covariates = {}
         for row in rows:
             for name, cell in row.items():
                 if name not in self._labels or missing(cell):
@@ -54,5 +54,5 @@ class Covariates:
                 labels = self._labels[name]
                 value = number(cell) if labels is None else float(labels.index(cell))
                 if value is not None:
-                    found[name] = value
-        return found
+                    covariates[name] = value
+        return covariates

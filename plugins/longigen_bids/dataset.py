@@ -1,4 +1,4 @@
-"""A BIDS folder with sessions as a data set."""
+"""A BIDS folder with sessions as a data set, in which a visit is a session."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -19,7 +19,7 @@ from longigen import (
     refuse,
 )
 from longigen_bids.covariates import Covariates
-from longigen_bids.layout import Image, choose_suffix, list_images, select, spell, told_apart
+from longigen_bids.layout import Image, choose_suffix, distinguishing_advice, list_images, select, spell
 from longigen_bids.tables import Table, is_not_fetched, missing, not_fetched, read_json, read_table
 from longigen_bids.times import (
     Column,
@@ -35,45 +35,46 @@ from longigen_bids.times import (
 
 
 class BIDSDataset(Dataset):
-    """A data set in the Brain Imaging Data Structure with sessions: a visit is the image of one kind in a ``ses-*``.
+    """A data set in the Brain Imaging Data Structure (BIDS) with sessions; a visit is one image of a session.
 
-    **Times** are one column of ``sub-*/sub-*_sessions.tsv`` for all subjects: of those below, the one by which the
-    sessions of the most subjects can be told apart, and of equals the first, which is the finest:
+    **Times** are one column of ``sub-*/sub-*_sessions.tsv`` for all subjects. Of the following columns, the one that
+    distinguishes the sessions of most subjects is used, and among equals the first:
 
-    1. ``days``, or ``days_from_baseline`` and the like (``since``, ``first_visit``);
-    2. ``age``, unless all ages are whole numbers: rounded to a year, they misplace a visit by months;
-    3. dates, as days since the first session of the subject that has one: ``acq_time``, ``acq_date``,
-       ``session_date``, ``scan_date``, ``visit_date``, ``examination_date``. Shifted dates will do;
-    4. ``weeks``, ``months``, ``years``, as ``days``;
+    1. ``days``, or ``days_from_baseline`` and similar names (``since``, ``first_visit``);
+    2. ``age``, unless all ages are whole numbers, since ages rounded to years are off by months;
+    3. dates, as days since the subject's first session with a date: ``acq_time``, ``acq_date``, ``session_date``,
+       ``scan_date``, ``visit_date``, ``examination_date``. Shifted dates are fine;
+    4. ``weeks``, ``months``, ``years``, like ``days``;
     5. ``age`` in whole numbers.
 
-    Where none of them serves anyone, the earliest ``acq_time`` in each session's ``*_scans.tsv`` does, and where there
-    is none, ``AcquisitionDateTime`` in the images' JSON sidecars. The unit is what the JSON file beside the table
-    states as ``Units`` (``sub-*_sessions.json``, or ``sessions.json`` and ``participants.json`` at the top); else years
-    for an age, days for a date, and what the name says for the others.
+    If no subject has any of them, the time is the earliest ``acq_time`` in each session's ``*_scans.tsv``, or else
+    ``AcquisitionDateTime`` in the images' JSON sidecars. The unit is read from ``Units`` in the JSON file of the table
+    (``sub-*_sessions.json``, or ``sessions.json`` and ``participants.json`` at the top); else it is years for an age,
+    days for a date, and the unit in the name of the other columns.
 
-    **Covariates** are the other columns of ``sessions.tsv`` and ``participants.tsv`` but ids and dates; ``age`` is one
-    even where it is the time. Text becomes the index of the label among the column's labels in alphabetical order
+    **Covariates** are the other columns of ``sessions.tsv`` and ``participants.tsv`` except ids and dates; ``age`` is a
+    covariate even if it is the time. Text is encoded as the index among the column's labels in alphabetical order
     (`levels`); ``n/a`` is missing. A column ``split`` in ``participants.tsv`` (train, validation, test) assigns
-    subjects to the parts of the split.
+    subjects to parts of the split.
 
-    Sessions of the tables without an image are not visits, and subjects without any image are left out. Images
-    outside sessions are not read: nothing says when they were.
+    Sessions without an image and subjects without any image are left out. Images outside sessions are not read, since
+    they have no time.
 
     Args:
-        path: of the data set, the folder of ``sub-*``.
-        suffix: of the images, such as ``T1w``; None takes the only one there is, but for masks and segmentations.
-        select: entities that an image must have, as in its name: ``desc-preproc``, ``run-1``; ``space-`` (without a
-            label) is for images without the entity. On the command line ``--set select=desc-preproc,space-``.
-        datatype: the folder in a session that holds the images.
-        derivatives: a folder in ``derivatives/``, such as ``fmriprep``, to read the images from; tables are still
+        path: the folder of the data set, which contains ``sub-*``.
+        suffix: suffix of the images, such as ``T1w``; None uses the only suffix that is not a mask or segmentation.
+        select: entities that an image must have in its name, such as ``desc-preproc`` or ``run-1``; ``space-`` (without
+            a label) selects images without the entity. On the command line ``--set select=desc-preproc,space-``.
+        datatype: the folder in a session that contains the images.
+        derivatives: a folder in ``derivatives/``, such as ``fmriprep``, to read the images from; the tables are still
             those of `path`.
-        time: the column of ``sessions.tsv`` to take, or ``acq_time`` of ``scans.tsv``, or ``AcquisitionDateTime``.
-        time_unit: of that column, one of `longigen.TIME_UNITS`, above what its JSON file states.
+        time: the column of ``sessions.tsv`` to use as time, or ``acq_time`` of ``scans.tsv``, or
+            ``AcquisitionDateTime``.
+        time_unit: unit of that column, one of `longigen.TIME_UNITS`; it has precedence over the JSON file.
 
     Raises:
-        LongigenError: if there are no such images in sessions, their times are nowhere to be found, or the unit of
-            the times is not known.
+        LongigenError: if there are no such images in sessions, their times cannot be found, or the unit of the times
+            is unknown.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class BIDSDataset(Dataset):
         without = {"split", "HED"} | {name for name in (self._time.name,) if name.lower() != "age"}
         self._covariates = Covariates(self._participants, self._sessions, without)
         if self._time.whole_years and self.time_unit == "years":
-            self._cautions.append("Times are ages in whole years, so that they are off by up to a year.")
+            self._cautions.append("Times are ages in whole years, so they are off by up to a year.")
         self._cautions += [
-            f"Text in the column '{name}', which holds numbers elsewhere, is taken as missing: {', '.join(text[:5])}."
+            f"The column '{name}' has numbers, so text in it counts as missing: {', '.join(text[:5])}."
             for name, text in self._covariates.taken_as_missing.items()
         ]
 
@@ -123,20 +124,20 @@ class BIDSDataset(Dataset):
 
     @property
     def levels(self) -> Mapping[str, tuple[str, ...]]:
-        """The labels of each column of text, in the order of their codes: 0, 1, …"""
+        """The labels of each categorical covariate, in the order of their codes 0, 1, …"""
         return self._covariates.levels
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
-        subjects, findings = self._found
+        subjects, findings = self._subjects_and_findings
         for finding in findings:
             bad(finding)
         return subjects
 
     @cached_property
-    def _found(self) -> tuple[Sequence[Subject], Sequence[Finding]]:
-        """The subjects that can be used, and what is wrong with the others and their visits."""
+    def _subjects_and_findings(self) -> tuple[Sequence[Subject], Sequence[Finding]]:
+        """The subjects and visits that can be used, and the problems of the others."""
         subjects: list[Subject] = []
-        findings: dict[Finding, None] = {}  # a table that does not exist is missing once, and not for each session
+        findings: dict[Finding, None] = {}  # a missing table is listed once, and not for each session
         for name, sessions in self._images.items():
             visits: dict[float, tuple[str, Visit]] = {}
             try:
@@ -159,11 +160,12 @@ class BIDSDataset(Dataset):
     def _visit(self, subject: str, session: str, images: Sequence[Image]) -> Visit:
         for image in images:
             if image.misnamed:
-                problem = f"does not begin with {subject}_{session}_, in whose folder it lies"
+                problem = f"does not start with {subject}_{session}_, the subject and session of its folder"
                 raise BadData(Finding("misnamed", str(image.path), problem, "rename or move it", subject))
         if len(images) > 1:
             problem = f"holds {len(images)} {images[0].suffix} images ({', '.join(i.path.name for i in images)})"
-            raise BadData(Finding("ambiguous", str(images[0].path.parent), problem, told_apart(images), subject))
+            advice = distinguishing_advice(images)
+            raise BadData(Finding("ambiguous", str(images[0].path.parent), problem, advice, subject))
         path = images[0].path
         time = self._time.time(subject, session)
         row = self._sessions[subject]
@@ -183,7 +185,7 @@ class BIDSDataset(Dataset):
             raise BadData(self._broken[subject])
         table = self._participants
         if subject in table.repeated:
-            advice = "keep one: what changes between sessions belongs into sub-*_sessions.tsv"
+            advice = "keep one row; values that change between sessions belong into sub-*_sessions.tsv"
             raise BadData(Finding("repeated-row", str(table.path), "has several rows of one subject", advice, subject))
         split = table.rows.get(subject, {}).get("split", "")
         if missing(split):
@@ -196,59 +198,60 @@ class BIDSDataset(Dataset):
     def _duplicate(self, subject: str, first: str, second: str, time: float) -> BadData:
         source = str(self._time.file(subject, second))
         problem = f"has {first} and {second} at the same {self._time.name}, {time:g} {self.time_unit}"
-        advice = "correct one, or choose another column with --set time="
+        advice = "correct one of them, or choose another column with --set time="
         return BadData(Finding("duplicate-time", source, problem, advice, subject))
 
     def _find_images(
-        self, suffix: str | None, wanted: Sequence[str], datatype: str, derivatives: str | None
+        self, suffix: str | None, entities: Sequence[str], datatype: str, derivatives: str | None
     ) -> Mapping[str, Mapping[str, Sequence[Image]]]:
         """Return the images by subject and session."""
         root = self.path if derivatives is None else self._pipeline(derivatives)
         where = f"{root}/sub-*/ses-*/{datatype}"
         if not root.is_dir():
-            raise LongigenError(f"{root} is not a folder; give that of a BIDS data set, which holds sub-*/ses-*.")
+            raise LongigenError(
+                f"{root} is not a folder; give the folder of a BIDS data set, which contains sub-*/ses-*."
+            )
         listing = list_images(root, datatype)
         if not listing.subjects:
-            raise LongigenError(f"{root} holds no sub-*; {_nearby(root)}")
+            raise LongigenError(f"{root} holds no sub-*; {_suggest_folder(root)}")
         if not listing.images and listing.outside:
             raise LongigenError(
-                f"{root} has {listing.outside} images in sub-*/{datatype} and none in a session (ses-*): it is not "
-                "longitudinal, or its visits are no sessions and must be moved into sub-*/ses-*."
+                f"{root} has {listing.outside} images in sub-*/{datatype} and none in a session (ses-*), so the data "
+                "are not longitudinal; if they are, move the images of each visit into sub-*/ses-*."
             )
         if not listing.datatypes:
             raise LongigenError(
-                f"{root} has no folder in any sub-*/ses-*: longigen reads BIDS data sets with sessions, such as "
+                f"{root} has no folder in any sub-*/ses-*; move the images into sessions, such as "
                 f"sub-01/ses-1/{datatype}/sub-01_ses-1_T1w.nii.gz."
             )
         if not listing.images:
             known = spell(listing.datatypes)
             raise LongigenError(
-                f"{where} holds no image; choose another folder with --set datatype=. There is: {known}."
+                f"{where} holds no image; choose another folder with --set datatype=. Folders: {known}."
             )
         suffix = choose_suffix(listing.images, suffix, where)
-        images = select([image for image in listing.images if image.suffix == suffix], wanted, where)
-        found: dict[str, dict[str, list[Image]]] = {}
+        images = select([image for image in listing.images if image.suffix == suffix], entities, where)
+        by_subject: dict[str, dict[str, list[Image]]] = {}
         for image in images:
-            found.setdefault(image.subject, {}).setdefault(image.session, []).append(image)
-        if len(found) < len(listing.subjects):
+            by_subject.setdefault(image.subject, {}).setdefault(image.session, []).append(image)
+        if len(by_subject) < len(listing.subjects):
             self._cautions.append(
-                f"{len(listing.subjects) - len(found)} of {len(listing.subjects)} subjects are left out: they have no "
-                f"such {suffix} image in a session."
+                f"{len(listing.subjects) - len(by_subject)} of {len(listing.subjects)} subjects are left out, since "
+                f"they have no such {suffix} image in a session."
             )
-        return found
+        return by_subject
 
     def _pipeline(self, name: str) -> Path:
         folder = self.path / "derivatives"
         known = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
         if name not in known:
             raise LongigenError(
-                f"{folder} has no folder '{name}'.{did_you_mean(name, known)} "
-                f"There is: {', '.join(known) or 'nothing'}."
+                f"{folder} has no folder '{name}'.{did_you_mean(name, known)} Folders: {', '.join(known) or 'none'}."
             )
         return folder / name
 
-    def _find_time(self, wanted: str | None) -> Column:
-        """Return the column of times: the one that is wanted, or the best there is."""
+    def _find_time(self, chosen: str | None) -> Column:
+        """Return the column of times: the chosen one, or the best one."""
         sessions = {subject: list(self._images[subject]) for subject in self._sessions}
         files = {
             (subject, session): self._images[subject][session][0].path
@@ -258,36 +261,36 @@ class BIDSDataset(Dataset):
         columns = session_columns(self.path, self._sessions)
         broken = list(self._broken.values())
         sources: tuple[Callable[[], Sequence[Column]], ...] = (
-            lambda: by_preference(columns) if wanted is None else columns,
+            lambda: by_preference(columns) if chosen is None else columns,
             lambda: [scans_column(self.path, sessions)],
             lambda: [sidecar_column(files)],
         )
         for source in sources:
-            candidates = [column for column in source() if wanted in (None, column.name)]
-            found = choose_column(candidates, sessions)
-            if found is not None:
-                return found
+            candidates = [column for column in source() if chosen in (None, column.name)]
+            best = choose_column(candidates, sessions)
+            if best is not None:
+                return best
             broken += [finding for column in candidates for finding in column.broken.values()]
         if broken:
             raise BadData(broken[0])
         names = [column.name for column in columns]
-        there = f"columns: {', '.join(names)}" if names else "there is none"
-        if wanted is not None:
+        existing = f"columns: {', '.join(names)}" if names else "there are no columns"
+        if chosen is not None:
             raise LongigenError(
-                f"{self.path}: '{wanted}' gives no session a time.{did_you_mean(wanted, names)} "
-                f"It may be a column of sub-*_sessions.tsv ({there}), acq_time or AcquisitionDateTime."
+                f"{self.path}: no session has a time in '{chosen}'.{did_you_mean(chosen, names)} "
+                f"Choose a column of sub-*_sessions.tsv ({existing}), acq_time or AcquisitionDateTime."
             )
         advice = "write a column days_from_baseline or age into sub-*/sub-*_sessions.tsv, or name one with --set time="
         if self.path.parent.name == "derivatives":
             advice = f"give the data set itself as path ({self.path.parents[1]}) and derivatives={self.path.name}"
         raise LongigenError(
-            f"{self.path} says nowhere when its sessions were: not in sub-*/sub-*_sessions.tsv ({there}), nor as "
-            f"acq_time in sub-*/ses-*/*_scans.tsv, nor as AcquisitionDateTime in the images' JSON files; {advice}."
+            f"{self.path} has no times of its sessions, neither in sub-*/sub-*_sessions.tsv ({existing}) nor as "
+            f"acq_time in sub-*/ses-*/*_scans.tsv nor as AcquisitionDateTime in the images' JSON files; {advice}."
         )
 
 
-def _nearby(root: Path) -> str:
-    """Say where the data set may be, if not at `root`."""
+def _suggest_folder(root: Path) -> str:
+    """Return advice on where the data set may be, if not at `root`."""
     while root.name.startswith(("sub-", "ses-")):
         root = root.parent
         if any(root.glob("sub-*")):

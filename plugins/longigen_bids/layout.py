@@ -1,7 +1,7 @@
 """The images of a BIDS data set: ``sub-*/ses-*/<datatype>/sub-*_ses-*[_<entity>-<label>…]_<suffix>.nii[.gz]``.
 
-The names are taken apart here and not by pybids or bids2table: where a label is not alphanumeric, as in
-``sub-002_S_0295``, pybids reads another subject's name (``002``) and bids2table leaves the file out, both silently.
+File names are parsed here and not by pybids or bids2table. If a label is not alphanumeric, as in ``sub-002_S_0295``,
+pybids silently reads another subject's name (``002``) and bids2table silently leaves the file out.
 """
 
 import os
@@ -12,15 +12,21 @@ from pathlib import Path
 
 from longigen import LongigenError, did_you_mean
 
-LABELLED = ("mask", "defacemask", "dseg", "probseg")
-"""Suffixes of label images, which are only taken if asked for."""
+LABEL_SUFFIXES = ("mask", "defacemask", "dseg", "probseg")
+"""Suffixes of label images, which are used only if the user chooses them."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image in the folder of a session. `entities` are those beside ``sub`` and ``ses``.
+    """An image in the folder of a session.
 
-    `misnamed`: it is named after another subject or session than those in whose folder it lies.
+    Attributes:
+        path: path of the image.
+        subject: the subject of the folder, ``sub-…``.
+        session: the session of the folder, ``ses-…``.
+        entities: entities in the name, other than ``sub`` and ``ses``.
+        suffix: suffix of the name, such as ``T1w``.
+        misnamed: whether the name has another subject or session than the folder.
     """
 
     path: Path
@@ -31,20 +37,20 @@ class Image:
     misnamed: bool
 
     def has(self, entity: str, label: str) -> bool:
-        """Say whether an entity has a label, where ``01`` and ``1`` are the same; an empty label asks for none."""
-        own = self.entities.get(entity, "")
-        return own == label or (own.isdecimal() and label.isdecimal() and int(own) == int(label))
+        """Return whether an entity has a label (``01`` equals ``1``), or for an empty label, whether it is absent."""
+        value = self.entities.get(entity, "")
+        return value == label or (value.isdecimal() and label.isdecimal() and int(value) == int(label))
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a data set.
+    """The images and subjects of a data set.
 
     Attributes:
-        images: in the folders of the data type asked for, in order of subject and session.
-        datatypes: the folders of sessions by name, with their number.
-        outside: the number of images of the data type asked for that lie in a subject's folder, outside any session.
-        subjects: with or without images.
+        images: images in the folders of the chosen data type, in order of subject and session.
+        datatypes: number of folders in sessions, by name.
+        outside: number of images of the chosen data type in a subject's folder, outside any session.
+        subjects: all subjects, with or without images.
     """
 
     images: Sequence[Image]
@@ -54,7 +60,7 @@ class Listing:
 
 
 def list_images(root: Path, datatype: str) -> Listing:
-    """List a data set by its names."""
+    """List the images of a data type by their file names."""
     images, datatypes, outside, subjects = [], Counter[str](), 0, []
     for subject in _folders(root, "sub-"):
         subjects.append(subject)
@@ -70,64 +76,64 @@ def list_images(root: Path, datatype: str) -> Listing:
 
 
 def choose_suffix(images: Sequence[Image], suffix: str | None, where: str) -> str:
-    """Return the suffix asked for, or the only one there is.
+    """Return the chosen suffix, or the only one.
 
     Raises:
-        LongigenError: if there is none, or are several; it names them with their numbers.
+        LongigenError: if no image has the suffix, or if none was chosen and there is not exactly one.
     """
     known = Counter(image.suffix for image in images)
-    there = "There is: " + spell(known) + "."
+    existing = "Suffixes: " + spell(known) + "."
     if suffix is not None:
         if suffix not in known:
-            raise LongigenError(f"{where} holds no image '{suffix}'.{did_you_mean(suffix, known)} {there}")
+            raise LongigenError(f"{where} holds no image '{suffix}'.{did_you_mean(suffix, known)} {existing}")
         return suffix
-    candidates = [name for name in known if name not in LABELLED]
+    candidates = [name for name in known if name not in LABEL_SUFFIXES]
     if len(candidates) != 1:
         what = "images of several kinds" if candidates else "label images only"
-        raise LongigenError(f"{where} holds {what}; choose one with --set suffix=. {there}")
+        raise LongigenError(f"{where} holds {what}; choose one with --set suffix=. {existing}")
     return candidates[0]
 
 
-def select(images: Sequence[Image], wanted: Sequence[str], where: str) -> Sequence[Image]:
-    """Return the images that have all the entities `wanted`, each an ``entity-label``, or ``entity-`` for none.
+def select(images: Sequence[Image], entities: Sequence[str], where: str) -> Sequence[Image]:
+    """Return the images with all `entities`, each given as ``entity-label``, or ``entity-`` for images without it.
 
     Raises:
-        LongigenError: if one is written otherwise, or no image is left; it says which labels there are.
+        LongigenError: if an entity has another form, or no image is left.
     """
-    for item in wanted:
+    for item in entities:
         entity, dash, label = item.partition("-")
         if not entity or not dash:
             raise LongigenError(
                 f"select takes ENTITY-LABEL as in the files' names, such as space-MNI152NLin2009cAsym or run-1, "
                 f"or ENTITY- for images without it; got '{item}'."
             )
-        kept = [image for image in images if image.has(entity, label)]
-        if not kept:
+        selected = [image for image in images if image.has(entity, label)]
+        if not selected:
             labels = Counter(f"{entity}-{image.entities.get(entity, '')}" for image in images)
             others = sorted({name for image in images for name in image.entities})
             raise LongigenError(
                 f"{where} holds no {images[0].suffix} image with {item}.{did_you_mean(item, labels)} "
-                f"There is: {spell(labels)}; entities: {', '.join(others) or 'none'}."
+                f"Labels: {spell(labels)}; entities: {', '.join(others) or 'none'}."
             )
-        images = kept
+        images = selected
     return images
 
 
-def told_apart(images: Sequence[Image]) -> str:
-    """Say what to select by in order to be left with one of several images of a session."""
+def distinguishing_advice(images: Sequence[Image]) -> str:
+    """Return advice on how to select one of several images of a session by their entities."""
     entities = sorted({name for image in images for name in image.entities})
     labels = {name: sorted({image.entities.get(name, "") for image in images}) for name in entities}
-    choices = [f"{name}-{label}" for name, found in labels.items() if len(found) > 1 for label in found]
+    choices = [f"{name}-{label}" for name, values in labels.items() if len(values) > 1 for label in values]
     return f"choose with --set select={' or '.join(choices)}" if choices else "keep one of them"
 
 
 def spell(counts: Mapping[str, int]) -> str:
-    """Return names with their numbers, the most frequent first: ``T1w (4), FLAIR (2)``."""
+    """Return names with their counts, the most frequent first: ``T1w (4), FLAIR (2)``."""
     return ", ".join(f"{name} ({number})" for name, number in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
 
 
 def _parse(path: Path, subject: str, session: str) -> Image | None:
-    """Return an image, or None where the name is not one of BIDS."""
+    """Return the image of a path, or None if the name does not follow BIDS."""
     stem = path.name.removesuffix(".gz").removesuffix(".nii")
     named = stem.startswith(f"{subject}_{session}_")
     *parts, suffix = (stem.removeprefix(f"{subject}_{session}_") if named else stem).split("_")

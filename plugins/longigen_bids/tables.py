@@ -1,4 +1,4 @@
-"""The TSV tables of a BIDS data set and the JSON files beside them."""
+"""Read the TSV tables of a BIDS data set and their JSON files."""
 
 import csv
 import json
@@ -11,16 +11,20 @@ from typing import Any, NamedTuple
 from longigen import BadData, Finding
 
 MISSING = ("", "n/a", "na", "nan")
-"""How a missing value is written: BIDS says ``n/a``."""
+"""Spellings of a missing value; BIDS uses ``n/a``."""
 
 POINTER = b"/annex/objects/"
-"""How a file of git-annex begins in an unlocked checkout that does not hold its content."""
+"""Start of a git-annex file whose content was not fetched, in an unlocked checkout."""
 
 
 class Table(NamedTuple):
-    """A table: its `columns`, and its `rows` by the label in their key column; `repeated` are labels of several rows.
+    """A table; if its file does not exist it has no columns.
 
-    A table that does not exist has no columns.
+    Attributes:
+        path: path of the file.
+        columns: names of the columns.
+        rows: rows by their label, the content of the key column.
+        repeated: labels that several rows have.
     """
 
     path: Path
@@ -33,13 +37,13 @@ def read_table(path: Path, key: str, subject: str = "", prefix: str = "") -> Tab
     """Read a table.
 
     Args:
-        path: of the table; it need not exist.
-        key: the column that names a row.
-        subject: whose it is, for messages.
-        prefix: what labels start with, such as ``ses-``; it is put before those that lack it.
+        path: path of the table, which need not exist.
+        key: the column with the labels of the rows.
+        subject: id of the subject, for messages.
+        prefix: prefix of labels, such as ``ses-``, added to labels without it.
 
     Raises:
-        BadData: if it cannot be read, has no column `key`, or has a row of another length than its header's.
+        BadData: if the table cannot be read, has no column `key`, or has a row with another length than its header.
     """
 
     def bad(where: str, problem: str, advice: str) -> BadData:
@@ -58,7 +62,7 @@ def read_table(path: Path, key: str, subject: str = "", prefix: str = "") -> Tab
         raise bad("", f"cannot be read ({error})", "save it as a table in UTF-8, separated by tabs") from None
     if key not in columns:
         has = f"it has: {', '.join(columns)}" if any(columns) else "it is empty"
-        raise bad("", f"has no column '{key}' ({has})", "BIDS tables are separated by tabs and begin with it")
+        raise bad("", f"has no column '{key}' ({has})", "add it as the first column, and separate columns by tabs")
     if len(set(columns)) < len(columns):
         raise bad("", "has a column twice", "give each column a name of its own")
     rows: dict[str, dict[str, str]] = {}
@@ -78,10 +82,10 @@ def read_table(path: Path, key: str, subject: str = "", prefix: str = "") -> Tab
 
 
 def read_json(path: Path, subject: str = "") -> Mapping[str, Any]:
-    """Read a JSON object; one that does not exist is empty.
+    """Read a JSON object; it is empty if the file does not exist.
 
     Raises:
-        BadData: if it cannot be read, or holds something else.
+        BadData: if the file cannot be read or is not a JSON object.
     """
     if not path.exists():
         if path.is_symlink():
@@ -94,18 +98,18 @@ def read_json(path: Path, subject: str = "") -> Mapping[str, Any]:
             Finding("bad-json", str(path), f"cannot be read ({error})", "correct or remove it", subject)
         ) from None
     if not isinstance(content, dict):
-        raise BadData(Finding("bad-json", str(path), "holds no JSON object", "correct or remove it", subject))
+        raise BadData(Finding("bad-json", str(path), "is not a JSON object", "correct or remove it", subject))
     return content
 
 
 def not_fetched(path: Path, subject: str) -> Finding:
-    """Return the finding for a file of which only git-annex's link is here."""
+    """Return the finding for a git-annex file whose content was not fetched."""
     advice = f"fetch it with `datalad get {path}` or `git annex get {path}`, or correct the link"
-    return Finding("missing-file", str(path), "is a link to content that is not here", advice, subject)
+    return Finding("missing-file", str(path), "is a link to a file that does not exist", advice, subject)
 
 
 def is_not_fetched(path: Path) -> bool:
-    """Say whether a file is a link into nothing, or what git-annex leaves where links are not used."""
+    """Return whether a file is a broken link or a git-annex pointer, that is its content was not fetched."""
     if path.is_symlink() and not path.exists():
         return True
     if not path.is_file() or path.stat().st_size > 4096:
@@ -115,6 +119,7 @@ def is_not_fetched(path: Path) -> bool:
 
 
 def missing(cell: str) -> bool:
+    """Return whether a cell is a missing value."""
     return cell.lower() in MISSING
 
 
@@ -128,7 +133,7 @@ def number(cell: str) -> float | None:
 
 
 def date(cell: str) -> datetime | None:
-    """Return an ISO 8601 date or date-time, in UTC where it names a zone, or None for any other text."""
+    """Return an ISO 8601 date or date-time (converted to UTC if it has a time zone), or None for any other text."""
     try:
         value = datetime.fromisoformat(cell)
         return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value

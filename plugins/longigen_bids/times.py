@@ -1,4 +1,4 @@
-"""When the sessions of a BIDS data set were: which column says so, and in which unit."""
+"""Times of the sessions of a BIDS data set: the choice of their column and its unit."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ from longigen import time_unit as known_unit
 from longigen_bids.tables import Table, date, missing, number, read_json, read_table
 
 Session = tuple[str, str]
-"""A subject and a session."""
+"""A subject and a session, by their labels."""
 
 DATES = ("acq_time", "acq_date", "session_date", "scan_date", "visit_date", "examination_date", "acquisitiondatetime")
 SINCE = re.compile(r"(day|week|month|year)s?(_(from|since)_(baseline|first_[a-z]+))?", re.IGNORECASE)
 CALENDAR = ("day", "week", "year")
-"""Names that `SINCE` matches, of columns that more often hold a part of a date."""
+"""Names that match `SINCE` but usually contain a part of a date."""
 
 UNITS = {
     "years": ("y", "yr", "yrs", "year", "a"),
@@ -35,7 +35,14 @@ SECONDS_PER_DAY = 86400
 
 @dataclass(frozen=True)
 class Column:
-    """What is said of each session under one name: `cells`, the `file` that says so or should, and `broken` ones."""
+    """A column of times of sessions.
+
+    Attributes:
+        name: name of the column.
+        cells: content of the column by session.
+        file: function from a subject and a session to the file that contains the column.
+        broken: problems of files that could not be read, by session.
+    """
 
     name: str
     cells: Mapping[Session, str]
@@ -44,17 +51,18 @@ class Column:
 
     @cached_property
     def dated(self) -> bool:
-        given = [cell for cell in self.cells.values() if not missing(cell)]
-        return self.name.lower() in DATES or all(number(cell) is None for cell in given)
+        """Whether the column contains dates."""
+        texts = [cell for cell in self.cells.values() if not missing(cell)]
+        return self.name.lower() in DATES or all(number(cell) is None for cell in texts)
 
     @cached_property
     def times(self) -> Mapping[Session, float]:
-        """The numbers, or the days since the subject's first date."""
+        """The time of each session: the number, or for dates the days since the subject's first date."""
         if not self.dated:
             values = ((session, number(cell)) for session, cell in self.cells.items())
             return {session: value for session, value in values if value is not None}
-        read = ((session, date(cell)) for session, cell in self.cells.items())
-        dates = {session: value for session, value in read if value is not None}
+        parsed = ((session, date(cell)) for session, cell in self.cells.items())
+        dates = {session: value for session, value in parsed if value is not None}
         first: dict[str, datetime] = {}
         for (subject, _), value in dates.items():
             first[subject] = min(value, first.get(subject, value))
@@ -62,78 +70,83 @@ class Column:
 
     @property
     def whole_years(self) -> bool:
-        """Whether it is an age that was rounded."""
+        """Whether the column is an age in whole years."""
         return self.name.lower() == "age" and all(time.is_integer() for time in self.times.values())
 
     def time(self, subject: str, session: str) -> float:
-        """Return a session's time.
+        """Return the time of a session.
 
         Raises:
-            BadData: if it has none.
+            BadData: if it has no time.
         """
         if (subject, session) in self.times:
             return self.times[subject, session]
         if (subject, session) in self.broken:
             raise BadData(self.broken[subject, session])
         file, cell = self.file(subject, session), self.cells.get((subject, session))
-        kind, advice = "no-time", f"write its {self.name} there, or choose another column with --set time="
+        kind, advice = "no-time", f"add its {self.name}, or choose another column with --set time="
         if cell is not None and not missing(cell):
             kind, needed = "bad-time", "an ISO date" if self.dated else "a number"
-            problem, advice = f"says {self.name} {cell!r} of {session}", f"write {needed}, or n/a and leave it out"
+            problem = f"has {self.name} {cell!r} for {session}"
+            advice = f"write {needed}, or n/a to leave the session out"
         elif cell is not None:
-            problem = f"gives no {self.name} for {session}"
+            problem = f"has a missing {self.name} for {session}"
         elif file.exists():
-            problem = f"has no {self.name} of {session}"
+            problem = f"has no {self.name} for {session}"
         else:
-            problem, advice = "does not exist", f"write it, with the {self.name} of each session"
+            problem, advice = "does not exist", f"create it with the {self.name} of each session"
         raise BadData(Finding(kind, str(file), problem, advice, subject))
 
 
 def choose_column(columns: Iterable[Column], sessions: Mapping[str, Sequence[str]]) -> Column | None:
-    """Return the first of the columns that serves the most subjects, or None if none serves any.
+    """Return the first of the columns with times for most subjects, or None if no subject has a time.
 
-    A subject counts once for having a time, and twice if two of its sessions have different ones.
+    A subject counts once if it has a time, and twice if its sessions have at least two different times.
     """
-    best, most = None, 0
+    best, best_score = None, 0
     for column in columns:
-        served = 0
-        for subject, own in sessions.items():
-            times = {column.times[subject, session] for session in own if (subject, session) in column.times}
-            served += min(len(times), 2)
-        if served > most:
-            best, most = column, served
+        score = 0
+        for subject, names in sessions.items():
+            times = {column.times[subject, session] for session in names if (subject, session) in column.times}
+            score += min(len(times), 2)
+        if score > best_score:
+            best, best_score = column, score
     return best
 
 
 def sessions_file(root: Path, subject: str, session: str = "") -> Path:
-    """Return the table of a subject's sessions, the same for each."""
+    """Return the path of the table of a subject's sessions, which is the same for each session."""
     return root / subject / f"{subject}_sessions.tsv"
 
 
 def scans_file(root: Path, subject: str, session: str) -> Path:
-    """Return the table of a session's images."""
+    """Return the path of the table of a session's images."""
     return root / subject / session / f"{subject}_{session}_scans.tsv"
 
 
 def sidecar_file(images: Mapping[Session, Path], subject: str, session: str) -> Path:
-    """Return the JSON file beside a session's image."""
+    """Return the path of the JSON sidecar of a session's image."""
     path = images[subject, session]
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
 def session_columns(root: Path, tables: Mapping[str, Table]) -> list[Column]:
-    """Return the columns of all ``sub-*_sessions.tsv``, in the order in which they first appear."""
+    """Return the columns of all ``sub-*_sessions.tsv``, in the order of their first appearance."""
     names = dict.fromkeys(name for table in tables.values() for name in table.columns if name != "session_id")
     columns = []
     for name in names:
-        having = {subject: table for subject, table in tables.items() if name in table.columns}
-        cells = {(sub, session): row[name] for sub, table in having.items() for session, row in table.rows.items()}
+        with_column = {subject: table for subject, table in tables.items() if name in table.columns}
+        cells = {
+            (subject, session): row[name]
+            for subject, table in with_column.items()
+            for session, row in table.rows.items()
+        }
         columns.append(Column(name, cells, partial(sessions_file, root)))
     return columns
 
 
 def by_preference(columns: Sequence[Column]) -> list[Column]:
-    """Return those columns that are known to hold times, the preferred first (see `BIDSDataset`)."""
+    """Return the columns that contain times by their names, in order of preference (see `BIDSDataset`)."""
     order = {"day": 0, "week": 3, "month": 4, "year": 5}
     ranked = []
     for column in columns:
@@ -148,34 +161,34 @@ def by_preference(columns: Sequence[Column]) -> list[Column]:
 
 
 def scans_column(root: Path, sessions: Mapping[str, Sequence[str]]) -> Column:
-    """Return the earliest ``acq_time`` in each session's ``*_scans.tsv``."""
+    """Return a column with the earliest ``acq_time`` in each session's ``*_scans.tsv``."""
     cells, broken = {}, {}
-    for subject, own in sessions.items():
-        for session in own:
+    for subject, names in sessions.items():
+        for session in names:
             try:
                 table = read_table(scans_file(root, subject, session), "filename", subject)
             except BadData as error:
                 broken[subject, session] = error.finding
                 continue
-            said = [row["acq_time"] for row in table.rows.values()] if "acq_time" in table.columns else []
-            dates = [(value, cell) for cell in said if (value := date(cell)) is not None]
-            if said:
-                cells[subject, session] = min(dates)[1] if dates else said[0]
+            texts = [row["acq_time"] for row in table.rows.values()] if "acq_time" in table.columns else []
+            dates = [(value, cell) for cell in texts if (value := date(cell)) is not None]
+            if texts:
+                cells[subject, session] = min(dates)[1] if dates else texts[0]
     return Column("acq_time", cells, partial(scans_file, root), broken)
 
 
 def sidecar_column(images: Mapping[Session, Path]) -> Column:
-    """Return the ``AcquisitionDateTime`` in the JSON file beside each image."""
+    """Return a column with the ``AcquisitionDateTime`` in the JSON sidecar of each image."""
     name = "AcquisitionDateTime"
     cells, broken = {}, {}
     for subject, session in images:
         try:
-            said = read_json(sidecar_file(images, subject, session), subject)
+            sidecar = read_json(sidecar_file(images, subject, session), subject)
         except BadData as error:
             broken[subject, session] = error.finding
             continue
-        if name in said:
-            cells[subject, session] = str(said[name])
+        if name in sidecar:
+            cells[subject, session] = str(sidecar[name])
     return Column(name, cells, partial(sidecar_file, images), broken)
 
 
@@ -183,18 +196,18 @@ def unit_of(column: Column, stated: Mapping[Path, str], declared: str | None) ->
     """Return the unit of a column.
 
     Args:
-        column: whose times they are.
-        stated: the `Units` that JSON files give it.
-        declared: by the user, above anything that files say.
+        column: the column of times.
+        stated: the `Units` of the column in JSON files, by file.
+        declared: the unit given by the user, which has precedence.
 
     Raises:
-        LongigenError: if it is unknown, or files contradict each other.
+        LongigenError: if the unit is unknown, or files contradict each other.
     """
     if column.dated:
         if declared not in (None, "days"):
             raise LongigenError(
-                f"The dates of '{column.name}' are read as days since the subject's first; leave out time_unit "
-                f"'{declared}', or choose another column with --set time=."
+                f"The dates of '{column.name}' are converted to days since the subject's first date; leave out "
+                f"time_unit={declared}, or choose another column with --set time=."
             )
         return "days"
     if declared is not None:
@@ -204,8 +217,8 @@ def unit_of(column: Column, stated: Mapping[Path, str], declared: str | None) ->
         spelling = text.lower().removesuffix("(s)")
         by_unit.setdefault(known_unit(SPELLINGS.get(spelling, spelling), f"{path}, column '{column.name}'"), path)
     if len(by_unit) > 1:
-        said = " and ".join(f"{unit} by {path}" for unit, path in by_unit.items())
-        raise LongigenError(f"The column '{column.name}' is in {said}; correct one of them.")
+        units = " and ".join(f"{unit} according to {path}" for unit, path in by_unit.items())
+        raise LongigenError(f"The column '{column.name}' is in {units}; correct one of them.")
     if by_unit:
         return next(iter(by_unit))
     if column.name.lower() == "age":
@@ -213,21 +226,21 @@ def unit_of(column: Column, stated: Mapping[Path, str], declared: str | None) ->
     if since := SINCE.fullmatch(column.name):
         return known_unit(f"{since[1].lower()}s")
     raise LongigenError(
-        f"The unit of the column '{column.name}' is not known; say it with --set time_unit=, or as its Units in "
+        f"The unit of the column '{column.name}' is unknown; give it with --set time_unit=, or as its Units in "
         "sessions.json."
     )
 
 
-def stated_units(column: Column, root: Path, own: Mapping[Path, Mapping[str, Any]]) -> Mapping[Path, str]:
+def stated_units(column: Column, root: Path, of_subjects: Mapping[Path, Mapping[str, Any]]) -> Mapping[Path, str]:
     """Return the `Units` of a column by the JSON file that states them.
 
-    For each subject that is the nearest of its ``sub-*_sessions.json``, ``sessions.json`` of the data set (the
-    inheritance principle of BIDS), and ``participants.json``, which describes a column of the same name there.
+    For each subject they are read from the first of its ``sub-*_sessions.json``, ``sessions.json`` of the data set (by
+    the inheritance principle of BIDS), and ``participants.json``, which may describe a column of the same name.
 
     Args:
-        column: whose units they are.
-        root: of the data set.
-        own: what each subject's JSON file holds.
+        column: the column of times.
+        root: folder of the data set.
+        of_subjects: content of each subject's JSON file, by path.
 
     Raises:
         BadData: if one of the files at the root cannot be read.
@@ -235,7 +248,7 @@ def stated_units(column: Column, root: Path, own: Mapping[Path, Mapping[str, Any
     shared = {path: _units(read_json(path), column) for path in (root / "sessions.json", root / "participants.json")}
     nearest = [(path, units) for path, units in shared.items() if units][:1]
     stated = {}
-    for path, content in own.items():
+    for path, content in of_subjects.items():
         stated.update([(path, units)] if (units := _units(content, column)) else nearest)
     return stated
 

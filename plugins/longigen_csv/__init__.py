@@ -1,4 +1,4 @@
-"""The data set of a CSV or TSV manifest."""
+"""The `csv` data set: a CSV or TSV manifest of NIfTI images."""
 
 from longigen_csv.manifest import CSVDataset
 

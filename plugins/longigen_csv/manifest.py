@@ -1,4 +1,4 @@
-"""A manifest: one row per visit, in a CSV or TSV file."""
+"""A CSV or TSV manifest as a data set, with one row per visit."""
 
 import csv
 import math
@@ -31,7 +31,7 @@ MISSING = ("", "n/a", "na", "nan")
 
 
 class Row(NamedTuple):
-    """One visit as the manifest has it; `line` counts from 1, `cells` are the covariates' texts by column."""
+    """One row of the manifest, that is one visit; `line` counts from 1, `cells` are covariates as text, by column."""
 
     line: int
     subject: str
@@ -43,20 +43,20 @@ class Row(NamedTuple):
 
 
 class CSVDataset(Dataset):
-    """A manifest in UTF-8, with the columns ``subject``, ``time`` and ``path``.
+    """A manifest in UTF-8 with the columns ``subject``, ``time`` and ``path``.
 
-    Each row is a visit: a 3D NIfTI at `path` (relative to the manifest), or one frame of a 4D one, counted from 0 in
-    the column ``frame``. A column ``split`` (train, validation, test) says which part of the split a subject belongs
-    to. Any other column is a covariate: numbers as they are, text as the index of the label among the column's labels
-    in alphabetical order (`levels`); empty, ``n/a``, ``NA`` and ``NaN`` are missing. Subjects come in the order in
-    which they first appear, visits in order of time. ``.tsv`` is separated by tabs, anything else by commas.
+    Each row is a visit: a 3D NIfTI image at `path` (relative to the manifest), or one frame of a 4D image, counted from
+    0 in the column ``frame``. A column ``split`` (train, validation, test) assigns subjects to parts of the split. Any
+    other column is a covariate: numbers are used as they are, text is encoded as the index among the column's labels
+    in alphabetical order (`levels`); empty cells, ``n/a``, ``NA`` and ``NaN`` are missing. Subjects are in the order of
+    their first row, visits in order of time. Columns are separated by tabs in a ``.tsv`` file, else by commas.
 
     Args:
-        path: of the manifest.
-        time_unit: of the column ``time``, one of `longigen.TIME_UNITS`.
+        path: path of the manifest.
+        time_unit: unit of the column ``time``, one of `longigen.TIME_UNITS`.
 
     Raises:
-        LongigenError: for another time unit, and from `subjects` and `levels` for a manifest that cannot be read.
+        LongigenError: if the time unit is unknown; from `subjects` and `levels` if the manifest cannot be read.
     """
 
     def __init__(self, *, path: Path, time_unit: str = "years") -> None:
@@ -69,19 +69,19 @@ class CSVDataset(Dataset):
         return path.suffix.lower() in (".csv", ".tsv")
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
-        subjects, findings = self._found
+        subjects, findings = self._subjects_and_findings
         for finding in findings:
             bad(finding)
         return subjects
 
     @property
     def levels(self) -> Mapping[str, tuple[str, ...]]:
-        """The labels of each column of text, in the order of their codes: 0, 1, …"""
+        """The labels of each categorical covariate, in the order of their codes 0, 1, …"""
         return {name: labels for name, labels in self._covariates.items() if labels is not None}
 
     @cached_property
-    def _found(self) -> tuple[tuple[Subject, ...], list[Finding]]:
-        """The subjects that can be used, and what is wrong with the others and their visits."""
+    def _subjects_and_findings(self) -> tuple[tuple[Subject, ...], list[Finding]]:
+        """The subjects and visits that can be used, and the problems of the others."""
         rows, findings = self._rows
         findings = list(findings)
         images: dict[Path, SpatialImage] = {}
@@ -89,21 +89,21 @@ class CSVDataset(Dataset):
         for row in rows:
             by_subject.setdefault(row.subject, []).append(row)
         subjects = []
-        for name, own in by_subject.items():
+        for name, subject_rows in by_subject.items():
             try:
-                part = self._part(own)
+                part = self._part(subject_rows)
             except BadData as error:
                 findings.append(error.finding)
                 continue
             visits: dict[float, tuple[int, Visit]] = {}
-            for row in own:
+            for row in subject_rows:
                 try:
                     if row.time in visits:
                         raise self._bad(
                             "duplicate-time",
                             f"lines {visits[row.time][0]} and {row.line}",
                             f"are two visits at time {row.time:g}",
-                            "correct one, or remove it",
+                            "correct or remove one of them",
                             name,
                         )
                     visits[row.time] = row.line, self._visit(row, images)
@@ -114,13 +114,13 @@ class CSVDataset(Dataset):
         return tuple(subjects), findings
 
     def _part(self, rows: Sequence[Row]) -> Assigned | None:
-        """Return the part of the split that a subject's rows name."""
-        said = {row.split.lower() for row in rows if not _missing(row.split)}
-        unknown = sorted(said - set(PARTS))
+        """Return the part of the split in the rows of a subject."""
+        words = {row.split.lower() for row in rows if not _missing(row.split)}
+        unknown = sorted(words - set(PARTS))
         where, name = f"line {rows[0].line}", rows[0].subject
         if unknown:
             raise self._bad("bad-split", where, f"has split {unknown[0]!r}", "write train, validation or test", name)
-        parts: list[Assigned] = sorted({PARTS[word] for word in said})
+        parts: list[Assigned] = sorted({PARTS[word] for word in words})
         if len(parts) > 1:
             lines = f"lines {', '.join(str(row.line) for row in rows)}"
             raise self._bad("two-splits", lines, f"are in the splits {' and '.join(parts)}", "choose one of them", name)
@@ -132,8 +132,8 @@ class CSVDataset(Dataset):
                 raise self._bad(
                     "bad-covariate",
                     f"line {row.line}",
-                    f"has {row.cells[column]!r} in column '{column}', which holds numbers elsewhere",
-                    "correct it, leave it empty, or write text in the whole column",
+                    f"has {row.cells[column]!r} in column '{column}', whose other rows are numbers",
+                    "correct it, leave it empty, or use text in the whole column",
                     row.subject,
                 )
         try:
@@ -154,7 +154,7 @@ class CSVDataset(Dataset):
         except BadData as error:
             finding = replace(error.finding, source=f"{self.path}, line {row.line}: {error.finding.source}")
             if finding.kind == "dimensions":
-                finding = replace(finding, advice="name one frame of a 4D image in a column 'frame'")
+                finding = replace(finding, advice="give the frame of a 4D image in a column 'frame'")
             raise BadData(finding) from None
 
     def _bad(self, kind: str, where: str, problem: str, advice: str, subject: str = "") -> BadData:
@@ -162,17 +162,18 @@ class CSVDataset(Dataset):
 
     @cached_property
     def _covariates(self) -> dict[str, tuple[str, ...] | None]:
-        """The covariates' columns, with the labels of those that hold text; one with any number holds numbers."""
+        """The labels of each categorical column, and None for each numeric one, which has at least one number."""
         rows, _ = self._rows
         columns: dict[str, tuple[str, ...] | None] = {}
         for name in rows[0].cells:
-            given = [row.cells[name] for row in rows if not _missing(row.cells[name])]
-            text = [cell for cell in given if _number(cell) is None]
-            columns[name] = tuple(sorted(set(text))) if text and len(text) == len(given) else None
+            values = [row.cells[name] for row in rows if not _missing(row.cells[name])]
+            text = [cell for cell in values if _number(cell) is None]
+            columns[name] = tuple(sorted(set(text))) if text and len(text) == len(values) else None
         return columns
 
     @cached_property
     def _rows(self) -> tuple[tuple[Row, ...], list[Finding]]:
+        """The rows that can be used, and the problems of the others."""
         header, lines = self._table
         rows, findings = [], []
         for line, cells in lines:
@@ -192,14 +193,14 @@ class CSVDataset(Dataset):
                 "bad-row",
                 f"line {line}",
                 f"has {len(cells)} cells where the header has {len(header)} columns",
-                "add or remove a separator, or quote a text that holds one",
+                "add or remove a separator, or quote text that contains one",
             )
         row = dict(zip(header, cells, strict=True))
         subject = row["subject"]
 
         def bad(column: str, why: str, advice: str) -> BadData:
-            said = f"has {column} {row[column]!r}, which {why}"
-            return self._bad(f"bad-{column}", f"line {line}", said, advice, subject)
+            problem = f"has {column} {row[column]!r}, which {why}"
+            return self._bad(f"bad-{column}", f"line {line}", problem, advice, subject)
 
         if not subject or subject in (".", "..") or not subject.isprintable() or any(c in subject for c in "/\\"):
             raise bad("subject", "cannot name a file", "use letters, digits, '-' and '_'")
@@ -219,7 +220,7 @@ class CSVDataset(Dataset):
 
     @cached_property
     def _table(self) -> tuple[list[str], list[tuple[int, list[str]]]]:
-        """The header, and each row's line number and cells, stripped; empty lines are skipped."""
+        """The header, and the line number and stripped cells of each row; empty lines are skipped."""
         if not self.path.is_file():
             raise LongigenError(f"{self.path} is not a file; give the path of a CSV or TSV manifest.")
         try:
@@ -242,10 +243,10 @@ class CSVDataset(Dataset):
                 f"{self.path} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
                 f"{', '.join(header)}."
             )
-        twice = [name for index, name in enumerate(header) if name in header[:index] or not name]
-        if twice:
+        invalid = [name for index, name in enumerate(header) if name in header[:index] or not name]
+        if invalid:
             raise LongigenError(
-                f"{self.path} has a column {twice[0]!r} twice, or without a name; give each column a name of its own."
+                f"{self.path} has two columns {invalid[0]!r}, or one without a name; give each column its own name."
             )
 
 

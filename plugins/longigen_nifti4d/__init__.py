@@ -1,4 +1,4 @@
-"""The data set of 4D NIfTI series."""
+"""The `nifti4d` data set: a folder of 4D NIfTI series."""
 
 from longigen_nifti4d.folder import NIfTI4DDataset
 

@@ -1,4 +1,4 @@
-"""Which files a pattern finds, and what their subjects are called."""
+"""Find the files of a pattern, and derive subject ids from their names."""
 
 import re
 from itertools import groupby
@@ -14,61 +14,62 @@ _EXTENSION = re.compile(r"\.nii(\.gz|\.\*|\*)?$")
 
 
 def is_nifti(path: Path) -> bool:
-    """Say whether a file is NIfTI by its name; the hidden ones, such as ``._x.nii`` of macOS, are no images."""
+    """Return whether a file is NIfTI by its name; hidden files, such as ``._x.nii`` of macOS, are not images."""
     return path.name.endswith(EXTENSIONS) and not path.name.startswith(".")
 
 
 def find(folder: Path, pattern: str) -> list[Path]:
-    """Return the NIfTI files in `folder` that a pattern of `Path.glob` finds, sorted.
+    """Return the NIfTI files in `folder` that match a pattern of `Path.glob`, sorted.
 
     Raises:
-        LongigenError: if it finds none, or is no pattern.
+        LongigenError: if no file matches, or the pattern is invalid.
     """
     try:
-        found = sorted(path for path in folder.glob(pattern) if is_nifti(path) and path.is_file())
+        paths = sorted(path for path in folder.glob(pattern) if is_nifti(path) and path.is_file())
     except (ValueError, NotImplementedError) as error:
         raise LongigenError(
             f"nifti4d: pattern '{pattern}' cannot be used ({error}); write one relative to the folder, such as "
             "'*.nii.gz' or '**/*_bold.nii.gz'."
         ) from None
-    if not found:
+    if not paths:
         raise LongigenError(
-            f"{folder} has no NIfTI file that the pattern '{pattern}' finds; give another folder, or another pattern "
+            f"{folder} has no NIfTI file that matches the pattern '{pattern}'; give another folder, or another pattern "
             "with --set pattern=."
         )
-    return found
+    return paths
 
 
 def subject_id(path: Path, folder: Path, pattern: str) -> str:
-    """Return what the wildcards of `pattern` stand for in a file's path, else the path without its extension.
+    """Return the part of a file's path that matches the wildcards of `pattern`, else the path without its extension.
 
-    Folders, and what stands for several wildcards, are joined by ``_``, each text once: ``patient*/patient*_4d.nii``
-    finds ``001``, and ``**/*_4d.nii`` finds ``patient001``.
+    The matches of several wildcards, and folders, are joined by ``_``, equal texts once: ``patient*/patient*_4d.nii``
+    gives ``001``, and ``**/*_4d.nii`` gives ``patient001``.
     """
     name = path.relative_to(folder).as_posix()
     stem = name.removesuffix(next(extension for extension in EXTENSIONS if name.endswith(extension)))
     match = _expression(_EXTENSION.sub("", pattern)).fullmatch(stem)
     texts = "/".join(match.groups()).split("/") if match else []
     joined = "_".join(dict.fromkeys(text for text in texts if text))
-    return _for_a_file(joined if joined not in ("", ".", "..") else stem)
+    return _file_name(joined if joined not in ("", ".", "..") else stem)
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
-    """Return a pattern of `Path.glob` as a regular expression, neighbouring wildcards being one group."""
+    """Return a pattern of `Path.glob` as a regular expression, with one group for neighbouring wildcards."""
     parts = []
     for wild, tokens in groupby(_TOKENS.findall(pattern), key=lambda token: token in _WILDCARDS or len(token) > 1):
         if wild:
-            parts.append(f"({''.join(_WILDCARDS.get(token) or _letters(token) for token in tokens)})")
+            parts.append(f"({''.join(_WILDCARDS.get(token) or _character_set(token) for token in tokens)})")
         else:
             parts.append(re.escape("".join(tokens)))
     return re.compile("".join(parts))
 
 
-def _letters(token: str) -> str:
+def _character_set(token: str) -> str:
     """Return ``[abc]`` or ``[!abc]`` as a regular expression."""
     inside = token[1:-1].replace("\\", r"\\").replace("[", r"\[")
     return f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
 
 
-def _for_a_file(name: str) -> str:
+def _file_name(name: str) -> str:
+    """Replace characters that a file name cannot have by ``_``."""
     return "".join(letter if letter.isprintable() and letter not in "/\\" else "_" for letter in name)

@@ -1,4 +1,4 @@
-"""When the frames of a series were taken: from its sidecar, or from its header."""
+"""Times of the frames of a 4D series, from its JSON sidecar or its NIfTI header."""
 
 import json
 import math
@@ -19,13 +19,13 @@ COUNTS = ("frames", "index")
 
 @dataclass(frozen=True)
 class Timing:
-    """When the frames of a series were taken, as its files tell.
+    """The times of the frames of a series, as read from its files.
 
     Attributes:
-        times: one per frame, ascending.
-        unit: of the times; ``frames`` where the files tell no step, and None where they tell one but not its unit.
-        source: the file that tells.
-        subject: whose series it is.
+        times: the time of each frame, ascending.
+        unit: unit of the times; ``frames`` if the files have no time step, None if they have a step without a unit.
+        source: the file that the times were read from.
+        subject: id of the subject.
     """
 
     times: tuple[float, ...]
@@ -38,25 +38,25 @@ class Timing:
         """Return the timing of a 4D image.
 
         Raises:
-            BadData: if its sidecar or its header cannot be understood.
+            BadData: if its sidecar or its header is invalid.
         """
         sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
         if sidecar.exists():
-            told = _Sidecar(sidecar, subject).timing(image.shape[3])
-            if told is not None:
-                return cls(*told, sidecar, subject)
+            timing = _Sidecar(sidecar, subject).timing(image.shape[3])
+            if timing is not None:
+                return cls(*timing, sidecar, subject)
         return cls(*_of_header(image, path, subject), path, subject)
 
     @property
-    def told_unit(self) -> str | None:
-        """The unit if nobody says it: ``frames`` for a step of 1 in none, since programs that know no time write 1."""
+    def default_unit(self) -> str | None:
+        """The unit if the user gives none: a step of 1 without a unit, a default of many programs, means ``frames``."""
         return "frames" if self.unit is None and self.times[1] == 1 else self.unit
 
     def within(self, unit: str) -> tuple[float, ...]:
-        """Return the times in `unit`: see `NIfTI4DDataset` for what becomes what.
+        """Return the times in `unit`; see `NIfTI4DDataset` for the conversions.
 
         Raises:
-            BadData: if these times cannot be in that unit.
+            BadData: if these times cannot be converted to that unit.
         """
         count = len(self.times)
         if self.unit == unit:
@@ -68,25 +68,27 @@ class Timing:
         if self.unit is None:
             return self.times
         if self.unit in COUNTS:
-            problem, kind = f"does not tell the time between its frames, where time_unit is {unit}", "no-timing"
+            problem, kind = f"has no time between its frames, but time_unit is {unit}", "no-timing"
         else:
-            problem, kind = f"tells its times in {self.unit}, where time_unit is {unit}", "unit-conflict"
+            problem, kind = f"has times in {self.unit}, but time_unit is {unit}", "unit-conflict"
         advice = 'write a sidecar {"times": [...], "time_unit": "' + unit + '"} beside the series'
         raise BadData(Finding(kind, str(self.source), problem, advice, self.subject))
 
 
 def _of_header(image: SpatialImage, path: Path, subject: str) -> tuple[tuple[float, ...], str | None]:
-    """Return the times and their unit that ``pixdim[4]`` and ``xyzt_units`` tell."""
+    """Return the times and their unit from ``pixdim[4]`` and ``xyzt_units`` of the header."""
     header = image.header
-    assert isinstance(header, nibabel.Nifti1Header)
+    if not isinstance(header, nibabel.Nifti1Header):
+        problem = f"has a header of type {type(header).__name__}, which has no times"
+        raise BadData(Finding("bad-timing", str(path), problem, "convert it to NIfTI, or write a sidecar", subject))
     try:
         unit = str(header.get_xyzt_units()[1])
     except KeyError:  # a code that the standard does not have
         unit = "unknown"
-    # By way of its text, a step that a float32 holds is the decimal number that was meant: 0.035, not 0.03500000015.
+    # The decimal text of the float32 is the number that was meant: 0.035, not 0.03500000015.
     step = float(str(header["pixdim"][4]))
     if unit not in (*SECONDS, "unknown") or not math.isfinite(step) or step < 0:
-        problem = f"has frames {step:g} {unit} apart, which is no time"
+        problem = f"has frames {step:g} {unit} apart, which is not a valid time"
         raise BadData(Finding("bad-timing", str(path), problem, "correct its header, or write a sidecar", subject))
     count = image.shape[3]
     if step == 0:
@@ -96,23 +98,23 @@ def _of_header(image: SpatialImage, path: Path, subject: str) -> tuple[tuple[flo
 
 @dataclass(frozen=True)
 class _Sidecar:
-    """A JSON file beside a series."""
+    """The JSON sidecar of a series."""
 
     path: Path
     subject: str
 
     def timing(self, count: int) -> tuple[tuple[float, ...], str] | None:
-        """Return the times of `count` frames and their unit, or None if it does not tell.
+        """Return the times of `count` frames and their unit, or None if the sidecar has no times.
 
         Raises:
-            BadData: if it cannot be read, or what it tells is not possible.
+            BadData: if it cannot be read, or its times are invalid.
         """
         content = self._content()
         if "times" in content:
             try:
                 unit = time_unit(str(content.get("time_unit")), str(self.path))
             except LongigenError as error:
-                self._refuse(f"names no unit of its times ({error})", "write it as 'time_unit'")
+                self._refuse(f"has no valid time_unit ({error})", "write the unit of its times as 'time_unit'")
             return self._times(content, "times", count), unit
         for key in ("VolumeTiming", "FrameTimesStart"):
             if key in content:
@@ -120,7 +122,7 @@ class _Sidecar:
         if "RepetitionTime" in content:
             step = content["RepetitionTime"]
             if not _is_number(step) or step <= 0:
-                self._refuse(f"says RepetitionTime: {step!r}, which is no positive number", "write it in seconds")
+                self._refuse(f"has RepetitionTime: {step!r}, which is not a positive number", "write it in seconds")
             return tuple(k * float(step) for k in range(count)), "seconds"
         return None
 
@@ -137,9 +139,9 @@ class _Sidecar:
     def _times(self, content: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
         times = content[key]
         if not isinstance(times, list) or not all(map(_is_number, times)):
-            self._refuse(f"says {key}: what is no list of finite numbers", "write a number per frame")
+            self._refuse(f"has {key} that is not a list of finite numbers", "write one number per frame")
         if len(times) != count:
-            self._refuse(f"has {len(times)} {key} for {count} frames", "write a number per frame", "wrong-count")
+            self._refuse(f"has {len(times)} {key} for {count} frames", "write one number per frame", "wrong-count")
         self._check_order(times, key)
         return tuple(map(float, times))
 
@@ -147,7 +149,7 @@ class _Sidecar:
         for frame in range(1, len(times)):
             if times[frame] <= times[frame - 1]:
                 problem = f"has {key} {times[frame - 1]:g} and then {times[frame]:g} at frame {frame}"
-                self._refuse(problem, "let the times of the frames ascend", "duplicate-time")
+                self._refuse(problem, "write the times of the frames in ascending order", "duplicate-time")
 
     def _refuse(self, problem: str, advice: str, kind: str = "bad-sidecar") -> NoReturn:
         raise BadData(Finding(kind, str(self.path), problem, advice, self.subject)) from None

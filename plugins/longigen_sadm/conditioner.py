@@ -1,4 +1,4 @@
-"""SADM's attention module as a conditioner."""
+"""SADM's attention module as a conditioner: a transformer over the visits of the history."""
 
 import math
 from typing import Literal
@@ -10,52 +10,51 @@ from longigen import Conditioner, Conditioning, LongigenError, Routes, VisitSequ
 from longigen_sadm.positions import TimeEncoding, space_encoding
 from longigen_sadm.rollout import shares
 from longigen_sadm.spatial import Head, SpatialAttention
-from longigen_sadm.temporal import Merge, TemporalAttention, visibility
+from longigen_sadm.temporal import Merge, TemporalAttention, TemporalEncoder, visibility
 
 
 class SADMConditioner(Conditioner):
-    """The sequence-aware transformer of SADM: a history of visits as a volume `c` (B, K, W, H, D) on the concat route.
+    """SADM's sequence-aware transformer: encodes the history as a volume `c` (B, K, W, H, D) on the concat route.
 
     Yoon et al., "SADM: Sequence-Aware Diffusion Model for Longitudinal Medical Image Generation", IPMI 2023,
     arXiv 2212.08228, Section 3.1 and Fig. 3:
 
     1. 4D patch embedding, with one visit per patch (l = 1), and positional encoding over space and real time.
-    2. `depth` temporal encoder blocks: self-attention along time at each place, then an MLP that merges 2×2×2
+    2. `depth` temporal encoder blocks: self-attention along time at each position, then an MLP that merges 2×2×2
        neighbouring tokens into one.
-    3. `depth` spatial decoder blocks: self-attention over the places of each time, then ×2 upsampling.
-    4. Tokens are unflattened, upsampled to the volume's own size and convolved.
+    3. `depth` spatial decoder blocks: self-attention over the positions of each time, then ×2 upsampling.
+    4. Tokens are unflattened, upsampled to the size of the volume and convolved.
 
-    What is decided here, where the paper leaves it open or differs:
+    Choices where the paper is open, and differences from it:
 
     - The target is one more slot of the sequence, empty like a missing visit, at the target's time. Only that slot is
-      decoded: the decoder does not mix times, so the others could not reach `c`.
-    - Time is the gap to the target over `time_scale`, not the index of a visit.
+      decoded: the decoder does not mix times, so the other slots cannot contribute to `c`.
+    - Time is the gap to the target divided by `time_scale`, not the index of a visit.
     - An empty visit is a zero tensor with its (non-zero) positional encoding, as in the paper, or with
-      ``missing="mask"`` a learned token. Background is -1, so a zero tensor is no image of background.
-    - `skip` adds the target slot's tokens of each encoder level to the decoder's at the same level. This is not in
-      the paper, whose `c` passes through the coarsest grid alone and so starts at that grid's resolution.
-    - Encoder tokens keep one width at all levels. Images are padded to a multiple of the patch by repeating their
-      border; axes of one token stay so. For thin axes take a thin patch, such as (4, 4, 1).
-    - All operations keep a token over the voxels it came from, and what writes the output starts with no weights that
-      repeat with the patch, so `c` lies over the anatomy, without a mosaic, before any training.
+      ``missing="mask"`` a learned token. Background is -1, so a zero tensor differs from a background image.
+    - `skip` adds the target slot's tokens of each encoder level to the decoder's at the same level. The paper has no
+      such connections; its `c` passes through the coarsest grid only and starts at that grid's resolution.
+    - Encoder tokens have the same width at all levels. Images are padded to a multiple of the patch by repeating their
+      border; axes with a single token are not merged further. For thin axes use a thin patch, such as (4, 4, 1).
+    - All operations are spatially aligned, and the output layers start without weights that repeat with the patch, so
+      `c` shows the anatomy without a visible patch grid before any training.
 
     Args:
-        patch: w, h, d of a patch, voxels.
+        patch: w, h, d of a patch, in voxels.
         dim: width of a token, at least 6 and a multiple of `heads`.
         heads: attention heads.
-        depth: ℓ, the number of temporal encoder blocks, and of spatial decoder blocks (3 in the paper).
+        depth: ℓ, the number of temporal encoder blocks and of spatial decoder blocks (3 in the paper).
         features: K, the channels of `c`.
-        mlp_ratio: hidden width of a transformer block's MLP over `dim`.
-        dropout: after attention's projection and in the MLPs.
-        missing: how a visit without an image is represented.
-        skip: whether encoder levels feed decoder levels.
+        mlp_ratio: hidden width of a transformer block's MLP, as a multiple of `dim`.
+        dropout: dropout probability after the attention's projection and in the MLPs.
+        missing: representation of a visit without an image: a ``zero`` tensor, or a learned ``mask`` token.
+        skip: add the encoder's levels to the decoder's.
         bidirectional: use visits after the target too, for imputation between visits.
-        rates: how strongly each visit's rate of change towards the last one, per typical gap, is seen beside its image
-            (`VisitSequence.rates`): as one more channel of the patches, and as further channels of `c`, one for each
-            head and channel, where the target's attention to the visits, at the finest level, averages their rates
-            voxel by voxel. 0 for not at all, as in the paper. From one visit to the next an image changes by little,
-            and a short training does not find a subject's own rate in the images alone. About 1 over the standard
-            deviation of that change is right.
+        rates: factor of each visit's rate of change towards the last one, per typical gap (`VisitSequence.rates`); 0,
+            as in the paper, does not use rates. The scaled rates are one more channel of the patches. Their average
+            over visits, weighted by the target's attention at the finest level, is appended to `c`, with one channel
+            per head and image channel. Images change little between visits, so a short training does not learn a
+            subject's own rate from the images alone. A good value is 1 over the standard deviation of the change.
 
     Raises:
         LongigenError: for sizes that do not fit together.
@@ -99,7 +98,7 @@ class SADMConditioner(Conditioner):
         self.embed = nn.Conv3d(2 * channels if self.rates else channels, self.dim, self.patch, stride=self.patch)
         self.mask_token = nn.Parameter(0.02 * torch.randn(self.dim)) if self.missing == "mask" else None
         self.time = TimeEncoding(self.dim)
-        self.temporal = nn.ModuleList(TemporalAttention(*sizes) for _ in range(self.depth))
+        self.temporal = TemporalEncoder(TemporalAttention(*sizes) for _ in range(self.depth))
         self.merges = nn.ModuleList(Merge(self.dim, self.dropout) for _ in range(self.depth))
         self.spatial = nn.ModuleList(SpatialAttention(*sizes, stride=2**level) for level in range(self.depth, 0, -1))
         self.head = Head(self.dim, self.features, self.patch)
@@ -108,12 +107,12 @@ class SADMConditioner(Conditioner):
         rates = self._rates(history, target_time)
         tokens = self._tokens(history, target_time, rates)
         visible = visibility(history.times, history.valid, target_time, bidirectional=self.bidirectional)
-        averaged = None if rates is None else self._averaged(rates, tokens, visible)
+        average = None if rates is None else self._average_rates(rates, tokens, visible)
         levels = []
         for attention, merge in zip(self.temporal, self.merges, strict=True):
             tokens = attention(tokens, visible)
             levels.append(tokens[..., -1, :])
-            # Nothing after the last attention along time looks at a visit again.
+            # After the last attention along time only the target's slot is needed.
             tokens = merge(tokens if len(levels) < self.depth else tokens[..., -1:, :])
         c = tokens[..., 0, :]
         for attention, level in zip(self.spatial, reversed(levels), strict=True):
@@ -122,51 +121,48 @@ class SADMConditioner(Conditioner):
             c = c + level if self.skip else c
         _, _, _, width, height, depth = history.images.shape
         c = self.head(c)[:, :, :width, :height, :depth]
-        return Conditioning(concat=c if averaged is None else torch.cat([c, averaged.to(c.dtype)], dim=1))
+        return Conditioning(concat=c if average is None else torch.cat([c, average.to(c.dtype)], dim=1))
 
     @torch.no_grad()
     def explain(self, history: VisitSequence, target_time: Tensor) -> Tensor:
-        """Return what the target's slot attended to: `shares` by rollout of the temporal encoder's attention.
+        """Return the share of each visit in the target's slot, by rollout of the temporal encoder's attention.
 
-        Equal shares mean indifference. A voxel has the shares of its patch. A visit without an image has one too: its
-        time is attended to.
+        Without any preference all shares are equal. All voxels of a patch have the same shares. A visit without an
+        image has a share too, since its time is attended to.
         """
         tokens = self._tokens(history, target_time, self._rates(history, target_time))
         visible = visibility(history.times, history.valid, target_time, bidirectional=self.bidirectional)
         levels = []
         for level, attention in enumerate(self.temporal):
-            assert isinstance(attention, TemporalAttention)
             levels.append(attention.weights(tokens, visible))
             if level < self.depth - 1:
                 tokens = self.merges[level](attention(tokens, visible))
-        found = shares(levels, visible).movedim(-1, 1)
+        result = shares(levels, visible).movedim(-1, 1)
         for axis, (patch, size) in enumerate(zip(self.patch, history.images.shape[3:], strict=True), start=2):
-            found = found.repeat_interleave(patch, dim=axis).narrow(axis, 0, size)
-        return found
+            result = result.repeat_interleave(patch, dim=axis).narrow(axis, 0, size)
+        return result
 
     def _rates(self, history: VisitSequence, target_time: Tensor) -> Tensor | None:
-        """Return the visits' rates of change (B, L, C, W, H, D), scaled, or None where they are not asked for."""
+        """Return the scaled rates of change of the visits (B, L, C, W, H, D), or None if `rates` is 0."""
         return self.rates * self.time_scale * history.rates(target_time) if self.rates else None
 
-    def _averaged(self, rates: Tensor, tokens: Tensor, visible: Tensor) -> Tensor:
+    def _average_rates(self, rates: Tensor, tokens: Tensor, visible: Tensor) -> Tensor:
         """Return the rates averaged over visits with the target's attention (B, heads · C, W, H, D).
 
-        What the target pays to its own slot counts as no change. Weights are those of patches, and smooth in between.
+        The target's attention to its own slot counts as a rate of zero. The weights of the patches are interpolated.
         """
-        attention = self.temporal[0]
-        assert isinstance(attention, TemporalAttention)
-        weights = attention.target_weights(tokens, visible)
+        weights = next(iter(self.temporal)).target_weights(tokens, visible)
         size = [n * patch for n, patch in zip(weights.shape[3:], self.patch, strict=True)]
-        averaged = rates.new_zeros(())
-        for visit in range(rates.shape[1]):  # one by one, for memory
+        average = rates.new_zeros(())
+        for visit in range(rates.shape[1]):  # one by one, to save memory
             smooth = nn.functional.interpolate(weights[:, :, visit], size=size, mode="trilinear")
             width, height, depth = rates.shape[3:]
             smooth = smooth[:, :, None, :width, :height, :depth]
-            averaged = averaged + smooth * rates[:, visit, None]
-        return averaged.flatten(1, 2)
+            average = average + smooth * rates[:, visit, None]
+        return average.flatten(1, 2)
 
     def _tokens(self, history: VisitSequence, target_time: Tensor, rates: Tensor | None) -> Tensor:
-        """Return the embedded history with the target's slot behind it, (B, w, h, d, L + 1, dim)."""
+        """Return the tokens of the history and, as the last slot, of the target: (B, w, h, d, L + 1, dim)."""
         images = history.images if rates is None else torch.cat([history.images, rates.to(history.images)], dim=2)
         images = images.flatten(0, 1)
         padding = [
@@ -176,14 +172,13 @@ class SADMConditioner(Conditioner):
         ]
         content = self.embed(nn.functional.pad(images, padding, mode="replicate"))
         content = content.unflatten(0, history.times.shape).permute(0, 3, 4, 5, 1, 2)
-        # What the embedding makes of a zero tensor is its bias.
-        empty = self.embed.bias if self.mask_token is None else self.mask_token
-        assert empty is not None
+        # The embedding of a zero tensor is the bias.
+        empty = self.embed.get_parameter("bias") if self.mask_token is None else self.mask_token
         observed = history.observed[:, None, None, None, :, None]
         content = torch.where(observed, content, empty.to(content.dtype))
         slot = empty.to(content.dtype).expand(*content.shape[:4], 1, self.dim)
         content = torch.cat([content, slot], dim=4)
-        # The times of padding may be anything, and a masked NaN is still a NaN.
+        # The times of padding may have any value, and NaN times zero is NaN.
         gap = torch.where(history.valid, target_time[:, None] - history.times, 0.0) / self.time_scale
         when = self.time(nn.functional.pad(gap, (0, 1)))[:, None, None, None]
         _, w, h, d, _, _ = content.shape

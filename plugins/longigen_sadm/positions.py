@@ -1,4 +1,4 @@
-"""Where and when a token is: encodings over space and over real time."""
+"""Positional encodings of tokens over space and over real time."""
 
 import math
 
@@ -7,19 +7,19 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 SPACE_WAVELENGTHS = (4.0, 256.0)
-"""Shortest and longest, in patches: twice Nyquist's limit, and longer than any grid that attention can afford."""
+"""Shortest and longest wavelength in patches: twice the Nyquist limit, and longer than any feasible grid."""
 
 SPACE_AMPLITUDE = 0.1
-"""Small, since the residual stream carries it to the output, where at full size it drowns the anatomy at the start."""
+"""Amplitude of the encoding over space, small so that it does not hide the anatomy at the start of training."""
 
 TIME_WAVELENGTHS = (2.0, 256.0)
-"""Shortest and longest, in typical gaps between visits."""
+"""Shortest and longest wavelength in typical gaps between visits."""
 
 
 def sinusoids(x: Tensor, features: int, wavelengths: tuple[float, float]) -> Tensor:
     """Return sine and cosine of `x` (...) at `features` // 2 wavelengths in geometric progression, (..., features).
 
-    An odd feature is zero. Of sine and cosine one is never small, so no position is encoded as zero.
+    If `features` is odd the last feature is zero. No position is encoded as zero.
     """
     number = features // 2
     shortest, longest = wavelengths
@@ -29,13 +29,13 @@ def sinusoids(x: Tensor, features: int, wavelengths: tuple[float, float]) -> Ten
 
 
 def space_encoding(grid: tuple[int, int, int], features: int, stride: int, like: Tensor) -> Tensor:
-    """Return the encoding (w, h, d, features) of the centres of a grid of tokens, with dtype and device of `like`.
+    """Return the encoding (w, h, d, features) of the centres of a grid of tokens.
 
     Args:
-        grid: w, h, d.
-        features: shared equally by the three axes; what is left over is zero.
-        stride: patches along an axis that one token spans, so that all levels share one coordinate.
-        like: a tensor that names the dtype and the device.
+        grid: number of tokens w, h, d along each axis.
+        features: number of features, split equally between the three axes; remaining ones are zero.
+        stride: patches per token along an axis, so that all levels use the same coordinates.
+        like: a tensor with the dtype and device of the result.
     """
     share = features // 6 * 2
     parts = []
@@ -48,10 +48,10 @@ def space_encoding(grid: tuple[int, int, int], features: int, stride: int, like:
 
 
 class TimeEncoding(nn.Module):
-    """The gap from a visit to the target, in typical gaps between visits, (...) -> (..., features).
+    """Encoding of the gap from a visit to the target, in typical gaps between visits, (...) -> (..., features).
 
-    Only the gap enters, so shifting all times by a constant changes nothing, and visits need not be equally spaced.
-    Earlier visits have a positive gap, later ones a negative one, the target itself 0.
+    Only gaps are encoded, so a constant shift of all times changes nothing, and visits need not be equally spaced. The
+    gap is positive for earlier visits, negative for later ones and 0 for the target itself.
     """
 
     def __init__(self, features: int) -> None:

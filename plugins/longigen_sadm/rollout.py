@@ -1,4 +1,4 @@
-"""Attention rollout: which visits the target's slot looked at, through all levels of the temporal encoder."""
+"""Attention rollout: the share of each visit in the target's slot, through all levels of the temporal encoder."""
 
 from collections.abc import Sequence
 
@@ -7,55 +7,61 @@ from torch import Tensor
 
 
 def rollout(levels: Sequence[Tensor]) -> Tensor:
-    """Return how much of each visit flows into the target's slot, at each place of the finest grid, (B, w, h, d, L).
+    """Return the attention flow of each visit into the target's slot, at each position of the finest grid.
 
     Abnar and Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, arXiv 2005.00928, Section 3: a block
-    passes on Ã = ½ (A + I), half by attention and half by its residual connection, and blocks multiply:
+    propagates by Ã = ½ (A + I), half by attention and half by its residual connection, and blocks multiply:
 
         R(p) = Ã_ℓ(p_ℓ) ⋯ Ã_2(p_2) Ã_1(p_1)
 
-    Here attention runs along time at one place, and between two blocks 2×2×2 places are merged. A merge is taken for
-    the mean that its MLP is added to: it mixes no slots and weighs its places equally, so what reaches a coarse place
-    by way of a fine one `p` is the product of the matrices of the places that hold it, p = p_1 ⊂ p_2 ⊂ … ⊂ p_ℓ, up to
-    a factor that is the same for all visits. The flow is the target's row of R(p), without the target itself, whose
-    slot holds nothing. (With skips the slot leaves the encoder at each level; how those are weighed is the decoder's
-    doing, and not counted.)
+    Here attention is along time at one position, and 2×2×2 positions are merged between two blocks. A merge is treated
+    as the mean that its MLP is added to: it does not mix slots and weights its positions equally. So the flow from a
+    fine position p = p_1 ⊂ p_2 ⊂ … ⊂ p_ℓ is the product of the matrices of the positions that contain it, up to a
+    factor that is the same for all visits. The flow is the target's row of R(p), without the target itself, whose slot
+    is empty. (With skip connections the decoder also weights the encoder's levels, which is not included.)
 
     Args:
-        levels: A, finest grid first, (B, w, h, d, S, S), query before key, each row a distribution, the target's slot
-            the last of S = L + 1; each grid half of the one before, rounded up.
+        levels: attention A of each level (B, w, h, d, S, S), finest grid first, query before key, each row a
+            distribution. The target is the last of the S = L + 1 slots. Each grid is half of the one before, rounded
+            up.
+
+    Returns:
+        The flow of each visit (B, w, h, d, L).
     """
-    flow = _passed(levels[-1])[..., -1, :]
+    flow = _with_residual(levels[-1])[..., -1, :]
     for attention in reversed(levels[:-1]):
         for axis, size in enumerate(attention.shape[1:4], start=1):
             flow = flow.repeat_interleave(2, dim=axis).narrow(axis, 0, size)
-        flow = (flow[..., None, :] @ _passed(attention))[..., 0, :]
+        flow = (flow[..., None, :] @ _with_residual(attention))[..., 0, :]
     return flow[..., :-1]
 
 
 def shares(levels: Sequence[Tensor], visible: Tensor) -> Tensor:
-    """Return the share of each visit in the target's slot, at each place of the finest grid, (B, w, h, d, L).
+    """Return the share of each visit in the target's slot, at each position of the finest grid.
 
-    A visit's flow is taken relative to R°, the rollout of attention that is indifferent among the slots that it may
-    see, and the ratios are scaled to sum to 1 over visits s:
+    The flow of a visit is divided by R°, the rollout of uniform attention over the visible slots, and the ratios are
+    normalised to sum to 1 over visits s:
 
         share(p, s) = (R(p)[target, s] / R°[target, s]) / Σ_s' (R(p)[target, s'] / R°[target, s'])
 
-    The division is ours. Where slots see only what is before them, a first visit also flows by way of all the later
-    ones and a last visit by none, so that indifferent attention would seem to prefer the first. Now equal shares mean
-    indifference, and with one level the shares are the attention itself, without the target's to itself.
+    The division is our addition. With causal attention the first visit also flows through all later ones and the last
+    visit through none, so uniform attention would seem to prefer the first visit. With the division, uniform attention
+    gives equal shares, and for one level the shares are the attention itself, without that of the target to itself.
 
     Args:
-        levels: as in `rollout`.
-        visible: which slot each slot may attend to, (B, S, S), bool.
+        levels: attention of each level, as in `rollout`.
+        visible: which slots each slot may attend to (B, S, S), bool.
+
+    Returns:
+        The share of each visit (B, w, h, d, L); zeros for a target before every visit.
     """
-    indifferent = (visible / visible.sum(dim=-1, keepdim=True))[:, None, None, None]
-    expected = rollout([indifferent] * len(levels))
+    uniform = (visible / visible.sum(dim=-1, keepdim=True))[:, None, None, None]
+    expected = rollout([uniform] * len(levels))
     ratio = torch.where(expected > 0, rollout(levels) / expected, 0.0)
     total = ratio.sum(dim=-1, keepdim=True)
-    # A target before every visit looks at none.
     return torch.where(total > 0, ratio / total, 0.0)
 
 
-def _passed(attention: Tensor) -> Tensor:
+def _with_residual(attention: Tensor) -> Tensor:
+    """Return ½ (A + I), the propagation of a block with its residual connection."""
     return 0.5 * (attention + torch.eye(attention.shape[-1], device=attention.device))

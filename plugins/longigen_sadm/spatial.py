@@ -1,4 +1,4 @@
-"""The spatial decoder: attention over the places of one time, then upsampling, and at the end the volume."""
+"""The spatial decoder: attention over the positions of one time, upsampling, and the output volume."""
 
 import math
 
@@ -9,11 +9,11 @@ from longigen_sadm.positions import space_encoding
 
 
 class Upsample(nn.Module):
-    """A finer grid from a coarse one: `tokens` (B, w, h, d, E) -> (B, F, w·f₁, h·f₂, d·f₃).
+    """Upsampling of a grid of tokens by factors f: `tokens` (B, w, h, d, E) -> (B, F, w·f₁, h·f₂, d·f₃).
 
-    It is the sum of a smooth part, which interpolates between the tokens' centres, and a sharp part, in which each
-    token writes the places that it covers and no others. The sharp part starts at zero: what is random in its weights
-    would repeat in every token and print the patch grid on the output.
+    The result is the sum of a smooth part, interpolated between the centres of the tokens, and a sharp part, which maps
+    each token to the positions that it covers. The sharp part starts at zero, since random weights, equal for all
+    tokens, would print the patch grid on the output.
     """
 
     def __init__(self, inputs: int, outputs: int, factor: tuple[int, int, int]) -> None:
@@ -35,9 +35,9 @@ class Upsample(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """A transformer block over all places, then ×2 along each axis: `tokens` (B, w, h, d, E) -> (B, 2w, 2h, 2d, E).
+    """A transformer block over all positions, then ×2 upsampling: `tokens` (B, w, h, d, E) -> (B, 2w, 2h, 2d, E).
 
-    The encoding over space is added again, at this level's `stride` (patches per token): merging has blurred it.
+    The encoding over space is added again, with this level's `stride` (patches per token), as merging has blurred it.
     """
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, dropout: float, stride: int) -> None:
@@ -54,14 +54,14 @@ class SpatialAttention(nn.Module):
 
 
 class Head(nn.Module):
-    """The volume from the tokens of its patches: `tokens` (B, w, h, d, E) -> (B, K, W, H, D)."""
+    """The output volume from the tokens of its patches: `tokens` (B, w, h, d, E) -> (B, K, W, H, D)."""
 
     def __init__(self, dim: int, features: int, patch: tuple[int, int, int]) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.upsample = Upsample(dim, features, patch)
         first, last = (nn.Conv3d(features, features, 3, padding=1, padding_mode="replicate") for _ in range(2))
-        # With torch's own initialisation c would be about thirty times weaker than the noisy volume it lies beside.
+        # With torch's default initialisation c would be about thirty times weaker than the noisy volume.
         nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
         nn.init.kaiming_normal_(last.weight, nonlinearity="linear")
         self.convolutions = nn.Sequential(first, nn.GELU(), last)

@@ -1,4 +1,7 @@
-"""The temporal encoder: attention along time at each place, then the merging of neighbouring places."""
+"""The temporal encoder: attention along time at each position, and merging of neighbouring positions."""
+
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from timm.layers.attention import Attention
@@ -8,11 +11,11 @@ from torch import Tensor, nn
 
 
 def visibility(times: Tensor, valid: Tensor, target_time: Tensor, *, bidirectional: bool) -> Tensor:
-    """Return which slot each slot may attend to, (B, L + 1, L + 1), bool, query before key.
+    """Return which slots each slot may attend to (B, L + 1, L + 1), bool, query before key.
 
-    The last slot is the target's. It is a query only: nothing else sees it, since it holds nothing. A visit is seen by
-    the slots after it, or with `bidirectional` by all; one at the target's own time by none. Every slot sees itself,
-    so no row is empty.
+    The last slot is the target's. It is empty, so no other slot may attend to it. A visit is visible to later slots,
+    or with `bidirectional` to all slots; a visit at the target's time is visible to none. Every slot may attend to
+    itself, so no row is empty.
     """
     slots = torch.cat([times, target_time[:, None]], dim=1)
     usable = nn.functional.pad(valid & (times != target_time[:, None]), (0, 1), value=False)
@@ -23,7 +26,7 @@ def visibility(times: Tensor, valid: Tensor, target_time: Tensor, *, bidirection
 
 
 class TemporalAttention(nn.Module):
-    """A transformer block over the slots of each place; places do not mix.
+    """A transformer block over the slots of each position; positions do not mix.
 
     - `tokens` (B, w, h, d, S, E) and `visible` (B, S, S), bool, query before key; the result has the shape of `tokens`.
     """
@@ -34,26 +37,24 @@ class TemporalAttention(nn.Module):
 
     def forward(self, tokens: Tensor, visible: Tensor) -> Tensor:
         batch, *grid, slots, _ = tokens.shape
-        # The mask is spelt out per place and shared by the heads: the fused kernels take no mask of rank 5.
+        # The mask is expanded per position and shared by the heads, since fused kernels accept no mask of rank 5.
         mask = visible[:, None, None, None].expand(batch, *grid, slots, slots).flatten(0, 3)[:, None]
         return self.block(tokens.flatten(0, 3), attn_mask=mask).view_as(tokens)
 
     def weights(self, tokens: Tensor, visible: Tensor) -> Tensor:
-        """Return softmax(q kᵀ / √d) (B, w, h, d, S, S), query before key, float32, its mean over the heads."""
+        """Return the attention, averaged over the heads (B, w, h, d, S, S), query before key, float32."""
         return self._weights(tokens, visible, slice(None)).mean(dim=4)
 
     def target_weights(self, tokens: Tensor, visible: Tensor) -> Tensor:
-        """Return the attention of the target's slot to each visit, by head, (B, heads, L, w, h, d), float32."""
+        """Return the attention of the target's slot to each visit by head (B, heads, L, w, h, d), float32."""
         return self._weights(tokens, visible, slice(-1, None))[..., 0, :-1].permute(0, 4, 5, 1, 2, 3)
 
     def _weights(self, tokens: Tensor, visible: Tensor, queries: slice) -> Tensor:
         """Return softmax(q kᵀ / √d) (B, w, h, d, heads, queries, S), float32.
 
-        The fused kernels that `forward` runs through keep no weights, so they are computed again from the block's own
-        layers.
+        The fused kernels of `forward` do not return the weights, so they are computed again from the block's layers.
         """
-        attention = self.block.attn
-        assert isinstance(attention, Attention)
+        attention = cast("Attention", self.block.attn)
         qkv = attention.qkv(self.block.norm1(tokens))
         q, k, _ = qkv.unflatten(-1, (3, attention.num_heads, attention.head_dim)).movedim(-2, -4).unbind(-2)
         scores = attention.q_norm(q[..., queries, :]).float() @ attention.k_norm(k).float().mT * attention.scale
@@ -61,11 +62,18 @@ class TemporalAttention(nn.Module):
         return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
 
 
-class Merge(nn.Module):
-    """2×2×2 neighbouring tokens as one: an MLP of the eight, around their mean.
+class TemporalEncoder(nn.ModuleList):
+    """The `TemporalAttention` blocks of all levels, finest first."""
 
-    An odd axis, one of a single token included, is first made even by repeating its last token, so no image need be
-    padded to more than a multiple of the patch.
+    def __iter__(self) -> Iterator[TemporalAttention]:
+        return cast("Iterator[TemporalAttention]", super().__iter__())
+
+
+class Merge(nn.Module):
+    """Merging of 2×2×2 neighbouring tokens into one: their mean plus an MLP of all eight.
+
+    An odd axis, also one with a single token, is first padded by repeating its last token, so images need padding only
+    to a multiple of the patch.
 
     - `tokens` (B, w, h, d, S, E) -> (B, ⌈w/2⌉, ⌈h/2⌉, ⌈d/2⌉, S, E).
     """

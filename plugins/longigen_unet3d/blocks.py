@@ -1,4 +1,4 @@
-"""The layers of the U-Net. Volumes are (B, C, W, H, D), laid out in memory with the channels last."""
+"""Layers of the U-Net. Volumes are (B, C, W, H, D), stored with the channels last."""
 
 import math
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Up to this N·C·W·H a batch of one in fp32 leaves oneDNN for a slow im2col on CPUs (PyTorch's use_mkldnn).
 SMALL_CONVOLUTION = 20_480
+"""Up to this N·C·W·H PyTorch computes a batch of one in fp32 with a slow im2col instead of oneDNN on CPUs."""
 
 
 def zeroed(layer: nn.Conv3d | nn.Linear) -> nn.Conv3d | nn.Linear:
-    """Return `layer` with zero weights and bias, so that what it ends adds nothing at first."""
+    """Set the weights and the bias of a layer to zero, so that its output is zero at the start of training."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -23,7 +23,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:
-    """Space to depth: (B, C, W, H, D) as (B, C·p³, W/p, H/p, D/p). Sizes must be multiples of p = `patch`."""
+    """Space to depth: (B, C, W, H, D) to (B, C·p³, W/p, H/p, D/p). Sizes must be multiples of p = `patch`."""
     if patch == 1:
         return x
     B, C, W, H, D = x.shape
@@ -33,7 +33,7 @@ def patchify(x: Tensor, patch: int) -> Tensor:
 
 
 def unpatchify(x: Tensor, patch: int) -> Tensor:
-    """Depth to space, the inverse of `patchify`: (B, C·p³, W, H, D) as (B, C, W·p, H·p, D·p)."""
+    """Depth to space, the inverse of `patchify`: (B, C·p³, W, H, D) to (B, C, W·p, H·p, D·p)."""
     if patch == 1:
         return x
     B, C, W, H, D = x.shape
@@ -43,7 +43,7 @@ def unpatchify(x: Tensor, patch: int) -> Tensor:
 
 
 class Convolution(nn.Conv3d):
-    """A 3×3×3 convolution that keeps the size (or halves it, with stride 2) and is fast at batch 1 on CPUs."""
+    """A 3×3×3 convolution, padded by 1, that is also fast at batch size 1 on CPUs."""
 
     def __init__(self, channels: int, features: int, stride: int = 1) -> None:
         super().__init__(channels, features, 3, stride=stride, padding=1)
@@ -51,13 +51,13 @@ class Convolution(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         B, C, W, H, _ = input.shape
         if B == 1 and C * W * H <= SMALL_CONVOLUTION and input.device.type == "cpu" and input.dtype == torch.float32:
-            # Twice the work of a small layer, and still faster than im2col.
+            # A batch of two is twice the work, but faster than im2col.
             return super().forward(input.expand(2, -1, -1, -1, -1))[:1]
         return super().forward(input)
 
 
 class NoiseEmbedding(nn.Module):
-    """λ (B,), and the conditioner's `embedding` if it gives one, as one vector (B, E)."""
+    """Embedding (B, E) of the noise level λ (B,), plus a projection of the conditioner's `embedding` if it has one."""
 
     def __init__(self, frequencies: int, features: int, conditioning: int) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class NoiseEmbedding(nn.Module):
         self.conditioning = nn.Linear(conditioning, features) if conditioning else None
 
     def forward(self, log_snr: Tensor, conditioning: Tensor | None) -> Tensor:
-        # The cosine schedule's time, arctan(exp(-λ/2)) in units of π/2, squashes any λ into [0, 1]
-        # (Ho and Salimans 2022, Section 4); 1000 of it is the range that the frequencies were made for.
+        # The time of the cosine schedule, arctan(exp(-λ/2)) in units of π/2, maps any λ into [0, 1]
+        # (Ho and Salimans 2022, Section 4). The frequencies are designed for times up to 1000.
         time = torch.atan(torch.exp(-0.5 * log_snr.float())) * (2.0 / math.pi)
         from diffusers.models.embeddings import get_timestep_embedding  # slow to import
 
@@ -80,7 +80,7 @@ class NoiseEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions; the embedding scales and shifts between them (Dhariwal and Nichol 2021, Equation 3)."""
+    """Two convolutions with a scale and shift by the embedding between them (Dhariwal and Nichol 2021, Equation 3)."""
 
     def __init__(self, channels: int, features: int, embedding: int, dropout: float) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of a volume's voxels to each other, or to `context` tokens (B, N, E); added to the volume."""
+    """Self-attention of the voxels, or cross-attention to `context` tokens (B, N, E), with a residual connection."""
 
     def __init__(self, channels: int, heads: int, context: int = 0) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block and, where the level has it, self-attention and cross-attention to `tokens`."""
+    """A residual block, optionally followed by self-attention and by cross-attention to `tokens`."""
 
     def __init__(
         self, channels: int, features: int, embedding: int, dropout: float, *, heads: int, tokens: int
@@ -142,10 +142,10 @@ class Block(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Two convolutions at full resolution over the network's features and its input, to the prediction.
+    """Two convolutions at full resolution from the network's features and its input to the prediction.
 
-    A head on patches has weights of its own for each of a patch's eight voxels, so its errors can differ from
-    voxel to voxel and show as a grid; a convolution at full resolution treats every voxel alike.
+    A patched head has different weights for each of a patch's eight voxels, so its errors can form a visible grid. A
+    convolution at full resolution has the same weights for every voxel.
     """
 
     def __init__(self, channels: int, features: int, output: int, embedding: int) -> None:

@@ -1,4 +1,4 @@
-"""The 3D U-Net."""
+"""The 3D U-Net denoiser."""
 
 from dataclasses import asdict
 from itertools import pairwise
@@ -25,35 +25,35 @@ from longigen_unet3d.blocks import (
 class UNet3D(Denoiser):
     """A 3D U-Net after Dhariwal and Nichol 2021 (arXiv 2105.05233), by default on 2×2×2 patches.
 
-    It differs where volumes on a CPU ask for it: one skip connection per level, channels changed by 1×1×1
-    convolutions before upsampling, and the coarsest level, where nothing is skipped, is the middle.
+    To be fast for volumes on a CPU, it differs in three ways: it has one skip connection per level, 1×1×1 convolutions
+    change the channels before upsampling, and the coarsest level, without a skip connection, is the middle.
 
-    With `patch` 2 the volume enters as patches (space to depth: Shi et al. 2016, arXiv 1609.05158) and the first
-    level works at half resolution, several times faster than the same network at full resolution. `refine` then
-    ends the network with two light convolutions at full resolution that see the noisy volume and `concat` again.
+    With `patch` 2 the volume is split into patches (space to depth: Shi et al. 2016, arXiv 1609.05158) and the first
+    level works at half resolution, several times faster than the same network at full resolution. With `refine` the
+    network ends with two light convolutions at full resolution whose input includes the noisy volume and `concat`.
 
-    The routes: `concat` enters beside z_t; `stem`, of width / patch³ channels at full resolution, is put into patches
-    and added to the first layer's features (Dao et al. 2024, Equation 11); `embedding` is projected and added to the
-    noise level's embedding, which scales and shifts every residual block; `tokens` are attended to wherever there is
-    self-attention.
+    The routes: `concat` is concatenated with z_t; `stem`, of width / patch³ channels at full resolution, is split into
+    patches and added to the first layer's features (Dao et al. 2024, Equation 11); `embedding` is projected and added
+    to the embedding of the noise level, which scales and shifts every residual block; `tokens` are used by
+    cross-attention wherever there is self-attention.
 
     Args:
         width: channels of the first level; a multiple of patch³.
-        multipliers: channels of each level, in units of `width`; one level each, half the size of the one before.
-        blocks: residual blocks of a level, on the way down and again on the way up.
+        multipliers: channels of each level in units of `width`; each level has half the size of the one before.
+        blocks: residual blocks per level, in the downsampling and in the upsampling path each.
         attention: levels whose blocks have self- and cross-attention; 0 is the finest, -1 the coarsest.
         heads: attention heads.
-        patch: 2 for 2×2×2 patches, 1 for the plain stem and head at full resolution.
+        patch: 2 for 2×2×2 patches, 1 for a plain stem and head at full resolution.
         refine: channels of the refinement at full resolution after a patched head; 0 for none.
-        scale_input: let the noisy volume in as α z_t. Where there is hardly any signal nothing is then left of it, and
-            the network looks at the conditioning from the first step; as z_t it sees mostly noise there. For networks
-            that predict x or v; ε at high noise is z_t itself and could not be told.
-        motion: answer with the follow-up image, whatever the sampler would have predicted: the last visit moved along
-            a smooth field, the flow of a velocity that the network gives for each patch, plus what its head gives. For
-            tissue that moves, such as a beating heart's: a head alone, trained by squared error, turns the voxels grey
-            that an edge may pass. It is ours.
-        dropout: probability, inside residual blocks.
-        checkpointing: recompute the blocks' activations in the backward pass: less memory, more time.
+        scale_input: multiply z_t by α, so that at high noise the network relies on the conditioning from the first
+            training step. For networks that predict x or v; the noise ε could not be predicted from α z_t at high
+            noise, where it is about z_t itself.
+        motion: predict the follow-up image itself, whatever the sampler's prediction type: the last visit warped along
+            a smooth deformation, the flow of a velocity predicted for each patch, plus the output of the head. For
+            moving tissue, such as a beating heart: a head alone, trained by squared error, blurs moving edges. This
+            is our own extension.
+        dropout: dropout probability inside residual blocks.
+        checkpointing: recompute the blocks' activations in the backward pass, which saves memory and takes more time.
 
     Raises:
         LongigenError: for values that do not fit together.
@@ -109,13 +109,13 @@ class UNet3D(Denoiser):
 
     @property
     def stride(self) -> int:
-        """What the sizes of a volume are padded to a multiple of."""
+        """The number that the sizes of a volume are padded to a multiple of."""
         return self.patch * 2 ** (len(self.widths) - 1)
 
     def build(self, *, channels: int, routes: Routes) -> None:
         if routes.tokens and not self.attention:
             raise LongigenError(
-                "UNet3D: the conditioner gives tokens and nothing attends to them; name levels in attention."
+                "UNet3D: the conditioner emits tokens, but no level has attention to them; set attention, e.g. to -1."
             )
         self.routes = routes
         width = self.widths[0]
@@ -153,7 +153,7 @@ class UNet3D(Denoiser):
             self.refinement = Refinement(channels + routes.concat + self.refine, self.refine, channels, embedding)
         else:
             self.head = zeroed(Convolution(width, channels * self.patch**3))
-        self.to(memory_format=torch.channels_last_3d)  # oneDNN is faster so, above all in bf16
+        self.to(memory_format=torch.channels_last_3d)  # faster with oneDNN, above all in bf16
 
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         self._check(conditioning)
@@ -182,16 +182,18 @@ class UNet3D(Denoiser):
         if self.refine:
             x = self._run(self.refinement, torch.cat([x, volume], dim=1), embedding)
         x = x[:, :, : size[0], : size[1], : size[2]].to(z_t.dtype)
-        return x if self.velocity is None else x + self._moved(self.velocity(features), conditioning, size).to(x.dtype)
+        if self.velocity is None:
+            return x
+        return x + self._warp_base(self.velocity(features), conditioning, size).to(x.dtype)
 
-    def _moved(self, velocity: Tensor, conditioning: Conditioning, size: torch.Size) -> Tensor:
-        """Return the last visit, once for each sample of the batch, after unit time along a velocity per patch."""
-        assert conditioning.base is not None
+    def _warp_base(self, velocity: Tensor, conditioning: Conditioning, size: torch.Size) -> Tensor:
+        """Return the last visit warped by the flow of a velocity field, which has one velocity per patch."""
+        base, _ = conditioning.require_base()
         displacement = flow(velocity)
         displacement = (
             doubled(displacement, size) if self.patch == 2 else displacement[:, :, : size[0], : size[1], : size[2]]
         )
-        return warp(conditioning.base, displacement)
+        return warp(base, displacement)
 
     def _level(self, blocks: nn.Module, x: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
         for block in blocks.children():
@@ -204,7 +206,7 @@ class UNet3D(Denoiser):
         return layer(*inputs)
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Repeat the last voxel of each axis up to a multiple of the stride."""
+        """Pad each axis to a multiple of the stride by repeating the last voxel."""
         missing = [-size % self.stride for size in x.shape[2:]]
         if not any(missing):
             return x

@@ -1,4 +1,4 @@
-"""The command line as a process: the whole journey on files, and what a hurried user gets wrong."""
+"""The command line as a process: training, generation and evaluation on files, and the messages of mistakes."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def run(longigen: Longigen, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run on the manifest's balls."""
+    """Return the folder of a run trained on the balls of `manifest`."""
     folder = tmp_path_factory.mktemp("runs") / "balls"
     result = longigen("train", "--data", manifest, "--conditioner", "sadm", "--denoiser", "unet3d", *SMALL,
                       "--steps", 2, "--out", folder)  # fmt: skip
@@ -30,7 +30,7 @@ def run(longigen: Longigen, manifest: Path, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def test_generate_writes_what_a_viewer_opens(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
+def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
     longigen("generate", run, "--out", tmp_path, "--samples", 2, "--setting", "single")
     split = json.loads((run / "run.json").read_text())["split"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(split["test"])
@@ -45,10 +45,13 @@ def test_generate_writes_what_a_viewer_opens(longigen: Longigen, run: Path, mani
         np.testing.assert_allclose(mean, (one + two) / 2, rtol=1e-5, atol=1e-3)
         np.testing.assert_allclose(std, np.abs(one - two) / np.sqrt(2), rtol=1e-5, atol=1e-3)
         assert std.max() > 0
-        told = json.loads((tmp_path / subject / f"{stem}_std.json").read_text())
-        assert (told["samples"], told["statistic"]) == (2, "standard deviation of the samples, divisor samples - 1")
-        assert told["sample_files"] == [f"{stem}_sample-{k}.nii.gz" for k in range(2)]
-        assert "sample" not in told
+        content = json.loads((tmp_path / subject / f"{stem}_std.json").read_text())
+        assert (content["samples"], content["statistic"]) == (
+            2,
+            "standard deviation of the samples, divisor samples - 1",
+        )
+        assert content["sample_files"] == [f"{stem}_sample-{k}.nii.gz" for k in range(2)]
+        assert "sample" not in content
     for path in paths:
         image = nibabel.load(path)
         np.testing.assert_array_equal(image.affine, source.affine)
@@ -76,9 +79,9 @@ def test_generate_forecasts_and_explains(longigen: Longigen, run: Path, tmp_path
     stems = [f"{subject}_time-{t}_setting-full_sample-0" for t in ("4.3", "6.5")]
     names = sorted(path.name for path in (tmp_path / subject).glob("*.nii.gz"))
     assert names == sorted(f"{stem}{end}.nii.gz" for stem in stems for end in ("", "_explain"))
-    made, shares = (nibabel.load(tmp_path / subject / f"{stems[1]}{end}.nii.gz") for end in ("", "_explain"))
-    np.testing.assert_array_equal(shares.affine, made.affine)
-    assert shares.shape == (*made.shape, 5)
+    image, shares = (nibabel.load(tmp_path / subject / f"{stems[1]}{end}.nii.gz") for end in ("", "_explain"))
+    np.testing.assert_array_equal(shares.affine, image.affine)
+    assert shares.shape == (*image.shape, 5)
     np.testing.assert_allclose(shares.get_fdata().sum(axis=-1), 1, atol=1e-5)
     visits = json.loads((tmp_path / subject / f"{stems[1]}_explain.json").read_text())["visits"]
     assert [visit["origin"] for visit in visits] == ["given"] * 4 + ["generated"]
@@ -106,7 +109,8 @@ def test_evaluate_scores_samples_and_sets(longigen: Longigen, run: Path, tmp_pat
     assert list(rows) == ["copy-last", "model", "model, mean of 3"]
     assert rows["copy-last"]["coverage"]["mean"] is None
     assert 0 <= rows["model, mean of 3"]["coverage"]["mean"] <= 1
-    assert rows["model, mean of 3"]["crps"]["mean"] < rows["model"]["crps"]["mean"]  # that of one is its absolute error
+    # The CRPS of a single sample is its absolute error.
+    assert rows["model, mean of 3"]["crps"]["mean"] < rows["model"]["crps"]["mean"]
     assert rows["model"]["fid"]["mean"] > 0
     refused = longigen("evaluate", run, "--metric", "crps", status=2)
     assert "give --samples 2 or more" in refused.stderr
@@ -147,8 +151,8 @@ def test_info_of_a_run(longigen: Longigen, run: Path) -> None:
     assert "attention" not in longigen("info", "raw", "--json").stderr
 
 
-def told(result: object, *words: str) -> None:
-    """Check that an error is one sentence on stderr that holds some words."""
+def assert_one_sentence(result: object, *words: str) -> None:
+    """Check that the error on stderr is one sentence with the given words."""
     text = result.stderr.strip()  # type: ignore[attr-defined]
     last = text.splitlines()[-1]
     assert last.startswith("longigen: "), text
@@ -174,7 +178,7 @@ def told(result: object, *words: str) -> None:
     ],
 )
 def test_mistakes_of_train(longigen: Longigen, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
-    told(longigen("train", *arguments, status=2), *words)
+    assert_one_sentence(longigen("train", *arguments, status=2), *words)
 
 
 def table(folder: Path, text: str) -> Path:
@@ -199,7 +203,9 @@ def test_bad_data_is_named_before_training(longigen: Longigen, tmp_path: Path) -
 
     def refused(text: list[str], *words: str, out: str = "run") -> None:
         data = table(tmp_path, "\n".join(text) + "\n")
-        told(longigen("train", "--data", data, *SMALL, "--steps", 1, "--out", tmp_path / out, status=2), *words)
+        assert_one_sentence(
+            longigen("train", "--data", data, *SMALL, "--steps", 1, "--out", tmp_path / out, status=2), *words
+        )
         assert not (tmp_path / out / "checkpoints").exists()
 
     truncated.write_bytes(whole[: len(whole) * 3 // 4])
@@ -207,7 +213,7 @@ def test_bad_data_is_named_before_training(longigen: Longigen, tmp_path: Path) -
     truncated.write_bytes(whole)
     refused([*good, "s9,0,s0_0.nii.gz"], "s9", "only one visit")
     refused([*good, "s0,1,s1_0.nii.gz"], "subject s0", "two visits at time 1")
-    # After all that, the good data trains.
+    # The same options with good data train.
     data = table(tmp_path, "\n".join(good) + "\n")
     longigen("train", "--data", data, *SMALL, "--steps", 1, "--out", tmp_path / "good")
 
@@ -216,26 +222,34 @@ def test_folders_that_cannot_be_written(longigen: Longigen, run: Path, tmp_path:
     file = tmp_path / "file"
     file.write_text("precious")
     for folder in (file, file / "inside", Path("/proc/longigen")):
-        told(longigen("generate", run, "--out", folder, status=2), str(folder), "cannot be written")
-        told(longigen("evaluate", run, "--out", folder, status=2), str(folder), "cannot be written")
-        told(longigen("train", "--out", folder, status=2), str(folder))
-    told(longigen("train", "--out", run, status=2), "not empty", "--resume")
+        assert_one_sentence(longigen("generate", run, "--out", folder, status=2), str(folder), "cannot be written")
+        assert_one_sentence(longigen("evaluate", run, "--out", folder, status=2), str(folder), "cannot be written")
+        assert_one_sentence(longigen("train", "--out", folder, status=2), str(folder))
+    assert_one_sentence(longigen("train", "--out", run, status=2), "not empty", "--resume")
     assert file.read_text() == "precious"
     assert (run / "model" / "model.safetensors").exists()
 
 
 def test_mistakes_about_models(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
-    told(longigen("generate", tmp_path, "--out", tmp_path / "o", status=2), "holds no model")
-    told(longigen("generate", "./nowhere", "--out", tmp_path / "o", status=2), "no model at")
-    told(longigen("generate", run, "--out", tmp_path / "o", "--subject", "s99", status=2), "no subject 's99'")
-    told(longigen("generate", run, "--out", tmp_path / "o", "--sampler", "dpm", status=2), "no sampler 'dpm'")
-    told(longigen("evaluate", run, "--metric", "psnrr", status=2), "no metric 'psnrr'", "Did you mean 'psnr'")
-    told(longigen("generate", run / "model", "--out", tmp_path / "o", status=2), "--data")
+    assert_one_sentence(longigen("generate", tmp_path, "--out", tmp_path / "o", status=2), "holds no model")
+    assert_one_sentence(longigen("generate", "./nowhere", "--out", tmp_path / "o", status=2), "no model at")
+    assert_one_sentence(
+        longigen("generate", run, "--out", tmp_path / "o", "--subject", "s99", status=2), "no subject 's99'"
+    )
+    assert_one_sentence(
+        longigen("generate", run, "--out", tmp_path / "o", "--sampler", "dpm", status=2), "no sampler 'dpm'"
+    )
+    assert_one_sentence(
+        longigen("evaluate", run, "--metric", "psnrr", status=2), "no metric 'psnrr'", "Did you mean 'psnr'"
+    )
+    assert_one_sentence(longigen("generate", run / "model", "--out", tmp_path / "o", status=2), "--data")
     days = ["--data", manifest, "--set", "time_unit=days"]
-    told(longigen("generate", run, "--out", tmp_path / "o", *days, status=2), "years", "days")
-    told(longigen("evaluate", run, "--data", "sim-brain", "--part", "test", status=2), "not the data that the model")
-    told(longigen("info", "sdam", status=2), "nothing called 'sdam'", "Did you mean 'sadm'")
-    told(longigen("check", "unet", status=2), "no component 'unet'")
+    assert_one_sentence(longigen("generate", run, "--out", tmp_path / "o", *days, status=2), "years", "days")
+    assert_one_sentence(
+        longigen("evaluate", run, "--data", "sim-brain", "--part", "test", status=2), "not the data that the model"
+    )
+    assert_one_sentence(longigen("info", "sdam", status=2), "nothing called 'sdam'", "Did you mean 'sadm'")
+    assert_one_sentence(longigen("check", "unet", status=2), "no component 'unet'")
 
 
 def test_debug_shows_the_traceback(longigen: Longigen) -> None:

@@ -1,4 +1,4 @@
-"""The bench: trained where missing, continued where interrupted, refused where it would be mixed."""
+"""Benchmarks: train missing runs, continue interrupted ones, and refuse runs with other options."""
 
 import csv
 import json
@@ -42,49 +42,50 @@ def bench(manifest: Path, folder: Path, *changes: str, rows: tuple[str, ...] = R
 
 @pytest.fixture(scope="module")
 def done(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Benchmark, BenchmarkResult]:
-    made = bench(manifest, tmp_path_factory.mktemp("bench"), seeds=(0, 1))
-    return made, made.run(METRICS)
+    """Return a benchmark that was run, and its result."""
+    benchmark = bench(manifest, tmp_path_factory.mktemp("bench"), seeds=(0, 1))
+    return benchmark, benchmark.run(METRICS)
 
 
-def written(folder: Path) -> dict[str, int]:
-    """Return when each file of models and scores was written."""
+def write_times(folder: Path) -> dict[str, int]:
+    """Return the time of the last change of each file of models and scores."""
     paths = [*folder.glob("*/*/model/*"), *folder.glob("*/*/evaluation/*")]
     assert paths
     return {str(path): path.stat().st_mtime_ns for path in paths}
 
 
 def test_rows_and_costs(done: tuple[Benchmark, BenchmarkResult]) -> None:
-    made, result = done
+    benchmark, result = done
     assert [(row.setting, row.method) for row in result.rows] == [
         (setting, method) for setting in ("single", "missing", "full") for method in ("copy-last", *ROWS)
     ]
     linear, without = result.costs
     assert (linear["parameters"], linear["steps"], linear["nfe"], linear["training_bytes"]) == (0, 0, 1, None)
-    assert not (made.folder / "linear" / "seed-0" / "checkpoints").exists()
+    assert not (benchmark.folder / "linear" / "seed-0" / "checkpoints").exists()
     assert without["parameters"] > 10_000
     assert (without["steps"], without["nfe"]) == (2, 1)
     assert without["training_seconds"] > 0
     assert 0 < without["seconds_per_visit"] < 10
     assert without["generation_bytes"] > 1e7
-    assert made.budget["steps"] == 2
-    # On balls that grow evenly, a line through all visits before is better than the last of them.
+    assert benchmark.budget["steps"] == 2
+    # For balls that grow linearly, extrapolation from all earlier visits is better than copying the last one.
     gain = next(row for row in result.rows if (row.setting, row.method) == ("full", "linear")).gains["psnr"]
     assert isinstance(gain, Summary)
     assert gain.low > 0
-    assert made.unused == {"linear": list(SMALL[:4]), "without attention": list(SMALL[:2])}
+    assert benchmark.unused == {"linear": list(SMALL[:4]), "without attention": list(SMALL[:2])}
 
 
-def test_minutes_are_turned_into_steps_which_a_run_keeps(manifest: Path, tmp_path: Path) -> None:
-    made = bench(manifest, tmp_path, steps=None, minutes=0.02, rows=("linear", "without attention"))
-    assert (made.budget["steps"], made.budget["minutes"]) == (None, 0.02)
-    result = made.run(METRICS, scenarios=("full",))
+def test_minutes_are_converted_to_steps_once_per_run(manifest: Path, tmp_path: Path) -> None:
+    first = bench(manifest, tmp_path, steps=None, minutes=0.02, rows=("linear", "without attention"))
+    assert (first.budget["steps"], first.budget["minutes"]) == (None, 0.02)
+    result = first.run(METRICS, scenarios=("full",))
     steps = result.costs[1]["steps"]
     assert steps >= 1
     assert "each row trained for 0.02 minutes, in steps of 2 pairs" in result.table()
     again = bench(manifest, tmp_path, steps=None, minutes=0.02, rows=("linear", "without attention"))
     assert all(run.finished for run in again.runs)
     assert again.runs[1].recipe.settings("training").steps == steps
-    assert again._steps_in(1.0, made.runs[1].recipe) > again._steps_in(0.0001, made.runs[1].recipe) == 1
+    assert again._steps_in(1.0, first.runs[1].recipe) > again._steps_in(0.0001, first.runs[1].recipe) == 1
 
 
 def test_a_subjects_seeds_are_averaged_first_and_the_gain_is_paired(done: tuple[Benchmark, BenchmarkResult]) -> None:
@@ -94,25 +95,26 @@ def test_a_subjects_seeds_are_averaged_first_and_the_gain_is_paired(done: tuple[
         rows = [row for row in result.scores if (row["method"], row["seed"], row["setting"]) == (method, seed, "full")]
         return {row["subject"]: row["psnr"] for row in rows}
 
-    copied, *made = (values(*key) for key in (("copy-last", 0), ("without attention", 0), ("without attention", 1)))
-    assert values("copy-last", 1) == {}  # it is told once
-    assert made[0] != made[1]
-    mean = {subject: (made[0][subject] + made[1][subject]) / 2 for subject in copied}
+    copy_last = values("copy-last", 0)
+    by_model = [values("without attention", seed) for seed in (0, 1)]
+    assert values("copy-last", 1) == {}  # copy-last is written only once
+    assert by_model[0] != by_model[1]
+    mean = {subject: (by_model[0][subject] + by_model[1][subject]) / 2 for subject in copy_last}
     place = [(row.setting, row.method) for row in result.rows].index(("full", "without attention"))
     row, by_seed = result.rows[place], result.by_seed[place]
     assert row.values["psnr"] == Summary.of(list(mean.values()))
-    assert row.gains["psnr"].mean == pytest.approx(np.mean([mean[s] - copied[s] for s in copied]))
-    assert by_seed["psnr"] == {seed: pytest.approx(np.mean(list(made[seed].values()))) for seed in (0, 1)}
+    assert row.gains["psnr"].mean == pytest.approx(np.mean([mean[s] - copy_last[s] for s in copy_last]))
+    assert by_seed["psnr"] == {seed: pytest.approx(np.mean(list(by_model[seed].values()))) for seed in (0, 1)}
 
 
-def test_a_second_call_makes_nothing_and_prints_the_same(
+def test_a_second_call_reuses_everything_and_prints_the_same(
     done: tuple[Benchmark, BenchmarkResult], manifest: Path
 ) -> None:
-    made, result = done
-    before = written(made.folder)
-    again = bench(manifest, made.folder, seeds=(0, 1))
+    benchmark, result = done
+    before = write_times(benchmark.folder)
+    again = bench(manifest, benchmark.folder, seeds=(0, 1))
     repeated = again.run(METRICS)
-    assert written(made.folder) == before
+    assert write_times(benchmark.folder) == before
     text = result.table()
     assert repeated.table() == text
     assert repeated.scores[0].keys() == result.scores[0].keys()
@@ -123,33 +125,33 @@ def test_a_second_call_makes_nothing_and_prints_the_same(
         assert word in text
 
 
-def test_another_protocol_is_scored_again_and_nothing_trained(
+def test_another_protocol_is_scored_again_without_training(
     done: tuple[Benchmark, BenchmarkResult], manifest: Path
 ) -> None:
-    made, result = done
-    before = written(made.folder)
-    other = bench(manifest, made.folder, rows=("linear",)).run(METRICS, scenarios=("full",), targets="all")
+    benchmark, result = done
+    before, folder = write_times(benchmark.folder), benchmark.folder
+    other = bench(manifest, folder, rows=("linear",)).run(METRICS, scenarios=("full",), targets="all")
     assert other.protocol.hash != result.protocol.hash
     assert {row.setting for row in other.rows} == {"full"}
     assert len(other.scores) == 2 * 3 * 2  # two subjects, three visits, two methods
-    changed = {path for path, time in written(made.folder).items() if before[path] != time}
-    assert {Path(path).parent.relative_to(made.folder).as_posix() for path in changed} == {"linear/seed-0/evaluation"}
+    changed = {path for path, time in write_times(folder).items() if before[path] != time}
+    assert {Path(path).parent.relative_to(folder).as_posix() for path in changed} == {"linear/seed-0/evaluation"}
 
 
-def test_a_metric_of_a_set_is_kept_with_the_scores(manifest: Path, tmp_path: Path) -> None:
+def test_features_of_a_set_metric_are_cached_with_the_scores(manifest: Path, tmp_path: Path) -> None:
     metrics = load_metrics(["fid", "psnr"])
-    made = bench(manifest, tmp_path, rows=("linear",), seeds=(0, 1))
-    result = made.run(metrics, scenarios=("full",), targets="all")
-    before = written(tmp_path)
+    first = bench(manifest, tmp_path, rows=("linear",), seeds=(0, 1))
+    result = first.run(metrics, scenarios=("full",), targets="all")
+    before = write_times(tmp_path)
     again = bench(manifest, tmp_path, rows=("linear",), seeds=(0, 1)).run(metrics, scenarios=("full",), targets="all")
-    assert written(tmp_path) == before
-    copied, linear = result.rows
+    assert write_times(tmp_path) == before
+    copy_last, linear = result.rows
     assert [row.values["fid"] for row in again.rows] == [row.values["fid"] for row in result.rows]
     assert linear.visits == 6
     assert linear.values["fid"].mean > 0
-    # Nothing is drawn, so both seeds have the same set: their mean is either's, which a set of both together is not.
+    # The row is deterministic, so both seeds have equal sets and values; pooling both sets would give another value.
     assert result.by_seed[1]["fid"] == {0: linear.values["fid"].mean, 1: linear.values["fid"].mean}
-    assert linear.gains["fid"].mean == pytest.approx(linear.values["fid"].mean - copied.values["fid"].mean)
+    assert linear.gains["fid"].mean == pytest.approx(linear.values["fid"].mean - copy_last.values["fid"].mean)
 
 
 class KilledError(Exception):
@@ -157,6 +159,8 @@ class KilledError(Exception):
 
 
 def stopping(at: int, error: type[BaseException]) -> Callable[[str], Any]:
+    """Return a progress bar that raises an error at a training step."""
+
     @contextmanager
     def progress(name: str) -> Iterator[Callable[..., None]]:
         def update(done: int, total: int, note: str = "") -> None:
@@ -180,11 +184,11 @@ def test_an_interrupted_row_is_continued(manifest: Path, tmp_path: Path) -> None
     resumed = bench(manifest, tmp_path / "broken", rows=(ONE,), steps=4)
     assert not resumed.runs[0].finished
     result = resumed.run(METRICS, scenarios=("full",))
-    one, two = (load_file(each.runs[0].output.model / "model.safetensors") for each in (whole, resumed))
+    one, two = (load_file(item.runs[0].output.model / "model.safetensors") for item in (whole, resumed))
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, two[name], rtol=0, atol=0)
     assert result.costs[0]["training_seconds"] > spent > 0
-    # As `longigen train` would leave it, or a kill before the model was exported: not trained again, but exported.
+    # After `longigen train`, or a kill before the model was exported, it is not trained again, but exported.
     (folder / "cost.json").unlink()
     (folder / "model" / "config.json").unlink()
     log = (folder / "metrics.jsonl").read_bytes()
@@ -196,9 +200,9 @@ def test_an_interrupted_row_is_continued(manifest: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ((), {"steps": 3}, r"seed-0 was trained with training\.steps = 2 and now 3 is asked for; ask for the same"),
-        (("denoiser.width=16",), {}, r"without-attention/seed-0 was trained with denoiser\.width = 8 and now 16"),
-        (("split.test=0.4",), {}, r"was trained with split\.test = 0\.2 and now 0\.4"),
+        ((), {"steps": 3}, r"seed-0 was trained with training\.steps = 2, which is now 3; use the same value"),
+        (("denoiser.width=16",), {}, r"without-attention/seed-0 was trained with denoiser\.width = 8, which is now 16"),
+        (("split.test=0.4",), {}, r"was trained with split\.test = 0\.2, which is now 0\.4"),
         (("widht=3",), {}, r"widht: nothing has that name\. Did you mean 'width'"),
         ((), {"rows": ("nothing",)}, "no row 'nothing'"),
     ],
@@ -210,11 +214,11 @@ def test_other_options_are_refused(
     options: dict[str, Any],
     message: str,
 ) -> None:
-    made, _ = done
-    before = written(made.folder)
+    folder = done[0].folder
+    before = write_times(folder)
     with pytest.raises(LongigenError, match=message):
-        bench(manifest, made.folder, *changes, **options)
-    assert written(made.folder) == before
+        bench(manifest, folder, *changes, **options)
+    assert write_times(folder) == before
 
 
 def test_rows_that_cannot_be_compared(manifest: Path, tmp_path: Path) -> None:
@@ -227,7 +231,7 @@ def test_rows_that_cannot_be_compared(manifest: Path, tmp_path: Path) -> None:
         bench(manifest, tmp_path / "out", "split.test=0", rows=("linear",))
 
 
-def test_other_data_in_the_same_place(manifest: Path, tmp_path: Path) -> None:
+def test_changed_data_at_the_same_path_are_refused(manifest: Path, tmp_path: Path) -> None:
     table = tmp_path / "visits.csv"
     lines = manifest.read_text().replace(",s", f",{manifest.parent}/s")
     table.write_text(lines)
@@ -263,8 +267,8 @@ def test_the_command(longigen: Longigen, manifest: Path, tmp_path: Path) -> None
     ] * 2
     refused = longigen(*arguments, "--steps", 3, status=2)
     assert refused.stderr.splitlines()[-1].startswith("longigen: ")
-    assert "training.steps = 200 and now 3" in refused.stderr
+    assert "training.steps = 200, which is now 3" in refused.stderr
 
 
-def test_a_row_needs_its_name() -> None:
+def test_the_folder_of_a_row_is_named_after_it() -> None:
     assert BenchmarkRow("SADM, w = 0.1", "r", {}, []).folder == "sadm-w-0-1"

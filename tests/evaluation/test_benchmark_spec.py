@@ -1,4 +1,4 @@
-"""Tables: what a registry.yaml says of them, and their rows as recipes."""
+"""Benchmark tables: their entries in a registry.yaml, and their rows as recipes."""
 
 import pytest
 from typer.testing import CliRunner
@@ -16,9 +16,9 @@ def test_every_table_has_rows_that_resolve(name: str) -> None:
     assert table.summary
     assert table.paper
     for row in table.rows:
-        recipe, useless = row.resolve(data=None, changes=[], forced=["training.steps=2"])
+        recipe, unused = row.resolve(data=None, changes=[], forced=["training.steps=2"])
         assert recipe.settings("training").steps == 2
-        assert useless == []
+        assert unused == []
         for section, chosen in row.components.items():
             assert recipe.names[section] == chosen
 
@@ -36,7 +36,7 @@ def test_the_rows_of_the_papers_ablation() -> None:
     assert plain.configs["training"] == without.configs["training"]
 
 
-def test_a_change_goes_to_the_rows_that_it_concerns() -> None:
+def test_a_change_applies_to_the_rows_that_have_the_hyperparameter() -> None:
     changes = ["width=8", "conditioner.dim=16", "learning_rate=1e-4"]
     linear, sadm = (
         BenchmarkSpec.of("sadm-ablation").only([name])[0].resolve(data=None, changes=changes, forced=[])
@@ -66,7 +66,7 @@ def test_another_recipe_for_all_rows() -> None:
     assert {row.recipe for row in BenchmarkSpec.of("sadm-ablation", recipe="sadm-small").rows} == {"sadm-small"}
 
 
-def test_what_is_not_there() -> None:
+def test_unknown_tables_and_rows() -> None:
     with pytest.raises(LongigenError, match=r"no table 'sadm-abl'\. Did you mean 'sadm-ablation'\? There are: "):
         BenchmarkSpec.of("sadm-abl")
     with pytest.raises(LongigenError, match=r"no row 'saddm'\. Did you mean 'sadm'\? Its rows: linear, without"):
@@ -76,39 +76,39 @@ def test_what_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{}", r"The table 't' has no rows; under 'rows' it must name each"),
+        ("{}", r"The table 't' has no rows; list them by name under 'rows'"),
         ("{rows: [a, b]}", "'t' has no rows"),
-        ("{rows: {a: {}}}", "row 'a', starts from no recipe"),
+        ("{rows: {a: {}}}", "row 'a', names no recipe; add the key 'recipe'"),
         ("{row: {a: {}}}", r"unknown key 'row'\. Did you mean 'rows'\?"),
         ("{recipe: r, rows: {a: {component: {}}}}", r"row 'a', has an unknown key 'component'\. Did you mean"),
         ("{recipe: r, rows: {a: {components: {denoser: x}}}}", r"unknown key 'denoser'\. Did you mean 'denoiser'\?"),
         ("{recipe: r, rows: {a: {changes: width=3}}}", "row 'a', must hold a mapping 'components' and a list"),
         ("{recipe: r, rows: {a: text}}", "row 'a', must hold keys such as 'components', got 'text'"),
-        ("{recipe: r, rows: {a b: , A-b: }}", "names are too much alike"),
+        ("{recipe: r, rows: {a b: , A-b: }}", "two rows with the same folder name"),
         ("{recipe: r, rows: {copy-last: }}", "one called copy-last"),
-        ("{recipe: r, rows: {'..': }}", "names are too much alike"),
+        ("{recipe: r, rows: {'..': }}", "two rows with the same folder name"),
     ],
 )
 def test_a_table_that_cannot_be_used(site: Site, text: str, problem: str) -> None:
-    add_registry(site, "stranger", f"schema_version: 1\ntables:\n  t: {text}\n")
+    add_registry(site, "third-party", f"schema_version: 1\ntables:\n  t: {text}\n")
     with pytest.raises(LongigenError, match=problem):
         BenchmarkSpec.of("t")
 
 
-def test_a_strangers_table(site: Site) -> None:
+def test_a_third_party_table(site: Site) -> None:
     add_registry(
-        site, "stranger", "schema_version: 1\ntables:\n  t: {summary: theirs, recipe: sadm-tiny, rows: {a: }}\n"
+        site, "third-party", "schema_version: 1\ntables:\n  t: {summary: theirs, recipe: sadm-tiny, rows: {a: }}\n"
     )
-    assert Catalog().table("t").distribution == "stranger"
+    assert Catalog().table("t").distribution == "third-party"
     assert BenchmarkSpec.of("t").rows == (BenchmarkRow("a", "sadm-tiny", {}, []),)
     add_registry(site, "second", "schema_version: 1\ntables:\n  t: {rows: {a: }}\n")
     with pytest.raises(LongigenError, match=r"The table 't' is claimed by .*; uninstall one of them"):
         BenchmarkSpec.of("t")
 
 
-def test_list_and_info_show_it() -> None:
-    shown = CliRunner().invoke(app, ["list", "tables"])
-    assert "sadm-ablation" in shown.stdout
-    told = CliRunner().invoke(app, ["info", "sadm-ablation"])
+def test_list_and_info_show_tables() -> None:
+    listed = CliRunner().invoke(app, ["list", "tables"])
+    assert "sadm-ablation" in listed.stdout
+    shown = CliRunner().invoke(app, ["info", "sadm-ablation"])
     for word in ("table:", "recipe: sadm-tiny", "without attention", "conditioner: raw"):
-        assert word in told.stdout
+        assert word in shown.stdout

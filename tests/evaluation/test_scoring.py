@@ -1,4 +1,4 @@
-"""Evaluation: what is scored, how it is averaged, and what a number depends on."""
+"""Evaluation: scores of visits, their average over subjects, and the protocol."""
 
 import json
 import math
@@ -24,7 +24,7 @@ SHAPE = (2, 2, 2)
 
 
 class Distance(Metric):
-    """Mean absolute error; of the previous visit instead, or the size of the foreground, if asked."""
+    """Mean absolute error of the generated or the previous visit, or the number of foreground voxels."""
 
     def __init__(self, *, of: str = "generated") -> None:
         super().__init__()
@@ -41,29 +41,30 @@ class Distance(Metric):
 
 
 def level(index: int) -> float:
-    """The intensity of visit `index` > 0, as the model sees it."""
+    """Return the model intensity of visit `index` > 0."""
     return 2 * 10 * index / 100 - 1
 
 
 def prepared(visits: int) -> Prepared:
-    """A subject whose first visit is a ramp over the range and whose visit k has 10 k per cent of it everywhere."""
+    """Return a subject whose first visit is a ramp from 0 to 100 and whose visit k is 10 k everywhere."""
 
     def load(index: int) -> Volume:
         data = np.full(SHAPE, 10.0 * index) if index else np.linspace(0, 100, 8).reshape(SHAPE)
         return Volume(data.astype(np.float32), np.eye(4))
 
-    made = tuple(visit_of(lambda k=k: load(k), time=float(k), shape=SHAPE) for k in range(visits))
-    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject("s", made))
+    sequence = tuple(visit_of(lambda k=k: load(k), time=float(k), shape=SHAPE) for k in range(visits))
+    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject("s", sequence))
 
 
-def answer(task: Task, values: list[float], visits: int = 5) -> Generated:
+def generated(task: Task, values: list[float], visits: int = 5) -> Generated:
+    """Return generated visits, each with one intensity everywhere."""
     images = torch.tensor(values).view(-1, 1, 1, 1, 1).expand(-1, 1, *SHAPE)
     return Generated(prepared(visits), task, tuple(map(float, task.targets)), images)
 
 
 def test_the_model_and_copy_last_are_scored_beside_each_other() -> None:
     metrics = {"error": Distance(), "previous": Distance(of="previous")}
-    scores = score([answer(Task((0, 1, 3), (2, 4)), [0.5, 0.25])], "missing", metrics, targets="all")
+    scores = score([generated(Task((0, 1, 3), (2, 4)), [0.5, 0.25])], "missing", metrics, targets="all")
     assert [(s.method, s.visit, s.time, s.subject, s.setting) for s in scores] == [
         ("copy-last", 2, 2.0, "s", "missing"),
         ("model", 2, 2.0, "s", "missing"),
@@ -78,8 +79,8 @@ def test_the_model_and_copy_last_are_scored_beside_each_other() -> None:
     assert "values" not in scores[1].to_row()
 
 
-class Each(Metric):
-    """The mean distance of the samples, and how many there were, as the decimal places."""
+class EnsembleError(Metric):
+    """The mean distance of the samples, plus 0.001 times their number."""
 
     ensemble = True
 
@@ -92,30 +93,30 @@ class Each(Metric):
         return float((generated - true).abs().mean()) + 0.001 * len(generated)
 
 
-def test_several_samples_are_scored_one_by_one_as_their_mean_and_together() -> None:
+def test_several_samples_are_scored_by_the_first_the_mean_and_as_an_ensemble() -> None:
     task = Task((0,), (4,))
-    samples = [answer(task, [value]) for value in (0.0, 0.5, 0.7)]
-    scores = score(samples, "single", {"error": Distance(), "each": Each()}, targets="all")
+    samples = [generated(task, [value]) for value in (0.0, 0.5, 0.7)]
+    scores = score(samples, "single", {"error": Distance(), "ensemble": EnsembleError()}, targets="all")
     assert [s.method for s in scores] == ["copy-last", "model", "model, mean of 3"]
-    true = level(4)  # -0.2; visit 0 is a ramp from -1 to 1 whose mean distance from it is not of interest
+    true = level(4)  # -0.2
     assert [s.values["error"] for s in scores[1:]] == pytest.approx([0 - true, 0.4 - true])
-    assert [s.values["each"] for s in scores[1:]] == pytest.approx([-true + 0.001, 0.4 - true + 0.003])
-    assert scores[0].values["each"] == pytest.approx(scores[0].values["error"] + 0.001)
+    assert [s.values["ensemble"] for s in scores[1:]] == pytest.approx([-true + 0.001, 0.4 - true + 0.003])
+    assert scores[0].values["ensemble"] == pytest.approx(scores[0].values["error"] + 0.001)
     rows = summarise(scores)
     assert [row.method for row in rows] == ["copy-last", "model", "model, mean of 3"]
     assert rows[2].gains["error"].mean == pytest.approx(0.4 - true - scores[0].values["error"], abs=1e-6)
 
 
-def test_a_given_visit_after_the_target_is_not_what_copy_last_copies() -> None:
-    scores = score([answer(Task((0, 1, 4), (2, 3)), [0.0, 0.0])], "missing", {"error": Distance()}, targets="all")
-    copied = [s.values["error"] for s in scores if s.method == "copy-last"]
-    assert copied == pytest.approx([0.2, 0.4])
+def test_copy_last_does_not_copy_a_given_visit_after_the_target() -> None:
+    scores = score([generated(Task((0, 1, 4), (2, 3)), [0.0, 0.0])], "missing", {"error": Distance()}, targets="all")
+    errors = [s.values["error"] for s in scores if s.method == "copy-last"]
+    assert errors == pytest.approx([0.2, 0.4])
 
 
-def test_only_the_last_visit_is_scored_if_asked() -> None:
-    scores = score([answer(Task((0,), (1, 2, 3, 4)), [0.0] * 4)], "single", {"error": Distance()}, targets="last")
+def test_targets_last_scores_only_the_last_visit() -> None:
+    scores = score([generated(Task((0,), (1, 2, 3, 4)), [0.0] * 4)], "single", {"error": Distance()}, targets="last")
     assert [(s.method, s.visit) for s in scores] == [("copy-last", 4), ("model", 4)]
-    assert score([answer(Task((0,), (1,)), [0.0])], "full", {"error": Distance()}, targets="last") == []
+    assert score([generated(Task((0,), (1,)), [0.0])], "full", {"error": Distance()}, targets="last") == []
 
 
 def test_the_foreground_is_that_of_the_first_visit() -> None:
@@ -125,8 +126,8 @@ def test_the_foreground_is_that_of_the_first_visit() -> None:
     expected[0, 0, 0] = expected[1, 1, 1] = True
     assert torch.equal(foreground_of(first), expected)
     assert foreground_of(torch.full((1, *SHAPE), -1.0)).all()
-    scores = score([answer(Task((0,), (4,)), [0.0])], "single", {"size": Distance(of="foreground")}, targets="all")
-    assert {s.values["size"] for s in scores} == {7.0}  # of the ramp, all but its lowest voxel
+    scores = score([generated(Task((0,), (4,)), [0.0])], "single", {"size": Distance(of="foreground")}, targets="all")
+    assert {s.values["size"] for s in scores} == {7.0}  # all voxels of the ramp but the lowest
 
 
 def test_a_summary_of_equal_values_has_no_width() -> None:
@@ -183,16 +184,16 @@ def test_each_subject_counts_once_and_the_gain_is_paired() -> None:
         ("full", "copy-last"),
         ("full", "model"),
     ]
-    copied, made, full_copied, full_made = rows
-    assert copied.values["m"].mean == pytest.approx((0.2 + 0.8) / 2)  # and not the mean over four visits, 0.35
-    assert made.values["m"].mean == pytest.approx((0.4 + 1.0) / 2)
-    assert (copied.values["m"].subjects, full_copied.values["m"].subjects) == (2, 1)
-    # Both subjects gain 0.2, so the paired gain is sure where the two means, each between a and b, are not.
-    gain = made.gains["m"]
+    copy_last, model, full_copy_last, full_model = rows
+    assert copy_last.values["m"].mean == pytest.approx((0.2 + 0.8) / 2)  # and not the mean over four visits, 0.35
+    assert model.values["m"].mean == pytest.approx((0.4 + 1.0) / 2)
+    assert (copy_last.values["m"].subjects, full_copy_last.values["m"].subjects) == (2, 1)
+    # Both subjects gain 0.2, so the interval of the paired gain is narrow, unlike those of the two means.
+    gain = model.gains["m"]
     assert (gain.mean, gain.low, gain.high) == pytest.approx((0.2, 0.2, 0.2))
-    assert made.values["m"].high - made.values["m"].low > 0.5
-    assert not copied.gains
-    assert full_made.gains["m"].mean == -0.25
+    assert model.values["m"].high - model.values["m"].low > 0.5
+    assert not copy_last.gains
+    assert full_model.gains["m"].mean == -0.25
 
 
 def test_the_gain_is_over_subjects_for_which_both_are_defined() -> None:

@@ -1,4 +1,4 @@
-"""Where a conditioner looked: attention rollout against closed forms, and the history it is asked about."""
+"""Explanations: attention rollout against closed forms, and the history of each explained visit."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from longigen_sadm.temporal import TemporalAttention, visibility
 
 
 def level(*places: list[list[float]], grid: tuple[int, int, int]) -> Tensor:
-    """Return the attention of a level, (1, w, h, d, S, S), place by place."""
+    """Return the attention of a level (1, w, h, d, S, S) from the matrices of its places."""
     return torch.tensor(places).reshape(1, *grid, len(places[0]), len(places[0]))
 
 
@@ -60,7 +60,7 @@ def test_shares_are_relative_to_indifferent_attention():
     torch.testing.assert_close(shares([fine], visible).flatten(), torch.tensor([0.25, 0.75]))
 
 
-# The weights, and what `sadm` makes of them.
+# The attention weights, and the shares of `sadm`.
 
 
 def sadm(**config: object) -> SADMConditioner:
@@ -90,7 +90,7 @@ def test_weights_are_those_of_the_block():
     torch.testing.assert_close(by_hand + block.mlp(block.norm2(by_hand)), attention(tokens, seen))
 
 
-def test_asking_changes_neither_output_nor_weights():
+def test_explain_changes_neither_output_nor_weights():
     conditioner, history, time = sadm(), visits(), torch.tensor([5.0])
     state = {name: tensor.clone() for name, tensor in conditioner.state_dict().items()}
     before = conditioner(history, time).concat
@@ -101,13 +101,13 @@ def test_asking_changes_neither_output_nor_weights():
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_only_what_may_be_seen_has_a_share(bidirectional):
+def test_only_visible_visits_have_a_share(bidirectional):
     conditioner = sadm(bidirectional=bidirectional, depth=3)
     history = visits()
-    found = conditioner.explain(history, torch.tensor([2.5]))
-    assert found.shape == (1, 4, 10, 9, 5)
-    assert found.flatten(2).amax(dim=2).gt(0).tolist() == [[True, True, False, bidirectional]]
-    torch.testing.assert_close(found.sum(dim=1), torch.ones(1, 10, 9, 5))
+    explained = conditioner.explain(history, torch.tensor([2.5]))
+    assert explained.shape == (1, 4, 10, 9, 5)
+    assert explained.flatten(2).amax(dim=2).gt(0).tolist() == [[True, True, False, bidirectional]]
+    torch.testing.assert_close(explained.sum(dim=1), torch.ones(1, 10, 9, 5))
     hidden = replace(history, valid=torch.tensor([[True, False, True, True]]), observed=history.observed & False)
     assert not conditioner.explain(hidden, torch.tensor([2.5]))[:, 1].any()
     if not bidirectional:
@@ -115,20 +115,20 @@ def test_only_what_may_be_seen_has_a_share(bidirectional):
 
 
 def test_shares_follow_the_voxels():
-    # At places where one visit's key is made to answer the target's query, it has the larger share there only.
+    # A change of one visit's image in some patches changes the shares in these patches only.
     conditioner, history = sadm(depth=1, heads=1, dim=12), visits((0.0, 1.0))
     attention = conditioner.temporal[0].block.attn
     with torch.no_grad():
         attention.qkv.weight[:24].zero_()
         attention.qkv.bias[:12].fill_(1.0)
         attention.qkv.weight[12:24].copy_(10 * torch.randn(12, 12, generator=torch.Generator().manual_seed(3)))
-    found = conditioner.explain(history, torch.tensor([2.0]))
+    before = conditioner.explain(history, torch.tensor([2.0]))
     images = history.images.clone()
     images[0, 1, 0, 4:8, :4, 2:4] += 3.0
-    moved = (conditioner.explain(replace(history, images=images), torch.tensor([2.0])) - found).abs()
-    assert moved[0, :, 4:8, :4, 2:4].min() > 0.01
-    moved[0, :, 4:8, :4, 2:4] = 0
-    assert moved.max() < 1e-6
+    change = (conditioner.explain(replace(history, images=images), torch.tensor([2.0])) - before).abs()
+    assert change[0, :, 4:8, :4, 2:4].min() > 0.01
+    change[0, :, 4:8, :4, 2:4] = 0
+    assert change.max() < 1e-6
 
 
 # The history that is explained.
@@ -151,31 +151,31 @@ def test_the_history_is_that_of_generation(subject, bidirectional):
         SADMConditioner(**parts[0]), registry.load("denoiser", "unet3d")(**parts[1]),
         registry.load("sampler", "continuous")(steps=1),
     ).eval()  # fmt: skip
-    asked: list[tuple[VisitSequence, Tensor]] = []
-    hook = model.conditioner.register_forward_pre_hook(lambda _, arguments: asked.append(arguments))
+    calls: list[tuple[VisitSequence, Tensor]] = []
+    hook = model.conditioner.register_forward_pre_hook(lambda _, arguments: calls.append(arguments))
     prepared = Preprocess(Grid((10, 12, 9))).subject(subject)
-    made = predict_batch(model, [(prepared, Task((0, 2), (1, 3)))])[0]
+    generated = predict_batch(model, [(prepared, Task((0, 2), (1, 3)))])[0]
     hook.remove()
-    found = list(explanations(model, made))
-    assert [item.time for item in found] == [0.3, pytest.approx(0.9)]
-    assert [item.origins for item in found] == (
+    explained = list(explanations(model, generated))
+    assert [item.time for item in explained] == [0.3, pytest.approx(0.9)]
+    assert [item.origins for item in explained] == (
         [("given", "given", "missing"), ("given", "generated", "given")] if bidirectional
         else [("given",), ("given", "generated", "given")]
     )  # fmt: skip
-    for item, (history, time) in zip(found, asked, strict=True):
+    for item, (history, time) in zip(explained, calls, strict=True):
         places = [history.times[0].tolist().index(np.float32(t)) for t in item.times]
         torch.testing.assert_close(item.images, history.images[0, places])
         torch.testing.assert_close(item.shares, model.conditioner.explain(history, time)[0, places])
         assert sum(item.means) == pytest.approx(1)
-    # On the first visit's own grid, whose first axis is flipped, voxel by voxel; the model's grid ends short of it.
-    volume = found[1].volume
+    # On the grid of the first visit, whose first axis is flipped and larger than the model's grid.
+    volume = explained[1].volume
     assert volume.data.shape == (12, 10, 8, 3)
     np.testing.assert_array_equal(volume.affine, subject.visits[0].load().affine)
-    np.testing.assert_array_equal(volume.data[1:11, :, :, 0], found[1].shares[0].flip(0)[:, 1:11, 1:9].numpy())
+    np.testing.assert_array_equal(volume.data[1:11, :, :, 0], explained[1].shares[0].flip(0)[:, 1:11, 1:9].numpy())
     assert not volume.data[[0, 11]].any()
 
 
-def test_a_conditioner_that_cannot_say_is_refused():
+def test_a_conditioner_without_explain_is_refused():
     model = SimpleNamespace(conditioner=registry.load("conditioner", "source")())
-    with pytest.raises(LongigenError, match="'source' cannot say where it looked; leave --explain out"):
+    with pytest.raises(LongigenError, match="'source' cannot explain which visits it used; leave --explain out"):
         next(explanations(model, None))  # type: ignore[arg-type]

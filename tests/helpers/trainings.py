@@ -1,4 +1,4 @@
-"""Small trainings."""
+"""Trainings of a small model, as tests use them."""
 
 import json
 from collections.abc import Sequence
@@ -37,12 +37,12 @@ def trainer(
 ) -> Trainer:
     if resume:
         run = Run.open(folder)
-        study = Experiment.of(Recipe.from_dict(run.read()["recipe"], changes))
+        experiment = Experiment.of(Recipe.from_dict(run.read()["recipe"], changes))
     else:
         run = Run.create(folder)
-        study = Experiment.of(Recipe.resolve(recipe, data=str(manifest), changes=[*small, *changes]))
-    study.read()
-    return study.trainer(run, resume=resume)
+        experiment = Experiment.of(Recipe.resolve(recipe, data=str(manifest), changes=[*small, *changes]))
+    experiment.read()
+    return experiment.trainer(run, resume=resume)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -219,7 +219,7 @@ def test_without_a_network(hub: Hub, machine: NewMachine) -> None:
     desk.longigen("pull", "lab/brain")
     again = desk.longigen("pull", "lab/brain", **nobody)
     assert "cannot be reached" in again.stderr
-    assert "What was pulled before is taken instead" in again.stderr
+    assert "The files downloaded before are used instead" in again.stderr
     hub.faults.fail("/api/models/lab/brain*", 500, times=None)
     assert "fails to give 'lab/brain' (status 500)" in desk.longigen("pull", "lab/brain").stderr
 

@@ -87,13 +87,13 @@ def test_push_shows_uploads_once_and_tags(hub: hubserver.Hub, machine: NewMachin
     assert len(hub.requests("POST", "/api/models/lab/ward/commit/*")) == 1
     files = files_of(hub, "lab/ward", "v1")
     assert sorted(files) == FILES
-    assert f"lab/ward at {hub.endpoint} (private, which will be made), as version v1" in result.stderr
-    assert "Of your data it names the covariates age." in result.stderr
+    assert f"lab/ward at {hub.endpoint} (private, a new repository), as version v1" in result.stderr
+    assert "The model card names these covariates of your data: age." in result.stderr
     for name, content in files.items():
         assert re.search(rf"{re.escape(name)} +{len(content):,} bytes  sha256 [0-9a-f]{{64}}", result.stderr)
     assert result.stdout.splitlines() == [
-        f"{hub.endpoint}/lab/ward holds version v1, commit {commit.oid}",
-        "longigen pull hf-hub:lab/ward@v1",
+        f"Published version v1 at {hub.endpoint}/lab/ward, commit {commit.oid}",
+        "next: longigen pull hf-hub:lab/ward@v1",
     ]
     assert files["model.safetensors"] == (run / "model" / "model.safetensors").read_bytes()
     again = json.loads(desk.longigen("push", run, "lab/ward", "--yes", "--json", "--message", "Again").stdout)
@@ -210,8 +210,8 @@ def test_push_then_generate_elsewhere_is_the_same_bit_for_bit(
     words = ("--metric", "change-correlation", "--metric", "psnr")
     longigen("evaluate", folder, "--setting", "full", *words)
     result = machine(token=hub.token).longigen("push", folder, "lab/brains", "--yes", "--public")
-    assert "Without metrics" not in result.stderr
-    assert "(PUBLIC, which will be made)" in result.stderr
+    assert "No metrics" not in result.stderr
+    assert "(PUBLIC, a new repository)" in result.stderr
     assert "Licence of the weights: Apache-2.0" in result.stderr
     assert not hub.repositories["lab/brains"].private
     laptop = machine()
@@ -325,7 +325,8 @@ def test_metrics_of_other_weights_are_not_published(here: hubserver.Hub, run: Pa
 def test_without_a_terminal_it_does_not_go(hub: hubserver.Hub, machine: NewMachine, run: Path) -> None:
     result = machine(token=hub.token).longigen("push", run, "lab/ward", status=2)
     assert (
-        result.stderr == "longigen: There is no terminal to ask on, so nothing was published; add --yes if it may go.\n"
+        result.stderr == "longigen: There is no terminal to ask for confirmation, so nothing was published; add --yes "
+        "to publish without it.\n"
     )
     assert not hub.requests()
 

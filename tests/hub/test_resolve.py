@@ -90,7 +90,7 @@ def test_pull_list_info_and_generate_with_no_network(site: Site, longigen: Longi
     assert row["metrics"]["full"] == {"psnr": [43.43, 41.44]}
     assert str(folder) in longigen("info", "tiny", **environment).stdout
     made = longigen("generate", "tiny", "--subject", "sim-0001", "--times", "+1", **environment)
-    assert "1 volumes written under generated/tiny-" in made.stderr
+    assert "Wrote 1 volumes to generated/tiny-" in made.stderr
 
 
 def test_what_is_made_goes_to_a_new_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The whole journey on each kind of data that users have: doctor, train, generate, evaluate."""
+"""The commands doctor, train, generate and evaluate, one after the other, on each kind of data."""
 
 import json
 from pathlib import Path
@@ -29,42 +29,42 @@ def test_journey(name: str, request: pytest.FixtureRequest, longigen: Longigen, 
         data: Path | str = request.getfixturevalue("shared") / folder
     else:
         data, changes, shape, expected = name, ["subject_count=5", "data.shape=24,24,6", "frames=3"], "24,24,6", set()
-    of_data = [change for change in changes if "=0" not in change]
+    data_changes = [change for change in changes if "=0" not in change]
     status = 1 if "no-split" in expected else 0
-    report = json.loads(longigen("doctor", data, *options(*of_data), "--json", status=status).stdout)
+    report = json.loads(longigen("doctor", data, *options(*data_changes), "--json", status=status).stdout)
     assert {finding["kind"] for finding in report["findings"]} == expected
 
-    run, made, scored = tmp_path / "run", tmp_path / "made", tmp_path / "scored"
+    run, generated, evaluation = tmp_path / "run", tmp_path / "generated", tmp_path / "evaluation"
     longigen("train", "--data", data, *options(*changes, f"preprocess.shape={shape}"), *SMALL, "--out", run)
     part = ["--part", "train"] if "no-split" in expected else []
-    longigen("generate", run, "--setting", "single", *part, "--out", made)
-    paths = sorted(made.glob("*/*.nii.gz"))
+    longigen("generate", run, "--setting", "single", *part, "--out", generated)
+    paths = sorted(generated.glob("*/*.nii.gz"))
     assert paths
     inputs = sources(data)
     for path in paths:
         image = nibabel.load(path)
         assert np.isfinite(np.asarray(image.dataobj)).all()  # type: ignore[attr-defined]
         assert bytes(image.header["descrip"]).startswith(b"synthetic")  # type: ignore[attr-defined]
-        if path.parent.name in inputs:  # in the subject's own space, digit for digit
+        if path.parent.name in inputs:  # exactly in the subject's own space
             source = nibabel.load(inputs[path.parent.name])
             np.testing.assert_array_equal(image.affine, source.affine)  # type: ignore[attr-defined]
             assert image.shape == source.shape[:3]  # type: ignore[attr-defined]
-    longigen("evaluate", run, "--setting", "full", *part, "--out", scored)
-    assert "copy-last" in (scored / "table.txt").read_text()
+    longigen("evaluate", run, "--setting", "full", *part, "--out", evaluation)
+    assert "copy-last" in (evaluation / "table.txt").read_text()
 
 
 def sources(data: Path | str) -> dict[str, Path]:
     """Return one image of each subject."""
     if isinstance(data, str):
         return {}
-    found = {path.parent.name: path for path in data.glob("patient*/*_4d.nii.gz")}
-    found |= {path.name.removesuffix("_ED_ES.nii.gz"): path for path in data.glob("*_ED_ES.nii.gz")}
-    return found | {path.parents[2].name: path for path in data.glob("sub-*/ses-1/anat/*.nii.gz")}
+    images = {path.parent.name: path for path in data.glob("patient*/*_4d.nii.gz")}
+    images |= {path.name.removesuffix("_ED_ES.nii.gz"): path for path in data.glob("*_ED_ES.nii.gz")}
+    return images | {path.parents[2].name: path for path in data.glob("sub-*/ses-1/anat/*.nii.gz")}
 
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
-    """Return a manifest of seven subjects of three visits, three of them with something bad."""
+    """Return a manifest of seven subjects with three visits each, where three subjects have bad files."""
     lines = ["subject,time,path"]
     for subject in range(7):
         for visit in range(3):
@@ -86,28 +86,30 @@ def test_bad_files_stop_training_unless_they_are_skipped(damaged: Path, longigen
     run = tmp_path / "run"
     refused = longigen("train", "--data", damaged, *SMALL, "--out", run, status=2).stderr
     assert "s3_1.nii.gz (subject s3) does not exist" in refused
-    assert f"--skip-bad; to see all of it: longigen doctor {damaged}" in refused
+    assert f"add --skip-bad; to list them all, run 'longigen doctor {damaged}'" in refused
 
     run = tmp_path / "skipped"
-    said = longigen("train", "--data", damaged, *SMALL, "--skip-bad", "--out", run).stderr
-    assert "Skipped: " in said
-    assert "s1_1.nii.gz (subject s1) is truncated or damaged" in said
-    assert "s2_0.nii.gz (subject s2) holds 1 NaN" in said
-    assert "s3_0.nii.gz (subject s3) has only one visit that can be used" in said
+    printed = longigen("train", "--data", damaged, *SMALL, "--skip-bad", "--out", run).stderr
+    assert "Skipped: " in printed
+    assert "s1_1.nii.gz (subject s1) is truncated or damaged" in printed
+    assert "s2_0.nii.gz (subject s2) holds 1 NaN" in printed
+    assert "s3_0.nii.gz (subject s3) has only one visit that can be used" in printed
     split = json.loads((run / "run.json").read_text())["split"]
     assert sorted(name for part in split.values() for name in part) == ["s0", "s1", "s2", "s4", "s5", "s6"]
 
-    scored = longigen("evaluate", run, "--setting", "full")  # knows what the run left out
-    assert "subjects that training never saw" in scored.stdout
-    assert "Skipped: " in scored.stderr
-    made = longigen("generate", run, "--data", damaged, "--part", "all", "--skip-bad", "--out", tmp_path / "made")
-    assert "6 subjects" in made.stderr
+    evaluated = longigen("evaluate", run, "--setting", "full")  # skips what the run skipped
+    assert "subjects not used in training" in evaluated.stdout
+    assert "Skipped: " in evaluated.stderr
+    out = tmp_path / "generated"
+    generated = longigen("generate", run, "--data", damaged, "--part", "all", "--skip-bad", "--out", out)
+    assert "6 subjects" in generated.stderr
 
 
-def test_warnings_of_what_would_spoil_a_model(manifest: Path, longigen: Longigen, tmp_path: Path) -> None:
-    said = longigen("train", "--data", manifest, *options("normalise=visit"), *SMALL, "--out", tmp_path / "run").stderr
-    assert "longigen: preprocess.normalise=visit scales each visit by itself, which erases changes" in said
-    assert "Warning" not in said
+def test_a_harmful_setting_is_warned_of(manifest: Path, longigen: Longigen, tmp_path: Path) -> None:
+    changes = options("normalise=visit")
+    printed = longigen("train", "--data", manifest, *changes, *SMALL, "--out", tmp_path / "run").stderr
+    assert "longigen: preprocess.normalise=visit scales each visit by itself, which erases changes" in printed
+    assert "Warning" not in printed
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert config["preprocess"]["normalise"] == "visit"
     assert next(iter(config["preprocess"])) == "orientation"

@@ -1,4 +1,4 @@
-"""A stranger's package: installed, found, checked, trained and loaded by name."""
+"""A third-party plugin package: installed by pip, found, checked, trained and loaded by name."""
 
 import json
 import os
@@ -16,29 +16,29 @@ requires = ["hatchling"]
 build-backend = "hatchling.build"
 
 [project]
-name = "longigen-stranger"
+name = "longigen-outside"
 version = "0.3"
 dependencies = ["longigen"]
 
 [project.entry-points."longigen.denoisers"]
-stranger = "stranger:Stranger"
+outside = "outside:Outside"
 
 [project.entry-points."longigen.registry"]
-stranger = "stranger"
+outside = "outside"
 
 [tool.hatch.build.targets.wheel]
-packages = ["stranger"]
+packages = ["outside"]
 """
 
 DENOISER = '''\
-"""A denoiser from outside."""
+"""A denoiser from another package."""
 
 import torch
 from longigen import Conditioning, Denoiser, Routes
 from torch import Tensor, nn
 
 
-class Stranger(Denoiser):
+class Outside(Denoiser):
     """Three convolutions, modulated by the noise level and the embeddings."""
 
     def __init__(self, *, width: int = 8) -> None:
@@ -58,23 +58,23 @@ class Stranger(Denoiser):
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         x = z_t if conditioning.concat is None else torch.cat([z_t, conditioning.concat], dim=1)
         x = self.stem(x) if conditioning.stem is None else self.stem(x) + conditioning.stem
-        known = [log_snr[:, None] / 20]
-        known += [] if conditioning.embedding is None else [conditioning.embedding]
-        known += [] if conditioning.tokens is None else [conditioning.tokens.mean(dim=1)]
-        x = x + self.level(torch.cat(known, dim=1))[:, :, None, None, None]
+        levels = [log_snr[:, None] / 20]
+        levels += [] if conditioning.embedding is None else [conditioning.embedding]
+        levels += [] if conditioning.tokens is None else [conditioning.tokens.mean(dim=1)]
+        x = x + self.level(torch.cat(levels, dim=1))[:, :, None, None, None]
         return self.head(torch.relu(self.body(torch.relu(x)))).to(z_t.dtype)
 '''
 
 INDEX = """\
 schema_version: 1
 denoisers:
-  stranger:
-    summary: three convolutions, from outside
+  outside:
+    summary: three convolutions, from another package
 recipes:
-  stranger-tiny:
-    summary: the stranger on simulated brains
+  outside-tiny:
+    summary: the third-party denoiser on simulated brains
     conditioner: {name: source}
-    denoiser: {name: stranger}
+    denoiser: {name: outside}
     sampler: {name: continuous, prediction: x, steps: 2}
     data: {name: sim-brain, subject_count: 6}
     training: {steps: 2}
@@ -83,12 +83,12 @@ recipes:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder into which pip has installed the stranger's package."""
-    folder = tmp_path_factory.mktemp("stranger")
-    (folder / "stranger").mkdir()
+    """Return a folder into which pip has installed the third-party package."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "outside").mkdir()
     (folder / "pyproject.toml").write_text(PYPROJECT)
-    (folder / "stranger" / "__init__.py").write_text(DENOISER)
-    (folder / "stranger" / "registry.yaml").write_text(INDEX)
+    (folder / "outside" / "__init__.py").write_text(DENOISER)
+    (folder / "outside" / "registry.yaml").write_text(INDEX)
     target = folder / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
                "--target", str(target), str(folder)]  # fmt: skip
@@ -96,24 +96,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_a_strangers_denoiser(site: Path, longigen: Longigen, manifest: Path, tmp_path: Path) -> None:
+def test_a_third_party_denoiser(site: Path, longigen: Longigen, manifest: Path, tmp_path: Path) -> None:
     environment = {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
     listed = json.loads(longigen("list", "denoisers", "--json", **environment).stdout)["denoisers"]
     assert {
-        "name": "stranger",
-        "distribution": "longigen-stranger 0.3",
-        "summary": "three convolutions, from outside",
+        "name": "outside",
+        "distribution": "longigen-outside 0.3",
+        "summary": "three convolutions, from another package",
     } in listed
-    assert "stranger-tiny" in longigen("list", "recipes", **environment).stdout
-    checked = longigen("check", "stranger", **environment).stdout
+    assert "outside-tiny" in longigen("list", "recipes", **environment).stdout
+    checked = longigen("check", "outside", **environment).stdout
     assert "FAIL" not in checked
     assert "13 of 13 checks passed" in checked
     run = tmp_path / "run"
-    longigen("train", "--data", manifest, "--conditioner", "source", "--denoiser", "stranger", "--steps", 2,
+    longigen("train", "--data", manifest, "--conditioner", "source", "--denoiser", "outside", "--steps", 2,
              "--set", "sampler.steps=2", "--out", run, **environment)  # fmt: skip
     config = json.loads((run / "model" / "config.json").read_text())
-    assert config["denoiser"]["distribution"] == "longigen-stranger"
-    longigen("generate", run, "--out", tmp_path / "made", **environment)
-    assert list((tmp_path / "made").glob("*/*.nii.gz"))
-    without = longigen("generate", run, "--out", tmp_path / "made", status=2)
-    assert "pip install longigen-stranger" in without.stderr
+    assert config["denoiser"]["distribution"] == "longigen-outside"
+    longigen("generate", run, "--out", tmp_path / "generated", **environment)
+    assert list((tmp_path / "generated").glob("*/*.nii.gz"))
+    without = longigen("generate", run, "--out", tmp_path / "generated", status=2)
+    assert "pip install longigen-outside" in without.stderr

@@ -154,11 +154,11 @@ def test_a_mistake_is_one_sentence(
 def test_other_units_and_files_that_are_no_scans_are_refused(
     model: LongitudinalModel, paths: list[Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(LongigenError, match="are in days and the model's in years; convert them"):
+    with pytest.raises(LongigenError, match="are in days and those of the model in years; convert"):
         model.forecast(Subject.from_files(paths, [0, 365], time_unit="days"), at=400)
     with pytest.raises(LongigenError, match="no time unit 'year'"):
         Subject.from_files(paths, [0, 1], time_unit="year")
-    with pytest.raises(LongigenError, match="A Subject has its times already"):
+    with pytest.raises(LongigenError, match="A Subject has its own times"):
         model.forecast(Subject.from_files(paths, [0, 1]), times=[0, 1], at=2)
     series = write_image(tmp_path / "cine.nii.gz", np.zeros((4, 4, 4, 3), np.float32))
     with pytest.raises(LongigenError, match=r"cine\.nii\.gz \(subject cine\) is 4D"):

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: how often the network is asked, and Eq. 4 of SADM by hand."""
+"""Classifier-free guidance: the number of network calls, and Eq. 4 of SADM by hand."""
 
 import math
 
@@ -14,7 +14,7 @@ WIDE = torch.tensor(math.inf, dtype=torch.float64)
 
 
 class Affine(Denoiser):
-    """Answers z_t / 2 plus the first number of the embedding, and notes the size of each batch."""
+    """Predicts z_t / 2 plus the first number of the embedding, and records the size of each batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class Affine(Denoiser):
         return z_t / 2 + conditioning.embedding[:, :1, None, None, None]
 
 
-def said(*values: float) -> Conditioning:
+def embed(*values: float) -> Conditioning:
     return Conditioning(embedding=torch.tensor([[value, 9.0] for value in values], dtype=torch.float64))
 
 
-def ask(
+def predict(
     denoiser: Denoiser,
     conditional: Conditioning,
     unconditional: Conditioning,
@@ -65,19 +65,17 @@ Z = torch.randn(2, 1, 2, 3, 4, generator=torch.Generator().manual_seed(0), dtype
 
 @pytest.mark.parametrize(("weight", "batches"), [(0, [2]), (0.0, [2]), (0.1, [4]), (3.0, [4])])
 @pytest.mark.parametrize("space", ["x", "epsilon"])
-def test_one_call_and_of_twice_the_batch_only_where_there_is_guidance(
-    weight: float, batches: list[int], space: Space
-) -> None:
+def test_guidance_is_one_call_with_twice_the_batch(weight: float, batches: list[int], space: Space) -> None:
     denoiser = Affine()
-    ask(denoiser, said(0.1, 0.2), said(0.1, 0.2).null(), Z, weight=weight, space=space)
+    predict(denoiser, embed(0.1, 0.2), embed(0.1, 0.2).null(), Z, weight=weight, space=space)
     assert denoiser.batches == batches
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("space", ["x", "epsilon"])
 def test_equation_4_by_hand(weight: float, space: Space) -> None:
-    conditional = said(0.3, -0.2)
-    result = ask(Affine(), conditional, conditional.null(), Z, weight=weight, space=space)
+    conditional = embed(0.3, -0.2)
+    result = predict(Affine(), conditional, conditional.null(), Z, weight=weight, space=space)
     # (1 + w) (z/2 + c) - w (z/2 + 0) = z/2 + (1 + w) c
     c = torch.tensor([0.3, -0.2], dtype=torch.float64).view(2, 1, 1, 1, 1)
     torch.testing.assert_close(result, Z / 2 + (1 + weight) * c)
@@ -85,38 +83,38 @@ def test_equation_4_by_hand(weight: float, space: Space) -> None:
 
 @pytest.mark.parametrize("prediction", ["x", "epsilon", "v"])
 def test_both_spaces_are_one_equation_without_bounds(prediction: Prediction) -> None:
-    conditional, unconditional = said(0.3, -0.2), said(0.05, 0.4)
+    conditional, unconditional = embed(0.3, -0.2), embed(0.05, 0.4)
     in_x, in_eps = (
-        ask(Affine(), conditional, unconditional, Z, weight=1.5, space=space, prediction=prediction)
+        predict(Affine(), conditional, unconditional, Z, weight=1.5, space=space, prediction=prediction)
         for space in ("x", "epsilon")
     )
     torch.testing.assert_close(in_x, in_eps)
-    alone = ask(Affine(), conditional, unconditional, Z, weight=0, prediction=prediction)
+    alone = predict(Affine(), conditional, unconditional, Z, weight=0, prediction=prediction)
     assert not torch.allclose(in_x, alone)
 
 
-def test_nothing_changes_where_the_condition_says_nothing() -> None:
-    null = said(0.0, 0.0)
-    torch.testing.assert_close(ask(Affine(), null, null, Z, weight=4.0), ask(Affine(), null, null, Z, weight=0))
+def test_guidance_changes_nothing_if_the_conditioning_is_null() -> None:
+    null = embed(0.0, 0.0)
+    torch.testing.assert_close(predict(Affine(), null, null, Z, weight=4.0), predict(Affine(), null, null, Z, weight=0))
 
 
 def test_bounds() -> None:
     one, zero = torch.ones((), dtype=torch.float64), torch.zeros(1, 1, 1, 1, 1, dtype=torch.float64)
-    # x̂(c) = 0.2 and x̂(∅) = 5, w = 1. In x-space 5 is brought to 1 first: 2 · 0.2 - 1 = -0.6.
-    in_x = ask(Affine(), said(0.2), said(5.0), zero, weight=1.0, bound=one)
+    # x̂(c) = 0.2 and x̂(∅) = 5, w = 1. In x-space 5 is clamped to 1 first: 2 · 0.2 - 1 = -0.6.
+    in_x = predict(Affine(), embed(0.2), embed(5.0), zero, weight=1.0, bound=one)
     assert in_x.item() == pytest.approx(-0.6)
-    # In ε-space only the result is bounded: 2 · 0.2 - 5 = -4.6, so -1.
-    in_eps = ask(Affine(), said(0.2), said(5.0), zero, weight=1.0, space="epsilon", bound=one)
+    # In ε-space only the result is clamped: 2 · 0.2 - 5 = -4.6, so -1.
+    in_eps = predict(Affine(), embed(0.2), embed(5.0), zero, weight=1.0, space="epsilon", bound=one)
     assert in_eps.item() == -1.0
     # 3 · 0.9 - 2 · 0 is above the bound in both; without guidance 7 is too.
     for space in ("x", "epsilon"):
-        assert ask(Affine(), said(0.9), said(0.0), zero, weight=2.0, space=space, bound=one).item() == 1.0
-    assert ask(Affine(), said(7.0), said(0.0), zero, weight=0, bound=one).item() == 1.0
+        assert predict(Affine(), embed(0.9), embed(0.0), zero, weight=2.0, space=space, bound=one).item() == 1.0
+    assert predict(Affine(), embed(7.0), embed(0.0), zero, weight=0, bound=one).item() == 1.0
 
 
 def test_bounds_may_differ_by_voxel() -> None:
     high = torch.linspace(0.1, 1, Z[0].numel(), dtype=torch.float64).view_as(Z[0])[None]
-    result = ask(Affine(), said(0.8, 0.8), said(0.0, 0.0), Z, weight=1.0, bound=high)
+    result = predict(Affine(), embed(0.8, 0.8), embed(0.0, 0.0), Z, weight=1.0, bound=high)
     assert bool((result.abs() <= high).all())
     assert bool((result == high).any())
     assert bool((result.abs() < high).any())

@@ -1,4 +1,4 @@
-"""The composed model: its loss and its generation."""
+"""The longitudinal model: its training loss and its generation."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ SIZE = (8, 9, 7)
 
 
 class Spy(Conditioner):
-    """Writes down what it is shown; emits the mean of the observed visits before the target."""
+    """Records its arguments; emits the last observed visit before the target."""
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
         self.routes = Routes(concat=channels)
@@ -31,7 +31,7 @@ class Spy(Conditioner):
 
 
 class Zero(Denoiser):
-    """Answers zero."""
+    """Predicts zero."""
 
     def build(self, *, channels: int, routes: Routes) -> None:
         self.routes = routes
@@ -108,7 +108,7 @@ def test_residual_loss_over_the_gaps_own_deviation_by_hand() -> None:
 
 
 def test_conditions_are_dropped_with_p_uncond() -> None:
-    """The condition is ∅ for a fraction p_uncond of samples; the base of the residual never is."""
+    """The conditioning is ∅ for a fraction p_uncond of samples; the base of the residual is never dropped."""
     seen: list[Tensor] = []
 
     class Listener(Zero):
@@ -136,7 +136,7 @@ def test_generation_is_autoregressive_and_conditions_once_per_visit() -> None:
     assert isinstance(denoiser, Zero)
     visits = history(SIZE, lengths=(2, 2))
     last = after(visits, 0.0)
-    times = torch.stack([last + 2, last + 1], dim=1)  # asked for out of order
+    times = torch.stack([last + 2, last + 1], dim=1)  # not in order of time
     model.generate(visits, times)
     assert len(conditioner.seen) == 2
     assert denoiser.calls == 6
@@ -148,7 +148,7 @@ def test_generation_is_autoregressive_and_conditions_once_per_visit() -> None:
     assert not ((first.times == t1[:, None]) & first.valid).any(), "the target's own slot is shown"
 
 
-def test_missing_visits_are_imputed_on_the_way() -> None:
+def test_missing_visits_before_the_target_are_generated_too() -> None:
     model = zero_model()
     visits = history(SIZE, lengths=(4,))
     visits = replace(visits, observed=torch.tensor([[True, False, True, False]]))
@@ -157,7 +157,7 @@ def test_missing_visits_are_imputed_on_the_way() -> None:
     assert [time.item() for _, time in model.conditioner.seen] == [visits.times[0, 1].item(), visits.times[0, 3].item()]
 
 
-def test_subjects_may_ask_for_different_numbers_of_visits() -> None:
+def test_subjects_may_have_different_numbers_of_targets() -> None:
     model = zero_model()
     visits = history(SIZE, lengths=(3, 1))
     times = torch.stack([after(visits, 1.0), after(visits, 2.0)], dim=1)
@@ -167,7 +167,8 @@ def test_subjects_may_ask_for_different_numbers_of_visits() -> None:
     assert torch.equal(images[1, 0], visits.images[1, 0])
 
 
-def randomly(model: LongitudinalModel) -> LongitudinalModel:
+def randomise(model: LongitudinalModel) -> LongitudinalModel:
+    """Add noise to all weights of a model, whose zero-initialised output would otherwise be zero."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
@@ -175,7 +176,7 @@ def randomly(model: LongitudinalModel) -> LongitudinalModel:
 
 
 def test_noise_depends_on_seed_subject_time_and_sample_alone() -> None:
-    model = randomly(small_model())
+    model = randomise(small_model())
     visits = history(SIZE, lengths=(3, 2))
     times = torch.stack([after(visits, 1.0), after(visits, 2.0)], dim=1)
     both = model.generate(visits, times, subjects=["a", "b"], seed=1)
@@ -191,18 +192,18 @@ def test_noise_depends_on_seed_subject_time_and_sample_alone() -> None:
     assert not torch.equal(model.generate(visits, times, subjects=["a", "c"], seed=1), both)
 
 
-def test_another_sampler_may_walk() -> None:
-    """The network's output keeps its meaning: a zero network of an x-model stays copy-last under any sampler."""
+def test_another_sampler_does_not_change_the_prediction_type() -> None:
+    """A network that predicts x = 0 is copy-last under any sampler."""
     visits = history(SIZE)
-    walker = ContinuousSampler(prediction="epsilon", steps=2, v=1.0)
-    image = zero_model().generate(visits, after(visits)[:, None], sampler=walker)
+    other = ContinuousSampler(prediction="epsilon", steps=2, v=1.0)
+    image = zero_model().generate(visits, after(visits)[:, None], sampler=other)
     assert torch.equal(image[:, 0], visits.last(after(visits))[0])
 
 
 def test_results_are_in_range() -> None:
     visits = history(SIZE)
     for target in ("image", "residual"):
-        image = randomly(small_model(target=target)).generate(visits, after(visits)[:, None], guidance=2.0)
+        image = randomise(small_model(target=target)).generate(visits, after(visits)[:, None], guidance=2.0)
         assert image.abs().max() <= 1 + 1e-6
 
 
@@ -224,21 +225,21 @@ def test_targets_are_merged_in_order_of_time() -> None:
         assert (known.diff() > 0).all()
 
 
-def test_stem_features_are_asked_of_the_denoiser() -> None:
-    asked: list[int] = []
+def test_the_conditioner_is_built_with_the_denoisers_stem_features() -> None:
+    received: list[int] = []
 
-    class Asking(SourceConditioner):
+    class Recording(SourceConditioner):
         def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
-            asked.append(stem_features)
+            received.append(stem_features)
             super().build(channels=channels, stem_features=stem_features, time_scale=time_scale, covariates=covariates)
 
     denoiser = UNet3D(width=16)
-    LongitudinalModel(Asking(), denoiser, ContinuousSampler())
-    assert asked == [denoiser.stem_features] == [2]
+    LongitudinalModel(Recording(), denoiser, ContinuousSampler())
+    assert received == [denoiser.stem_features] == [2]
 
 
 @pytest.mark.parametrize("target", ["image", "residual"])
-def test_background_is_kept_where_it_is_asked_for(target: str) -> None:
+def test_keep_background_keeps_the_background(target: str) -> None:
     visits = history(SIZE)
     images = visits.images.clamp(min=-0.9)
     images[..., :3] = -1.0
@@ -246,7 +247,7 @@ def test_background_is_kept_where_it_is_asked_for(target: str) -> None:
     times = after(visits)[:, None]
     settings = {"target": target, "guidance": 0.0}
     model = small_model(**settings, keep_background=True)
-    # A network that would change something everywhere.
+    # A network whose output is not zero anywhere.
     for parameter in model.denoiser.parameters():
         nn.init.normal_(parameter, std=0.2)
     kept = model.generate(visits, times, steps=1)

@@ -1,4 +1,4 @@
-"""Models as folders."""
+"""Models saved as folders, and loaded again."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from longigen_unet3d import UNet3D
 @pytest.fixture(scope="module")
 def model() -> LongitudinalModel:
     torch.manual_seed(0)
-    made = LongitudinalModel(
+    model = LongitudinalModel(
         SADMConditioner(dim=16, heads=2, depth=1, patch=(2, 2, 2)),
         UNet3D(width=8, multipliers=(1, 2), blocks=1, heads=2),
         ContinuousSampler(prediction="v", steps=2),
@@ -30,9 +30,9 @@ def model() -> LongitudinalModel:
         provenance=Provenance({"shape": [8, 8, 8]}, {"name": "sim-brain"}),
     )
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
-    return made.eval()
+    return model.eval()
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_round_trip(model: LongitudinalModel, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
-def test_config_says_who_provides_what(folder: Path) -> None:
+def test_config_names_the_distribution_of_each_component(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert config["schema_version"] == SCHEMA_VERSION
     assert config["conditioner"]["name"] == "sadm"

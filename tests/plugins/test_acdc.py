@@ -1,4 +1,4 @@
-"""The data set of the ACDC challenge."""
+"""The data set `acdc`: frames, times, interpolation, covariates and damaged patients."""
 
 import pickle
 from collections.abc import Callable
@@ -54,18 +54,18 @@ def frame(visit: Visit) -> int:
 
 
 def zoomed(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return what SADM's code makes of an array: `zoom` with its defaults."""
+    """Return an array resampled as in SADM's code: by `zoom` with its defaults."""
     return np.asarray(zoom(data, np.divide(shape, data.shape)))
 
 
-def noted(path: Path, **config: Any) -> tuple[list[str], list[Finding]]:
-    """Return the ids that are left, and the findings."""
+def read(path: Path, **config: Any) -> tuple[list[str], list[Finding]]:
+    """Return the ids of the usable subjects, and the findings."""
     findings: list[Finding] = []
     subjects = ACDCDataset(path=path, **config).subjects(findings.append)
     return [subject.id for subject in subjects], findings
 
 
-def test_frames_from_ed_to_es_at_their_fraction_of_the_way(patient: Patient, tmp_path: Path) -> None:
+def test_times_are_the_phase_from_ed_to_es(patient: Patient, tmp_path: Path) -> None:
     data = stored(patient("patient002", 2, 6))
     patient("patient001")
     dataset = ACDCDataset(path=tmp_path)
@@ -83,7 +83,7 @@ def test_frames_from_ed_to_es_at_their_fraction_of_the_way(patient: Patient, tmp
     assert not dataset.cautions
 
 
-def test_a_series_goes_on_at_its_start(patient: Patient, tmp_path: Path) -> None:
+def test_a_series_continues_at_the_start_of_the_file(patient: Patient, tmp_path: Path) -> None:
     patient("patient001", 7, 2)
     (subject,) = ACDCDataset(path=tmp_path).subjects()
     assert [frame(visit) for visit in subject.visits] == [6, 7, 0, 1]
@@ -92,44 +92,42 @@ def test_a_series_goes_on_at_its_start(patient: Patient, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("frames", [2, 3, 11, 12, 13, 14, 23, 30])
 @pytest.mark.parametrize("count", [2, 5, 12])
-def test_nearest_takes_each_frame_once_and_none_nearer(
-    frames: int, count: int, patient: Patient, tmp_path: Path
-) -> None:
+def test_nearest_selects_the_nearest_frames_once(frames: int, count: int, patient: Patient, tmp_path: Path) -> None:
     patient("patient001", 1, frames, frames=frames, shape=(2, 2, 2))
     (subject,) = ACDCDataset(path=tmp_path, frames=count).subjects()
-    taken = [frame(visit) for visit in subject.visits]
-    assert len(taken) == len(set(taken)) == min(frames, count)
-    assert subject.times == tuple(index / (frames - 1) for index in taken)
-    every = np.arange(frames) / (frames - 1)
-    for wanted in np.linspace(0, 1, count):
-        assert np.abs(subject.times - wanted).min() == pytest.approx(np.abs(every - wanted).min(), abs=1e-12)
+    selected = [frame(visit) for visit in subject.visits]
+    assert len(selected) == len(set(selected)) == min(frames, count)
+    assert subject.times == tuple(index / (frames - 1) for index in selected)
+    all_times = np.arange(frames) / (frames - 1)
+    for time in np.linspace(0, 1, count):
+        assert np.abs(subject.times - time).min() == pytest.approx(np.abs(all_times - time).min(), abs=1e-12)
 
 
-def test_none_takes_every_frame(patient: Patient, tmp_path: Path) -> None:
+def test_none_selects_every_frame(patient: Patient, tmp_path: Path) -> None:
     patient("patient001", 3, 20, frames=22, shape=(2, 2, 2))
     (subject,) = ACDCDataset(path=tmp_path, resample="none", frames=4).subjects()
     assert [frame(visit) for visit in subject.visits] == list(range(2, 20))
 
 
-def test_linear_blends_the_two_neighbours(patient: Patient, tmp_path: Path) -> None:
+def test_linear_interpolates_between_neighbours(patient: Patient, tmp_path: Path) -> None:
     data = stored(patient("patient001", 7, 2)).astype(np.float64)  # frames 6, 7, 0, 1
     dataset = ACDCDataset(path=tmp_path, resample="linear", frames=7)
     (subject,) = dataset.subjects()
     assert subject.times == tuple(k / 6 for k in range(7))
-    made = [visit.load().data for visit in subject.visits]
-    assert all(volume.dtype == np.float32 for volume in made)
+    volumes = [visit.load().data for visit in subject.visits]
+    assert all(volume.dtype == np.float32 for volume in volumes)
     order = [6, 7, 0, 1]
-    for k, volume in enumerate(made):
+    for k, volume in enumerate(volumes):
         below, rest = divmod(k, 2)
         expected = data[..., order[below]] if not rest else (data[..., order[below]] + data[..., order[below + 1]]) / 2
         np.testing.assert_allclose(volume, expected, rtol=1e-6)
     assert len({visit.identity for visit in subject.visits}) == 7
-    assert "frame 7 to 0" in subject.visits[3].source
+    assert "interpolated at 0.5 between frames 7 and 0" in subject.visits[3].source
     assert (subject.visits[3].shape, subject.visits[3].spacing) == (subject.visits[0].shape, subject.visits[0].spacing)
     assert "later" in dataset.cautions[0]
 
 
-def test_linear_is_exact_on_what_changes_linearly(patient: Patient, tmp_path: Path) -> None:
+def test_linear_is_exact_for_linear_changes(patient: Patient, tmp_path: Path) -> None:
     path = patient("patient001", 1, 5, frames=5)
     write_image(path, np.broadcast_to(np.arange(5.0, dtype=np.float32), (3, 3, 3, 5)), LPS)
     (subject,) = ACDCDataset(path=tmp_path, resample="linear").subjects()
@@ -147,7 +145,7 @@ def test_sadm_is_its_published_preprocessing(
     (subject,) = dataset.subjects()
     assert subject.times == tuple(k / 11 for k in range(12))
     assert len({visit.identity for visit in subject.visits}) == 12
-    in_time = zoomed(block, (*block.shape[:3], 12))  # axis after axis, as the test below allows: all at once takes 26 s
+    in_time = zoomed(block, (*block.shape[:3], 12))  # one axis after the other (see below); all at once takes 26 s
     for k in (0, 4, 11):
         volume = subject.visits[k].load()
         np.testing.assert_allclose(volume.data, zoomed(in_time[..., k], (128, 128, 32)), rtol=1e-5, atol=1e-4)
@@ -158,11 +156,11 @@ def test_sadm_is_its_published_preprocessing(
 def test_zooming_four_axes_at_once_is_a_spline_along_each() -> None:
     block = np.random.default_rng(0).normal(size=(9, 20, 5, 7))
     target = (16, 13, 8, 12)
-    made = np.einsum("abcd,ia,jb,kc,ld->ijkl", block, *map(spline, block.shape, target), optimize=True)
-    np.testing.assert_allclose(made, zoomed(block, target), atol=1e-12)
+    result = np.einsum("abcd,ia,jb,kc,ld->ijkl", block, *map(spline, block.shape, target), optimize=True)
+    np.testing.assert_allclose(result, zoomed(block, target), atol=1e-12)
 
 
-def test_sadm_keeps_the_centres_of_the_corners(patient: Patient, tmp_path: Path) -> None:
+def test_sadms_grid_keeps_the_centres_of_the_corner_voxels(patient: Patient, tmp_path: Path) -> None:
     patient("patient001")
     (subject,) = ACDCDataset(path=tmp_path, protocol="sadm").subjects()
     volume = subject.visits[3].load()
@@ -177,43 +175,43 @@ def test_the_spline_is_that_of_zoom_and_reaches_the_last_sample(target: int) -> 
     for size in range(2, 40):
         samples = np.random.default_rng(size).normal(size=size)
         expected = zoomed(samples, (target,))
-        made = spline(size, target) @ samples
-        np.testing.assert_allclose(made[:-1], expected[:-1], atol=1e-12)
-        np.testing.assert_allclose(made[[0, -1]], samples[[0, -1]], atol=1e-12)
+        result = spline(size, target) @ samples
+        np.testing.assert_allclose(result[:-1], expected[:-1], atol=1e-12)
+        np.testing.assert_allclose(result[[0, -1]], samples[[0, -1]], atol=1e-12)
         np.testing.assert_allclose(spline(size, target).sum(axis=1), 1)
 
 
 def test_sadm_leaks_the_last_frame_into_earlier_visits_and_longigen_does_not(patient: Patient, tmp_path: Path) -> None:
     path = patient("patient001", 1, 8)
 
-    def read(protocol: str) -> list[np.ndarray]:
+    def volumes(protocol: str) -> list[np.ndarray]:
         (subject,) = ACDCDataset.from_config({"path": tmp_path, "protocol": protocol}).subjects()
         return [visit.load().data for visit in subject.visits]
 
-    def moved(before: list[np.ndarray], after: list[np.ndarray]) -> np.ndarray:
+    def changes(before: list[np.ndarray], after: list[np.ndarray]) -> np.ndarray:
         return np.array([np.abs(one - two).max() for one, two in zip(before, after, strict=True)])
 
-    sadm, own = read("sadm"), read("longigen")
+    sadm, longigen = volumes("sadm"), volumes("longigen")
     data = stored(path)
     data[..., 7] += 50
     write_image(path, data, LPS)
-    leaked, kept = moved(sadm, read("sadm")), moved(own, read("longigen"))
-    assert leaked[0] < 1e-3  # a spline goes through its first sample
-    assert (leaked[4:11] > 0.01).all()
-    assert leaked[4:11].max() > 1
-    assert (kept[:-1] == 0).all()
-    assert kept[-1] == pytest.approx(50, rel=1e-5)
+    with_leak, without_leak = changes(sadm, volumes("sadm")), changes(longigen, volumes("longigen"))
+    assert with_leak[0] < 1e-3  # a spline passes through its first sample
+    assert (with_leak[4:11] > 0.01).all()
+    assert with_leak[4:11].max() > 1
+    assert (without_leak[:-1] == 0).all()
+    assert without_leak[-1] == pytest.approx(50, rel=1e-5)
 
 
 def test_sadm_needs_two_voxels_along_each_axis(patient: Patient, tmp_path: Path) -> None:
     path = patient("patient001", shape=(6, 5, 1))
-    ids, (finding,) = noted(tmp_path, protocol="sadm")
+    ids, (finding,) = read(tmp_path, protocol="sadm")
     assert (ids, finding.kind, finding.source, finding.subject) == ([], "dimensions", str(path), "patient001")
-    assert noted(tmp_path) == (["patient001"], [])
+    assert read(tmp_path) == (["patient001"], [])
 
 
 @pytest.mark.parametrize("config", [{"frames": 8}, {"resample": "linear"}, {"resample": "none"}])
-def test_sadm_leaves_nothing_to_choose(config: dict[str, Any], tmp_path: Path) -> None:
+def test_sadm_excludes_other_options(config: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match="protocol=sadm makes 12 visits in its own way"):
         ACDCDataset(path=tmp_path, protocol="sadm", **config)
 
@@ -260,23 +258,23 @@ BAD: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no ED": (info("ES: 3\n"), "bad-info", r"Info\.cfg \(subject patient002\) has no line 'ED:'"),
     "no ES": (info("ED: 3\n"), "bad-info", r"has no line 'ES:'"),
-    "garbled ES": (info("ED: 1\nES: nine\n"), "bad-info", r"says ES: 'nine', which is no whole number"),
+    "garbled ES": (info("ED: 1\nES: nine\n"), "bad-info", r"has ES: 'nine', which is not a whole number"),
     "binary": (lambda p: (p.parent / "Info.cfg").write_bytes(bytes(range(256))), "bad-info", "has no line 'ED:'"),
-    "empty range": (info("ED: 4\nES: 4\n"), "empty-range", r"frame 4 is both end diastole and end systole"),
-    "ED before": (info("ED: 0\nES: 4\n"), "no-frame", r"Info\.cfg .* says ED: 0, where patient002_4d.* has 8 frames"),
-    "ES beyond": (info("ED: 1\nES: 9\n"), "no-frame", r"says ES: 9, where .* has 8 frames; frames count from 1"),
+    "empty range": (info("ED: 4\nES: 4\n"), "empty-range", r"has frame 4 as both end diastole and end systole"),
+    "ED before": (info("ED: 0\nES: 4\n"), "no-frame", r"Info\.cfg .* has ED: 0, but patient002_4d.* has 8 frames"),
+    "ES beyond": (info("ED: 1\nES: 9\n"), "no-frame", r"has ES: 9, but .* has 8 frames; correct ES, which counts fr"),
     "3D": (image(4, 4, 4), "dimensions", r"patient002_4d\.nii\.gz \(subject patient002\) is 3D"),
     "no image at all": (lambda p: p.write_bytes(b"x" * 500), "unreadable", "cannot be opened as an image"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_patient_is_a_finding_and_the_rest_is_given(name: str, patient: Patient, tmp_path: Path) -> None:
+def test_a_bad_patient_is_a_finding_and_the_others_are_read(name: str, patient: Patient, tmp_path: Path) -> None:
     spoil, kind, message = BAD[name]
     patient("patient001")
     spoil(patient("patient002"))
     patient("patient003")
-    ids, findings = noted(tmp_path)
+    ids, findings = read(tmp_path)
     assert ids == ["patient001", "patient003"]
     assert [(finding.kind, finding.subject, finding.severity) for finding in findings] == [
         (kind, "patient002", "error")
@@ -321,7 +319,7 @@ def test_a_name_in_training_and_testing_is_a_finding(patient: Patient, tmp_path:
     patient("patient001", below="training")
     patient("patient001", below="testing")
     patient("patient101", below="testing")
-    ids, (finding,) = noted(tmp_path)
+    ids, (finding,) = read(tmp_path)
     assert ids == ["patient001", "patient101"]
     assert (finding.kind, finding.subject) == ("duplicate-subject", "patient001")
     assert finding.source == str(tmp_path / "testing" / "patient001")
@@ -339,8 +337,8 @@ def test_one_patient_and_an_uncompressed_image(
     assert ACDCDataset(path=Path(".")).subjects()[0].id == "patient007"
 
 
-def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(LongigenError, match=r"has no folder patient\*, nor has training or testing in it"):
+def test_a_folder_without_patients(tmp_path: Path) -> None:
+    with pytest.raises(LongigenError, match=r"has no folder patient\*, neither directly nor in training or testing"):
         ACDCDataset(path=tmp_path).subjects()
     with pytest.raises(LongigenError, match="gone is not a folder"):
         ACDCDataset(path=tmp_path / "gone").subjects()

@@ -1,4 +1,4 @@
-"""The data set of a BIDS folder with sessions."""
+"""The data set `bids`: times, units, images, tables and their problems."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ AFFINE = np.diag([-2.0, 3.0, 4.0, 1.0])
 
 
 class Tree:
-    """A BIDS data set in the making."""
+    """A BIDS data set that a test writes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -36,7 +36,7 @@ class Tree:
         return path
 
     def table(self, name: str, *rows: str) -> Path:
-        """Write a table of which the rows are written with spaces for tabs."""
+        """Write a table; the cells of `rows` are separated by spaces."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join("\t".join(row.split()) + "\n" for row in rows), encoding="utf-8")
@@ -67,14 +67,14 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 def aged(tree: Tree) -> Tree:
-    """Return the same with ages."""
+    """Return the same data set with ages."""
     tree.sessions("01", "session_id age", "ses-a 70.5", "ses-b 72")
     tree.sessions("02", "session_id age", "ses-b 61.25", "ses-a 60")
     return tree
 
 
-def found(dataset: BIDSDataset) -> tuple[dict[str, tuple[float, ...]], list[Finding]]:
-    """Return the subjects' times, and the findings, which are the same when the data set is opened again."""
+def read(dataset: BIDSDataset) -> tuple[dict[str, tuple[float, ...]], list[Finding]]:
+    """Return the times of each subject, and the findings, which must not change if the data set is opened again."""
     findings: list[Finding] = []
     subjects = dataset.subjects(findings.append)
     again: list[Finding] = []
@@ -89,7 +89,7 @@ def found(dataset: BIDSDataset) -> tuple[dict[str, tuple[float, ...]], list[Find
 def test_ages_are_years(aged: Tree) -> None:
     dataset = aged.open()
     assert dataset.time_unit == "years"
-    assert found(dataset) == ({"sub-01": (70.5, 72.0), "sub-02": (60.0, 61.25)}, [])
+    assert read(dataset) == ({"sub-01": (70.5, 72.0), "sub-02": (60.0, 61.25)}, [])
     assert dataset.cautions == ()
 
 
@@ -105,7 +105,7 @@ def test_a_visit_is_the_image_of_its_session(aged: Tree) -> None:
 
 def test_it_can_be_pickled(aged: Tree) -> None:
     dataset = pickle.loads(pickle.dumps(aged.open()))
-    assert found(dataset) == found(aged.open())
+    assert read(dataset) == read(aged.open())
 
 
 ORDER = [
@@ -120,33 +120,33 @@ ORDER = [
 
 
 @pytest.mark.parametrize(("header", "row", "column", "unit"), ORDER)
-def test_the_finest_column_is_taken(tree: Tree, header: str, row: str, column: str, unit: str) -> None:
+def test_the_finest_column_is_used(tree: Tree, header: str, row: str, column: str, unit: str) -> None:
     for subject in ("01", "02"):
         rows = [row.format(s, i=i, y=0.5 * i, m=6 * i, d=182 * i) for i, s in enumerate("ab")]
         tree.sessions(subject, header, *rows)
     dataset = tree.open()
     named = tree.open(time=column)
-    assert found(dataset) == found(named)
+    assert read(dataset) == read(named)
     assert dataset.time_unit == named.time_unit == unit
-    assert len(found(dataset)[0]["sub-01"]) == 2
+    assert len(read(dataset)[0]["sub-01"]) == 2
 
 
-def test_the_column_of_most_subjects_is_taken_for_all(tree: Tree) -> None:
+def test_the_column_of_most_subjects_is_used_for_all(tree: Tree) -> None:
     tree.image("03", "a")
     tree.sessions("01", "session_id age days", "ses-a 70.5 0", "ses-b 72 500")
     tree.sessions("02", "session_id age", "ses-a 60.5", "ses-b 61")
     tree.sessions("03", "session_id days", "ses-a 0")
-    times, (finding,) = found(tree.open())
+    times, (finding,) = read(tree.open())
     assert times == {"sub-01": (70.5, 72.0), "sub-02": (60.5, 61.0)}
     assert (finding.kind, finding.subject) == ("no-time", "sub-03")
 
 
-def test_ages_rounded_to_the_same_year_give_way_and_are_refused_where_alone(tree: Tree) -> None:
+def test_ages_in_whole_years_are_used_last_and_equal_ones_are_findings(tree: Tree) -> None:
     for subject in ("01", "02"):
         tree.sessions(subject, "session_id age months", "ses-a 70 0", "ses-b 70 6")
     assert tree.open().time_unit == "months"
     dataset = tree.open(time="age")
-    times, findings = found(dataset)
+    times, findings = read(dataset)
     assert times == {"sub-01": (70.0,), "sub-02": (70.0,)}
     assert [finding.kind for finding in findings] == ["duplicate-time"] * 2
     assert "has ses-a and ses-b at the same age, 70 years" in str(findings[0])
@@ -159,45 +159,45 @@ def test_dates_are_days_since_the_first_session(tree: Tree) -> None:
     tree.sessions("02", header, "ses-b 2020-01-01T01:00:00+01:00", "ses-a 2019-12-31T00:00:00Z")
     dataset = tree.open()
     assert dataset.time_unit == "days"
-    # 1900 was no leap year; ses-x has no image but was first; and midnight UTC is one o'clock an hour to the east
-    assert found(dataset) == ({"sub-01": (2.0, 3.5), "sub-02": (0.0, 1.0)}, [])
+    # 1900 was not a leap year; ses-x has no image but is the first session; 01:00 at UTC+1 is midnight UTC.
+    assert read(dataset) == ({"sub-01": (2.0, 3.5), "sub-02": (0.0, 1.0)}, [])
 
 
 def test_dates_have_no_other_unit(tree: Tree) -> None:
     tree.sessions("01", "session_id acq_time", "ses-a 2020-01-01", "ses-b 2021-01-01")
-    with pytest.raises(LongigenError, match=r"read as days.*leave out time_unit 'years'"):
+    with pytest.raises(LongigenError, match=r"converted to days.*leave out time_unit=years"):
         tree.open(time_unit="years")
 
 
-def test_scans_tables_serve_where_there_are_no_sessions_tables(tree: Tree) -> None:
+def test_scans_tables_are_used_without_sessions_tables(tree: Tree) -> None:
     for subject in ("01", "02"):
         for session, day in (("a", 1), ("b", 11)):
             name = f"sub-{subject}/ses-{session}/sub-{subject}_ses-{session}_scans.tsv"
             rows = f"func/x.nii.gz 2020-01-{day:02}T10:00:00", f"anat/y.nii.gz 2020-01-{day:02}T09:00:00"
             tree.table(name, "filename acq_time", *rows)
-    assert found(tree.open()) == ({"sub-01": (0.0, 10.0), "sub-02": (0.0, 10.0)}, [])
+    assert read(tree.open()) == ({"sub-01": (0.0, 10.0), "sub-02": (0.0, 10.0)}, [])
     tree.table("sub-02/ses-b/sub-02_ses-b_scans.tsv", "name acq_time", "x y")
-    times, (finding,) = found(tree.open())
+    times, (finding,) = read(tree.open())
     assert times["sub-02"] == (0.0,)
     assert finding.kind == "bad-table"
     assert "has no column 'filename' (it has: name, acq_time)" in str(finding)
 
 
-def test_json_files_of_the_images_serve_last(tree: Tree) -> None:
+def test_json_sidecars_of_the_images_are_used_last(tree: Tree) -> None:
     for day, session in enumerate("ab"):
-        said = {"AcquisitionDateTime": f"2020-01-0{day + 1}T09:00:00.250000"}
-        tree.json(f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.json", said)
+        content = {"AcquisitionDateTime": f"2020-01-0{day + 1}T09:00:00.250000"}
+        tree.json(f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.json", content)
     dataset = tree.open()
-    times, findings = found(dataset)
+    times, findings = read(dataset)
     assert (dataset.time_unit, times) == ("days", {"sub-01": (0.0, 1.0)})
     assert [finding.kind for finding in findings] == ["no-time"] * 2
     assert "sub-02_ses-a_T1w.json (subject sub-02) does not exist" in str(findings[0])
 
 
-def test_no_time_at_all_says_where_it_was_looked_for(tree: Tree) -> None:
+def test_the_error_for_missing_times_lists_all_places(tree: Tree) -> None:
     with pytest.raises(LongigenError) as error:
         tree.open()
-    for word in ("sub-*_sessions.tsv (there is none)", "acq_time", "AcquisitionDateTime", "days_from_baseline"):
+    for word in ("sub-*_sessions.tsv (there are no columns)", "acq_time", "AcquisitionDateTime", "days_from_baseline"):
         assert word in str(error.value)
     tree.sessions("01", "session_id score", "ses-a 1", "ses-b 2")
     with pytest.raises(LongigenError, match=r"columns: score.*--set time="):
@@ -207,28 +207,28 @@ def test_no_time_at_all_says_where_it_was_looked_for(tree: Tree) -> None:
 def test_a_column_can_be_named(aged: Tree) -> None:
     aged.sessions("01", "session_id age wave", "ses-a 70.5 1", "ses-b 72 2")
     aged.sessions("02", "session_id age wave", "ses-a 60 1", "ses-b 61.25 3")
-    with pytest.raises(LongigenError, match=r"unit of the column 'wave' is not known.*--set time_unit="):
+    with pytest.raises(LongigenError, match=r"unit of the column 'wave' is unknown.*--set time_unit="):
         aged.open(time="wave")
     dataset = aged.open(time="wave", time_unit="index")
     assert dataset.time_unit == "index"
-    assert found(dataset)[0] == {"sub-01": (1.0, 2.0), "sub-02": (1.0, 3.0)}
+    assert read(dataset)[0] == {"sub-01": (1.0, 2.0), "sub-02": (1.0, 3.0)}
     assert set(dataset.subjects()[0].visits[0].covariates) == {"age"}
-    with pytest.raises(LongigenError, match=r"'waves' gives no session a time. Did you mean 'wave'\?"):
+    with pytest.raises(LongigenError, match=r"no session has a time in 'waves'. Did you mean 'wave'\?"):
         aged.open(time="waves")
 
 
 @pytest.mark.parametrize(
     ("cell", "kind", "words"),
     [
-        ("89+", "bad-time", "says age '89+' of ses-b; write a number"),
-        ("n/a", "no-time", "gives no age for ses-b"),
-        (None, "no-time", "has no age of ses-b"),
+        ("89+", "bad-time", "has age '89+' for ses-b; write a number"),
+        ("n/a", "no-time", "has a missing age for ses-b"),
+        (None, "no-time", "has no age for ses-b"),
     ],
 )
 def test_a_session_without_time_is_left_out(aged: Tree, cell: str | None, kind: str, words: str) -> None:
     rows = ["ses-a 70.5"] if cell is None else ["ses-a 70.5", f"ses-b {cell}"]
     path = aged.sessions("01", "session_id age", *rows)
-    times, (finding,) = found(aged.open())
+    times, (finding,) = read(aged.open())
     assert times == {"sub-01": (70.5,), "sub-02": (60.0, 61.25)}
     assert (finding.kind, finding.subject, finding.source) == (kind, "sub-01", str(path))
     assert words in str(finding)
@@ -236,11 +236,11 @@ def test_a_session_without_time_is_left_out(aged: Tree, cell: str | None, kind: 
         aged.open().subjects()
 
 
-def test_a_table_that_is_missing_is_said_once(aged: Tree) -> None:
+def test_a_missing_table_is_one_finding(aged: Tree) -> None:
     (aged.root / "sub-01" / "sub-01_sessions.tsv").unlink()
-    times, (finding,) = found(aged.open())
+    times, (finding,) = read(aged.open())
     assert set(times) == {"sub-02"}
-    assert "sub-01_sessions.tsv (subject sub-01) does not exist; write it, with the age of each session." in str(
+    assert "sub-01_sessions.tsv (subject sub-01) does not exist; create it with the age of each session." in str(
         finding
     )
 
@@ -249,7 +249,7 @@ def test_labels_without_their_prefix_are_understood(tree: Tree) -> None:
     tree.sessions("01", "session_id age", "a 70.5", "b 72")
     tree.table("participants.tsv", "participant_id score", "01 3")
     dataset = tree.open()
-    assert found(dataset)[0] == {"sub-01": (70.5, 72.0)}
+    assert read(dataset)[0] == {"sub-01": (70.5, 72.0)}
     assert dataset.subjects(lambda _: None)[0].visits[0].covariates["score"] == 3
 
 
@@ -276,7 +276,7 @@ def test_the_nearest_json_file_counts(aged: Tree) -> None:
     assert aged.open(time_unit="years").time_unit == "years"
     aged.json("sub-02/sub-02_sessions.json", {"age": {"Units": "n/a"}})
     with pytest.raises(
-        LongigenError, match=r"'age' is in months by .*sub-01_sessions.json and weeks by .*/sessions.json"
+        LongigenError, match=r"'age' is in months according to .*sub-01_sessions.json and weeks acc.*/sessions.json"
     ):
         aged.open()
 
@@ -296,44 +296,44 @@ def test_several_kinds_need_a_choice(aged: Tree) -> None:
     aged.image("01", "a", "FLAIR")
     aged.image("01", "a", "mask")
     with pytest.raises(
-        LongigenError, match=r"several kinds; choose one with --set suffix=. There is: T1w \(4\), FLAIR"
+        LongigenError, match=r"several kinds; choose one with --set suffix=. Suffixes: T1w \(4\), FLAIR"
     ):
         aged.open()
-    with pytest.raises(LongigenError, match=r"no image 'T2w'. Did you mean 'T1w'\? There is: T1w \(4\)"):
+    with pytest.raises(LongigenError, match=r"no image 'T2w'. Did you mean 'T1w'\? Suffixes: T1w \(4\)"):
         aged.open(suffix="T2w")
     dataset = aged.open(suffix="FLAIR")
-    assert found(dataset) == ({"sub-01": (70.5,)}, [])
+    assert read(dataset) == ({"sub-01": (70.5,)}, [])
     assert "1 of 2 subjects are left out" in dataset.cautions[0]
 
 
-def test_masks_are_not_taken_unasked(aged: Tree) -> None:
+def test_masks_are_used_only_if_chosen(aged: Tree) -> None:
     aged.image("01", "a", "desc-brain_mask")
-    assert len(found(aged.open())[0]) == 2
-    assert found(aged.open(suffix="mask"))[0] == {"sub-01": (70.5,)}
+    assert len(read(aged.open())[0]) == 2
+    assert read(aged.open(suffix="mask"))[0] == {"sub-01": (70.5,)}
 
 
 def test_several_images_of_a_session_are_ambiguous(aged: Tree) -> None:
     aged.image("01", "a", "acq-spgr_run-01_T1w")
     aged.image("01", "a", "acq-spgr_run-02_T1w")
-    times, (finding,) = found(aged.open())
+    times, (finding,) = read(aged.open())
     assert times["sub-01"] == (72.0,)
     assert finding.kind == "ambiguous"
     assert "sub-01_ses-a_acq-spgr_run-02_T1w.nii.gz" in finding.problem
     assert "--set select=acq- or acq-spgr or run- or run-01 or run-02" in finding.advice
-    assert found(aged.open(select="acq-"))[1] == []
+    assert read(aged.open(select="acq-"))[1] == []
     assert aged.open(select="acq-spgr,run-2").subjects()[0].visits[0].source.endswith("run-02_T1w.nii.gz")
 
 
 def test_the_same_image_twice_is_ambiguous(aged: Tree) -> None:
     path = aged.image("01", "a")
     aged.save(path.with_name(path.name.removesuffix(".gz")))
-    _, (finding,) = found(aged.open())
+    _, (finding,) = read(aged.open())
     assert (finding.kind, finding.advice) == ("ambiguous", "keep one of them")
 
 
-def test_a_selection_that_leaves_nothing_says_what_there_is(aged: Tree) -> None:
+def test_the_error_for_an_empty_selection_lists_the_labels(aged: Tree) -> None:
     aged.image("01", "a", "space-MNI152_T1w")
-    with pytest.raises(LongigenError, match=r"no T1w image with space-MNI.*There is: space- \(4\), space-MNI152 \(1\)"):
+    with pytest.raises(LongigenError, match=r"no T1w image with space-MNI.*Labels: space- \(4\), space-MNI152 \(1\)"):
         aged.open(select="space-MNI")
     with pytest.raises(LongigenError, match=r"select takes ENTITY-LABEL.*got 'space=MNI'"):
         aged.open(select="space=MNI")
@@ -344,30 +344,30 @@ def test_derivatives(aged: Tree) -> None:
         for name in ("desc-preproc_T1w", "space-MNI_desc-preproc_T1w", "desc-brain_mask"):
             aged.image("01", session, name, root="derivatives/fmriprep")
     dataset = aged.open(derivatives="fmriprep", select="desc-preproc,space-MNI")
-    assert found(dataset) == ({"sub-01": (70.5, 72.0)}, [])
+    assert read(dataset) == ({"sub-01": (70.5, 72.0)}, [])
     assert "/derivatives/fmriprep/sub-01/ses-a/anat/sub-01_ses-a_space-MNI_" in dataset.subjects()[0].visits[0].source
-    assert [finding.kind for finding in found(aged.open(derivatives="fmriprep"))[1]] == ["ambiguous"] * 2
+    assert [finding.kind for finding in read(aged.open(derivatives="fmriprep"))[1]] == ["ambiguous"] * 2
     with pytest.raises(LongigenError, match=r"no folder 'fmripre'. Did you mean 'fmriprep'\?"):
         aged.open(derivatives="fmripre")
     with pytest.raises(LongigenError, match=r"give the data set itself as path \(.*ds\) and derivatives=fmriprep"):
         BIDSDataset(path=aged.root / "derivatives" / "fmriprep", select=("space-MNI",))
 
 
-def test_an_image_named_after_another_session_is_not_trusted(aged: Tree) -> None:
+def test_an_image_with_the_name_of_another_session_is_a_finding(aged: Tree) -> None:
     folder = aged.root / "sub-01" / "ses-b" / "anat"
     (folder / "sub-01_ses-b_T1w.nii.gz").rename(folder / "sub-01_ses-a_T1w.nii.gz")
-    times, (finding,) = found(aged.open())
+    times, (finding,) = read(aged.open())
     assert times["sub-01"] == (70.5,)
     assert finding.kind == "misnamed"
-    assert "does not begin with sub-01_ses-b_" in str(finding)
+    assert "does not start with sub-01_ses-b_" in str(finding)
 
 
-def test_labels_that_bids_forbids_are_kept_apart(tmp_path: Path) -> None:
+def test_labels_that_bids_does_not_allow_are_distinguished(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     for subject in ("002_S_0295", "002_S_0413"):
         tree.image(subject, "M-00", "acq-x_T1w")
         tree.sessions(subject, "session_id age", "ses-M-00 70.5")
-    assert found(tree.open(select="acq-x")) == ({"sub-002_S_0295": (70.5,), "sub-002_S_0413": (70.5,)}, [])
+    assert read(tree.open(select="acq-x")) == ({"sub-002_S_0295": (70.5,), "sub-002_S_0413": (70.5,)}, [])
 
 
 def test_content_that_was_not_fetched(aged: Tree) -> None:
@@ -376,7 +376,7 @@ def test_content_that_was_not_fetched(aged: Tree) -> None:
     link.symlink_to("../../../.git/annex/objects/aa/bb/MD5E-s1--c.nii.gz")
     unlocked = aged.root / "sub-02" / "ses-a" / "anat" / "sub-02_ses-a_T1w.nii.gz"
     unlocked.write_text("/annex/objects/MD5E-s1--c.nii.gz\n")
-    times, findings = found(aged.open())
+    times, findings = read(aged.open())
     assert times == {"sub-01": (72.0,), "sub-02": (61.25,)}
     assert [finding.kind for finding in findings] == ["missing-file"] * 2
     assert [finding.source for finding in findings] == [str(link), str(unlocked)]
@@ -387,15 +387,15 @@ def test_a_table_that_was_not_fetched(aged: Tree) -> None:
     path = aged.root / "sub-01" / "sub-01_sessions.tsv"
     path.unlink()
     path.symlink_to("nowhere")
-    _, (finding,) = found(aged.open())
+    _, (finding,) = read(aged.open())
     assert (finding.kind, finding.subject, finding.source) == ("missing-file", "sub-01", str(path))
 
 
-def test_what_is_wrong_with_an_image_is_found(aged: Tree) -> None:
+def test_a_bad_image_is_a_finding(aged: Tree) -> None:
     path = aged.image("01", "a")
     path.write_bytes(b"")
     aged.save(aged.image("02", "a"), 3, 4, 5, 2)
-    times, findings = found(aged.open())
+    times, findings = read(aged.open())
     assert times == {"sub-01": (72.0,), "sub-02": (61.25,)}
     assert [(finding.kind, finding.subject) for finding in findings] == [
         ("unreadable", "sub-01"),
@@ -403,12 +403,12 @@ def test_what_is_wrong_with_an_image_is_found(aged: Tree) -> None:
     ]
 
 
-def test_a_session_without_the_image_and_an_image_outside_sessions_are_no_visits(aged: Tree) -> None:
+def test_sessions_without_an_image_and_images_outside_sessions_are_not_visits(aged: Tree) -> None:
     aged.sessions("01", "session_id age", "ses-a 70.5", "ses-b 72", "ses-c 73")
     aged.image("01", "d", "bold", folder="func")
     aged.save(aged.root / "sub-01" / "anat" / "sub-01_desc-average_T1w.nii.gz")
     aged.save(aged.root / "derivatives" / "x" / "sub-01" / "sub-01_mask.nii.gz")
-    assert found(aged.open()) == ({"sub-01": (70.5, 72.0), "sub-02": (60.0, 61.25)}, [])
+    assert read(aged.open()) == ({"sub-01": (70.5, 72.0), "sub-02": (60.0, 61.25)}, [])
 
 
 # What cannot be read
@@ -423,11 +423,11 @@ def test_a_data_set_without_sessions(tmp_path: Path) -> None:
 
 
 def test_another_folder_of_images(aged: Tree) -> None:
-    with pytest.raises(LongigenError, match=r"pet holds no image; choose .*datatype=. There is: anat \(4\)"):
+    with pytest.raises(LongigenError, match=r"pet holds no image; choose .*datatype=. Folders: anat \(4\)"):
         aged.open(datatype="pet")
 
 
-def test_a_wrong_path_is_helped(aged: Tree) -> None:
+def test_the_error_for_a_wrong_path_suggests_another(aged: Tree) -> None:
     with pytest.raises(LongigenError, match="is not a folder"):
         BIDSDataset(path=aged.root / "nowhere")
     for below in ("sub-01", "sub-01/ses-a"):
@@ -466,15 +466,13 @@ def test_covariates(aged: Tree) -> None:
     assert two.visits[1].covariates == {"age": 61.25, "sex": 1, "drug": 0, "mmse": 28}
 
 
-def test_text_among_numbers_is_missing_and_said(aged: Tree) -> None:
+def test_text_in_a_numeric_column_counts_as_missing(aged: Tree) -> None:
     aged.table("participants.tsv", "participant_id iq", "sub-01 110", "sub-02 refused")
     dataset = aged.open()
     one, two = dataset.subjects()
     assert one.visits[0].covariates["iq"] == 110
     assert "iq" not in two.visits[0].covariates
-    assert dataset.cautions == (
-        "Text in the column 'iq', which holds numbers elsewhere, is taken as missing: refused.",
-    )
+    assert dataset.cautions == ("The column 'iq' has numbers, so text in it counts as missing: refused.",)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +486,7 @@ def test_the_split_of_the_participants(aged: Tree, word: str, part: str | None) 
 
 def test_an_unknown_split(aged: Tree) -> None:
     aged.table("participants.tsv", "participant_id split", "sub-01 holdout", "sub-02 test")
-    times, (finding,) = found(aged.open())
+    times, (finding,) = read(aged.open())
     assert set(times) == {"sub-02"}
     assert (finding.kind, finding.subject) == ("bad-split", "sub-01")
 
@@ -496,7 +494,7 @@ def test_an_unknown_split(aged: Tree) -> None:
 def test_repeated_rows(aged: Tree) -> None:
     aged.table("participants.tsv", "participant_id score", "sub-01 1", "sub-01 2")
     aged.sessions("02", "session_id age", "ses-a 60", "ses-b 61", "ses-b 62")
-    times, findings = found(aged.open())
+    times, findings = read(aged.open())
     assert times == {"sub-02": (60.0,)}
     assert [(finding.kind, finding.subject) for finding in findings] == [
         ("repeated-row", "sub-01"),
@@ -516,7 +514,7 @@ def test_repeated_rows(aged: Tree) -> None:
 )
 def test_a_table_that_cannot_be_read(aged: Tree, content: bytes, words: str) -> None:
     (aged.root / "sub-01" / "sub-01_sessions.tsv").write_bytes(content)
-    times, (finding,) = found(aged.open())
+    times, (finding,) = read(aged.open())
     assert set(times) == {"sub-02"}
     assert finding.kind == "bad-table"
     assert words in str(finding)
@@ -527,11 +525,11 @@ def test_a_table_that_cannot_be_read(aged: Tree, content: bytes, words: str) -> 
 
 def test_json_that_cannot_be_read(aged: Tree) -> None:
     (aged.root / "sub-01" / "sub-01_sessions.json").write_text("{oops")
-    times, (finding,) = found(aged.open())
+    times, (finding,) = read(aged.open())
     assert set(times) == {"sub-02"}
     assert (finding.kind, finding.subject) == ("bad-json", "sub-01")
     aged.json("sessions.json", ["age"])
-    with pytest.raises(BadData, match=r"sessions.json holds no JSON object"):
+    with pytest.raises(BadData, match=r"sessions.json is not a JSON object"):
         aged.open()
 
 

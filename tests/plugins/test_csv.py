@@ -1,4 +1,4 @@
-"""The data set of a manifest."""
+"""The data set `csv`: subjects, visits, covariates and mistakes of a manifest."""
 
 import pickle
 from collections.abc import Callable
@@ -121,8 +121,8 @@ BAD: dict[str, tuple[str, str]] = {
     "header-only": (HEAD, "no row below its header"),
     "missing-column": ("subject,when,path\n" + PAIR, "no column 'time'; its columns are: subject, when, path"),
     "missing-columns": ("id;time;path\n" + PAIR, "no column 'subject' and no column 'time' and no column 'path'"),
-    "column-twice": ("subject,time,path,time\n" + PAIR, "column 'time' twice"),
-    "column-unnamed": ("subject,time,path,\n" + PAIR, "column '' twice, or without a name"),
+    "column-twice": ("subject,time,path,time\n" + PAIR, "two columns 'time'"),
+    "column-unnamed": ("subject,time,path,\n" + PAIR, "two columns '', or one without a name"),
     "short-row": (HEAD + PAIR + "b,0\n", r"line 4 has 2 cells where the header has 3 columns"),
     "long-row": (HEAD + PAIR + "b,0,x,y\n", r"line 4 has 4 cells"),
     "broken-quotes": (HEAD + 'a,0,"img/a0.nii.gz\n', "cannot be read"),
@@ -136,7 +136,7 @@ BAD: dict[str, tuple[str, str]] = {
     "time-empty": (HEAD + PAIR + "a,,img/b0.nii.gz\n", r"line 4 \(subject a\) has time '', which is not a finite"),
     "duplicate-time": (
         HEAD + PAIR + "a,1.0,img/b0.nii.gz\n",
-        r"lines 3 and 4 \(subject a\) are two visits at time 1; correct one",
+        r"lines 3 and 4 \(subject a\) are two visits at time 1; correct or remove one",
     ),
     "no-subject": (HEAD + PAIR + ",0,img/b0.nii.gz\n", "line 4 has subject '', which cannot name a file"),
     "subject-slash": (HEAD + "x/y,0,img/b0.nii.gz\n", r"subject 'x/y', which cannot name a file"),
@@ -163,12 +163,12 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "mixed-covariate": (
         GOOD.replace("61", "6l"),
-        r"line 5 \(subject a\) has '6l' in column 'age', which holds numbers elsewhere",
+        r"line 5 \(subject a\) has '6l' in column 'age', whose other rows are numbers",
     ),
 }
 
 
-def test_what_is_wrong_is_left_out_and_told(write: Write) -> None:
+def test_bad_rows_are_left_out_and_listed(write: Write) -> None:
     dataset = write(
         "subject,time,path,age,split\n"
         "a,0,img/a0.nii.gz,60,train\na,1,img/a1.nii.gz,61,\na,1,img/b1.nii.gz,61,\na,x,img/b1.nii.gz,61,\n"
@@ -204,7 +204,7 @@ def test_a_mistake_is_one_sentence(name: str, write: Write, tmp_path: Path) -> N
     assert str(caught.value).endswith(".")
 
 
-def test_a_manifest_that_is_none(tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match=r"gone\.csv is not a file"):
         CSVDataset(path=tmp_path / "gone.csv").subjects()
     with pytest.raises(LongigenError, match="is not a file"):
@@ -225,12 +225,12 @@ def test_time_unit(tmp_path: Path) -> None:
     assert CSVDataset(path=tmp_path / "m.csv", time_unit="days").time_unit == "days"
     with pytest.raises(LongigenError, match=r"no time unit 'year'\. Did you mean 'years'"):
         CSVDataset(path=tmp_path / "m.csv", time_unit="year")
-    made = CSVDataset.from_config({"path": str(tmp_path / "m.csv"), "time_unit": "cycle"})
-    assert made.config == {"path": tmp_path / "m.csv", "time_unit": "cycle"}
+    dataset = CSVDataset.from_config({"path": str(tmp_path / "m.csv"), "time_unit": "cycle"})
+    assert dataset.config == {"path": tmp_path / "m.csv", "time_unit": "cycle"}
 
 
 @pytest.mark.skipif(not SUNNYBROOK, reason="needs the Sunnybrook volumes beside the checkout, in ../shared/data")
-def test_real_cine_images_through_the_whole_way_and_back(tmp_path: Path) -> None:
+def test_real_cine_images_survive_preprocessing_and_restoring(tmp_path: Path) -> None:
     lines = [
         f"{path.name.removesuffix('_ED_ES.nii.gz')},{frame / 2},{path},{frame}"
         for path in SUNNYBROOK

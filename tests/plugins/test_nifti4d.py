@@ -1,4 +1,4 @@
-"""The data set of 4D NIfTI series."""
+"""The data set `nifti4d`: subject ids, times, units and damaged series."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ Series = Callable[..., Path]
 
 @pytest.fixture
 def series(tmp_path: Path) -> Series:
-    """Write a series of random frames, with what its header and its sidecar tell of time."""
+    """Write a series of random frames, with times in its header and its sidecar."""
 
     def write(
         name: str, *, frames: int = 4, step: float | None = None, unit: str | None = None, sidecar: Any = None
@@ -49,8 +49,8 @@ def times(path: Path, **config: Any) -> tuple[float, ...]:
     return subject.times
 
 
-def noted(path: Path, **config: Any) -> tuple[list[str], list[Finding]]:
-    """Return the ids that are left, and the findings."""
+def read(path: Path, **config: Any) -> tuple[list[str], list[Finding]]:
+    """Return the ids of the usable subjects, and the findings."""
     findings: list[Finding] = []
     subjects = NIfTI4DDataset(path=path, **config).subjects(findings.append)
     return [subject.id for subject in subjects], findings
@@ -95,21 +95,21 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_subject_is_called_what_the_wildcards_stand_for(name: str, series: Series, tmp_path: Path) -> None:
+def test_the_subject_id_is_the_match_of_the_wildcards(name: str, series: Series, tmp_path: Path) -> None:
     pattern, expected = NAMES[name]
     series(name)
-    assert noted(tmp_path, pattern=pattern) == ([expected], [])
+    assert read(tmp_path, pattern=pattern) == ([expected], [])
 
 
-def test_hidden_files_and_other_files_are_no_series(series: Series, tmp_path: Path) -> None:
+def test_hidden_and_other_files_are_ignored(series: Series, tmp_path: Path) -> None:
     series("a.nii.gz")
     for name in ("._a.nii.gz", "a.nii.gz.md5", "a.nii.txt"):
         (tmp_path / name).write_bytes(b"no image")
-    assert noted(tmp_path) == (["a"], [])
+    assert read(tmp_path) == (["a"], [])
 
 
 @pytest.mark.parametrize(
-    ("step", "unit", "expected", "told"),
+    ("step", "unit", "expected", "time_unit"),
     [
         (None, None, (0.0, 1.0, 2.0, 3.0), "frames"),
         (0, None, (0.0, 1.0, 2.0, 3.0), "frames"),
@@ -120,19 +120,19 @@ def test_hidden_files_and_other_files_are_no_series(series: Series, tmp_path: Pa
         (500, "usec", (0.0, 0.0005, 0.001, 0.0015), "seconds"),
     ],
 )
-def test_times_of_a_header(step: float, unit: str, expected: tuple[float, ...], told: str, series: Series) -> None:
+def test_times_of_a_header(step: float, unit: str, expected: tuple[float, ...], time_unit: str, series: Series) -> None:
     path = series("a.nii.gz", step=step, unit=unit)
     dataset = NIfTI4DDataset(path=path)
-    assert dataset.time_unit == told
+    assert dataset.time_unit == time_unit
     assert dataset.subjects()[0].times == pytest.approx(expected, rel=1e-12)
     assert dataset.config["time_unit"] is None
-    assert ("times count frames" in "".join(dataset.cautions)) == (told == "frames")
+    assert ("times count frames" in "".join(dataset.cautions)) == (time_unit == "frames")
     again = NIfTI4DDataset.from_config(dataset.config)
-    assert (again.time_unit, again.config) == (told, dataset.config)
+    assert (again.time_unit, again.config) == (time_unit, dataset.config)
 
 
 @pytest.mark.parametrize(
-    ("sidecar", "expected", "told"),
+    ("sidecar", "expected", "time_unit"),
     [
         ({"times": [0, 0.5, 2, 9.25], "time_unit": "years"}, (0.0, 0.5, 2.0, 9.25), "years"),
         ({"times": [-1, 0, 1, 2], "time_unit": "cycle", "RepetitionTime": 3}, (-1.0, 0.0, 1.0, 2.0), "cycle"),
@@ -142,43 +142,43 @@ def test_times_of_a_header(step: float, unit: str, expected: tuple[float, ...], 
         ({"Manufacturer": "unknown"}, (0.0, 0.035, 0.07, 0.105), "seconds"),
     ],
 )
-def test_times_of_a_sidecar_come_before_those_of_the_header(
-    sidecar: Any, expected: tuple[float, ...], told: str, series: Series
+def test_times_of_a_sidecar_have_precedence_over_the_header(
+    sidecar: Any, expected: tuple[float, ...], time_unit: str, series: Series
 ) -> None:
     path = series("a.nii.gz", step=35, unit="msec", sidecar=sidecar)
     dataset = NIfTI4DDataset(path=path)
-    assert dataset.time_unit == told
+    assert dataset.time_unit == time_unit
     assert dataset.subjects()[0].times == pytest.approx(expected)
     assert not dataset.cautions
 
 
-def test_a_unit_that_is_said(series: Series) -> None:
+def test_the_users_unit(series: Series) -> None:
     timed = series("timed.nii", step=20, unit="msec")
     untimed = series("untimed.nii")
-    own = series("own.nii", sidecar={"times": [0.1, 0.2, 0.5, 0.9], "time_unit": "cycle"})
-    for path in (timed, untimed, own):
+    phases = series("phases.nii", sidecar={"times": [0.1, 0.2, 0.5, 0.9], "time_unit": "cycle"})
+    for path in (timed, untimed, phases):
         assert times(path, time_unit="frames") == (0.0, 1.0, 2.0, 3.0)
         assert NIfTI4DDataset(path=path, time_unit="frames").cautions == []
     assert times(timed, time_unit="seconds") == pytest.approx((0.0, 0.02, 0.04, 0.06))
     assert times(untimed, time_unit="years") == (0.0, 1.0, 2.0, 3.0)
     assert times(series("odd.nii", step=0.5), time_unit="months") == (0.0, 0.5, 1.0, 1.5)
     assert times(timed, time_unit="cycle") == (0.0, 1 / 3, 2 / 3, 1.0)
-    assert times(own, time_unit="cycle") == (0.1, 0.2, 0.5, 0.9)
+    assert times(phases, time_unit="cycle") == (0.1, 0.2, 0.5, 0.9)
     with pytest.raises(LongigenError, match=r"no time unit 'second'.* Did you mean 'seconds'"):
         NIfTI4DDataset(path=timed, time_unit="second")
 
 
-def test_a_step_in_no_unit_must_be_said(series: Series) -> None:
+def test_a_step_without_a_unit_needs_time_unit(series: Series) -> None:
     path = series("odd.nii", step=0.035)
     with pytest.raises(LongigenError, match=r"odd\.nii has frames 0\.035 apart .* --set time_unit="):
         NIfTI4DDataset(path=path)
     assert times(path, time_unit="seconds") == (0.0, 0.035, 0.07, pytest.approx(0.105))
 
 
-def test_files_that_tell_different_units(series: Series, tmp_path: Path) -> None:
+def test_files_with_different_units_need_time_unit(series: Series, tmp_path: Path) -> None:
     series("a.nii", step=2, unit="sec")
     series("b.nii")
-    with pytest.raises(LongigenError, match=r"a\.nii tells .* seconds and .*b\.nii in frames; .*--set time_unit="):
+    with pytest.raises(LongigenError, match=r"a\.nii has times in seconds and .*b\.nii in frames; .*--set time_unit="):
         NIfTI4DDataset(path=tmp_path)
     assert NIfTI4DDataset(path=tmp_path, time_unit="frames").subjects()[0].times == (0.0, 1.0, 2.0, 3.0)
     assert NIfTI4DDataset(path=tmp_path, pattern="a*.nii").time_unit == "seconds"
@@ -208,31 +208,31 @@ BAD: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "5D": (image(4, 4, 4, 1, 3), "dimensions", "is 5D"),
     "one frame": (image(4, 4, 4, 1), "one-frame", "has only one frame"),
     "no image": (lambda path: path.write_bytes(b"x" * 500), "unreadable", "cannot be opened as an image"),
-    "spectrum": (header(2, "hz"), "bad-timing", "has frames 2 hz apart, which is no time"),
+    "spectrum": (header(2, "hz"), "bad-timing", "has frames 2 hz apart, which is not a valid time"),
     "negative step": (header(-2, "sec"), "bad-timing", "has frames -2 sec apart"),
     "not finite": (header(np.nan, "sec"), "bad-timing", "has frames nan sec apart"),
     "no JSON": (sidecar("{"), "bad-sidecar", r"b\.json \(subject b\) cannot be read as JSON"),
     "no object": (sidecar([1, 2]), "bad-sidecar", "is not a JSON object"),
     "wrong number": (sidecar({"VolumeTiming": [0, 1, 2]}), "wrong-count", "has 3 VolumeTiming for 4 frames"),
-    "no list": (sidecar({"FrameTimesStart": 3}), "bad-sidecar", "says FrameTimesStart: what is no list"),
-    "text": (sidecar({"VolumeTiming": [0, 1, 2, "3"]}), "bad-sidecar", "is no list of finite numbers"),
-    "infinite": (sidecar('{"VolumeTiming": [0, 1, 2, Infinity]}'), "bad-sidecar", "is no list of finite numbers"),
-    "huge": (sidecar({"VolumeTiming": [0, 1, 2, 10**400]}), "bad-sidecar", "is no list of finite numbers"),
+    "no list": (sidecar({"FrameTimesStart": 3}), "bad-sidecar", "has FrameTimesStart that is not a list"),
+    "text": (sidecar({"VolumeTiming": [0, 1, 2, "3"]}), "bad-sidecar", "is not a list of finite numbers"),
+    "infinite": (sidecar('{"VolumeTiming": [0, 1, 2, Infinity]}'), "bad-sidecar", "is not a list of finite numbers"),
+    "huge": (sidecar({"VolumeTiming": [0, 1, 2, 10**400]}), "bad-sidecar", "is not a list of finite numbers"),
     "twice": (sidecar({"VolumeTiming": [0, 1, 1, 2]}), "duplicate-time", "VolumeTiming 1 and then 1 at frame 2"),
     "descending": (sidecar({"VolumeTiming": [0, 2, 1, 3]}), "duplicate-time", "VolumeTiming 2 and then 1 at frame 2"),
-    "no unit": (sidecar({"times": [0, 1, 2, 3]}), "bad-sidecar", "names no unit of its times"),
+    "no unit": (sidecar({"times": [0, 1, 2, 3]}), "bad-sidecar", "has no valid time_unit"),
     "other unit": (sidecar({"times": [0, 1, 2, 3], "time_unit": "ages"}), "bad-sidecar", "no time unit 'ages'"),
-    "no repetition": (sidecar({"RepetitionTime": 0}), "bad-sidecar", "says RepetitionTime: 0"),
+    "no repetition": (sidecar({"RepetitionTime": 0}), "bad-sidecar", "has RepetitionTime: 0"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_series_is_a_finding_and_the_rest_is_given(name: str, series: Series, tmp_path: Path) -> None:
+def test_a_bad_series_is_a_finding_and_the_others_are_read(name: str, series: Series, tmp_path: Path) -> None:
     spoil, kind, message = BAD[name]
-    for each in "abc":
-        series(f"{each}.nii")
+    for letter in "abc":
+        series(f"{letter}.nii")
     spoil(tmp_path / "b.nii")
-    ids, findings = noted(tmp_path)
+    ids, findings = read(tmp_path)
     assert ids == ["a", "c"]
     assert [(finding.kind, finding.subject) for finding in findings] == [(kind, "b")]
     assert "\n" not in str(findings[0])
@@ -245,16 +245,16 @@ def test_a_bad_series_is_a_finding_and_the_rest_is_given(name: str, series: Seri
 
 
 @pytest.mark.parametrize(
-    ("step", "unit", "asked", "kind", "message"),
+    ("step", "unit", "time_unit", "kind", "message"),
     [
-        (2, "sec", "days", "unit-conflict", "tells its times in seconds, where time_unit is days"),
-        (0, None, "seconds", "no-timing", "does not tell the time between its frames, where time_unit is seconds"),
+        (2, "sec", "days", "unit-conflict", "has times in seconds, but time_unit is days"),
+        (0, None, "seconds", "no-timing", "has no time between its frames, but time_unit is seconds"),
     ],
 )
-def test_a_series_that_cannot_be_in_the_unit(
-    step: float, unit: str | None, asked: str, kind: str, message: str, series: Series
+def test_a_series_that_cannot_be_converted_to_the_unit(
+    step: float, unit: str | None, time_unit: str, kind: str, message: str, series: Series
 ) -> None:
-    ids, (finding,) = noted(series("a.nii", step=step, unit=unit), time_unit=asked)
+    ids, (finding,) = read(series("a.nii", step=step, unit=unit), time_unit=time_unit)
     assert (ids, finding.kind, finding.subject) == ([], kind, "a")
     assert message in str(finding)
 
@@ -262,17 +262,17 @@ def test_a_series_that_cannot_be_in_the_unit(
 def test_an_id_that_two_files_have(series: Series, tmp_path: Path) -> None:
     series("a.nii")
     second = series("a.nii.gz")
-    ids, (finding,) = noted(tmp_path)
+    ids, (finding,) = read(tmp_path)
     assert (ids, finding.kind, finding.source) == (["a"], "duplicate-subject", str(second))
     assert str(tmp_path / "a.nii") in finding.problem
 
 
-def test_nothing_to_read(series: Series, tmp_path: Path) -> None:
+def test_a_folder_without_matching_files(series: Series, tmp_path: Path) -> None:
     series("a.nii")
-    with pytest.raises(LongigenError, match=r"no NIfTI file that the pattern '\*_cine\.nii\*' finds"):
+    with pytest.raises(LongigenError, match=r"no NIfTI file that matches the pattern '\*_cine\.nii\*'"):
         NIfTI4DDataset(path=tmp_path, pattern="*_cine.nii*")
     for pattern in ("", "/scans/*.nii", "a**b"):
-        with pytest.raises(LongigenError, match=r"pattern '.*' (cannot be used|finds)"):
+        with pytest.raises(LongigenError, match=r"pattern '.*'( cannot be used|; give another)"):
             NIfTI4DDataset(path=tmp_path, pattern=pattern)
     for name in ("gone", "gone.nii.gz"):
         with pytest.raises(LongigenError, match=f"{name} is neither a folder nor"):

@@ -230,8 +230,8 @@ def test_a_name_of_anothers_plugin(installed: dict[str, str], longigen: Longigen
 
 
 def test_no_kind(longigen: Longigen) -> None:
-    said = longigen("new-plugin", "mine", status=2).stderr
-    assert said == f"longigen: Say what 'mine' is to be, with --kind and one of: {', '.join(KINDS)}.\n"
+    error = longigen("new-plugin", "mine", status=2).stderr
+    assert error == f"longigen: The kind of 'mine' is missing; give --kind with one of: {', '.join(KINDS)}.\n"
 
 
 def test_nothing_is_overwritten(longigen: Longigen, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recipes: resolution, changes, and the data that a word or a path means."""
+"""Recipes: resolution, changes, and the data set of a name or a path."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,8 @@ def test_a_recipe_is_complete_and_its_values_have_their_types() -> None:
         "data": "sim-brain",
     }
     assert set(recipe.configs) == {*recipe.names, "model", "preprocess", "augment", "split", "training"}
-    assert recipe.configs["sampler"]["prediction"] == "x"  # what the recipe says
-    assert recipe.configs["sampler"]["log_snr_min"] == -20.0  # what it does not say
+    assert recipe.configs["sampler"]["prediction"] == "x"  # set by the recipe
+    assert recipe.configs["sampler"]["log_snr_min"] == -20.0  # the component's default
     assert recipe.configs["training"]["learning_rate"] == pytest.approx(3e-3)
     assert type(recipe.settings("model")).__name__ == "ModelSettings"
     assert recipe.component("sampler").config == recipe.configs["sampler"]
@@ -89,20 +89,20 @@ def test_another_component_starts_from_its_own_defaults() -> None:
     assert recipe.configs["conditioner"] == recipe.component("conditioner").config
     assert recipe.names["denoiser"] == "unet3d"
     narrow = Recipe.resolve(NAME, components={"sampler": "continuous"})
-    assert narrow.configs["sampler"]["prediction"] == "x"  # the same component keeps what the recipe says of it
+    assert narrow.configs["sampler"]["prediction"] == "x"  # the same component keeps the recipe's configuration
 
 
 def test_another_components_configuration_is_not_the_recipes(site: Site) -> None:
     site.install(
-        "stranger",
-        {"longigen.registry": {"stranger": "of_stranger"}, "longigen.samplers": {"walk": "of_stranger:Walk"}},
+        "third-party",
+        {"longigen.registry": {"third-party": "third_party"}, "longigen.samplers": {"copy": "third_party:Copy"}},
         {
-            "of_stranger/__init__.py": "from longigen_continuous import ContinuousSampler\n\n\n"
-            "class Walk(ContinuousSampler):\n    pass\n",
-            "of_stranger/registry.yaml": "schema_version: 1\n",
+            "third_party/__init__.py": "from longigen_continuous import ContinuousSampler\n\n\n"
+            "class Copy(ContinuousSampler):\n    pass\n",
+            "third_party/registry.yaml": "schema_version: 1\n",
         },
     )
-    recipe = Recipe.resolve(NAME, components={"sampler": "walk"})
+    recipe = Recipe.resolve(NAME, components={"sampler": "copy"})
     assert recipe.configs["sampler"] == recipe.component("sampler").config
     assert recipe.configs["sampler"]["prediction"] == "epsilon"
     assert recipe.configs["sampler"]["steps"] == 100
@@ -125,7 +125,7 @@ def test_a_path_is_read_by_the_data_set_that_claims_it(tmp_path: Path) -> None:
     assert recipe.configs["data"]["time_unit"] == "days"
 
 
-def test_data_that_is_not_there_or_not_known(tmp_path: Path) -> None:
+def test_data_that_do_not_exist_or_are_not_recognised(tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match=r"no data set and no path 'sim-brian'\. Did you mean 'sim-brain'\?"):
         find_dataset("sim-brian")
     (tmp_path / "notes.unknown").write_text("")
@@ -166,19 +166,19 @@ class Greedy(Dataset):
 
 def test_a_grid_of_the_recipes_data_is_not_kept_for_other_data(site: Site) -> None:
     site.install(
-        "stranger",
-        {"longigen.registry": {"stranger": "of_stranger"}},
+        "third-party",
+        {"longigen.registry": {"third-party": "third_party"}},
         {
-            "of_stranger/__init__.py": "",
-            "of_stranger/registry.yaml": "schema_version: 1\nrecipes:\n  r:\n    conditioner: {name: source}\n"
+            "third_party/__init__.py": "",
+            "third_party/registry.yaml": "schema_version: 1\nrecipes:\n  r:\n    conditioner: {name: source}\n"
             "    denoiser: {name: unet3d}\n    sampler: {name: continuous}\n    data: {name: sim-brain, noise: 0.5}\n"
             "    preprocess: {shape: [8, 8, 8]}\n",
         },
     )
     (site.folder / "m.csv").write_text("subject,time,path\n")
-    own = Recipe.resolve("r", data="sim-brain")
-    assert own.configs["preprocess"]["shape"] == (8, 8, 8)
-    assert own.configs["data"]["noise"] == 0.5
+    same = Recipe.resolve("r", data="sim-brain")
+    assert same.configs["preprocess"]["shape"] == (8, 8, 8)
+    assert same.configs["data"]["noise"] == 0.5
     other = Recipe.resolve("r", data=str(site.folder / "m.csv"))
     assert other.configs["preprocess"]["shape"] is None
     assert "noise" not in other.configs["data"]
@@ -187,8 +187,8 @@ def test_a_grid_of_the_recipes_data_is_not_kept_for_other_data(site: Site) -> No
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("{denoiser: unet3d}", r"The recipe 'r': 'denoiser' must hold keys and values, got 'unet3d'\."),
-        ("{trainig: {steps: 3}}", r"The recipe 'r' has no section 'trainig'\. Did you mean 'training'\?"),
+        ("{denoiser: unet3d}", r"In the recipe 'r', 'denoiser' must hold keys and values, got 'unet3d'\."),
+        ("{trainig: {steps: 3}}", r"The recipe 'r' has an unknown section 'trainig'\. Did you mean 'training'\?"),
         ("{denoiser: {name: unet3d}}", r"The recipe 'r' names no conditioner; choose one with --conditioner\."),
         (
             "{conditioner: {name: source, widht: 3}, denoiser: {name: unet3d}, sampler: {name: continuous}, "
@@ -199,15 +199,15 @@ def test_a_grid_of_the_recipes_data_is_not_kept_for_other_data(site: Site) -> No
 )
 def test_a_recipe_that_is_wrong(site: Site, lines: str, message: str) -> None:
     site.install(
-        "stranger",
-        {"longigen.registry": {"stranger": "of_stranger"}},
-        {"of_stranger/__init__.py": "", "of_stranger/registry.yaml": f"schema_version: 1\nrecipes: {{r: {lines}}}\n"},
+        "third-party",
+        {"longigen.registry": {"third-party": "third_party"}},
+        {"third_party/__init__.py": "", "third_party/registry.yaml": f"schema_version: 1\nrecipes: {{r: {lines}}}\n"},
     )
     with pytest.raises(LongigenError, match=message):
         Recipe.resolve("r")
 
 
-def test_what_is_written_to_a_run_is_read_again(tmp_path: Path) -> None:
+def test_a_recipe_survives_the_round_trip_through_json(tmp_path: Path) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text("subject,time,path\n")
     recipe = Recipe.resolve(NAME, data=str(manifest), changes=["preprocess.shape=8,10,12", "width=8"])

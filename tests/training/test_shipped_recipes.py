@@ -1,4 +1,4 @@
-"""The shipped recipes: each composes into a model that trains and generates, and those after SADM hold its numbers."""
+"""The shipped recipes: each composes into a model that trains and generates; SADM's use the paper's values."""
 
 import re
 from pathlib import Path
@@ -47,7 +47,7 @@ SADM_ACDC = (
 
 
 def resolve(name: str) -> Recipe:
-    """Return a recipe; one whose data must be given is given this folder, and does not read it."""
+    """Return a recipe; a recipe that needs a data path gets the current folder, which is not read."""
     dataset = registry.load("dataset", RECIPES[name]["data"]["name"])
     return Recipe.resolve(name, changes=["data.path=."] if "path" in parameters(dataset) else [])
 
@@ -74,21 +74,21 @@ def test_a_recipe_composes_trains_and_generates(name: str) -> None:
     assert 0 < loss.item() < 1e4
     assert all(gradient.isfinite().all() for gradient in gradients)
     assert any(gradient.any() for gradient in gradients)
-    made = model.eval().generate(history, times[:, None], steps=2)
-    assert made.shape == (1, 1, 1, 16, 16, 8)
-    assert made.isfinite().all()
-    assert made.abs().max() <= 1
+    generated = model.eval().generate(history, times[:, None], steps=2)
+    assert generated.shape == (1, 1, 1, 16, 16, 8)
+    assert generated.isfinite().all()
+    assert generated.abs().max() <= 1
 
 
 @pytest.mark.parametrize(
     ("name", "section", "key", "value"),
     [("sadm-acdc", *row[:3]) for row in SADM + SADM_ACDC] + [("sadm-brain", *row[:3]) for row in SADM],
 )
-def test_the_papers_numbers(name: str, section: str, key: str, value: Any) -> None:
+def test_hyperparameters_are_those_of_the_paper(name: str, section: str, key: str, value: Any) -> None:
     assert resolve(name).configs[section][key] == value
 
 
-def test_a_step_on_brains_sees_as_many_pairs_as_one_on_hearts() -> None:
+def test_the_brain_and_heart_recipes_have_the_same_effective_batch_size() -> None:
     training = [resolve(name).configs["training"] for name in ("sadm-acdc", "sadm-brain")]
     hearts, brains = (each["batch_size"] * each["gradient_accumulation"] for each in training)
     assert hearts == brains
@@ -104,7 +104,7 @@ def test_every_number_has_a_source_and_a_place(name: str) -> None:
             assert key in recipe.configs.get(section, ()), line
 
 
-def test_what_a_recipe_says_of_its_own_data_holds_wherever_the_data_lie(tmp_path: Path) -> None:
+def test_a_recipe_configures_its_data_set_at_any_path(tmp_path: Path) -> None:
     patient = tmp_path / "patient001"
     patient.mkdir()
     (patient / "Info.cfg").write_text("ED: 1\nES: 12\n")

@@ -31,13 +31,13 @@ def test_a_run_holds_everything(manifest: Path, tmp_path: Path) -> None:
     assert model.provenance.preprocess["shape"] == [13, 12, 10]
     assert model.provenance.data["parts"] == {part: len(ids) for part, ids in recorded["split"].items()}
     assert model.provenance.data["intervals"] == pytest.approx([1.1, 3.3])
-    told = model.provenance.training
-    assert (told["recipe"], told["data"], told["changes"]["training.steps"]) == ("sadm-tiny", "csv", 4)
+    origin = model.provenance.training
+    assert (origin["recipe"], origin["data"], origin["changes"]["training.steps"]) == ("sadm-tiny", "csv", 4)
     assert str(manifest.parent) not in (folder / "model" / "config.json").read_text()
 
 
 def test_resuming_changes_nothing(manifest: Path, tmp_path: Path) -> None:
-    """A run that is killed after step 3 and resumed ends with the weights of one that was not."""
+    """A run that is killed after step 3 and resumed ends with the same weights as one that was not killed."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     trainer(manifest, whole, "training.steps=6").fit()
 
@@ -56,7 +56,7 @@ def test_resuming_changes_nothing(manifest: Path, tmp_path: Path) -> None:
     resumed.fit()
     after = LongitudinalModel.from_pretrained(broken).provenance.training
     assert (before["steps"], after["steps"], after["processes"]) == (3, 6, 1)
-    assert after["seconds"] > before["seconds"] > 0  # of both processes
+    assert after["seconds"] > before["seconds"] > 0  # the time of both processes together
     one, two = weights(whole), weights(broken)
     assert one.keys() == two.keys()
     for name, tensor in one.items():
@@ -75,7 +75,7 @@ def test_an_interrupt_leaves_a_checkpoint(manifest: Path, tmp_path: Path) -> Non
 
 
 def test_gradients_are_accumulated(manifest: Path, tmp_path: Path) -> None:
-    """Two batches of one give the step that one batch of two gives, but for the noise: the same pairs are seen."""
+    """Two accumulated batches of one pair hold the same pairs as one batch of two."""
     together = trainer(manifest, tmp_path / "a", "training.steps=1", "batch_size=2")
     apart = trainer(manifest, tmp_path / "b", "training.steps=1", "batch_size=1", "gradient_accumulation=2")
     one = next(together._batches())
@@ -90,19 +90,19 @@ def test_it_learns(manifest: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     trainer(manifest, folder, "training.steps=60", "validate_every=20", "learning_rate=3e-3", "ema=0.9").fit()
     losses = [line["validation_loss"] for line in lines(folder) if "validation_loss" in line]
-    # 1 is what copy-last has: the residual is scaled to unit variance.
+    # Copy-last has a loss of 1, since the residual is scaled to unit variance.
     assert losses[-1] < 0.8
 
 
-def test_a_broken_loss_is_said(manifest: Path, tmp_path: Path) -> None:
+def test_a_loss_of_nan_is_an_error(manifest: Path, tmp_path: Path) -> None:
     broken = trainer(manifest, tmp_path / "run", "training.steps=2")
     with torch.no_grad():
         next(broken.model.parameters()).fill_(float("nan"))
-    with pytest.raises(LongigenError, match=r"not a number any more at step 1; lower training\.learning_rate"):
+    with pytest.raises(LongigenError, match=r"The loss became NaN at step 1; lower training\.learning_rate"):
         broken.fit()
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_run_needs_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep me")
     with pytest.raises(LongigenError, match="is not empty; continue it with --resume"):
         Run.create(tmp_path)

@@ -1,4 +1,4 @@
-"""Parts that start from another model's weights, frozen parts, and pretraining without a condition."""
+"""Warm starts from another model's weights, frozen parts, fine-tuning, and pretraining without conditioning."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ SMALL = (
 
 
 class Levels(Conditioner):
-    """Learned constants beside the noisy volume; none has no weights."""
+    """Emits `count` learned constants on the concat route; with a count of 0 it has no weights."""
 
     def __init__(self, *, count: int = 1) -> None:
         super().__init__()
@@ -74,9 +74,9 @@ def model(
     settings: ModelSettings | None = None,
     **statistics: Any,
 ) -> LongitudinalModel:
-    """Return a model all of whose tensors are random, so that none is equal by chance."""
+    """Return a model whose tensors are all random, so that none are equal by chance."""
     torch.manual_seed(seed)
-    made = LongitudinalModel(
+    result = LongitudinalModel(
         conditioner or SADMConditioner(**SADM),
         UNet3D(**{**UNET, **(unet or {})}),
         ContinuousSampler(prediction="x", steps=2),
@@ -84,9 +84,9 @@ def model(
         statistics=Statistics(**statistics),
     )
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in result.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
-    return made.eval()
+    return result.eval()
 
 
 def tensors(part: nn.Module) -> dict[str, Tensor]:
@@ -99,14 +99,14 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, LongitudinalModel]:
-    """Return a model and the folder that it is in."""
-    made, folder = model(seed=0), tmp_path_factory.mktemp("pretrained")
-    made.save_pretrained(folder)
-    return str(folder), made
+    """Return a model and the folder that it is saved in."""
+    saved, folder = model(seed=0), tmp_path_factory.mktemp("pretrained")
+    saved.save_pretrained(folder)
+    return str(folder), saved
 
 
 @pytest.mark.parametrize(("part", "other"), [("conditioner", "denoiser"), ("denoiser", "conditioner")])
-def test_one_part_is_copied_and_the_other_is_not_touched(
+def test_one_part_is_copied_and_the_other_is_not_changed(
     pretrained: tuple[str, LongitudinalModel], part: Any, other: str
 ) -> None:
     folder, source = pretrained
@@ -118,16 +118,16 @@ def test_one_part_is_copied_and_the_other_is_not_touched(
     assert same(tensors(getattr(new, other)), before)
 
 
-def test_what_the_data_say_is_not_taken(pretrained: tuple[str, LongitudinalModel]) -> None:
+def test_statistics_of_the_data_are_not_copied(pretrained: tuple[str, LongitudinalModel]) -> None:
     new = model(residual_std=0.25, time_scale=0.5)
     note = WarmStart("conditioner", pretrained[0]).apply(new)
     assert new.statistics == Statistics(residual_std=0.25, time_scale=0.5)
     assert new.conditioner.time_scale == 0.5
     assert note is not None
-    assert note.endswith("it was made with a typical gap of 1, here 0.5 years.")
+    assert note.endswith("it was configured with a typical gap of 1, now 0.5 years.")
 
 
-def test_what_does_not_fit_is_listed_and_stays(pretrained: tuple[str, LongitudinalModel]) -> None:
+def test_tensors_that_do_not_fit_are_listed_and_keep_their_values(pretrained: tuple[str, LongitudinalModel]) -> None:
     folder, source = pretrained
     new = model(conditioner=SADMConditioner(**{**SADM, "features": 6, "missing": "mask"}))
     before = tensors(new)
@@ -140,15 +140,15 @@ def test_what_does_not_fit_is_listed_and_stays(pretrained: tuple[str, Longitudin
     for name in of_part:
         assert torch.equal(now[name], before[name] if name in kept else old[name]), name
     assert note is not None
-    assert f"{len(of_part) - len(kept)} of {len(of_part)} tensors were taken" in note
-    assert f"as initialised stay {len(kept) - 1} of another shape there (" in note
+    assert f"{len(of_part) - len(kept)} of {len(of_part)} tensors were copied" in note
+    assert f"initial values remain in {len(kept) - 1} of another shape there (" in note
     assert "1 missing there (mask_token)" in note
     assert all(name.removeprefix("conditioner.") in note for name in kept)
-    assert "features 4, here 6; with missing zero, here mask" in note
+    assert "features 4, now 6; with missing zero, now mask" in note
 
 
-def test_a_first_layer_is_not_cut_to_size(pretrained: tuple[str, LongitudinalModel]) -> None:
-    """Another conditioner gives other channels beside the noisy volume: the layer that reads them is left alone."""
+def test_a_first_layer_of_another_shape_is_not_copied_in_part(pretrained: tuple[str, LongitudinalModel]) -> None:
+    """Another conditioner emits other channels, so the layer that reads them keeps its initial values."""
     new = model(conditioner=SourceConditioner())
     before = tensors(new.denoiser)
     note = WarmStart("denoiser", pretrained[0]).apply(new)
@@ -160,24 +160,26 @@ def test_a_first_layer_is_not_cut_to_size(pretrained: tuple[str, LongitudinalMod
     assert all(name in note for name in kept)
 
 
-def test_equal_shapes_of_unequal_meaning_are_told(pretrained: tuple[str, LongitudinalModel]) -> None:
+def test_differences_that_do_not_show_in_shapes_are_listed(pretrained: tuple[str, LongitudinalModel]) -> None:
     new = model(unet={"heads": 4}, settings=ModelSettings(target="image"))
     note = WarmStart("denoiser", pretrained[0]).apply(new)
     assert note is not None
-    assert "made with heads 2, here 4; with target residual, here image." in note
+    assert "configured with heads 2, now 4; with target residual, now image." in note
 
 
-def test_tensors_without_a_place_are_told(tmp_path: Path) -> None:
+def test_unused_tensors_are_listed(tmp_path: Path) -> None:
     model(conditioner=SADMConditioner(**{**SADM, "depth": 2})).save_pretrained(tmp_path)
     note = WarmStart("conditioner", str(tmp_path)).apply(model())
     assert note is not None
-    assert "that this one has not (" in note
+    assert "of its tensors were not used (" in note
     assert " more);" in note
 
 
-def test_what_cannot_be_taken_is_refused(pretrained: tuple[str, LongitudinalModel], tmp_path: Path) -> None:
+def test_models_that_cannot_initialise_a_part_are_refused(
+    pretrained: tuple[str, LongitudinalModel], tmp_path: Path
+) -> None:
     folder, _ = pretrained
-    other = r"conditioner of .* is 'sadm' and this model's is 'raw'; .* so choose --conditioner sadm"
+    other = r"conditioner of .* is 'sadm' and that of this model is 'raw', .*; choose --conditioner sadm"
     new = model(conditioner=RawConditioner())
     with pytest.raises(LongigenError, match=other):
         WarmStart("conditioner", folder).apply(new)
@@ -186,18 +188,18 @@ def test_what_cannot_be_taken_is_refused(pretrained: tuple[str, LongitudinalMode
     WarmStart("conditioner", folder).check("sadm")
     with pytest.raises(LongigenError, match=r"There is no model at .*nowhere"):
         WarmStart("denoiser", str(tmp_path / "nowhere")).check("unet3d")
-    with pytest.raises(LongigenError, match="times in years and these data are in days; take one"):
+    with pytest.raises(LongigenError, match="times in years and these data are in days; use a model"):
         WarmStart("conditioner", folder).apply(model(time_unit="days"))
     assert WarmStart("denoiser", folder).apply(model(time_unit="days")) is None
 
 
-def test_a_source_of_which_nothing_fits_is_refused(tmp_path: Path) -> None:
+def test_a_source_without_fitting_tensors_is_refused(tmp_path: Path) -> None:
     register_conditioner("levels")(Levels)
     try:
         model(conditioner=Levels(count=2)).save_pretrained(tmp_path)
         new = model(conditioner=Levels(count=3))
         before = tensors(new)
-        with pytest.raises(LongigenError, match="None of the 1 tensors of this conditioner is found, in its shape, am"):
+        with pytest.raises(LongigenError, match="None of the 1 tensors of this conditioner has the name and shape of"):
             WarmStart("conditioner", str(tmp_path)).apply(new)
         assert same(tensors(new), before)
     finally:
@@ -221,8 +223,8 @@ def test_random_conditioning_is_noise_on_every_route() -> None:
     assert Conditioning().noise(torch.Generator()) == Conditioning()
 
 
-def test_pretraining_without_a_condition_does_not_see_the_history() -> None:
-    """With p_uncond 1 the loss depends on the history through the residual's base alone; generation's ∅ stays zero."""
+def test_pretraining_without_conditioning_does_not_see_the_history() -> None:
+    """With p_uncond 1 the loss depends on the history only through the residual's base; guidance still uses zeros."""
     visits = history((8, 8, 8), lengths=(3, 3))
     first = visits.images.clone()
     first[:, 0] = -first[:, 0]
@@ -233,12 +235,12 @@ def test_pretraining_without_a_condition_does_not_see_the_history() -> None:
         "random": ModelSettings(p_uncond=1.0, unconditional="random"),
         "given": ModelSettings(p_uncond=0.0),
     }.items():
-        made = model(settings=settings)
+        composed = model(settings=settings)
         losses[name] = [
-            made.loss(Batch(given, visits.images[:, -1], after(visits)), torch.Generator().manual_seed(0)).item()
+            composed.loss(Batch(given, visits.images[:, -1], after(visits)), torch.Generator().manual_seed(0)).item()
             for given in (visits, others)
         ]
-        unconditional = made.conditioner(visits, after(visits)).null().concat
+        unconditional = composed.conditioner(visits, after(visits)).null().concat
         assert unconditional is not None
         assert not unconditional.any()
     assert losses["zero"][0] == losses["zero"][1]
@@ -247,7 +249,9 @@ def test_pretraining_without_a_condition_does_not_see_the_history() -> None:
     assert len({pair[0] for pair in losses.values()}) == 3
 
 
-def test_an_older_configuration_has_the_zero(pretrained: tuple[str, LongitudinalModel], tmp_path: Path) -> None:
+def test_a_configuration_without_unconditional_means_zero(
+    pretrained: tuple[str, LongitudinalModel], tmp_path: Path
+) -> None:
     folder = shutil.copytree(pretrained[0], tmp_path / "old")
     config = json.loads((folder / "config.json").read_text())
     assert config["model"].pop("unconditional") == "zero"
@@ -279,51 +283,51 @@ def source(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("part", ["conditioner", "denoiser"])
-def test_a_frozen_part_is_left_bit_for_bit(manifest: Path, source: Path, tmp_path: Path, part: str) -> None:
-    """Nor gradient, nor weight decay, nor averaging, nor dropout touches it; the other part is trained."""
+def test_a_frozen_part_does_not_change(manifest: Path, source: Path, tmp_path: Path, part: str) -> None:
+    """It has no gradient, weight decay, averaging or dropout; the other part is trained."""
     other = "denoiser" if part == "conditioner" else "conditioner"
     starts = [f"training.init_{name}={source}" for name in ("conditioner", "denoiser")]
     changes = ("training.steps=2", f"training.freeze={part}", "weight_decay=0.5", f"{part}.dropout=0.5")
-    with pytest.warns(LongigenWarning, match=r"made with dropout 0\.0, here 0\.5"):
-        made = trainer(manifest, tmp_path / "run", *starts, *changes)
-    seen = []
-    made.fit(lambda step, metrics: seen.append(step))
-    assert seen == [1, 2]
+    with pytest.warns(LongigenWarning, match=r"configured with dropout 0\.0, now 0\.5"):
+        frozen = trainer(manifest, tmp_path / "run", *starts, *changes)
+    steps = []
+    frozen.fit(lambda step, metrics: steps.append(step))
+    assert steps == [1, 2]
     assert same(exported(tmp_path / "run", part), exported(source, part))
     assert not same(exported(tmp_path / "run", other), exported(source, other))
-    assert not any(module.training for module in getattr(made.model, part).modules())
-    assert all(module.training for module in getattr(made.model, other).modules())
-    assert all(parameter.grad is None for parameter in getattr(made.model, part).parameters())
+    assert not any(module.training for module in getattr(frozen.model, part).modules())
+    assert all(module.training for module in getattr(frozen.model, other).modules())
+    assert all(parameter.grad is None for parameter in getattr(frozen.model, part).parameters())
 
 
 def test_freezing_everything_is_refused(manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(LongigenError, match="names both parts, which leaves nothing to train; leave one out"):
+    with pytest.raises(LongigenError, match="names both parts, so there is nothing to train; leave one out"):
         TrainingSettings(freeze=("denoiser", "conditioner"))
-    made = model(conditioner=Levels(count=0))
+    weightless = model(conditioner=Levels(count=0))
     cohort = Experiment.of(Recipe.resolve("sadm-tiny", data=str(manifest))).cohort
-    with pytest.raises(LongigenError, match=r"No part of this model but the denoiser, which training\.freeze names"):
-        Trainer(made, cohort, TrainingSettings(freeze=("denoiser",)), Run(tmp_path))
+    with pytest.raises(LongigenError, match=r"The denoiser, which training\.freeze names, is the only part .* with w"):
+        Trainer(weightless, cohort, TrainingSettings(freeze=("denoiser",)), Run(tmp_path))
     with pytest.raises(LongigenError, match="freeze must be a list of one of 'conditioner', 'denoiser', got 'sampler'"):
         trainer(manifest, tmp_path / "run", "training.freeze=sampler")
 
 
-def test_the_average_starts_from_the_weights_taken(manifest: Path, source: Path, tmp_path: Path) -> None:
-    made = trainer(manifest, tmp_path / "run", f"init_denoiser={source}")
-    averaged = dict(zip([name for name, _ in made.model.named_parameters()], made.ema.shadow_params, strict=True))
-    taken = exported(source, "denoiser")
-    for name, tensor in taken.items():
+def test_the_moving_average_starts_from_the_copied_weights(manifest: Path, source: Path, tmp_path: Path) -> None:
+    initialised = trainer(manifest, tmp_path / "run", f"init_denoiser={source}")
+    names = [name for name, _ in initialised.model.named_parameters()]
+    averaged = dict(zip(names, initialised.ema.shadow_params, strict=True))
+    for name, tensor in exported(source, "denoiser").items():
         assert torch.equal(averaged[name], tensor), name
 
 
-def test_resuming_does_not_start_again(manifest: Path, source: Path, tmp_path: Path) -> None:
-    """A run goes on from its checkpoint, whatever has become of its source, and without one starts as before."""
-    gone, whole = shutil.copytree(source, tmp_path / "gone"), tmp_path / "whole"
-    trainer(manifest, whole, "training.steps=4", f"init_conditioner={gone}").fit()
-    assert Run(whole).read()["recipe"]["training"]["init_conditioner"] == str(gone)
-    assert str(gone) not in (whole / "model" / "config.json").read_text()
+def test_resuming_does_not_need_the_source(manifest: Path, source: Path, tmp_path: Path) -> None:
+    """A run continues from its checkpoint even if its source was deleted; without a checkpoint it starts from it."""
+    copied, whole = shutil.copytree(source, tmp_path / "copied"), tmp_path / "whole"
+    trainer(manifest, whole, "training.steps=4", f"init_conditioner={copied}").fit()
+    assert Run(whole).read()["recipe"]["training"]["init_conditioner"] == str(copied)
+    assert str(copied) not in (whole / "model" / "config.json").read_text()
 
     fresh = tmp_path / "fresh"
-    started = tensors(trainer(manifest, fresh, "training.steps=4", f"init_conditioner={gone}").model)
+    started = tensors(trainer(manifest, fresh, "training.steps=4", f"init_conditioner={copied}").model)
     assert same(tensors(resumed(fresh).model), started)
 
     def stop(step: int, metrics: dict[str, Any]) -> None:
@@ -332,7 +336,7 @@ def test_resuming_does_not_start_again(manifest: Path, source: Path, tmp_path: P
 
     with pytest.raises(KeyboardInterrupt):
         resumed(fresh).fit(stop)
-    shutil.rmtree(gone)
+    shutil.rmtree(copied)
     again = resumed(fresh)
     assert again.step == 2
     again.fit()
@@ -355,12 +359,12 @@ def test_on_the_command_line(longigen: Longigen, manifest: Path, source: Path, t
     assert training["freeze"] == ["conditioner"]
 
 
-def test_a_mistake_is_told_before_data_are_read(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(LongigenError, match=f"^The conditioner of {source} is 'sadm' and this model's is 'raw'; "):
+def test_wrong_options_fail_before_data_are_read(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(LongigenError, match=f"^The conditioner of {source} is 'sadm' and that of this model is 'raw'"):
         train(conditioner="raw", init_conditioner=str(source), out=tmp_path / "run")
     with pytest.raises(LongigenError, match=r"^\. holds no model"):
         train(init_denoiser="", out=tmp_path / "run")
-    with pytest.raises(LongigenError, match="continues a run as it was"):
+    with pytest.raises(LongigenError, match="continues a run with the options that it was started with"):
         train(out=source, resume=True, freeze=["denoiser"])
 
 
@@ -371,7 +375,7 @@ SHORT = ("training.steps=1", "batch_size=1", "validate_every=1", "sample_every=9
 def test_fine_tuning_starts_from_the_whole_model(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Parts, settings, grid and intensities are the model's, the data and what --set says the user's."""
+    """Components, settings, grid and intensity scaling are the model's; the data and the changes are the user's."""
     run = tmp_path / "run"
     changes = [
         *SHORT,
@@ -382,16 +386,16 @@ def test_fine_tuning_starts_from_the_whole_model(
     ]
     with pytest.warns(LongigenWarning) as caught:
         train(data=str(manifest), init=str(FIXTURE), changes=changes, out=run)
-    told = capsys.readouterr().err
-    assert f"From {FIXTURE}: sadm + unet3d + continuous, with its settings, grid (16 × 20 × 16) and intensities" in told
-    assert "grid 12 × 12 × 10" in told
+    printed = capsys.readouterr().err
+    assert f"Fine-tuning {FIXTURE}: sadm + unet3d + continuous, with its settings, grid (16 × 20 × 16) and" in printed
+    assert "grid 12 × 12 × 10" in printed
     notes = " ".join(str(warning.message) for warning in caught)
-    assert "preprocess.shape [16, 20, 16], here [12, 12, 10]" in notes
-    assert "preprocess.upper 99.9, here 100.0" in notes
+    assert "preprocess.shape [16, 20, 16], now [12, 12, 10]" in notes
+    assert "preprocess.upper 99.9, now 100.0" in notes
     config, base = (json.loads((folder / "config.json").read_text()) for folder in (run / "model", FIXTURE))
     for part in ("conditioner", "denoiser", "sampler"):
         assert config[part]["name"] == base[part]["name"]
-        assert base[part]["config"].items() <= config[part]["config"].items()  # which has what was added since, too
+        assert base[part]["config"].items() <= config[part]["config"].items()  # newer parameters may have been added
     assert base["model"].items() <= config["model"].items()
     assert config["preprocess"] == {
         **base["preprocess"],
@@ -401,12 +405,12 @@ def test_fine_tuning_starts_from_the_whole_model(
     }
     assert config["data"]["name"] == "csv"
     assert config["training"]["init"] is True
-    assert config["training"]["initialised"] == {"conditioner": None, "denoiser": None}  # a folder is not told
+    assert config["training"]["initialised"] == {"conditioner": None, "denoiser": None}  # a folder has no public name
     recorded = json.loads((run / "run.json").read_text())["recipe"]["training"]
     assert recorded["init_conditioner"] == recorded["init_denoiser"] == str(FIXTURE)
     old, new = (load_file(folder / "model.safetensors") for folder in (FIXTURE, run / "model"))
-    assert same(old, new)  # nothing was learnt at a rate of 0
-    with pytest.raises(LongigenError, match="continues a run as it was"):
+    assert same(old, new)  # the learning rate was 0
+    with pytest.raises(LongigenError, match="continues a run with the options that it was started with"):
         train(out=run, resume=True, init=str(FIXTURE))
 
 
@@ -417,8 +421,8 @@ def test_fine_tuning_with_a_change_lists_what_did_not_fit(manifest: Path, tmp_pa
     assert recipe.names["data"] == "csv"
     assert recipe.configs["preprocess"]["shape"] == (16, 20, 16)
     assert recipe.configs["training"]["ema"] == 0.99  # of the recipe
-    taken = r"The denoiser of .*: \d+ of \d+ tensors were taken; as initialised stay .* of another shape there .*"
-    with pytest.warns(LongigenWarning, match=f"{taken} it was made with width 2, here 4"):
+    copied = r"The denoiser of .*: \d+ of \d+ tensors were copied; initial values remain in .* of another shape .*"
+    with pytest.warns(LongigenWarning, match=f"{copied} it was configured with width 2, now 4"):
         Experiment.of(recipe).trainer(Run.create(tmp_path / "run"))
 
 
@@ -429,7 +433,7 @@ def test_fine_tuning_on_the_models_own_data() -> None:
     assert recipe.configs["preprocess"]["spacing"] == (10.0, 10.0, 10.0)
 
 
-def test_a_part_without_weights_has_nothing_to_take(tmp_path: Path) -> None:
+def test_a_part_without_weights_needs_no_warm_start(tmp_path: Path) -> None:
     parts = SourceConditioner(), IdentityDenoiser(), ContinuousSampler(prediction="x")
     LongitudinalModel(*parts).save_pretrained(tmp_path)
     new = LongitudinalModel(*parts)
@@ -440,9 +444,10 @@ def test_a_part_without_weights_has_nothing_to_take(tmp_path: Path) -> None:
 def test_init_and_its_conflicts(tmp_path: Path) -> None:
     for part in ("conditioner", "denoiser"):
         given: Any = {f"init_{part}": str(FIXTURE)}
-        with pytest.raises(LongigenError, match=f"starts both parts, so --init-{part} cannot stand beside it; leave"):
+        message = f"initialises both parts, so it cannot be combined with --init-{part}; leave"
+        with pytest.raises(LongigenError, match=message):
             train(init=str(FIXTURE), out=tmp_path / "run", **given)
-    with pytest.raises(LongigenError, match=r"is 'sadm' and this model's is 'raw'; .* so choose --conditioner sadm"):
+    with pytest.raises(LongigenError, match=r"is 'sadm' and that of this model is 'raw', .*; choose --conditioner sa"):
         train(init=str(FIXTURE), conditioner="raw", out=tmp_path / "run")
     with pytest.raises(LongigenError, match="There is no model 'nothing'"):
         train(init="nothing", out=tmp_path / "run")
