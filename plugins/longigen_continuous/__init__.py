@@ -1,4 +1,4 @@
-"""The continuous-time variance-preserving process of SADM, with its ancestral sampler."""
+"""The `continuous` sampler: SADM's continuous-time variance-preserving process with ancestral sampling."""
 
 from longigen_continuous.ancestral import ContinuousSampler
 

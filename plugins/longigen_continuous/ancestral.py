@@ -1,4 +1,4 @@
-"""The ancestral sampler of SADM, Section 2.1."""
+"""Ancestral sampling of a continuous-time variance-preserving process (SADM, Section 2.1)."""
 
 import torch
 from torch import Tensor
@@ -9,26 +9,26 @@ from longigen import Generators, Prediction, Sampler, randn_like
 class ContinuousSampler(Sampler):
     """The continuous-time variance-preserving process (Yoon et al. 2023, Section 2.1).
 
-    Schedule: the paper writes α² = 1 / (1 + e^(-t)) with t drawn uniformly, which taken literally would leave half of
-    the signal in place at t = 0. It follows Ho and Salimans (2022) and Kingma et al. (2021), where α² = sigmoid(λ) and
-    λ is the log-SNR; we read it so, with their cosine schedule λ(t) = -2 log tan(a t + b) between `log_snr_min` and
-    `log_snr_max`. T (`steps`) is free at generation, whatever training used: training draws t continuously.
+    Schedule: the paper writes α² = 1 / (1 + e^(-t)) with t drawn uniformly. Taken literally, half of the signal would
+    remain at t = 0. The paper follows Ho and Salimans (2022) and Kingma et al. (2021), where α² = sigmoid(λ) and λ is
+    the log-SNR; so does this sampler, with their cosine schedule λ(t) = -2 log tan(a t + b) between `log_snr_min` and
+    `log_snr_max`. T (`steps`) can be chosen freely in generation, since training draws t continuously.
 
     Reverse process, Eq. 2-3, for t > s:
 
     - μ(z_t, x) = e^(λ_t - λ_s) (α_s / α_t) z_t + (1 - e^(λ_t - λ_s)) α_s x
-    - σ̃² = (1 - e^(λ_t - λ_s)) σ_s², the posterior's variance, is the lower bound of the reverse variance;
-      σ²_(t|s) = (1 - e^(λ_t - λ_s)) σ_t², the forward variance, is the upper. z_s ~ N(μ(z_t, x̂), (σ̃²)^(1-v)
-      (σ²_(t|s))^v I): the variance is interpolated between them in the log domain by v.
+    - σ̃² = (1 - e^(λ_t - λ_s)) σ_s², the variance of the posterior, is the lower bound of the reverse variance;
+      σ²_(t|s) = (1 - e^(λ_t - λ_s)) σ_t², the forward variance, is the upper bound. z_s ~ N(μ(z_t, x̂), (σ̃²)^(1-v)
+      (σ²_(t|s))^v I), that is v interpolates between them in the log domain.
 
-    Training, Eq. 5: the noise-prediction loss is ``prediction="epsilon"``. Predicting x or v is offered since ε says
-    nothing of x where there is hardly any signal (x̂ = (z - σ ε̂) / α with α = 4.5e-5 at λ = -20), which a network learns
-    to survive only with long training.
+    Training, Eq. 5: the noise-prediction loss is ``prediction="epsilon"``. x or v can be predicted instead, because at
+    high noise ε hardly determines x (x̂ = (z - σ ε̂) / α with α = 4.5e-5 at λ = -20), and a network needs long training
+    to predict it accurately enough.
 
     Args:
-        prediction: what the network predicts, and in what the squared error is measured.
-        steps: T, network evaluations at generation.
-        v: interpolates the reverse variance, from 0 (posterior) to 1 (forward process).
+        prediction: prediction type of the network, in which the squared error is measured.
+        steps: T, network evaluations in generation.
+        v: interpolation of the reverse variance, from 0 (posterior) to 1 (forward process).
         log_snr_min: λ at t = 1.
         log_snr_max: λ at t = 0.
     """

@@ -1,4 +1,4 @@
-"""The DDPM family: samplers whose steps are those of diffusers' schedulers."""
+"""The DDPM family of samplers, with steps by schedulers of diffusers."""
 
 from longigen_ddpm.discrete import DiscreteSampler
 from longigen_ddpm.flow import FlowSampler

@@ -12,7 +12,7 @@ from longigen_ddpm.scheduled import ScheduledSampler, Spacing
 Schedule = Literal["linear", "cosine"]
 
 MAX_STEPS = 100_000
-"""Of the forward process; more levels than this cannot be told apart, and a table of them only fills memory."""
+"""The largest number of steps of the forward process; more would not be distinguishable noise levels."""
 
 
 class DiscreteSampler(ScheduledSampler):
@@ -20,28 +20,28 @@ class DiscreteSampler(ScheduledSampler):
 
     q(x_k | x_(k-1)) = N(√(1 - β_k) x_(k-1), β_k I) for k = 1 … T, so z_k = √ᾱ_k x + √(1 - ᾱ_k) ε with
     ᾱ_k = Π (1 - β_i), and λ_k = log(ᾱ_k / (1 - ᾱ_k)). Time is t = (k - 1) / (T - 1). Training draws k uniformly; the
-    loss is the squared error of ε (``prediction="epsilon"``). Generation may ask between the levels, where λ is
+    loss is the squared error of ε (``prediction="epsilon"``). Generation may use levels between these, where λ is
     interpolated linearly, but never outside [λ_T, λ_1].
 
     Schedules:
 
-    - ``linear``: β from `beta_min` to `beta_max`. With T = 1000, √ᾱ_T is .00635 and λ goes from -10.1 to
-      9.2. Both ends are for that T: with a smaller one, signal is left at the end.
+    - ``linear``: β from `beta_min` to `beta_max`. With T = 1000, √ᾱ_T is .00635 and λ ranges from -10.1 to 9.2. The
+      default values of β are meant for this T; with a smaller one, signal remains at the end.
     - ``cosine``: ᾱ_k = f(k / T) / f(0), f(u) = cos²(π/2 (u + .008) / 1.008), β at most .999 (Nichol and Dhariwal 2021,
-      arXiv 2102.09672); diffusers' ``squaredcos_cap_v2``. `beta_min` and `beta_max` are not used.
-    - `zero_terminal_snr`: √ᾱ shifted and stretched so that it ends at 0 (Lin et al. 2024, arXiv 2305.08891,
-      Algorithm 1). λ would be -∞ there; as in diffusers ᾱ_T is 2^-24, λ = -16.6. ε says nothing of x at that level, so
-      it is refused as what the network predicts.
+      arXiv 2102.09672); ``squaredcos_cap_v2`` in diffusers. `beta_min` and `beta_max` are not used.
+    - `zero_terminal_snr`: √ᾱ is shifted and scaled to end at 0 (Lin et al. 2024, arXiv 2305.08891, Algorithm 1). λ
+      would be -∞ there; as in diffusers ᾱ_T is 2^-24, λ = -16.6. ε does not determine x at that level, so the network
+      cannot predict ε.
 
     Args:
-        prediction: what the network predicts, and in what the squared error is measured.
-        steps: network evaluations at generation.
-        level_spacing: of the levels of generation, see `ScheduledSampler`.
-        schedule: of β.
-        train_steps: T.
+        prediction: prediction type of the network, in which the squared error is measured.
+        steps: network evaluations in generation.
+        level_spacing: spacing of the noise levels in generation, see `ScheduledSampler`.
+        schedule: schedule of β.
+        train_steps: T, the number of steps of the forward process.
         beta_min: β_1.
         beta_max: β_T.
-        zero_terminal_snr: whether nothing of x is left at T.
+        zero_terminal_snr: whether no signal of x remains at T.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class DiscreteSampler(ScheduledSampler):
 
     def training_times(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the times of `count` training samples (count,): k ~ U{1, …, T}."""
-        drawn = torch.randint(len(self._times), (count,), generator=generator, device=generator.device)
-        return self._times.float().to(drawn.device)[drawn]
+        index = torch.randint(len(self._times), (count,), generator=generator, device=generator.device)
+        return self._times.float().to(index.device)[index]
 
 
 def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
-    """Return the piecewise linear function through (knots, values) at `x`; the knots rise."""
+    """Return the piecewise linear function through (knots, values) at `x`; the knots are ascending."""
     knots, values = knots.to(x.device), values.to(x.device)
-    wide = x.double()
-    index = torch.searchsorted(knots, wide.contiguous()).clamp(1, len(knots) - 1)
-    weight = (wide - knots[index - 1]) / (knots[index] - knots[index - 1])
+    double = x.double()
+    index = torch.searchsorted(knots, double.contiguous()).clamp(1, len(knots) - 1)
+    weight = (double - knots[index - 1]) / (knots[index] - knots[index - 1])
     return (values[index - 1] + weight * (values[index] - values[index - 1])).to(x.dtype)

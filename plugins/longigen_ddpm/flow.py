@@ -1,4 +1,4 @@
-"""Rectified flow."""
+"""Rectified flow as a sampler."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from longigen_ddpm.scheduled import ScheduledSampler, Spacing, with_sigmas
 
 
 class FlowSampler(ScheduledSampler):
-    """Rectified flow (Liu et al. 2022, arXiv 2209.03003), in the variance-preserving terms of the denoisers.
+    """Rectified flow (Liu et al. 2022, arXiv 2209.03003), with the variance-preserving z of the other samplers.
 
-    The straight path y_τ = (1 - τ) x + τ ε, τ ~ U(0, 1), has λ = 2 log((1 - τ) / τ). A denoiser here always gets
+    The straight path y_τ = (1 - τ) x + τ ε, τ ~ U(0, 1), has λ = 2 log((1 - τ) / τ). The input of a denoiser is always
     z = α x + σ ε with α² + σ² = 1, which is y_τ divided by √((1 - τ)² + τ²): z = (α + σ) y_τ, and τ = σ / (α + σ). So
-    the network is that of the other samplers, and can be walked with any of them.
+    networks are interchangeable between this and the other samplers.
 
-    Loss: flow matching's, the squared error of the velocity ε - x. The network predicts v = α ε - σ x. At a given z
-    an error of v is one of x̂ times -1/σ, and an error of x̂ is one of the velocity (y_τ - x̂) / τ times -1/τ; so the
-    velocity's error is (α + σ) times that of v, and the loss the squared error of v times (α + σ)², which is 1 to 2.
-    No type of prediction beyond ε, x and v is needed.
+    Loss: that of flow matching, the squared error of the velocity ε - x. The network predicts v = α ε - σ x. For a
+    given z, an error of v is an error of x̂ times -1/σ, and an error of the velocity (y_τ - x̂) / τ is an error of x̂
+    times -1/τ. So the error of the velocity is (α + σ) times that of v, and the loss is the squared error of v times
+    (α + σ)², a factor from 1 to 2. No prediction type beyond ε, x and v is needed.
 
-    Generation: Euler's method along the path. Its step is DDIM's, and so are its errors (there); what is its own is how
-    it trains, which puts half of the levels at λ within ±2.2.
+    Generation: Euler's method along the path. Its step equals that of DDIM, with the same errors (see `DDIMSampler`).
+    The difference is in training, which puts half of the noise levels at λ within ±2.2.
 
     Args:
-        steps: network evaluations at generation.
-        level_spacing: of the levels of generation, see `ScheduledSampler`.
+        steps: network evaluations in generation.
+        level_spacing: spacing of the noise levels in generation, see `ScheduledSampler`.
         log_snr_min: λ at t = 1, where τ = sigmoid(-λ/2).
         log_snr_max: λ at t = 0.
     """
@@ -53,18 +53,18 @@ class FlowSampler(ScheduledSampler):
         return ((torch.sigmoid(-0.5 * log_snr.double()) - self._start) / self._length).to(log_snr.dtype)
 
     def loss(self, output: Tensor, target: Tensor, log_snr: Tensor) -> Tensor:
-        """Return the mean squared error of the velocity, of each sample (B,)."""
+        """Return the mean squared error of the velocity of each sample (B,)."""
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
         return (alpha + sigma).square() * super().loss(output, target, log_snr)
 
     def scheduler(self, log_snr: Tensor) -> Any:
-        """Return diffusers' Euler scheduler of flow matching, at τ."""
+        """Return the Euler scheduler for flow matching of diffusers, at τ."""
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
         return with_sigmas(FlowMatchEulerDiscreteScheduler(), torch.sigmoid(-0.5 * log_snr))
 
     def scale(self, log_snr: Tensor) -> Tensor:
-        """Return 1 / (α + σ): the state is y_τ."""
+        """Return 1 / (α + σ), as the scheduler's state is y_τ."""
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
         return 1 / (alpha + sigma)
 

@@ -1,4 +1,4 @@
-"""Metrics of a generated volume beside the true one, of several samples of it, and of all volumes together."""
+"""Metrics of single generated volumes, of several samples of a visit, and of the set of all generated visits."""
 
 from longigen_metrics.change import ChangeCorrelation
 from longigen_metrics.distance import FID, KID

@@ -1,4 +1,4 @@
-"""Change since the last visit that was given."""
+"""Metric of the change since the last given visit."""
 
 import math
 
@@ -9,10 +9,10 @@ from longigen import Metric
 
 
 class ChangeCorrelation(Metric):
-    """Pearson correlation of the generated with the true change since the last visit that was given.
+    """Pearson correlation of the generated with the true change since the last given visit.
 
-    Most of a follow-up is a copy of the visit before, and similarity rewards the copy; this does not. It is NaN where
-    either change is constant, as is that of a copy, or the foreground has less than two voxels.
+    Most of a follow-up image equals the visit before, and similarity metrics reward a copy of it; this metric does not.
+    It is NaN if one of the changes is constant, as for a copy, or the foreground has fewer than two voxels.
     """
 
     default = True
@@ -23,8 +23,9 @@ class ChangeCorrelation(Metric):
 
     def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
         before = previous[:, foreground].double()
-        made = (generated[:, foreground].double() - before).flatten()
-        real = (true[:, foreground].double() - before).flatten()
-        if made.numel() < 2 or any(bool(change.min() == change.max()) for change in (made, real)):
+        generated_change = (generated[:, foreground].double() - before).flatten()
+        true_change = (true[:, foreground].double() - before).flatten()
+        changes = generated_change, true_change
+        if len(true_change) < 2 or any(bool(change.min() == change.max()) for change in changes):
             return math.nan
-        return float(pearson_corrcoef(made, real))
+        return float(pearson_corrcoef(generated_change, true_change))

@@ -1,4 +1,4 @@
-"""Distances between the set of generated and the set of true visits."""
+"""FID and KID: distances between the set of generated and the set of true visits."""
 
 import math
 from abc import abstractmethod
@@ -13,13 +13,13 @@ from longigen_metrics.features import SliceFeatures
 
 
 class FeatureDistance(SetMetric):
-    """A distance between sets of `SliceFeatures`: by plane, and the mean over the planes.
+    """A distance between sets of `SliceFeatures`, computed for each plane and averaged over the planes.
 
     Args:
-        extractor: a 2D network's name in timm.
-        layer: its stage, from 0; stage 1 of ``resnet18`` has 64 features.
-        seed: of the network's weights, where none are given.
-        weights: a file (safetensors) of timm's weights for that network.
+        extractor: name of a 2D network in timm.
+        layer: stage of the network whose output is used, from 0; stage 1 of ``resnet18`` has 64 features.
+        seed: random seed of the network's weights if no file is given.
+        weights: a file (safetensors) with timm's weights for that network.
     """
 
     higher_is_better = False
@@ -32,6 +32,7 @@ class FeatureDistance(SetMetric):
 
     @cached_property
     def features(self) -> SliceFeatures:
+        """The feature extractor."""
         return SliceFeatures(*self._settings)
 
     @property
@@ -43,7 +44,7 @@ class FeatureDistance(SetMetric):
         return f"of features by {self.note} (weights {self.features.digest}), each plane by itself, mean over planes"
 
     def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
-        """Return the features of the generated and of the true visit, (2, 3, F)."""
+        """Return the features of the generated and of the true visit (2, 3, F)."""
         return torch.stack([self.features(generated), self.features(true)])
 
     def pooled(self, described: Tensor) -> float:
@@ -53,15 +54,15 @@ class FeatureDistance(SetMetric):
 
     @abstractmethod
     def distance(self, generated: Tensor, true: Tensor) -> float:
-        """Return the distance between two sets of N ≥ 2 features (N, F); row n of both is of the same visit."""
+        """Return the distance between two sets of N ≥ 2 features (N, F); row n of both belongs to the same visit."""
 
 
 class FID(FeatureDistance):
     """Fréchet distance |μ - μ'|² + tr(Σ + Σ' - 2 (Σ Σ')^½) between the features of generated and true visits.
 
-    Heusel et al. (NeurIPS 2017) have it of Inception's 2048 features and 50,000 images. Of N visits the covariances
-    have the rank N - 1 at most and the distance is biased upwards, by more the fewer there are, so numbers of different
-    N or another extractor cannot be compared. `KID` has no such bias.
+    Heusel et al. (NeurIPS 2017) define it for Inception's 2048 features and 50,000 images. The covariances of N visits
+    have at most rank N - 1, and the distance is biased upwards, more so for small N. So values for different N or
+    another extractor cannot be compared. `KID` has no such bias.
     """
 
     @property
@@ -73,14 +74,14 @@ class FID(FeatureDistance):
         if visits > size:
             return None
         return (
-            f"Caution: fid of {visits} visits in {size} dimensions is biased upwards, its covariances having the rank "
-            f"{visits - 1}; compare it within this table only, or take kid, which is unbiased."
+            f"Caution: fid of {visits} visits in {size} dimensions is biased upwards, since its covariances have rank "
+            f"{visits - 1}; compare it within this table only, or use kid, which is unbiased."
         )
 
     def distance(self, generated: Tensor, true: Tensor) -> float:
         from torchmetrics.image.fid import FrechetInceptionDistance
 
-        frechet = FrechetInceptionDistance(feature=_Given(true.shape[1]))
+        frechet = FrechetInceptionDistance(feature=_Identity(true.shape[1]))
         frechet.update(true, real=True)
         frechet.update(generated, real=False)
         return float(frechet.compute())
@@ -89,13 +90,13 @@ class FID(FeatureDistance):
 class KID(FeatureDistance):
     """Squared maximum mean discrepancy with the kernel (x·y/F + 1)³ (Bińkowski et al., ICLR 2018), unbiased.
 
-    Each generated visit has its true one, so the estimator is that of pairs (Gretton et al., JMLR 2012, Lemma 6):
+    Generated and true visits are paired, so the estimator for pairs is used (Gretton et al., JMLR 2012, Lemma 6):
 
         1/(N (N - 1)) Σ_{i≠j} k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)
 
-    The one for independent sets also has k(x_i, y_i), the similarity of a generated visit with its own true one, and so
-    is negative for sets that are identical; this is 0 then. It may be below 0, too, where the sets differ by less
-    than N visits can tell.
+    The estimator for independent sets also contains k(x_i, y_i), the similarity of a generated visit to its own true
+    visit, so it would be negative for identical sets; this one is 0 then. It can be negative too, if the difference of
+    the sets is too small to be detected with N visits.
     """
 
     @property
@@ -111,8 +112,8 @@ class KID(FeatureDistance):
         return float((terms.sum() - terms.trace()) / (count * (count - 1)))
 
 
-class _Given(nn.Module):
-    """An extractor for torchmetrics that is given features and returns them."""
+class _Identity(nn.Module):
+    """A feature extractor for torchmetrics whose input are the features themselves."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Whether the spread of several samples is the uncertainty that it looks like."""
+"""Ensemble metrics: whether the spread of several samples matches the error of the forecast (calibration)."""
 
 import math
 
@@ -9,14 +9,14 @@ from longigen import Metric, SetMetric
 
 
 class CRPS(Metric):
-    """Continuous ranked probability score, in model intensities, the mean over the voxels of the foreground.
+    """Continuous ranked probability score (CRPS) in model intensities, averaged over the voxels of the foreground.
 
-    For samples x_1 … x_K of a voxel whose truth is y, the estimator of Ferro (QJRMS 2014), called fair,
+    For samples x_1 … x_K of a voxel with true value y it is the fair estimator of Ferro (QJRMS 2014),
 
         1/K Σ_i |x_i - y| - 1/(2 K (K - 1)) Σ_i Σ_j |x_i - x_j|
 
-    whose expectation is, for any K, the CRPS of the distribution that the samples are from: more samples alone do not
-    improve it. One sample is a point forecast, whose CRPS is its mean absolute error. NaN without a foreground.
+    Its expectation is the CRPS of the samples' distribution for any K, so more samples alone do not improve it. The
+    CRPS of a single sample, a point forecast, is its mean absolute error. NaN without a foreground.
     """
 
     higher_is_better = False
@@ -37,18 +37,18 @@ class CRPS(Metric):
         count = len(samples)
         score = (samples - truth).abs().mean(dim=0)
         if count > 1:
-            # Of the sorted, Σ_i Σ_j |x_i - x_j| = 2 Σ_i (2 i - K - 1) x_(i), for i from 1.
+            # For sorted samples, Σ_i Σ_j |x_i - x_j| = 2 Σ_i (2 i - K - 1) x_(i), with i from 1.
             weights = 2 * torch.arange(1, count + 1, dtype=samples.dtype, device=samples.device) - count - 1
             score -= torch.tensordot(weights, samples.sort(dim=0).values, dims=1) / (count * (count - 1))
         return float(score.mean())
 
 
 class Coverage(Metric):
-    """The share of the foreground's voxels whose truth lies between the lowest and the highest sample, both included.
+    """The fraction of foreground voxels whose true value lies between the smallest and the largest sample (inclusive).
 
-    If the truth is one more draw from what the samples are from, it is as likely at each of K + 1 ranks, and two of
-    these lie outside: (K - 1)/(K + 1) is the value of a calibrated model, less that of one that is too sure. NaN for
-    one sample, which has no interval, and without a foreground.
+    If the true value is from the same distribution as the samples, all K + 1 ranks are equally likely, and two of them
+    are outside. So the value of a calibrated model is (K - 1)/(K + 1), and that of an overconfident one is smaller. NaN
+    for a single sample, and without a foreground.
     """
 
     higher_is_better = None
@@ -70,12 +70,13 @@ class Coverage(Metric):
 
 
 class SpreadSkill(SetMetric):
-    """The ratio of the samples' spread to the error of their mean, over all visits; 1 if calibrated, less if too sure.
+    """Spread-skill ratio: the spread of the samples over the error of their mean, over all visits.
 
-    √(mean of s² (K + 1)/K) / √(mean of (x̄ - y)²) (Fortin et al., J. Hydrometeorology 2014), with s² the variance of K
-    samples with the divisor K - 1; (K + 1)/K since the mean of K samples has an error of its own. Means are over the
-    foreground of each visit and then over visits, before the ratio is taken: an error is often the same all over an
-    image, and the mean of one ratio per visit would then be far above 1 even for a calibrated model.
+    √(mean of s² (K + 1)/K) / √(mean of (x̄ - y)²) (Fortin et al., J. Hydrometeorology 2014), where s² is the variance of
+    K samples with divisor K - 1, and (K + 1)/K accounts for the error of their mean. It is 1 for a calibrated
+    model and smaller for an overconfident one. Means are taken over the foreground of each visit and then over visits,
+    before the ratio: errors are often correlated over an image, and the mean of ratios of single visits would then be
+    far above 1 even for a calibrated model.
     """
 
     higher_is_better = None
@@ -93,7 +94,7 @@ class SpreadSkill(SetMetric):
         return 1.0
 
     def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
-        """Return the mean of s² (K + 1)/K, NaN for one sample, and the mean squared error of the mean."""
+        """Return the mean of s² (K + 1)/K, which is NaN for one sample, and the mean squared error of the mean."""
         samples, truth = _inside(generated, true, foreground)
         count = len(samples)
         error = (samples.mean(dim=0) - truth).square().mean()
@@ -101,10 +102,10 @@ class SpreadSkill(SetMetric):
         return torch.stack([spread * (count + 1) / count, error])
 
     def pooled(self, described: Tensor) -> float:
-        spread, error = described[~described[:, 1].isnan()].mean(dim=0).tolist()  # without a foreground it is NaN
+        spread, error = described[~described[:, 1].isnan()].mean(dim=0).tolist()  # NaN: a visit without a foreground
         return math.sqrt(spread / error) if error else math.nan
 
 
 def _inside(generated: Tensor, true: Tensor, foreground: Tensor) -> tuple[Tensor, Tensor]:
-    """Return samples (K, C, N) and truth (C, N) inside the foreground, float64."""
+    """Return the samples (K, C, N) and the true values (C, N) inside the foreground, float64."""
     return generated[:, :, foreground].double(), true[:, foreground].double()

@@ -1,4 +1,4 @@
-"""Errors, voxel by voxel."""
+"""Voxelwise error metrics: PSNR and NRMSE."""
 
 import math
 
@@ -23,7 +23,7 @@ class PSNR(Metric):
 
 
 class NRMSE(Metric):
-    """Root of the mean squared error, divided by the true volume's range; NaN where that is constant."""
+    """Root mean squared error divided by the range of the true volume; NaN if the true volume is constant."""
 
     higher_is_better = False
     default = True
@@ -35,7 +35,7 @@ class NRMSE(Metric):
     def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
         if bool(true.min() == true.max()):
             return math.nan
-        # Flat: torchmetrics reduces the range along the first axis only, and cannot `view` a volume that is strided.
+        # Flattened, since torchmetrics takes the range along the first axis only, and cannot `view` strided volumes.
         error = normalized_root_mean_squared_error(
             generated.double().flatten(), true.double().flatten(), normalization="range"
         )

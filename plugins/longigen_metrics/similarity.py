@@ -1,4 +1,4 @@
-"""Structural similarity, in three dimensions."""
+"""Structural similarity (SSIM) in three dimensions."""
 
 import math
 
@@ -18,10 +18,10 @@ RULE = (
 
 
 class SSIM(Metric):
-    """The mean of the structural similarity over the volume (Wang et al., IEEE TIP 2004), 1 for identical volumes.
+    """Structural similarity (Wang et al., IEEE TIP 2004), averaged over the volume; 1 for identical volumes.
 
-    Much of a volume is background that any model gets right, so that this number is high for all of them;
-    `ForegroundSSIM` leaves it out.
+    Much of a volume is background that any model predicts correctly, so this value is high for all models;
+    `ForegroundSSIM` leaves the background out.
     """
 
     default = True
@@ -35,9 +35,9 @@ class SSIM(Metric):
 
 
 class ForegroundSSIM(Metric):
-    """The mean of the structural similarity over the foreground; NaN where there is none.
+    """Structural similarity, averaged over the foreground; NaN if there is none.
 
-    The map is that of the whole volume: a window at the edge of the foreground sees what lies beyond it.
+    Windows at the edge of the foreground also contain voxels outside it.
     """
 
     default = True
@@ -55,12 +55,12 @@ class ForegroundSSIM(Metric):
 def ssim_map(generated: Tensor, true: Tensor) -> Tensor:
     """Return the structural similarity at each voxel (Wang et al., Eq. 13), (C, W, H, D), float64.
 
-    Background is moved from -1 to 0 first: the luminance term compares means by their ratio, which is meant for
-    intensities from 0 up; with 0 in mid-grey, a mean of 0.05 beside one of -0.05 would count as their opposite.
+    Intensities are shifted so that background is 0 instead of -1. The luminance term compares ratios of means, which
+    makes sense only for intensities from 0 up: with 0 as mid-grey, means of 0.05 and -0.05 would count as opposite.
 
-    It equals torchmetrics' `structural_similarity_index_measure` in double precision (a test compares them). That one
-    cannot be used itself: in single precision E[x²] - E[x]² drowns in rounding, which takes identical volumes of 128³
-    down to 0.9994; in double precision its dense window needs 47 GB for 96³.
+    The result equals torchmetrics' `structural_similarity_index_measure` in double precision (a test compares them).
+    That function cannot be used itself: in single precision rounding errors of E[x²] - E[x]² give 0.9994 for identical
+    volumes of 128³, and in double precision its dense window needs 47 GB for 96³.
     """
     x, y = generated.double() - BACKGROUND, true.double() - BACKGROUND
     windows = [window_matrix(size).to(x.device) for size in x.shape[1:]]
@@ -79,13 +79,13 @@ def ssim_map(generated: Tensor, true: Tensor) -> Tensor:
 def window_matrix(size: int) -> Tensor:
     """Return the Gaussian window along one axis as a matrix (size, size), float64, whose rows sum to 1.
 
-    Row i holds the weights of the window around voxel i; those that fall outside are reflected at the outer voxels.
+    Row i holds the weights of the window around voxel i; positions outside are reflected at the outer voxels.
     """
     window = min(WINDOW, size - 1 + size % 2)
     offsets = torch.arange(window) - window // 2
     weights = torch.exp(-((offsets.double() * WINDOW / (SIGMA * window)) ** 2) / 2)
     voxels = torch.arange(size)[:, None]
-    reached = (voxels + offsets).abs()
-    reached = torch.where(reached >= size, 2 * (size - 1) - reached, reached)
+    positions = (voxels + offsets).abs()
+    positions = torch.where(positions >= size, 2 * (size - 1) - positions, positions)
     matrix = torch.zeros(size, size, dtype=torch.float64)
-    return matrix.index_put_((voxels, reached), (weights / weights.sum()).expand_as(reached), accumulate=True)
+    return matrix.index_put_((voxels, positions), (weights / weights.sum()).expand_as(positions), accumulate=True)

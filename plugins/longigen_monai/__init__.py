@@ -1,4 +1,4 @@
-"""MONAI's diffusion U-Net as a denoiser; needs the extra ``longigen[monai]``."""
+"""The `monai` denoiser: MONAI's diffusion U-Net; needs the extra ``longigen[monai]``."""
 
 from longigen_monai.denoiser import MONAIDenoiser
 

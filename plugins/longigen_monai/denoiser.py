@@ -1,10 +1,10 @@
-"""MONAI's DiffusionModelUNet behind the interface of denoisers."""
+"""MONAI's DiffusionModelUNet as a denoiser."""
 
 import math
 from dataclasses import asdict
 from typing import cast
 
-import einops  # noqa: F401  MONAI asks for it only when attention is made, which is too late to say so
+import einops  # noqa: F401  MONAI imports it only when attention is built; importing it here reports it missing early
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
@@ -14,26 +14,26 @@ from longigen import Conditioning, Denoiser, LongigenError, Routes
 
 
 class MONAIDenoiser(Denoiser):
-    """MONAI's `DiffusionModelUNet` (Pinaya et al. 2022, arXiv 2209.07162), as it is, behind a thin adapter.
+    """MONAI's `DiffusionModelUNet` (Pinaya et al. 2022, arXiv 2209.07162), unchanged, with a thin adapter.
 
-    It shows how an existing network enters the zoo: what the network lacks is put where it has a place for it.
+    It is an example of how to add an existing network to longigen. The inputs of a denoiser are mapped as follows:
 
-    - The noise level enters as MONAI's `timesteps`, 1000 · (2/π) · arctan(exp(-λ/2)), the time of the cosine schedule:
-      any λ becomes a real number in [0, 1000], the range that the network's sinusoids were made for.
-    - `concat` is laid beside z_t: more input channels.
-    - `stem` is added to the features of `conv_in`, exactly; F is its channels, ``channels[0]``, at full resolution.
-    - `embedding` is added, by a linear layer in the place of MONAI's table of classes, to the embedding of time.
-    - `tokens` are the `context` of cross-attention, at the levels of `attention` and in the middle, which MONAI always
-      gives attention.
+    - The noise level is MONAI's `timesteps`, 1000 · (2/π) · arctan(exp(-λ/2)), the time of the cosine schedule: any λ
+      becomes a real number in [0, 1000], the range that the network's sinusoids are designed for.
+    - `concat` is concatenated with z_t, as more input channels.
+    - `stem` is added to the features of `conv_in`, which has F = ``channels[0]`` channels at full resolution.
+    - `embedding` is added to the embedding of time, through a linear layer that replaces MONAI's class embedding.
+    - `tokens` are the `context` of cross-attention, at the levels of `attention` and in the middle, where MONAI always
+      has attention.
 
-    Volumes are padded to the stride by repeating their border. MONAI's last convolution starts at zero.
+    Volumes are padded to a multiple of the stride by repeating their border. MONAI's last convolution starts at zero.
 
     Args:
-        channels: of each level, each half the size of the one before; multiples of `groups`.
-        blocks: residual blocks of a level.
+        channels: channels of each level, a multiple of `groups`; each level has half the size of the one before.
+        blocks: residual blocks per level.
         attention: levels with attention; 0 is the finest, -1 the coarsest.
-        head_channels: channels of an attention head; it must divide those of the levels with attention.
-        groups: of the group normalisation.
+        head_channels: channels of an attention head, a divisor of the channels of levels with attention.
+        groups: groups of the group normalisation.
 
     Raises:
         LongigenError: for values that do not fit together.
@@ -76,7 +76,7 @@ class MONAIDenoiser(Denoiser):
 
     @property
     def stride(self) -> int:
-        """What the sizes of a volume are padded to a multiple of."""
+        """The number that the sizes of a volume are padded to a multiple of."""
         return 2 ** (len(self.channels) - 1)
 
     def build(self, *, channels: int, routes: Routes) -> None:
@@ -108,14 +108,14 @@ class MONAIDenoiser(Denoiser):
         volumes = [volume for volume in (z_t, conditioning.concat, conditioning.stem) if volume is not None]
         x = self._pad(torch.cat([volume.to(dtype) for volume in volumes], dim=1))
         tokens, embedding = (
-            None if given is None else given.to(dtype) for given in (conditioning.tokens, conditioning.embedding)
+            None if route is None else route.to(dtype) for route in (conditioning.tokens, conditioning.embedding)
         )
         time = torch.atan(torch.exp(-0.5 * log_snr.float())) * (2.0 / math.pi)
         x = self.network(x, 1000.0 * time, context=tokens, class_labels=embedding)
         return x[:, :, : size[0], : size[1], : size[2]].to(z_t.dtype)
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Repeat the last voxel of each axis up to a multiple of the stride."""
+        """Pad each axis to a multiple of the stride by repeating the last voxel."""
         missing = [-size % self.stride for size in x.shape[2:]]
         return functional.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
 
@@ -127,7 +127,7 @@ class MONAIDenoiser(Denoiser):
 
 
 class Stem(nn.Module):
-    """A first convolution of the first `inputs` channels; what comes behind them is added to its features."""
+    """The first convolution on the first `inputs` channels; the remaining channels are added to its output."""
 
     def __init__(self, convolution: nn.Module, inputs: int) -> None:
         super().__init__()

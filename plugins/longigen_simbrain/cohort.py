@@ -1,4 +1,4 @@
-"""The data set: simulated subjects, their visits as images, and the truth about them."""
+"""The `sim-brain` data set: simulated subjects, the images of their visits, and their true deformations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from torch import Tensor
 
 from longigen import Dataset, LongigenError, OnBad, Subject, Visit, Volume, refuse
 from longigen_simbrain import template
-from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, undo
+from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, invert
 from longigen_simbrain.grid import Grid
 from longigen_simbrain.subject import BIAS_KNOTS, KNOTS, Traits
 
 VERSION = 1
-"""Of what the simulation draws: a cache of its volumes is good for one version."""
+"""Version of the simulation, part of the identity of its volumes in the cache; raise it if the images change."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What happened to a simulated subject between its first visit and another.
+    """The true change of a simulated subject between its first visit and another visit.
 
     Attributes:
-        displacement: (3, W, H, D), in mm: the tissue at a voxel of the first visit has moved by this much (x, y, z).
-        jacobian: (W, H, D): the tissue at a voxel of the first visit takes this many times the volume. Positive.
-        csf_volume: of the ventricles at this visit, in mm³.
+        displacement: displacement (3, W, H, D) in mm along x, y and z of the tissue at each voxel of the first visit.
+        jacobian: factor (W, H, D) by which the volume of the tissue at each voxel of the first visit has changed; > 0.
+        csf_volume: volume of the ventricles at the other visit, in mm³.
     """
 
     displacement: np.ndarray
@@ -35,25 +35,25 @@ class Truth:
 
 
 class SimBrain(Dataset):
-    """A SIMULATED cohort of ageing brains: no scanner and no person was involved.
+    """A SIMULATED cohort of ageing brains, without any scanned person.
 
-    Each subject is a smooth one-to-one deformation of the ICBM 2009a average brain, with its own gain and bias field.
-    From visit to visit the ventricles and sulci widen and tissue is lost, along the flow of a smooth velocity field,
-    at a log-normal rate that is the subject's own and independent of how wide the ventricles are at first: one visit
-    does not tell it, two do. Visits are about yearly, 4 to 8 of them, some missed. Everything about a subject depends
-    on (seed, subject) alone, not on the number of subjects, the spacing or the order of access.
+    Each subject is a smooth invertible deformation of the ICBM 2009a average brain, with its own gain and bias field.
+    Between visits the ventricles and sulci widen and tissue is lost, along the flow of a smooth velocity field. The
+    rate is log-normal, different for each subject and independent of the initial width of the ventricles, so it can be
+    estimated from two visits but not from one. A subject has 4 to 8 visits, about one per year, some missed. A subject
+    depends on (seed, subject) only, not on the number of subjects, the spacing or the order of access.
 
-    The change is made to be learnt and measured. It is not a model of a disease.
+    The change is designed to be learnt and measured. It is not a model of a disease.
 
     Args:
-        subject_count: how many subjects.
-        spacing: of the voxels, in mm: 4 (40 × 48 × 48 voxels), 3 (56 × 64 × 56) or 2 (80 × 96 × 88).
-        noise: the standard deviation of the noise, as a fraction of the intensity of white matter. The default is what
-            2.6 % in voxels of 1 mm leaves after averaging over those of 3 mm.
-        seed: of all that is random.
+        subject_count: number of subjects.
+        spacing: voxel size in mm: 4 (40 × 48 × 48 voxels), 3 (56 × 64 × 56) or 2 (80 × 96 × 88).
+        noise: standard deviation of the noise, as a fraction of the intensity of white matter. The default corresponds
+            to 2.6 % at 1 mm, averaged over voxels of 3 mm.
+        seed: random seed of the cohort.
 
     Raises:
-        LongigenError: for another spacing, no subjects, negative noise or a negative seed.
+        LongigenError: if the spacing is not supported, there are no subjects, or noise or seed is negative.
     """
 
     simulated = True
@@ -78,7 +78,7 @@ class SimBrain(Dataset):
         return [self._subject(index) for index in range(self.subject_count)]
 
     def traits(self, subject_id: str) -> Traits:
-        """Return what was drawn for a subject, its rate among it.
+        """Return the random parameters of a subject, such as its rate of ageing.
 
         Raises:
             LongigenError: if there is no such subject.
@@ -86,7 +86,7 @@ class SimBrain(Dataset):
         return Traits.draw(self.seed, self._index(subject_id))
 
     def truth(self, subject_id: str, visit_index: int) -> Truth:
-        """Return what happened between the subject's first visit and visit `visit_index` (from 0).
+        """Return the true change between the subject's first visit and visit `visit_index` (from 0).
 
         Raises:
             LongigenError: if there is no such subject or visit.
@@ -94,22 +94,23 @@ class SimBrain(Dataset):
         volume = self.csf_volume(subject_id, visit_index)
         traits = self.traits(subject_id)
         grid = template.GRIDS[self.spacing]
-        inside, _ = _first(self.seed, self._index(subject_id), self.spacing)
-        # Tissue moves by g⁻¹ ∘ flow ∘ g, where g takes the subject's space to the template's. What the subject had aged
-        # before the first visit cancels, since flows of one velocity commute. Outside the skull nothing moves.
-        places = _shaped(traits, grid)[:, inside]
+        inside, _ = _first_visit(self.seed, self._index(subject_id), self.spacing)
+        # Tissue moves by g⁻¹ ∘ flow ∘ g, where g maps the subject's space to the template's. The ageing before the
+        # first visit cancels, since flows of the same velocity commute. Nothing moves outside the skull.
+        positions = _to_template(traits, grid)[:, inside]
         aged, growth = flow_with_jacobian(
-            _velocity(traits), template.GRIDS[3.0], places, traits.amount(traits.times[visit_index])
+            _velocity(traits), template.GRIDS[3.0], positions, traits.amount(traits.times[visit_index])
         )
-        moved = _unshaped(traits, grid, aged)
-        shape = grid.jacobian(grid.points + _shape(traits, grid))  # of g, up to its scale, which cancels too
+        moved = _from_template(traits, grid, aged)
+        # The determinant of g up to its scale, which cancels too.
+        shape = grid.jacobian(grid.points + _shape_displacement(traits, grid))
         displacement, jacobian = torch.zeros(3, *grid.shape), torch.ones(grid.shape)
-        displacement[:, inside] = moved - _unshaped(traits, grid, places)
+        displacement[:, inside] = moved - _from_template(traits, grid, positions)
         jacobian[inside] = growth * shape[inside] / grid.sample(shape[None], moved)[0]
         return Truth(displacement.numpy(), jacobian.numpy(), volume)
 
     def csf_volume(self, subject_id: str, visit_index: int) -> float:
-        """Return the volume of the ventricles at visit `visit_index` (from 0), in mm³: the truth's, but faster.
+        """Return the volume of the ventricles at visit `visit_index` (from 0), in mm³; faster than `truth`.
 
         Raises:
             LongigenError: if there is no such subject or visit.
@@ -117,26 +118,26 @@ class SimBrain(Dataset):
         return float(self._ventricles(subject_id, visit_index)[1].sum()) * self.spacing**3
 
     def ventricles(self, subject_id: str, visit_index: int) -> np.ndarray:
-        """Return the share of each voxel (W, H, D) that the ventricles fill at visit `visit_index` (from 0).
+        """Return the fraction of ventricle in each voxel (W, H, D) at visit `visit_index` (from 0).
 
         Raises:
             LongigenError: if there is no such subject or visit.
         """
-        inside, share = self._ventricles(subject_id, visit_index)
-        shares = torch.zeros(inside.shape)
-        shares[inside] = share
-        return shares.numpy()
+        inside, values = self._ventricles(subject_id, visit_index)
+        fractions = torch.zeros(inside.shape)
+        fractions[inside] = values
+        return fractions.numpy()
 
     def _ventricles(self, subject_id: str, visit_index: int) -> tuple[Tensor, Tensor]:
-        """Return the voxels that can hold brain (W, H, D), bool, and the share of each (N,) that ventricles fill."""
+        """Return a mask (W, H, D), bool, of the voxels with brain, and the fraction of ventricle in each (N,)."""
         index, visits = self._index(subject_id), len(self.traits(subject_id).times)
         if not 0 <= visit_index < visits:
             raise LongigenError(
                 f"{subject_id} of sim-brain has visits 0 to {visits - 1}, not {visit_index}; choose one of these."
             )
-        places = _places(self.seed, index, visit_index, self.spacing)
-        inside, _ = _first(self.seed, index, self.spacing)
-        return inside, template.FINE.sample(template.blurred(self.spacing)[2:], places)[0]
+        positions = _template_points(self.seed, index, visit_index, self.spacing)
+        inside, _ = _first_visit(self.seed, index, self.spacing)
+        return inside, template.FINE.sample(template.cube_means(self.spacing)[2:], positions)[0]
 
     def _index(self, subject_id: str) -> int:
         number = subject_id.removeprefix("sim-")
@@ -167,12 +168,12 @@ class SimBrain(Dataset):
 
     def _load(self, index: int, visit: int) -> Volume:
         traits, grid = Traits.draw(self.seed, index), template.GRIDS[self.spacing]
-        inside, _ = _first(self.seed, index, self.spacing)
-        places = _places(self.seed, index, visit, self.spacing)
-        t1, brain = template.FINE.sample(template.blurred(self.spacing)[:2], places)
+        inside, _ = _first_visit(self.seed, index, self.spacing)
+        positions = _template_points(self.seed, index, visit, self.spacing)
+        t1, brain = template.FINE.sample(template.cube_means(self.spacing)[:2], positions)
         bias = free_form(torch.from_numpy(traits.bias).float(), BIAS_KNOTS, grid)[0][inside].exp()
         noise = np.random.default_rng((self.seed, index, visit + 1)).standard_normal(len(t1), dtype=np.float32)
-        # Noise fades with the brain's share of the voxel, so that the background is exactly 0.
+        # Noise is scaled by the fraction of brain in the voxel, so that the background is exactly 0.
         values = traits.white * (t1 * bias / template.WHITE + self.noise * brain * torch.from_numpy(noise))
         data = torch.zeros(grid.shape)
         data[inside] = values.clamp(min=0)
@@ -184,58 +185,59 @@ def _name(index: int) -> str:
 
 
 def _velocity(traits: Traits) -> Tensor:
-    """Return the velocity (3, W, H, D) at which the subject ages, in the template, on its 3 mm grid."""
-    ventricles, sulci = template.ageing()
+    """Return the velocity field (3, W, H, D) of the subject's ageing, in the template, on its 3 mm grid."""
+    ventricles, sulci = template.ageing_velocities()
     return ventricles + traits.sulcal * sulci
 
 
-def _age(traits: Traits, places: Tensor, amount: float) -> Tensor:
-    """Return where in the template what is seen comes from after ageing by `amount`, given where it came from before.
+def _aged_points(traits: Traits, positions: Tensor, amount: float) -> Tensor:
+    """Return the template positions shown at fixed voxels after ageing by `amount`, given those before.
 
-    Tissue moves with the velocity, so the place that is seen at a fixed voxel moves against it.
+    Tissue moves with the velocity, so the position shown at a fixed voxel moves against it.
     """
-    return flow(_velocity(traits), template.GRIDS[3.0], places, -amount)
+    return flow(_velocity(traits), template.GRIDS[3.0], positions, -amount)
 
 
-def _shape(traits: Traits, grid: Grid) -> Tensor:
+def _shape_displacement(traits: Traits, grid: Grid) -> Tensor:
+    """Return the displacement (3, W, H, D) of the subject's shape from the template's, in mm."""
     return free_form(torch.from_numpy(traits.shape).float(), KNOTS, grid)
 
 
 def _scale(traits: Traits, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Return the subject's size over the template's, and the point that keeps its place: each (3, 1, 1, 1)."""
+    """Return the subject's size relative to the template's, and the fixed point of the scaling, each (3, 1, 1, 1)."""
     return torch.from_numpy(traits.size).float().view(3, 1, 1, 1), grid.points.mean((1, 2, 3), keepdim=True)
 
 
-def _shaped(traits: Traits, grid: Grid) -> Tensor:
-    """Return where in the template (3, W, H, D), in mm, each voxel comes from in a subject that has not aged."""
+def _to_template(traits: Traits, grid: Grid) -> Tensor:
+    """Return the template position (3, W, H, D), in mm, of each voxel of a subject before any ageing."""
     size, middle = _scale(traits, grid)
-    return (grid.points + _shape(traits, grid) - middle) / size + middle
+    return (grid.points + _shape_displacement(traits, grid) - middle) / size + middle
 
 
-def _unshaped(traits: Traits, grid: Grid, places: Tensor) -> Tensor:
-    """Return where in a subject that has not aged the `places` (3, N) of the template are: undoes `_shaped`."""
+def _from_template(traits: Traits, grid: Grid, positions: Tensor) -> Tensor:
+    """Return the subject positions (3, N) of template positions (3, N) before any ageing; inverse of `_to_template`."""
     size, middle = (part[..., 0, 0] for part in _scale(traits, grid))
-    return undo(_shape(traits, grid), grid, (places - middle) * size + middle)
+    return invert(_shape_displacement(traits, grid), grid, (positions - middle) * size + middle)
 
 
 @lru_cache(maxsize=64)
-def _first(seed: int, index: int, spacing: float) -> tuple[Tensor, Tensor]:
-    """Return the voxels that can hold brain (W, H, D), bool, and where in the template they come from at visit 0."""
+def _first_visit(seed: int, index: int, spacing: float) -> tuple[Tensor, Tensor]:
+    """Return a mask (W, H, D), bool, of the voxels with brain, and their template positions (3, N) at visit 0."""
     traits = Traits.draw(seed, index)
-    shaped = _shaped(traits, template.GRIDS[spacing])
-    brain = template.FINE.sample(template.blurred(spacing)[1:2], shaped)
+    shaped = _to_template(traits, template.GRIDS[spacing])
+    brain = template.FINE.sample(template.cube_means(spacing)[1:2], shaped)
     inside = F.max_pool3d(brain, kernel_size=3, stride=1, padding=1)[0] > 0
-    return inside, _age(traits, shaped[:, inside], traits.baseline)
+    return inside, _aged_points(traits, shaped[:, inside], traits.baseline)
 
 
 @lru_cache(maxsize=64)
-def _places(seed: int, index: int, visit: int, spacing: float) -> Tensor:
-    """Return where in the template (3, N) the voxels that can hold brain come from at a visit.
+def _template_points(seed: int, index: int, visit: int, spacing: float) -> Tensor:
+    """Return the template positions (3, N) of the voxels with brain at a visit.
 
-    Each visit goes on from the one before, so that the visits of a subject read in order cost one short flow each.
+    Each visit is computed from the one before, so reading visits in order needs only one short flow each.
     """
     if visit == 0:
-        return _first(seed, index, spacing)[1]
+        return _first_visit(seed, index, spacing)[1]
     traits = Traits.draw(seed, index)
     before, now = (traits.amount(time) for time in traits.times[visit - 1 : visit + 1])
-    return _age(traits, _places(seed, index, visit - 1, spacing), now - before)
+    return _aged_points(traits, _template_points(seed, index, visit - 1, spacing), now - before)

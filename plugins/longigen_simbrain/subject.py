@@ -1,39 +1,41 @@
-"""One simulated subject: the numbers that make it, drawn without reading a voxel."""
+"""The random parameters of a simulated subject."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 MEDIAN_RATE = 0.08
-"""Per year."""
+"""Median rate of ageing, per year."""
 
 RATE_SIGMA = 0.6
+"""Standard deviation of the logarithm of the rate of ageing."""
+
 RATE_LIMIT = 1.25
-"""The rate of ageing is log-normal, cut at this many standard deviations either side."""
+"""The log-normal rate of ageing is clipped at this many standard deviations."""
 
 KNOTS = 36.0
-"""The distance of the knots of the subject's shape, in mm."""
+"""Distance between the knots of the subject's shape, in mm."""
 
 BIAS_KNOTS = 90.0
-"""The distance of the knots of the bias field, in mm."""
+"""Distance between the knots of the bias field, in mm."""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What is drawn for a subject, from (seed, index) alone.
+    """The random parameters of a subject, drawn from (seed, index) only.
 
     Attributes:
-        age: at the first visit, in years.
-        times: of the visits, in years since the first.
-        rate: of ageing: about the growth of the logarithm of the ventricles' volume per year, at the first visit.
-        acceleration: `rate` grows by twice this fraction of itself per year.
-        baseline: how far the subject has aged by the first visit, in units of `amount`, from the template. It has
-            nothing to do with `rate`, so that one visit cannot tell it.
-        sulcal: how fast the sulci widen, as a fraction of the ventricles' rate.
-        size: (3,), along x, y and z, over the template's, which is larger than most brains.
-        shape: (3, n, n, n), in mm: coefficients of a free-form deformation.
-        white: the intensity of white matter, which sets the gain of all visits.
-        bias: (1, m, m, m): coefficients of the logarithm of the bias field of all visits.
+        age: age at the first visit, in years.
+        times: times of the visits, in years since the first.
+        rate: rate of ageing: approximate growth of the logarithm of the ventricle volume per year, at the first visit.
+        acceleration: relative growth of `rate` is twice this value per year.
+        baseline: ageing before the first visit, relative to the template, in units of `amount`. It is independent of
+            `rate`, so that the rate cannot be estimated from one visit.
+        sulcal: rate of widening of the sulci, as a fraction of that of the ventricles.
+        size: size (3,) along x, y and z, relative to the template, which is larger than most brains.
+        shape: coefficients (3, n, n, n), in mm, of a free-form deformation.
+        white: intensity of white matter, which determines the gain of all visits.
+        bias: coefficients (1, m, m, m) of the logarithm of the bias field of all visits.
     """
 
     age: float
@@ -70,18 +72,18 @@ class Traits:
         )
 
     def amount(self, time: float) -> float:
-        """Return how far the subject has aged at `time` since the first visit: rate · (t + acceleration · t²)."""
+        """Return the amount of ageing at `time` since the first visit: rate · (t + acceleration · t²)."""
         return self.rate * (time + self.acceleration * time**2)
 
 
 def _times(rng: np.random.Generator) -> tuple[float, ...]:
-    """Draw 4 to 8 yearly visits, of which up to as many are missed as leaves 4, never two in a row."""
+    """Draw the times of 4 to 8 yearly visits, of which some are missed: at least 4 remain, and no two in a row miss."""
     number = int(rng.integers(4, 9))
     planned = np.arange(number) + rng.uniform(-0.2, 0.2, number)
     missed: list[int] = []
     for visit in rng.permutation(np.arange(1, number - 1)).tolist():
-        alone = all(abs(visit - other) > 1 for other in missed)
-        if rng.random() < 0.2 and alone and number - len(missed) > 4:
+        isolated = all(abs(visit - other) > 1 for other in missed)
+        if rng.random() < 0.2 and isolated and number - len(missed) > 4:
             missed.append(visit)
-    kept = np.delete(planned, missed)
-    return tuple(round(float(time), 2) for time in kept - kept[0])
+    attended = np.delete(planned, missed)
+    return tuple(round(float(time), 2) for time in attended - attended[0])

@@ -1,4 +1,4 @@
-"""The `sim-heart` data set: a simulated cohort of beating hearts, seen in short-axis slices."""
+"""The `sim-heart` data set: a simulated cohort of beating hearts in short-axis slices."""
 
 from longigen_simheart.cohort import SimHeart, Truth
 

@@ -1,4 +1,4 @@
-"""The data set: simulated subjects, their frames as images, and the truth about them."""
+"""The `sim-heart` data set: simulated subjects, the images of their frames, and their true volumes and motion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,31 +8,32 @@ import numpy as np
 import torch
 
 from longigen import Dataset, LongigenError, OnBad, Subject, Visit, Volume, refuse
-from longigen_simheart.frame import frame, unframe
+from longigen_simheart.frame import from_heart_frame, to_heart_frame
 from longigen_simheart.grid import Grid
 from longigen_simheart.heart import Heart
-from longigen_simheart.motion import Motion, carried
-from longigen_simheart.picture import labels, picture
+from longigen_simheart.motion import Motion, transform
+from longigen_simheart.rendering import labels, render
 from longigen_simheart.subject import Traits
 from longigen_simheart.torso import Torso
 
 VERSION = 1
-"""Counts the changes of what a visit looks like, for those who keep images."""
+"""Version of the simulation, part of the identity of its volumes in the cache; raise it if the images change."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What happened to a simulated heart between end-diastole and another visit.
+    """The true change of a simulated heart between end-diastole and another visit.
 
     Attributes:
-        displacement: (3, W, H, D), in mm: the tissue at a voxel of the first visit has moved by this much (x, y, z).
-            The heart slides in its surroundings, so it jumps at the heart's outline.
-        jacobian: (W, H, D): the tissue at a voxel of the first visit takes this many times the volume: 1 in muscle;
-            over a cavity at the first visit its mean is the change of the cavity's volume.
-        lv_volume: of the left cavity at this visit, papillary muscles included, in mm³.
-        rv_volume: of the right cavity at this visit, in mm³.
-        myocardium_volume: of the left ventricle's wall, in mm³: the same at all visits.
-        ejection_fraction: the share of the first `lv_volume` that has left by this visit; at the last, the subject's.
+        displacement: displacement (3, W, H, D) in mm along x, y and z of the tissue at each voxel of the first visit.
+            The heart slides in its surroundings, so it is discontinuous at the heart's outline.
+        jacobian: factor (W, H, D) by which the volume of the tissue at each voxel of the first visit has changed: 1 in
+            muscle; its mean over a cavity at the first visit is the change of the cavity's volume.
+        lv_volume: volume of the left cavity at this visit, including papillary muscles, in mm³.
+        rv_volume: volume of the right cavity at this visit, in mm³.
+        myocardium_volume: volume of the left ventricle's wall, in mm³, the same at all visits.
+        ejection_fraction: fraction of the first `lv_volume` that has been ejected at this visit; at the last visit it
+            is the subject's ejection fraction.
     """
 
     displacement: np.ndarray
@@ -44,28 +45,28 @@ class Truth:
 
 
 class SimHeart(Dataset):
-    """A SIMULATED cohort of beating hearts: no scanner and no person was involved.
+    """A SIMULATED cohort of beating hearts, without any scanned person.
 
-    Each subject is an analytic phantom in short-axis slices: two ventricles, papillary muscles and trabeculae in a
-    torso, as a cine sequence shows them. From end-diastole (time 0) to end-systole (time 1) the cavities empty by the
-    subject's own ejection fractions, with a time course of its own; the base comes down, the heart twists, and its
-    muscle, which keeps its volume, thickens. How the heart moves is drawn independently of how it looks at
-    end-diastole: one frame does not tell it, later ones do. The truth about volumes and motion is known in closed form.
-    Everything about a subject depends on (seed, subject) alone, not on the number of subjects, of frames or of voxels,
-    nor on the order of access.
+    Each subject is an analytic phantom in short-axis slices, like a cine sequence: two ventricles, papillary muscles
+    and trabeculae in a torso. From end-diastole (time 0) to end-systole (time 1) the cavities empty by the ejection
+    fractions of the subject, with an individual time course; the base descends, the heart twists, and the muscle
+    thickens at constant volume. The motion is independent of the appearance at end-diastole, so it can be estimated
+    from later frames but not from the first. True volumes and motion are known in closed form. A subject depends on
+    (seed, subject) only, not on the number of subjects, frames or voxels, nor on the order of access.
 
-    The beat is made to be learnt and measured. It is not a model of a disease.
+    The motion is designed to be learnt and measured. It is not a model of a disease.
 
     Args:
-        subject_count: how many subjects.
-        shape: (W, H, D) of a frame, over a field of view of 160 × 160 × 108 mm. Scans have about 1.5 × 1.5 × 10 mm.
-        frames: from end-diastole to end-systole, evenly in time.
-        noise: the standard deviation of the noise, as a fraction of the intensity of blood: Gaussian, cut at 0, and
-            none outside the body, which is exactly 0.
-        seed: of all that is random.
+        subject_count: number of subjects.
+        shape: (W, H, D) of a frame, over a field of view of 160 × 160 × 108 mm. Real scans have voxels of about
+            1.5 × 1.5 × 10 mm.
+        frames: number of frames from end-diastole to end-systole, equidistant in time.
+        noise: standard deviation of the Gaussian noise, as a fraction of the intensity of blood. Negative intensities
+            are set to 0; outside the body the image is exactly 0.
+        seed: random seed of the cohort.
 
     Raises:
-        LongigenError: for fewer than 1 subject, 2 frames or 8 × 8 × 2 voxels, negative noise or a negative seed.
+        LongigenError: if there are fewer than 1 subject, 2 frames or 8 × 8 × 2 voxels, or noise or seed is negative.
     """
 
     simulated = True
@@ -102,7 +103,7 @@ class SimHeart(Dataset):
         return [self._subject(index) for index in range(self.subject_count)]
 
     def traits(self, subject_id: str) -> Traits:
-        """Return what was drawn for a subject's heart, its ejection fraction among it.
+        """Return the random parameters of a subject's heart, such as its ejection fraction.
 
         Raises:
             LongigenError: if there is no such subject.
@@ -110,18 +111,18 @@ class SimHeart(Dataset):
         return Traits.draw(self.seed, self._index(subject_id))
 
     def truth(self, subject_id: str, visit_index: int) -> Truth:
-        """Return what happened between end-diastole and visit `visit_index` (from 0).
+        """Return the true change between end-diastole and visit `visit_index` (from 0).
 
         Raises:
             LongigenError: if there is no such subject or visit.
         """
         motion = self._motion(subject_id, visit_index)
         heart, grid = motion.heart, Grid(self.shape)
-        place, height = frame(heart.traits, *grid.places())
-        place, height, jacobian = carried(motion, place, height)
-        there = torch.stack(torch.broadcast_tensors(*grid.places()))
+        position, height = to_heart_frame(heart.traits, *grid.coordinates())
+        position, height, jacobian = transform(motion, position, height)
+        before = torch.stack(torch.broadcast_tensors(*grid.coordinates()))
         return Truth(
-            displacement=(unframe(heart.traits, place, height) - there).numpy(),
+            displacement=(from_heart_frame(heart.traits, position, height) - before).numpy(),
             jacobian=jacobian.numpy(),
             lv_volume=self.lv_volume(subject_id, visit_index),
             rv_volume=heart.rv_volume * motion.rv_share,
@@ -130,7 +131,7 @@ class SimHeart(Dataset):
         )
 
     def lv_volume(self, subject_id: str, visit_index: int) -> float:
-        """Return the volume of the left cavity at visit `visit_index` (from 0), in mm³: the truth's, but faster.
+        """Return the volume of the left cavity at visit `visit_index` (from 0), in mm³; faster than `truth`.
 
         Raises:
             LongigenError: if there is no such subject or visit.
@@ -139,10 +140,10 @@ class SimHeart(Dataset):
         return motion.heart.lv_volume * motion.lv_share
 
     def labels(self, subject_id: str, visit_index: int) -> np.ndarray:
-        """Return what is at the centre of each voxel (W, H, D) of visit `visit_index` (from 0), uint8.
+        """Return the label at the centre of each voxel (W, H, D) of visit `visit_index` (from 0), uint8.
 
-        As in the ACDC challenge: 1 right cavity, 2 the left ventricle's muscle, 3 left cavity with its papillary
-        muscles, 0 all else.
+        As in the ACDC challenge: 1 right cavity, 2 muscle of the left ventricle, 3 left cavity with its papillary
+        muscles, 0 everything else.
 
         Raises:
             LongigenError: if there is no such subject or visit.
@@ -171,7 +172,7 @@ class SimHeart(Dataset):
 
     def _subject(self, index: int) -> Subject:
         traits, name, grid = Traits.draw(self.seed, index), _name(index), Grid(self.shape)
-        drawn = f"sim-heart {VERSION} seed {self.seed} subject {index} shape {self.shape} noise {self.noise}"
+        origin = f"sim-heart {VERSION} seed {self.seed} subject {index} shape {self.shape} noise {self.noise}"
         return Subject(
             name,
             tuple(
@@ -181,7 +182,7 @@ class SimHeart(Dataset):
                     shape=self.shape,
                     spacing=grid.spacing,
                     source=f"sim-heart {name} visit {visit} (simulated)",
-                    identity=f"{drawn} visit {visit} of {self.frames}",
+                    identity=f"{origin} visit {visit} of {self.frames}",
                     covariates={"height": traits.height, "weight": traits.weight},
                 )
                 for visit in range(self.frames)
@@ -194,10 +195,10 @@ def _name(index: int) -> str:
 
 
 def _load(seed: int, index: int, visit: int, time: float, shape: tuple[int, int, int], noise: float) -> Volume:
-    """Return the image of a subject at a time; noise is that of the visit."""
+    """Return the image of a subject at a time, with the noise of the visit."""
     grid, traits = Grid(shape), Traits.draw(seed, index)
     torso = Torso.draw(seed, index, traits)
-    value, body = picture(Motion(Heart(traits), time), torso, seed, grid)
+    value, body = render(Motion(Heart(traits), time), torso, seed, grid)
     grain = np.random.default_rng((seed, index, visit, 1)).standard_normal(shape, dtype=np.float32)
-    data = torso.gain * (value * torso.coil(*grid.places()) + noise * body * torch.from_numpy(grain))
+    data = torso.gain * (value * torso.bias_field(*grid.coordinates()) + noise * body * torch.from_numpy(grain))
     return Volume(data.clamp(min=0).numpy(), grid.affine)

@@ -1,4 +1,4 @@
-"""The slices: a regular grid over a field of view that is the same for every shape."""
+"""The grid of the slices, over a fixed field of view."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ FIELD = (160.0, 160.0, 108.0)
 """The field of view in mm, centred on the origin: right, anterior, and towards the heart's base."""
 
 SLAB = 3.0
-"""A slice is averaged over slabs no thicker than this, in mm."""
+"""The largest thickness, in mm, of the slabs that a slice is averaged over."""
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,24 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Of the voxels, in mm."""
+        """Size of the voxels in mm."""
         x, y, z = (extent / size for extent, size in zip(FIELD, self.shape, strict=True))
         return x, y, z
 
     @property
     def affine(self) -> np.ndarray:
-        """(4, 4), float64: voxel index to mm."""
+        """The affine from voxel index to mm (4, 4), float64."""
         affine = np.diag([*self.spacing, 1.0])
         affine[:3, 3] = [float(self._centres(axis, 1)[0]) for axis in range(3)]
         return affine
 
     @property
     def slabs(self) -> int:
-        """How many slabs a slice is averaged over."""
+        """Number of slabs that a slice is averaged over."""
         return int(np.ceil(self.spacing[2] / SLAB))
 
-    def places(self, slabs: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """Return x (W, 1, 1), y (H, 1) and z (D · `slabs`), in mm: they broadcast to the centres of slabs."""
+    def coordinates(self, slabs: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x (W, 1, 1), y (H, 1) and z (D · `slabs`) of the centres of slabs, in mm; they can be broadcast."""
         x, y, z = (self._centres(axis, slabs if axis == 2 else 1) for axis in range(3))
         return x[:, None, None], y[:, None], z
 

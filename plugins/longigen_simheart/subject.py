@@ -1,45 +1,45 @@
-"""One simulated subject: the numbers that make its heart, drawn without painting a voxel."""
+"""The random parameters of a simulated subject's heart."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
-ABOVE = 0.12
-"""The base lies this fraction of the cavity's semi-axis above the equator, where the cavity is widest."""
+BASE_ABOVE_EQUATOR = 0.12
+"""Height of the base above the equator, where the cavity is widest, as a fraction of the cavity's semi-axis."""
 
 APEX_WALL = 0.6
-"""How thick the wall is at the apex, over what it is at the equator."""
+"""Thickness of the wall at the apex, relative to that at the equator."""
 
 RV_APEX = 0.18
-"""How high over the apex of the heart that of the right ventricle is, over the height of the base."""
+"""Height of the right ventricle's apex above that of the heart, relative to the height of the base."""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What is drawn for a subject's heart, from (seed, index) alone; lengths in mm, angles in radians.
+    """The random parameters of a subject's heart, drawn from (seed, index) only; lengths in mm, angles in radians.
 
-    How the heart moves is drawn independently of what it looks like at end-diastole, so that one frame cannot tell it.
+    The motion is independent of the appearance at end-diastole, so that it cannot be estimated from one frame.
 
     Attributes:
-        height: of the subject, in cm; hearts are larger in tall people.
-        weight: of the subject, in kg; the fat under the skin is thicker in heavy people.
-        radius: of the left cavity at its equator.
-        semi_axis: of the left cavity, along the heart's axis: from its apex to its equator.
-        wall: the thickness of the left ventricle's wall at the equator.
-        ejection_fraction: the share of the left cavity's volume that has left at end-systole.
-        rv_ejection_fraction: of the right ventricle.
-        shortening: by how much the heart's axis gets shorter, as a fraction.
-        twist: by how much the apex turns against the base.
-        rate: of the contraction at its start, in contractions per time from end-diastole to end-systole.
-        rv_depth: of the right ventricle at the base, from the septum to the free wall.
-        rv_angle: half of the angle that the right ventricle embraces, seen from the left one.
+        height: height of the subject, in cm; tall people have larger hearts.
+        weight: weight of the subject, in kg; heavy people have thicker subcutaneous fat.
+        radius: radius of the left cavity at its equator.
+        semi_axis: semi-axis of the left cavity along the heart's axis, from its apex to its equator.
+        wall: thickness of the left ventricle's wall at the equator.
+        ejection_fraction: fraction of the left cavity's volume that is ejected at end-systole.
+        rv_ejection_fraction: the same of the right ventricle.
+        shortening: relative shortening of the heart's axis.
+        twist: rotation of the apex relative to the base.
+        rate: rate of contraction at its start, in contractions per time from end-diastole to end-systole.
+        rv_depth: depth of the right ventricle at the base, from the septum to the free wall.
+        rv_angle: half of the angle that the right ventricle covers, seen from the left one.
         centre: (x, y) of the left ventricle's axis at z = 0.
-        tilt: (x, y) by which that axis goes sideways, per mm of z.
-        septum: the direction of the right ventricle from the left one, from +x to +y.
-        stretch: the logarithm of the stretch along `septum`, and of the shrinkage across.
+        tilt: (x, y) shift of that axis per mm of z.
+        septum: direction of the right ventricle from the left one, from +x to +y.
+        stretch: logarithm of the stretch along `septum` and of the shrinkage across it.
         apex: z of the outside of the apex.
-        papillary: (2,), the angles of the papillary muscles against `septum`.
+        papillary: angles of the two papillary muscles to `septum`.
     """
 
     height: float
@@ -79,7 +79,7 @@ class Traits:
         wall = uniform(7, 13)
         ejection_fraction = uniform(0.2, 0.75)
         rv_depth, septum = uniform(20, 31), math.radians(normal(8, 9))
-        base = APEX_WALL * wall + (1 + ABOVE) * semi_axis
+        base = APEX_WALL * wall + (1 + BASE_ABOVE_EQUATOR) * semi_axis
         return cls(
             height=height,
             weight=weight,
@@ -106,13 +106,13 @@ class Traits:
 
     @property
     def base(self) -> float:
-        """The height of the base over the outside of the apex at end-diastole, in mm."""
-        return APEX_WALL * self.wall + (1 + ABOVE) * self.semi_axis
+        """Height of the base above the outside of the apex at end-diastole, in mm."""
+        return APEX_WALL * self.wall + (1 + BASE_ABOVE_EQUATOR) * self.semi_axis
 
     def contraction(self, time: float) -> float:
-        """Return how much of the contraction is done at `time`, from 0 (end-diastole) to 1 (end-systole).
+        """Return the fraction of the contraction at `time`, from 0 (end-diastole) to 1 (end-systole).
 
-        It is the cubic that goes from 0 to 1, starts with slope `rate` and ends with slope 0; it is monotone for rates
-        up to 3.
+        It is the cubic from 0 to 1 that starts with slope `rate` and ends with slope 0; it is monotone for rates up to
+        3.
         """
         return self.rate * time * (1 - time) ** 2 + time**2 * (3 - 2 * time)

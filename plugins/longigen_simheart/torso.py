@@ -1,4 +1,4 @@
-"""What lies around the heart: chest wall, lung, liver, stomach, aorta and fat. It does not beat."""
+"""The static torso around the heart: chest wall, lung, liver, stomach, aorta and fat."""
 
 import math
 from dataclasses import dataclass
@@ -8,28 +8,31 @@ import torch
 from torch import Tensor
 
 from longigen_simheart.subject import Traits
-from longigen_simheart.texture import soft
+from longigen_simheart.texture import soft_edge
 
 
 @dataclass(frozen=True)
 class Torso:
-    """What is drawn for a subject's torso and scan, from (seed, index) alone; lengths in mm, intensities over blood's.
+    """The random parameters of a subject's torso and scan, drawn from (seed, index) only.
+
+    Lengths are in mm, intensities relative to blood.
 
     Attributes:
-        front: the direction of the chest wall from the centre of the field of view, from +x to +y, in radians.
-        inside: how far away in that direction the inside of the chest wall is.
-        muscle: the thickness of the chest wall's muscle.
-        fat: the thickness of the fat under the skin.
-        curvature: the radius of the chest.
+        front: direction of the chest wall from the centre of the field of view, from +x to +y, in radians.
+        inside: distance of the inside of the chest wall in that direction.
+        muscle: thickness of the chest wall's muscle.
+        fat: thickness of the subcutaneous fat.
+        curvature: radius of the chest.
         liver: (x, y, radius) of the liver's dome at z = 0.
-        stomach: (x, y, radius).
+        stomach: (x, y, radius) of the stomach.
         aorta: (x, y, radius) of the descending aorta.
-        rim: the thickness of the fat around the heart.
-        myocardium: the intensity of the heart's muscle.
-        organ: the intensity of the liver.
-        gain: the intensity of blood, which sets the gain of all visits.
-        bias: (5,), of the logarithm of the bias field: of x, y, z, x² + y² and x y, over half the field of view.
-        offsets: (2, 3), in mm: where in the noise the heart and the torso lie.
+        rim: thickness of the fat around the heart.
+        myocardium: intensity of the heart's muscle.
+        organ: intensity of the liver.
+        gain: intensity of blood, which determines the gain of all visits.
+        bias: coefficients (5,) of the logarithm of the bias field: of x, y, z, x² + y² and x y, over half the field of
+            view.
+        offsets: positions of the heart and the torso in the noise (2, 3), in mm.
     """
 
     front: float
@@ -58,7 +61,7 @@ class Torso:
         outer = traits.radius + traits.wall
         x, y = traits.centre
         front = math.radians(uniform(42, 62))
-        # How far the heart reaches towards the chest wall: W is about 0.7 there, some 45° from the septum's direction.
+        # Extent of the heart towards the chest wall: W is about 0.7 there, some 45° from the septum's direction.
         near = math.sqrt(outer**2 + 0.7 * ((outer + traits.rv_depth) ** 2 - outer**2))
         inside = near + x * math.cos(front) + y * math.sin(front) + uniform(4, 9)
         floor = y - outer - uniform(1, 6)
@@ -85,47 +88,47 @@ class Torso:
     def tissue(
         self, x: Tensor, y: Tensor, z: Tensor, rim: Tensor, noise: Tensor, width: float
     ) -> tuple[Tensor, Tensor]:
-        """Return intensities over blood's, and the body's share, of the torso.
+        """Return intensities relative to blood, and the fraction of body, of the torso.
 
         Args:
-            x: of the places, in mm; `y` and `z` likewise.
-            y: of the places.
-            z: of the places.
-            rim: the distance from the heart's outline at end-diastole, in mm.
-            noise: (3, ...): fine, middle and coarse.
-            width: of the edges, in mm.
+            x: x of the positions, in mm.
+            y: y of the positions, in mm.
+            z: z of the positions, in mm.
+            rim: distance from the heart's outline at end-diastole, in mm.
+            noise: noise (3, ...): fine, middle and coarse.
+            width: width of the edges, in mm.
         """
         fine, middle, coarse = noise
         along = x * math.cos(self.front) + y * math.sin(self.front)
         across = y * math.cos(self.front) - x * math.sin(self.front)
-        # The depth under the inside of the chest wall, a cylinder that leans towards the apex.
+        # Depth below the inside of the chest wall, a cylinder that is tilted towards the apex.
         axis = self.inside + 0.12 * z - self.curvature
         depth = self.curvature - torch.hypot(along - axis, across)
-        vessels = soft(middle - 2.2, 1.2)
+        vessels = soft_edge(middle - 2.2, 1.2)
         value = 0.07 + 0.02 * coarse + 0.6 * vessels
-        cover = self.rim + 0.7 * middle + 1.2 * coarse + soft(24 - depth, 30.0) * 5
-        value = torch.lerp(value, 0.7 + 0.05 * coarse + 0.05 * fine, soft(cover - rim, 1.5 * width))
+        cover = self.rim + 0.7 * middle + 1.2 * coarse + soft_edge(24 - depth, 30.0) * 5
+        value = torch.lerp(value, 0.7 + 0.05 * coarse + 0.05 * fine, soft_edge(cover - rim, 1.5 * width))
         liver_x, liver_y, dome = self.liver
         below = dome - torch.hypot(x - liver_x, y - liver_y + 0.3 * z) + 1.5 * coarse
         organ = self.organ * (1 + 0.06 * fine + 0.05 * coarse) + 0.35 * vessels
-        value = torch.lerp(value, organ, soft(below, width))
+        value = torch.lerp(value, organ, soft_edge(below, width))
         bag_x, bag_y, bag = self.stomach
         within = bag - torch.hypot(x - bag_x, (y - bag_y + 0.15 * z) * 1.15) + 2 * coarse
-        value = torch.lerp(value, 0.2 + 0.02 * fine, soft(within, width))
-        value = torch.lerp(value, 0.55 + 0.12 * middle, soft(within - 4, 1.5 * width))
+        value = torch.lerp(value, 0.2 + 0.02 * fine, soft_edge(within, width))
+        value = torch.lerp(value, 0.55 + 0.12 * middle, soft_edge(within - 4, 1.5 * width))
         aorta_x, aorta_y, radius = self.aorta
         vessel = radius - torch.hypot(x - aorta_x + 0.08 * z, y - aorta_y - 0.05 * z)
-        value = torch.lerp(value, 0.25 + 0.02 * fine, soft(vessel + 1.5, width))
-        value = torch.lerp(value, 0.92 + 0.03 * fine, soft(vessel, width))
-        ribs = soft(coarse + torch.cos((across + 0.6 * z) * (2 * math.pi / 26)) - 0.4, 1.0)
+        value = torch.lerp(value, 0.25 + 0.02 * fine, soft_edge(vessel + 1.5, width))
+        value = torch.lerp(value, 0.92 + 0.03 * fine, soft_edge(vessel, width))
+        ribs = soft_edge(coarse + torch.cos((across + 0.6 * z) * (2 * math.pi / 26)) - 0.4, 1.0)
         muscle = torch.lerp(0.3 + 0.04 * fine, 0.5 + 0.05 * fine, ribs)
         skin = depth + self.muscle + 0.8 * coarse
-        value = torch.lerp(value, muscle, soft(-depth - 1.0 + 0.6 * coarse, width))
-        value = torch.lerp(value, 0.95 + 0.05 * coarse + 0.04 * middle, soft(-skin, 1.5 * width))
-        return value, soft(depth + self.muscle + self.fat, width)
+        value = torch.lerp(value, muscle, soft_edge(-depth - 1.0 + 0.6 * coarse, width))
+        value = torch.lerp(value, 0.95 + 0.05 * coarse + 0.04 * middle, soft_edge(-skin, 1.5 * width))
+        return value, soft_edge(depth + self.muscle + self.fat, width)
 
-    def coil(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Return the bias field of all visits, which lies still, at places in mm."""
+    def bias_field(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        """Return the bias field at positions in mm; it is the same for all visits and does not move."""
         x, y, z = x / 80, y / 80, z / 54
         terms = (x, y, z, x**2 + y**2 - 0.7, x * y)
         return torch.exp(

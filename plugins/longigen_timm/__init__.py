@@ -1,4 +1,4 @@
-"""The history's slices as tokens, by any of timm's 2D backbones."""
+"""The `timm` conditioner: slices of the history as tokens, encoded by a 2D backbone of timm."""
 
 from longigen_timm.conditioner import TimmConditioner
 

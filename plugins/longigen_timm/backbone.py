@@ -1,4 +1,4 @@
-"""Backbones by timm's names."""
+"""Create 2D backbones by their names in timm."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -8,42 +8,45 @@ from torch import nn
 
 from longigen import LongigenError
 
-NEAR = 5
-"""Spellings that are offered for an unknown name, of some thousand that there are."""
+MAX_SUGGESTIONS = 5
+"""The largest number of similar names that are suggested for an unknown name."""
 
 
 def require_known(name: str, *, pretrained: bool) -> None:
-    """Refuse a name that timm does not have, or has no weights for where `pretrained` asks for them.
+    """Check that timm has a backbone with this name, and for `pretrained`, weights for it.
 
     Raises:
-        LongigenError: with near spellings.
+        LongigenError: if it has not; the message suggests similar names.
     """
     import timm
 
     known = timm.list_models()
     architecture, _, tag = name.partition(".")
     if architecture not in known:
-        near = get_close_matches(architecture, known, n=NEAR, cutoff=0.5)
-        hint = f" Near spellings: {', '.join(near)}." if near else ""
+        similar = get_close_matches(architecture, known, n=MAX_SUGGESTIONS, cutoff=0.5)
+        hint = f" Similar names: {', '.join(similar)}." if similar else ""
         raise LongigenError(
-            f"timm: there is no backbone '{name}' among timm's {len(known)}.{hint} All: python -c 'import timm; "
-            "print(timm.list_models())'."
+            f"timm: there is no backbone '{name}' among timm's {len(known)}.{hint} To list all, run: python -c 'import "
+            "timm; print(timm.list_models())'."
         )
     with_weights = timm.list_pretrained(f"{architecture}*")
     tags = [one.partition(".")[2] for one in with_weights if one.partition(".")[0] == architecture]
     if tag and tag not in tags:
         raise LongigenError(
-            f"timm: the backbone '{architecture}' has no weights '{tag}'; it has: {', '.join(tags) or 'none'}."
+            f"timm: the backbone '{architecture}' has no weights '{tag}'; choose one of: {', '.join(tags) or 'none'}."
         )
     if pretrained and not tags:
         raise LongigenError(
-            f"timm: there are no pretrained weights of '{architecture}'; take a name from timm.list_pretrained(), or "
+            f"timm: there are no pretrained weights of '{architecture}'; use a name of timm.list_pretrained(), or "
             "set pretrained=false."
         )
 
 
 def normalisation(name: str) -> tuple[float, float]:
-    """Return the mean and standard deviation that a backbone's images, in [0, 1], are standardised by, over colours."""
+    """Return the mean and standard deviation of a backbone's input normalisation, averaged over colours.
+
+    They are for images in [0, 1].
+    """
     import timm
 
     source = timm.get_pretrained_cfg(name)
@@ -53,10 +56,10 @@ def normalisation(name: str) -> tuple[float, float]:
 
 
 def make_backbone(name: str, *, channels: int, size: int) -> tuple[nn.Module, int]:
-    """Return a backbone without a classifier, its weights drawn at random, and the width of its pooled features.
+    """Return a backbone without a classifier, with random weights, and the width of its pooled features.
 
     Raises:
-        LongigenError: if timm's backbone takes no images of that size.
+        LongigenError: if the backbone does not accept images of that size.
     """
     try:
         backbone = _create(name, channels, size, pretrained=False)
@@ -65,27 +68,27 @@ def make_backbone(name: str, *, channels: int, size: int) -> tuple[nn.Module, in
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise LongigenError(
             f"timm: the backbone '{name}' cannot be used on slices of {size} × {size} ({_reason(error)}); change size, "
-            "or take another."
+            "or use another backbone."
         ) from error
     if pooled.ndim != 2:
-        raise LongigenError(f"timm: the backbone '{name}' gives no pooled features; take another.")
+        raise LongigenError(f"timm: the backbone '{name}' has no pooled features; use another backbone.")
     return backbone.train(), pooled.shape[1]
 
 
 def load_weights(backbone: nn.Module, name: str, *, channels: int, size: int) -> None:
-    """Put timm's pretrained weights into a backbone, the first layer's summed or repeated over `channels`.
+    """Load timm's pretrained weights into a backbone; those of the first layer are adapted to `channels`.
 
     Raises:
-        LongigenError: if they cannot be had.
+        LongigenError: if the weights cannot be downloaded.
     """
     try:
-        given = _create(name, channels, size, pretrained=True)
-    except Exception as error:  # of the network, the Hub, the cache or timm, each in its own way
+        pretrained = _create(name, channels, size, pretrained=True)
+    except Exception as error:  # the network, the Hub, the cache and timm raise different exceptions
         raise LongigenError(
-            f"timm: the pretrained weights of '{name}' cannot be had ({_reason(error)}); go online once, so that they "
-            "are kept, or set pretrained=false."
+            f"timm: the pretrained weights of '{name}' cannot be downloaded ({_reason(error)}); go online once, so "
+            "that they are cached, or set pretrained=false."
         ) from error
-    backbone.load_state_dict(given.state_dict())
+    backbone.load_state_dict(pretrained.state_dict())
 
 
 def _create(name: str, channels: int, size: int, *, pretrained: bool) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The history's slices as tokens."""
+"""Conditioner that encodes slices of the latest visits as tokens."""
 
 import math
 from dataclasses import replace
@@ -13,37 +13,38 @@ from longigen_timm.backbone import load_weights, make_backbone, normalisation, r
 from longigen_timm.slices import PLANES, slices
 
 WAVELENGTHS = (2.0, 256.0)
-"""Shortest and longest of the sinusoids of time, in typical gaps between visits."""
+"""Shortest and longest wavelength of the sinusoids of time, in typical gaps between visits."""
 
 
 class TimmConditioner(Conditioner):
-    """Slices of the latest visits in three planes, each encoded by a 2D backbone of timm, as tokens.
+    """Slices of the latest visits in three planes as tokens, each encoded by a 2D backbone of timm.
 
-    Of each of the latest `visits` observed visits before the target, `slices` sagittal, coronal and axial slices are
-    resized to `size` × `size` and encoded; the backbone's pooled features are projected to the token's width, and to
-    them are added an encoding of plane and place and one of the real interval to the target. That makes
-    3 · `slices` · `visits` tokens for cross-attention, in order of time. Missing visits are left out; where a subject
-    has fewer visits than there are places, a learned token with nothing else in it stands in the rest, so that
-    padding changes nothing. The backbone never sees it, nor any image but the observed ones.
+    `slices` sagittal, coronal and axial slices of each of the latest `visits` observed visits before the target are
+    resized to `size` × `size` and encoded. The backbone's pooled features are projected to the width of a token; an
+    encoding of plane and slice and one of the real interval to the target are added. This gives
+    3 · `slices` · `visits` tokens for cross-attention, in order of time. Missing visits are left out. If a subject has
+    fewer visits, the remaining tokens are a learned one, without any encoding, so that padding changes nothing. The
+    backbone is evaluated on observed images only.
 
-    Tokens say what is where only coarsely. Beside ``model.target=residual``, which lays the last visit at full
-    resolution beside the noisy volume, they tell the denoiser of the history; alone they cannot carry an anatomy.
+    Tokens locate structures only coarsely. They are useful with ``model.target=residual``, where the last visit is also
+    concatenated with the noisy volume at full resolution; tokens alone do not contain the anatomy.
 
-    Pretrained weights are fetched by timm when training starts, never when a model is loaded: a saved model has its
-    own. They are trained on like any other weights, but BatchNorm keeps its statistics then: batches of a few subjects
-    would ruin them. A backbone with BatchNorm that starts at random learns them; LayerNorm, as by default, is safer.
+    Pretrained weights are downloaded by timm when training starts. Loading a saved model does not download them, since
+    it has its own. They are trained like other weights, but BatchNorm keeps its pretrained statistics, which small
+    batches would spoil. A backbone with BatchNorm and random weights learns the statistics; LayerNorm, as in the
+    default backbone, is safer.
 
     Args:
-        backbone: timm's name of a model, with or without the tag of its weights, as ``resnet18`` or
+        backbone: name of a model in timm, with or without the tag of its weights, such as ``resnet18`` or
             ``resnet18.a1_in1k``.
-        pretrained: start from timm's weights.
-        visits: the latest visits that are seen.
-        slices: per plane and visit.
-        size: edge of a resized slice, pixels.
+        pretrained: start from timm's pretrained weights.
+        visits: number of latest visits to encode.
+        slices: number of slices per plane and visit.
+        size: width and height of a resized slice, in pixels.
         dim: E, the width of a token.
 
     Raises:
-        LongigenError: for sizes that are too small, a name that timm does not have, or weights that cannot be had.
+        LongigenError: if a size is too small, timm has no such model, or its weights cannot be downloaded.
     """
 
     def __init__(
@@ -89,19 +90,20 @@ class TimmConditioner(Conditioner):
 
     def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
         latest = replace(history, valid=history.observed).latest(self.visits, target_time)
-        there = latest.valid
-        pictures = slices(latest.images[there], self.slices, self.size)
-        pictures = ((pictures + 1) / 2 - self.mean) / self.std  # from [-1, 1] by way of [0, 1]
+        exists = latest.valid
+        images = slices(latest.images[exists], self.slices, self.size)
+        images = ((images + 1) / 2 - self.mean) / self.std  # from [-1, 1] to [0, 1], then normalised
         weight = self.project.weight
-        features = self.backbone(pictures.flatten(0, 2).to(weight.dtype))
-        seen = self.project(features).unflatten(0, (-1, PLANES, self.slices)) + self.place
-        gap = torch.where(there, target_time[:, None] - latest.times, 0.0) / self.time_scale
-        when = self.time(self._sinusoids(gap).to(weight.dtype))
-        tokens = self.absent.to(seen.dtype).expand(*there.shape, PLANES, self.slices, self.dim).clone()
-        tokens[there] = seen + when[there][:, None, None].to(seen.dtype)
+        features = self.backbone(images.flatten(0, 2).to(weight.dtype))
+        encoded = self.project(features).unflatten(0, (-1, PLANES, self.slices)) + self.place
+        gap = torch.where(exists, target_time[:, None] - latest.times, 0.0) / self.time_scale
+        time = self.time(self._sinusoids(gap).to(weight.dtype))
+        tokens = self.absent.to(encoded.dtype).expand(*exists.shape, PLANES, self.slices, self.dim).clone()
+        tokens[exists] = encoded + time[exists][:, None, None].to(encoded.dtype)
         return Conditioning(tokens=tokens.flatten(1, 3))
 
     def _sinusoids(self, gap: Tensor) -> Tensor:
+        """Return sine and cosine of gaps (...) at `dim` // 2 wavelengths (..., dim), without the last odd feature."""
         shortest, longest = WAVELENGTHS
         number = self.dim // 2
         step = torch.arange(number, device=gap.device, dtype=torch.float32) / max(number - 1, 1)

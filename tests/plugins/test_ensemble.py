@@ -164,9 +164,9 @@ def test_weights_are_read_and_others_refused(tmp_path: Path) -> None:
     assert "network.safetensors" in metric.definition
     for wrong, message in (
         (FID(weights=file), "do not fit timm's 'resnet18'"),
-        (FID(weights=file.with_name("none")), "are not there"),
+        (FID(weights=file.with_name("none")), "do not exist"),
         (FID(extractor="resnet"), "no network 'resnet'"),
-        (FID(layer=9), "stages 0 to 4 and no 9"),
+        (FID(layer=9), "no stage 9; choose one of its stages 0 to 4"),
     ):
         with pytest.raises(LongigenError, match=message):
             wrong.features(volume)

@@ -10,7 +10,7 @@ import torch
 
 from longigen import LongigenError
 from longigen_simbrain import SimBrain, Truth, template
-from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, undo, with_divergence
+from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, invert, velocity_with_divergence
 from longigen_simbrain.grid import Grid
 from longigen_simbrain.subject import KNOTS, MEDIAN_RATE, RATE_LIMIT, RATE_SIGMA, Traits
 
@@ -60,7 +60,7 @@ def test_velocity_has_the_divergence_asked_for_and_does_not_cross_walls():
     source = (radius < 6).float()
     inside = (radius < 20).float()
     divergence = source - inside * (source.sum() / inside.sum())
-    velocity = with_divergence(divergence, inside, CUBE.spacing, tolerance=1e-4)
+    velocity = velocity_with_divergence(divergence, inside, CUBE.spacing, tolerance=1e-4)
     # By Gauss, with Q the source's volume: v(r) = (Q - sink inside r) / 4πr².
     volume = float(source.sum()) * CUBE.spacing**3
     for r in (9, 12, 15):
@@ -81,8 +81,10 @@ def test_free_form_is_a_partition_of_unity_and_one_to_one_at_the_bound():
 
 def test_undo_finds_the_way_back():
     displacement = 0.2 * CUBE.points.flip(0)
-    places = torch.tensor([[4.0, -6.0], [3.0, 5.0], [-2.0, 1.0]])
-    torch.testing.assert_close(undo(displacement, CUBE, places + 0.2 * places.flip(0)), places, atol=2e-3, rtol=0)
+    positions = torch.tensor([[4.0, -6.0], [3.0, 5.0], [-2.0, 1.0]])
+    torch.testing.assert_close(
+        invert(displacement, CUBE, positions + 0.2 * positions.flip(0)), positions, atol=2e-3, rtol=0
+    )
 
 
 # The template
@@ -113,7 +115,7 @@ def test_the_fine_grid_cuts_nothing_off_and_keeps_places():
 def test_ageing_widens_its_own_fluid_at_unit_rate():
     grid = template.GRIDS[3.0]
     maps = template.tissues()
-    for velocity, fluid in zip(template.ageing(), (maps.ventricles, maps.sulci), strict=True):
+    for velocity, fluid in zip(template.ageing_velocities(), (maps.ventricles, maps.sulci), strict=True):
         weight = template.FINE.sample(fluid[None], grid.points)[0]
         growth = float((weight * grid.divergence(velocity)).sum() / weight.sum())
         assert 0.7 < growth < 1.3

@@ -12,12 +12,12 @@ from scipy.ndimage import binary_erosion
 from longigen import LongigenError
 from longigen_simheart import SimHeart
 from longigen_simheart.cohort import VERSION
-from longigen_simheart.frame import cosine, frame, unframe
+from longigen_simheart.frame import from_heart_frame, septum_cosine, to_heart_frame
 from longigen_simheart.grid import FIELD, Grid
 from longigen_simheart.heart import Heart
-from longigen_simheart.motion import Motion, carried, drawn, pushed, reach
+from longigen_simheart.motion import Motion, displace_surroundings, moving_limit, restore_surroundings, transform
 from longigen_simheart.subject import Traits
-from longigen_simheart.texture import SIZE, SPACING, soft, texture
+from longigen_simheart.texture import SIZE, SPACING, soft_edge, texture
 
 FINE = (128, 128, 72)
 """Voxels of 1.25 × 1.25 × 1.5 mm."""
@@ -130,53 +130,53 @@ def motion() -> Motion:
 
 
 @pytest.fixture(scope="module")
-def places() -> tuple[torch.Tensor, torch.Tensor]:
+def positions() -> tuple[torch.Tensor, torch.Tensor]:
     """Places (2, N) in the heart's frame, and heights (N,)."""
     random = torch.rand(3, 20000, generator=torch.Generator().manual_seed(0))
     return (random[:2] - 0.5) * 150, random[2] * 115 - 8
 
 
-def test_every_map_has_its_inverse(motion: Motion, places: tuple[torch.Tensor, torch.Tensor]):
-    place, height = places
-    torch.testing.assert_close(motion.lowered(motion.raised(height)), height, atol=1e-4, rtol=0)
+def test_every_map_has_its_inverse(motion: Motion, positions: tuple[torch.Tensor, torch.Tensor]):
+    position, height = positions
+    torch.testing.assert_close(motion.inverse_height(motion.forward_height(height)), height, atol=1e-4, rtol=0)
     level = motion.level(height)
-    square, window = place.square().sum(0), motion.heart.window(cosine(place))
+    square, window = position.square().sum(0), motion.heart.window(septum_cosine(position))
     inside = (square < Motion(motion.heart, 0.0).outline(window, level)) & (height > 0)
-    there, _ = motion.moved(square, window, level)
-    back = motion.origin(there, window, level)
+    there, _ = motion.forward_radius(square, window, level)
+    back = motion.inverse_radius(there, window, level)
     torch.testing.assert_close(back[inside].sqrt(), square[inside].sqrt(), atol=2e-2, rtol=0)
     before, after = (torch.linspace(0, 60, 20000) ** 2, torch.linspace(0, 55, 20000) ** 2)
     outside = square > before
-    pushed_out, _ = pushed(square, before, after)
+    pushed_out, _ = displace_surroundings(square, before, after)
     torch.testing.assert_close(
-        drawn(pushed_out, before, after)[outside].sqrt(), square[outside].sqrt(), atol=1e-2, rtol=0
+        restore_surroundings(pushed_out, before, after)[outside].sqrt(), square[outside].sqrt(), atol=1e-2, rtol=0
     )
     traits = motion.heart.traits
-    x, y, z = unframe(traits, place, height)
-    again, level_again = frame(traits, x, y, z)
-    torch.testing.assert_close(again, place, atol=1e-4, rtol=0)
+    x, y, z = from_heart_frame(traits, position, height)
+    again, level_again = to_heart_frame(traits, x, y, z)
+    torch.testing.assert_close(again, position, atol=1e-4, rtol=0)
     torch.testing.assert_close(level_again, height, atol=1e-4, rtol=0)
 
 
-def test_jacobian_is_the_determinant_of_the_derivative(motion: Motion, places: tuple[torch.Tensor, torch.Tensor]):
-    place, height = (part.double() for part in places)
+def test_jacobian_is_the_determinant_of_the_derivative(motion: Motion, positions: tuple[torch.Tensor, torch.Tensor]):
+    position, height = (part.double() for part in positions)
     step = 1e-4
 
-    def world(place: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
-        moved, raised, _ = carried(motion, place, height)
+    def world(position: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
+        moved, raised, _ = transform(motion, position, height)
         return torch.stack([*moved, raised])
 
     columns = []
     for axis in range(3):
         shift = torch.zeros(3, 1, dtype=torch.float64)
         shift[axis] = step
-        ahead = world(place + shift[:2], height + shift[2])
-        behind = world(place - shift[:2], height - shift[2])
+        ahead = world(position + shift[:2], height + shift[2])
+        behind = world(position - shift[:2], height - shift[2])
         columns.append((ahead - behind) / (2 * step))
     finite = torch.linalg.det(torch.stack(columns).permute(2, 1, 0))
-    jacobian = carried(motion, place, height)[2]
+    jacobian = transform(motion, position, height)[2]
     agree = (finite - jacobian).abs() < 1e-3 * jacobian + 1e-3
-    assert float(agree.double().mean()) > 0.995  # but for places on a surface where the derivative jumps
+    assert float(agree.double().mean()) > 0.995  # but for positions on a surface where the derivative jumps
     assert float(jacobian.min()) > 0
 
 
@@ -221,8 +221,8 @@ def test_the_apex_turns_against_the_base(motion: Motion):
     # On the muscle's middle, near the apex and near the base, at a right angle to the septum.
     height = torch.tensor([0.2, 0.95]) * heart.base
     section = heart.section(height)
-    place = torch.stack([torch.zeros(2), ((section.outside + section.cavity) / 2).sqrt()])
-    moved, _, _ = carried(motion, place, height)
+    position = torch.stack([torch.zeros(2), ((section.outside + section.cavity) / 2).sqrt()])
+    moved, _, _ = transform(motion, position, height)
     turn = -torch.atan2(moved[0], moved[1])
     assert float(turn[0] - turn[1]) == pytest.approx(0.75 * traits.twist, rel=1e-3)
 
@@ -238,20 +238,20 @@ def test_truth_starts_at_nothing():
 
 
 def test_texture_is_smooth_repeats_and_has_unit_variance():
-    places = torch.rand(3, 50000, generator=torch.Generator().manual_seed(1)) * 300 - 150
+    positions = torch.rand(3, 50000, generator=torch.Generator().manual_seed(1)) * 300 - 150
     zero = np.zeros(3)
-    noise = texture(0, zero, *places)
+    noise = texture(0, zero, *positions)
     np.testing.assert_allclose(noise.std(1), 1, atol=0.2)
-    again = texture(0, zero, places[0] + SIZE * SPACING, places[1], places[2])
+    again = texture(0, zero, positions[0] + SIZE * SPACING, positions[1], positions[2])
     torch.testing.assert_close(again, noise, atol=1e-3, rtol=0)
-    moved = texture(0, np.array([0.1, 0, 0]), *places)
+    moved = texture(0, np.array([0.1, 0, 0]), *positions)
     assert float((moved - noise).abs().mean()) < 0.1
-    assert float((texture(1, zero, *places) - noise).abs().mean()) > 0.5
+    assert float((texture(1, zero, *positions) - noise).abs().mean()) > 0.5
 
 
 def test_soft_edges_are_even_and_as_wide_as_asked():
     distance = torch.linspace(-3, 3, 61)
-    share = soft(distance, 4.0)
+    share = soft_edge(distance, 4.0)
     torch.testing.assert_close(share + share.flip(0), torch.ones(61))
     assert (share[distance <= -2] == 0).all()
     assert (share[distance >= 2] == 1).all()
@@ -332,10 +332,10 @@ def test_far_from_the_heart_nothing_moves():
     for subject in data.subjects():
         first, middle, last = (subject.visits[visit].load().data for visit in (0, 6, 11))
         heart = Heart(data.traits(subject.id))
-        place, height = frame(heart.traits, *Grid(data.shape).places())
+        position, height = to_heart_frame(heart.traits, *Grid(data.shape).coordinates())
         still = Motion(heart, 0.0)
-        outline = still.outline(heart.window(cosine(place)), still.level(height))
-        far = (place.square().sum(0) > 1.001 * reach(outline)).numpy() & (outline > 0).numpy()
+        outline = still.outline(heart.window(septum_cosine(position)), still.level(height))
+        far = (position.square().sum(0) > 1.001 * moving_limit(outline)).numpy() & (outline > 0).numpy()
         assert far.mean() > 0.2
         np.testing.assert_array_equal(first[far], last[far])
         np.testing.assert_array_equal(first[far], middle[far])

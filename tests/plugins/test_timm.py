@@ -110,7 +110,7 @@ def test_every_name_of_timm_is_known_with_its_normalisation() -> None:
 
 
 def test_names_that_are_wrong() -> None:
-    with pytest.raises(LongigenError, match=r"no backbone 'resnet19' among timm's \d+\. Near spellings: .*resnet18"):
+    with pytest.raises(LongigenError, match=r"no backbone 'resnet19' among timm's \d+\. Similar names: .*resnet18"):
         TimmConditioner(backbone="resnet19")
     with pytest.raises(LongigenError, match=r"'resnet18' has no weights 'nowhere'; it has: .*a1_in1k"):
         TimmConditioner(backbone="resnet18.nowhere")
@@ -133,7 +133,9 @@ def test_weights_are_fetched_when_training_starts_and_not_when_a_model_is_built(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     conditioner = built(backbone="test_resnet", pretrained=True)
     assert tokens(conditioner, visits()).isfinite().all()
-    with pytest.raises(LongigenError, match=r"weights of 'test_resnet' cannot be had \(.*set pretrained=false\.$"):
+    with pytest.raises(
+        LongigenError, match=r"weights of 'test_resnet' cannot be downloaded \(.*set pretrained=false\.$"
+    ):
         conditioner.initialise()
     built(backbone="test_resnet").initialise()
 
