@@ -28,14 +28,14 @@ def bench(
     out: Annotated[Path | None, typer.Option("--out", help="The folder of all runs; by default bench/TABLE.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="Only this row (may be repeated).")] = None,
     recipe: Annotated[str | None, typer.Option(help="The recipe of all rows, instead of the table's own.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps of each row.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps of each row, at least 1.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Minutes of training of each row, instead of steps.", min=0.01)
+        float | None, typer.Option(help="Minutes of training of each row, at least 0.01, instead of steps.")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Train each row with this seed (may be repeated); 0 by default.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Train each row with this many seeds, from 0.", min=1)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train each row with this many seeds, at least 1, from 0.")] = None,
     setting: Settings = None,
     targets: Targets = "last",
     metric: Metrics = None,
@@ -47,6 +47,8 @@ def bench(
 
     What is there already is not made again, so the same command continues after an interruption.
     """
+    if seeds is not None and seeds < 1:
+        raise LongigenError(f"--seeds must be a whole number of at least 1, got {seeds}.")
     if seed and seeds:
         raise LongigenError("--seed names seeds and --seeds counts them; give one of the two.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's pre-emption: checkpoint, as for Ctrl-C

@@ -33,9 +33,9 @@ Part = Annotated[
     typer.Option("--part", help="Part of the model's own data set; by default the subjects that training never saw."),
 ]
 Sampler = Annotated[str | None, typer.Option("--sampler", help="Use another sampler than the model's.")]
-Evaluations = Annotated[int | None, typer.Option("--steps", help="Network evaluations per visit.", min=1)]
-Guidance = Annotated[float | None, typer.Option("--guidance", help="Weight of classifier-free guidance.", min=0)]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects generated together.", min=1)]
+Evaluations = Annotated[int | None, typer.Option("--steps", help="Network evaluations per visit, at least 1.")]
+Guidance = Annotated[float | None, typer.Option("--guidance", help="Weight of classifier-free guidance, at least 0.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects generated together, at least 1.")]
 Model = Annotated[
     str,
     typer.Argument(

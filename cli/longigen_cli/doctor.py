@@ -25,7 +25,8 @@ WIDTH = 120
 def doctor(
     data: Annotated[str, typer.Argument(help="A data set's name, a path that one reads, or NAME:PATH.")],
     workers: Annotated[
-        int | None, typer.Option(help="Number of subjects read at a time; by default as many as processors.", min=1)
+        int | None,
+        typer.Option(help="Number of subjects read at a time, at least 1; by default as many as processors."),
     ] = None,
     changes: Changes = None,
     as_json: AsJSON = False,

@@ -39,7 +39,8 @@ def evaluate(
     guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Random seed of the sampling noise, and of which visits are missing.")] = 0,
     samples: Annotated[
-        int, typer.Option(help="Number of samples of each visit; several are also scored as a distribution.", min=1)
+        int,
+        typer.Option(help="Number of samples of each visit, at least 1; several are also scored as a distribution."),
     ] = 1,
     batch_size: BatchSize = 4,
     changes: Changes = None,

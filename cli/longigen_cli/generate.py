@@ -37,7 +37,7 @@ def generate(
     subject: Annotated[list[str] | None, typer.Option(help="Only this subject (may be repeated).")] = None,
     part: Part = None,
     samples: Annotated[
-        int, typer.Option(help="Number of samples of each visit; of several also mean and std are written.", min=1)
+        int, typer.Option(help="Number of samples of each visit, at least 1; of several also mean and std are written.")
     ] = 1,
     sampler: Sampler = None,
     steps: Evaluations = None,

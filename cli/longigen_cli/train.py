@@ -21,7 +21,7 @@ def train(
         str, typer.Option(help="A named set of components and hyperparameters, which the other options change.")
     ] = "sadm-tiny",
     changes: Changes = None,
-    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps, at least 1.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; by default a new one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     skip_bad: SkipBad = False,
@@ -63,7 +63,7 @@ def train(
     run = api.train(
         data,
         recipe,
-        changes=[*(changes or []), *as_changes(options | ({"training.steps": steps} if steps else {}))],
+        changes=[*(changes or []), *as_changes(options | ({"training.steps": steps} if steps is not None else {}))],
         out=out,
         resume=resume,
         conditioner=conditioner,

@@ -30,7 +30,8 @@ def compose_checked(compose: Callable[[], M], folder: Path) -> M:
         folder: with the weights.
 
     Raises:
-        LongigenError: if there are no weights, they are damaged or are of another configuration.
+        LongigenError: if there are no weights, they are damaged or are of another configuration, or `compose` refuses
+            the configuration; the message names the file.
     """
     import torch
 
@@ -41,6 +42,10 @@ def compose_checked(compose: Callable[[], M], folder: Path) -> M:
     try:
         with torch.device("meta"), _bounded(4 * len(header) + SPARE_TENSORS, path):
             outline = compose()
+    except LongigenError as error:
+        if str(folder) in str(error):
+            raise
+        raise LongigenError(f"{folder / CONFIG}: {error}") from error
     except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError, ZeroDivisionError) as error:
         raise LongigenError(
             f"{folder / CONFIG} asks for networks that cannot be made ({reason(error)}); it is damaged, or of another "

@@ -9,16 +9,17 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from longigen.components.base import Parameter
 from longigen.components.conditioner import Conditioner
 from longigen.components.conditioning import Conditioning
 from longigen.components.denoiser import Denoiser
 from longigen.components.parameterization import Prediction
+from longigen.components.ranges import Count
 from longigen.components.sampler import Sampler
 from longigen.components.training_example import DiffusionTarget, Example
 from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
 from longigen.data.dataset import Subject
 from longigen.data.statistics import Statistics
-from longigen.errors import LongigenError
 from longigen.hub.publish import Release, publication
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided
@@ -29,6 +30,8 @@ from longigen.registry.registry import registry
 from longigen.utils.progress import progress as show_progress
 from longigen.utils.progress import silent
 from longigen.utils.randomness import Generators, derived_generator, randn_like
+
+SAMPLES = Parameter("samples", Count)
 
 
 class LongitudinalModel(nn.Module):
@@ -169,8 +172,10 @@ class LongitudinalModel(nn.Module):
             (B, K, C, W, H, D) in [-1, 1]; background where `target_valid` is not set.
 
         Raises:
+            LongigenError: for steps, a guidance weight or a seed that is not allowed.
             ValueError: if a target's time is that of an observed visit, or has no observed visit before it.
         """
+        asked = GenerationSettings(sampler=sampler, steps=steps, guidance=guidance, seed=seed, sample=sample)
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
@@ -178,7 +183,7 @@ class LongitudinalModel(nn.Module):
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
         wanted = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
         sampler = sampler or self.sampler
-        evaluations = sampler.steps if steps is None else steps
+        evaluations = sampler.steps if asked.steps is None else asked.steps
         given = sequence.observed
         rounds = int(wanted.sum(dim=1).max()) if wanted.numel() else 0
         for done in range(rounds):
@@ -188,7 +193,7 @@ class LongitudinalModel(nn.Module):
             times = sequence.times[rows, index]
             # A time as written in the data set: float32 noise in its last digits must not change the seed.
             generators = [
-                derived_generator(seed, names[row], f"{time:.6g}", sample)
+                derived_generator(asked.seed, names[row], f"{time:.6g}", asked.sample)
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
             ]
             # Weights of 16 bits meet images and times of 32.
@@ -199,7 +204,7 @@ class LongitudinalModel(nn.Module):
                     generators,
                     sampler=sampler,
                     steps=evaluations,
-                    guidance=self.settings.guidance if guidance is None else guidance,
+                    guidance=self.settings.guidance if asked.guidance is None else asked.guidance,
                     callback=callback
                     and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
                 )
@@ -361,9 +366,8 @@ class LongitudinalModel(nn.Module):
         seed: int,
         progress: bool,
     ) -> Forecast:
-        if samples < 1:
-            raise LongigenError(f"samples must be at least 1, got {samples}.")
-        chosen = registry.load("sampler", sampler)() if isinstance(sampler, str) else sampler
+        samples = SAMPLES.check(samples)
+        chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
         settings = GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, seed=seed)
         shown = show_progress if progress else silent
         return generate_forecast(self, subject, times, settings, samples=samples, progress=shown)

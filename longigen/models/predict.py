@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 
+from longigen.components.base import Settings
+from longigen.components.ranges import Evaluations, GuidanceWeight, Range, Seed
 from longigen.components.sampler import Sampler
 from longigen.components.visit_sequence import VisitSequence
 from longigen.data.dataset import Subject
@@ -51,14 +53,27 @@ class Generated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings:
-    """How to generate: the sampler, network evaluations per visit, guidance weight (None is the model's own); seed."""
+class GenerationSettings(Settings):
+    """How to generate.
+
+    Args:
+        sampler: another sampler; None is the model's own.
+        steps: network evaluations per visit; None is the sampler's own number.
+        guidance: w of classifier-free guidance; None is the model's own.
+        seed: random seed of the sampling noise.
+        sample: which of several samples of the same visits this is.
+
+    Raises:
+        LongigenError: for a value that is not allowed.
+    """
+
+    label = ""  # its values are the arguments of what generates
 
     sampler: Sampler | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    seed: int = 0
-    sample: int = 0
+    steps: Evaluations | None = None
+    guidance: GuidanceWeight | None = None
+    seed: Seed = 0
+    sample: Annotated[int, Range(0)] = 0
 
 
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from longigen.components.base import Settings
+from longigen.components.ranges import GuidanceWeight, Probability
 from longigen.models.guidance import Space
 
 Target = Literal["image", "residual"]
@@ -12,7 +14,7 @@ ResidualScale = Literal["all", "gap"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(Settings):
     """What a recipe may say of a model beyond its three parts.
 
     Args:
@@ -34,13 +36,16 @@ class ModelSettings:
             with a mask, such as brains without a skull, outside which nothing can appear. A network's last thousandth
             there would otherwise be fed back from visit to visit, and the structural similarity of nothing with next
             to nothing is low.
+
+    Raises:
+        LongigenError: for a value that is not allowed.
     """
 
     target: Target = "residual"
     residual_scale: ResidualScale = "all"
-    p_uncond: float = 0.1
+    p_uncond: Probability = 0.1
     unconditional: Unconditional = "zero"
-    guidance: float = 0.1
+    guidance: GuidanceWeight = 0.1
     guidance_space: Space = "x"
     keep_background: bool = False
 

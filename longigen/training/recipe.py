@@ -68,7 +68,7 @@ class Recipe:
                 set.
 
         Raises:
-            LongigenError: for anything unknown, of the wrong type, or ambiguous.
+            LongigenError: for anything unknown, of the wrong type, out of its range, or ambiguous.
         """
         content = Catalog().recipe(name).content
         names, given = {}, _sections(content, owner=f"recipe '{name}'")
@@ -131,7 +131,7 @@ class Recipe:
 
     def component(self, section: str) -> Any:
         """Make the component that a section chooses."""
-        return registry.load(COMPONENT_SECTIONS[section], self.names[section])(**self.configs[section])
+        return registry.make(COMPONENT_SECTIONS[section], self.names[section], self.configs[section])
 
     def settings(self, section: str) -> Any:
         """Return the settings of one of the sections that choose no component."""
@@ -161,6 +161,8 @@ class Recipe:
         if path is not None and path.required and "path" not in given["data"]:
             raise LongigenError(f"The {labels['data'][4:]} needs the path of your data; give it with --data PATH.")
         configs = {section: checked(known[section], given[section], labels[section]) for section in known}
+        for section, settings in SETTINGS.items():
+            settings(**configs[section])  # refuses values that do not go together
         if origin:
             asked = {f"{section}.{key}": _plain(configs[section][key]) for section, key in changed}
             origin = {**origin, "changes": {**origin.get("changes", {}), **asked}}

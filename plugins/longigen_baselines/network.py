@@ -2,24 +2,28 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from longigen import Conditioning, LongigenError
+from longigen import Conditioning, LongigenError, Range
 
 GROUP = 4
 """Channels that are normalised together."""
+
+Widths = tuple[Annotated[int, Range(4)], ...]
+"""Channels of the levels of a network."""
 
 
 def check_widths(name: str, widths: tuple[int, ...]) -> None:
     """Refuse channels that cannot be.
 
     Raises:
-        LongigenError: unless there are two levels or more, and each is a positive multiple of four.
+        LongigenError: unless there are two levels or more, and each is a multiple of four.
     """
-    if len(widths) < 2 or any(width < 1 or width % GROUP for width in widths):
+    if len(widths) < 2 or any(width % GROUP for width in widths):
         raise LongigenError(f"{name}: widths must be two multiples of {GROUP} or more, got {widths}; change them.")
 
 

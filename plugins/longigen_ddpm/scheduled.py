@@ -3,14 +3,15 @@
 import abc
 import itertools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from longigen import Generators, Sampler, Step
+from longigen import Generators, Range, Sampler, Step
 
 Spacing = Literal["log_snr", "flow", "karras", "time"]
+Evaluations = Annotated[int, Range(1, 100_000)]
 
 # Of each spacing a function of λ in which the levels are even, and its inverse. "time" is even in the schedule's own t.
 RHO = 7.0
