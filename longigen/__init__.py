@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from longigen.components.denoiser import Denoiser
     from longigen.components.metric import Metric, SetMetric
     from longigen.components.parameterization import Prediction
+    from longigen.components.ranges import Range
     from longigen.components.sampler import Sampler, Step
     from longigen.components.training_example import DiffusionTarget, Example
     from longigen.components.visit_sequence import BACKGROUND, Batch, Covariate, VisitSequence
@@ -93,6 +94,7 @@ _MODULES = {
     "Provenance": "models.settings",
     "Publication": "hub.publish",
     "Pulled": "hub.resolve",
+    "Range": "components.ranges",
     "Recipe": "training.recipe",
     "Release": "hub.publish",
     "Routes": "components.conditioning",
@@ -177,6 +179,7 @@ __all__ = [
     "Provenance",
     "Publication",
     "Pulled",
+    "Range",
     "Recipe",
     "Release",
     "Routes",

@@ -11,9 +11,11 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from longigen.components.base import Parameter
 from longigen.components.changes import as_changes
+from longigen.components.ranges import Count, Evaluations, GuidanceWeight, Range, Seed
 from longigen.errors import LongigenError
 from longigen.utils.progress import Progress, silent
 from longigen.utils.progress import progress as show_progress
@@ -58,6 +60,17 @@ __all__ = [
 ]
 
 log = logging.getLogger("longigen")
+
+ARGUMENTS: Mapping[str, Any] = {
+    "samples": Count,
+    "batch_size": Count,
+    "steps": Evaluations,
+    "guidance": GuidanceWeight,
+    "seed": Seed,
+    "minutes": Annotated[float, Range(0.01)],
+    "workers": Count,
+}
+"""The types of numeric arguments, with their ranges."""
 
 Changes = Mapping[str, Any] | Sequence[str]
 """Hyperparameters by ``section.key`` (or ``key`` if only one section has it), or strings ``section.key=value``."""
@@ -263,6 +276,7 @@ def generate(
     from longigen.utils.files import new_folder, writable_folder
     from longigen.utils.memory import keep_freed_memory
 
+    _require(samples=samples, batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
     source = _source(model, progress=progress)
     folder = Path(out) if out is not None else new_folder("generated", source.stem)
     writable_folder(folder)
@@ -336,6 +350,7 @@ def evaluate(
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.utils.files import writable_folder
 
+    _require(samples=samples, batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
     with ExitStack() as stack:
         if isinstance(model, LongitudinalModel):
             loaded, model = model, stack.enter_context(TemporaryDirectory())
@@ -404,6 +419,7 @@ def bench(
     Raises:
         LongigenError: if the rows would not be comparable, or a run in the folder was trained with other options.
     """
+    _require(minutes=minutes)
     if steps is not None and minutes is not None:
         raise LongigenError("--steps and --minutes both set the length of training; give only one of the two.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -463,6 +479,8 @@ def examine(
     Raises:
         LongigenError: if the data set cannot be opened, for example for want of the folder or of a column.
     """
+    _require(workers=workers)
+
     from longigen.data.open_dataset import open_dataset
     from longigen.data.quality.inspect import examine
 
@@ -621,6 +639,17 @@ def log_skipped(findings: "Sequence[Finding]", limit: int = 20) -> None:
         log.info(f"Skipped {len(findings) - limit} more; 'longigen doctor' lists them all.")
 
 
+def _require(**arguments: float | None) -> None:
+    """Refuse numbers outside of their range, but for None, before anything is loaded for them.
+
+    Raises:
+        LongigenError: naming the argument.
+    """
+    for name, value in arguments.items():
+        if value is not None:
+            Parameter(name, ARGUMENTS[name]).check(value)
+
+
 def _name_of(model: "Path | str | Run") -> str:
     return str(model) if isinstance(model, str | Path) else f"local-dir:{model.folder}"
 
@@ -668,5 +697,5 @@ def _settings(
     from longigen.models.predict import GenerationSettings
     from longigen.registry.registry import registry
 
-    chosen = registry.load("sampler", sampler)() if isinstance(sampler, str) else sampler
+    chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
     return GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, seed=seed)

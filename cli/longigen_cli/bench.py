@@ -36,15 +36,15 @@ def bench(
     recipe: Annotated[
         str | None, typer.Option(help="Name of the recipe to use for every row instead of the table's own.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train each row.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train each row.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Train each row for this many minutes instead of a number of steps.", min=0.01)
+        float | None, typer.Option(help="Train each row for this many minutes instead of a number of steps.")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Train each row with this random seed (may be repeated); 0 by default.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Number of random seeds to train each row with: 0, 1, 2 and so on.", min=1)
+        int | None, typer.Option(help="Number of random seeds to train each row with: 0, 1, 2 and so on.")
     ] = None,
     setting: Settings = None,
     targets: Targets = "last",
@@ -57,6 +57,8 @@ def bench(
 
     Rows that are already trained and scored are reused, so the same command continues after an interruption.
     """
+    if seeds is not None and seeds < 1:
+        raise LongigenError(f"--seeds must be a whole number of at least 1, got {seeds}.")
     if seed and seeds:
         raise LongigenError("--seed lists random seeds and --seeds counts them; give only one of the two.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's pre-emption: checkpoint, as for Ctrl-C

@@ -48,16 +48,15 @@ Sampler = Annotated[str | None, typer.Option("--sampler", help="Name of a sample
 Evaluations = Annotated[
     int | None,
     typer.Option(
-        "--steps", help="Number of network evaluations per generated visit; by default the sampler's own.", min=1
+        "--steps",
+        help="Number of network evaluations per generated visit; by default the sampler's own.",
     ),
 ]
 Guidance = Annotated[
     float | None,
-    typer.Option(
-        "--guidance", help="Weight of classifier-free guidance, 0 for none; by default the model's own.", min=0
-    ),
+    typer.Option("--guidance", help="Weight of classifier-free guidance, 0 for none; by default the model's own."),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects to generate in one batch.", min=1)]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects to generate in one batch.")]
 Model = Annotated[
     str,
     typer.Argument(

@@ -27,7 +27,7 @@ def doctor(
         str, typer.Argument(help="Data set: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH.")
     ],
     workers: Annotated[
-        int | None, typer.Option(help="Number of subjects to read in parallel; by default one per processor.", min=1)
+        int | None, typer.Option(help="Number of subjects to read in parallel; by default one per processor.")
     ] = None,
     changes: DataChanges = None,
     as_json: AsJSON = False,

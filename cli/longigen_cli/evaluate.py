@@ -45,7 +45,7 @@ def evaluate(
     ] = 0,
     samples: Annotated[
         int,
-        typer.Option(help="Number of samples of each visit; with several, their distribution is scored too.", min=1),
+        typer.Option(help="Number of samples of each visit; with several, their distribution is scored too."),
     ] = 1,
     batch_size: BatchSize = 4,
     changes: DataChanges = None,

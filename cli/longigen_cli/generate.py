@@ -48,7 +48,6 @@ def generate(
         int,
         typer.Option(
             help="Number of samples of each visit; with several, their mean and standard deviation are written too.",
-            min=1,
         ),
     ] = 1,
     sampler: Sampler = None,

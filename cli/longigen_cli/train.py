@@ -25,7 +25,7 @@ def train(
         str, typer.Option(help="Named set of components and hyperparameters, which the other options change.")
     ] = "sadm-tiny",
     changes: Changes = None,
-    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default a new one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue training the run in --out.")] = False,
     skip_bad: SkipBad = False,
@@ -69,7 +69,7 @@ def train(
     run = api.train(
         data,
         recipe,
-        changes=[*(changes or []), *as_changes(options | ({"training.steps": steps} if steps else {}))],
+        changes=[*(changes or []), *as_changes(options | ({"training.steps": steps} if steps is not None else {}))],
         out=out,
         resume=resume,
         conditioner=conditioner,

@@ -2,14 +2,18 @@
 
 import inspect
 import math
+import operator
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+from longigen.components.ranges import Range
 from longigen.errors import LongigenError, did_you_mean
+from longigen.utils.files import reason
 
 
 @dataclass(frozen=True)
@@ -24,28 +28,34 @@ class Parameter:
     def required(self) -> bool:
         return self.default is inspect.Parameter.empty
 
-    def check(self, value: Any, owner: str) -> Any:
+    def check(self, value: Any, owner: str = "") -> Any:
         """Return `value` as the annotated type (an int where a float is asked, a list where a tuple is).
 
+        Args:
+            value: as a user gave it.
+            owner: whose parameter it is, for the message.
+
         Raises:
-            LongigenError: if it is not of that type.
+            LongigenError: if it is not of that type, or outside of its `Range`.
         """
         try:
             return _convert(value, self.annotation)
-        except (TypeError, ValueError):
-            raise LongigenError(f"{owner}: {self.name} must be {_spell(self.annotation)}, got {value!r}.") from None
+        except (TypeError, ValueError, OverflowError):
+            whose = f"{owner}: " if owner else ""
+            raise LongigenError(f"{whose}{self.name} must be {_spell(self.annotation)}, got {value!r}.") from None
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the keyword parameters of a constructor or function.
 
     Raises:
-        TypeError: if one is positional, variadic or lacks an annotation: then it could not be checked or written down.
+        TypeError: if one is positional, variadic or lacks an annotation: then it could not be checked or written down;
+            or if a `Range` stands at anything but a number.
     """
     name = getattr(function, "__qualname__", str(function))
     is_class = inspect.isclass(function)
     code = function.__init__ if is_class else function
-    hints = typing.get_type_hints(code)
+    hints = typing.get_type_hints(code, include_extras=True)
     found = {}
     for parameter in list(inspect.signature(code).parameters.values())[is_class:]:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -54,6 +64,10 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
             raise TypeError(f"{name}: parameter '{parameter.name}' must be keyword-only (put '*,' before it)")
         if parameter.name not in hints:
             raise TypeError(f"{name}: parameter '{parameter.name}' has no type annotation")
+        if not all(kind in (int, float) for kind, _ in ranges(hints[parameter.name])):
+            raise TypeError(
+                f"{name}: the Range of '{parameter.name}' must be of int or float, as Annotated[int, Range(1)]"
+            )
         found[parameter.name] = Parameter(parameter.name, hints[parameter.name], parameter.default)
     return found
 
@@ -62,7 +76,7 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str
     """Return the full configuration: `given`, checked against `known`, over the defaults.
 
     Raises:
-        LongigenError: for an unknown name, a missing one, or a value of the wrong type.
+        LongigenError: for an unknown name, a missing one, or a value of the wrong type or outside of its range.
     """
     for name in given:
         if name not in known:
@@ -82,6 +96,43 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str
     return config
 
 
+def ranges(annotation: Any) -> Iterator[tuple[Any, Range]]:
+    """Yield each `Range` in a type, with the type that it is of."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Annotated:
+        yield from ((arguments[0], limits) for limits in arguments[1:] if isinstance(limits, Range))
+    for part in arguments:
+        yield from ranges(part)
+
+
+class Settings:
+    """Base of the frozen dataclasses of settings: every value is checked against its annotation, however one is made.
+
+    A subclass that checks values against each other does so in its own ``__post_init__``, after this one.
+    """
+
+    label: ClassVar[str | None] = None
+    """What a message calls settings that are made in Python; by default their class."""
+
+    def __post_init__(self) -> None:
+        owner = type(self).__qualname__ if self.label is None else self.label
+        for name, value in checked(parameters(type(self)), vars(self), owner).items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_config(cls, given: Mapping[str, Any], owner: str) -> Self:
+        """Make the settings from a mapping of a file, converting values to their types.
+
+        Args:
+            given: the values.
+            owner: whose settings they are, for messages.
+
+        Raises:
+            LongigenError: for an unknown name, or a value that is not allowed.
+        """
+        return cls(**checked(parameters(cls), given, owner))
+
+
 class Component:
     """A part that is chosen by name: a conditioner, a denoiser, a sampler, a data set or a metric.
 
@@ -90,6 +141,8 @@ class Component:
     - Its constructor's parameters are keyword-only, annotated and explicit (no ``**kwargs``). They are its
       configuration, are checked against their annotations, and are kept as `config`, from which the same component
       can be made again. What is only known when a model is composed comes later, to `build`.
+    - A number says which values it may have: ``Annotated[float, Range(0, 1)]``. What lies outside is refused before the
+      constructor runs, so the constructor checks only what its parameters must be to each other.
     - Values of `config` are plain: None, bool, int, float, str, and tuples of those.
     - A class that breaks the rules is refused when it is defined, not when it is first used.
     """
@@ -99,7 +152,9 @@ class Component:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        parameters(cls)
+        for parameter in parameters(cls).values():
+            if not parameter.required:
+                _check_default(parameter, cls.__qualname__)
 
     @classmethod
     def interface(cls) -> "type[Component] | None":
@@ -129,20 +184,46 @@ class Component:
         return f"{type(self).__name__}({', '.join(given)})"
 
     @classmethod
-    def from_config(cls, given: Mapping[str, Any]) -> Self:
-        """Make the component from a mapping (of a recipe or a ``config.json``), converting values to their types."""
-        return cls(**checked(parameters(cls), given, cls.__qualname__))
+    def from_config(cls, given: Mapping[str, Any], owner: str = "") -> Self:
+        """Make the component from a mapping (of a recipe or a ``config.json``), converting values to their types.
+
+        Args:
+            given: the values; what is not given has its default.
+            owner: what to call the component in a message; its class by default.
+
+        Raises:
+            LongigenError: for an unknown or missing name, or a value that is not allowed, also where the constructor
+                refuses it with a ValueError of its own.
+        """
+        owner = owner or cls.__qualname__
+        config = checked(parameters(cls), given, owner)
+        try:
+            return cls(**config)
+        except (ValueError, ArithmeticError) as error:
+            raise LongigenError(f"{owner}: {reason(error)}.") from error
+
+
+def _check_default(parameter: Parameter, owner: str) -> None:
+    try:
+        parameter.check(parameter.default, owner)
+    except LongigenError as error:
+        raise TypeError(f"the default of a parameter is not what its annotation allows: {error}") from None
 
 
 def _convert(value: Any, annotation: Any) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any:
         return value
+    if origin is Annotated:
+        value = _convert(value, arguments[0])
+        if not all(value in limits for limits in arguments[1:] if isinstance(limits, Range)):
+            raise ValueError
+        return value
     if origin in (typing.Union, types.UnionType):
         for option in arguments:
             try:
                 return _convert(value, option)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 continue
         raise TypeError
     if origin is Literal:
@@ -155,13 +236,15 @@ def _convert(value: Any, annotation: Any) -> Any:
         if value is None:
             return None
         raise TypeError
-    if annotation is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+    if annotation is float and isinstance(value, Real | str) and not isinstance(value, bool):
         number = float(value)  # also of text, since YAML reads 1e-4, without a dot, as text
         if not math.isfinite(number):  # JSON has no NaN and no infinity
             raise ValueError
         return number
-    if annotation is int and isinstance(value, bool):
-        raise TypeError
+    if annotation is int:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # also of a number of numpy
     if annotation is Path and isinstance(value, str | Path):
         return Path(value)
     if inspect.isclass(annotation) and isinstance(value, annotation):
@@ -187,14 +270,26 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _spell(annotation: Any) -> str:
-    """Say a type as a user would: ``one of 'x', 'v'``, ``3 × int``, ``float or None``."""
+    """Say a type as a user would: ``one of 'x', 'v'``, ``3 × int``, ``a number from 0 to 1 or None``."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _spell_number(annotation, "a whole number", "a number") or _spell(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_spell(option) for option in arguments)
     if origin is Literal:
         return "one of " + ", ".join(repr(option) for option in arguments)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return f"a list of {_spell(arguments[0])}"
+        return f"a list of {_spell_number(arguments[0], 'whole numbers', 'numbers') or _spell(arguments[0])}"
+    if origin is tuple and len(set(arguments)) == 1:
+        numbers = _spell_number(arguments[0], "whole numbers", "numbers")
+        return f"{len(arguments)} {numbers}" if numbers else f"{len(arguments)} × {_spell(arguments[0])}"
     if origin is tuple:
-        return f"{len(arguments)} × {_spell(arguments[0])}"
+        return f"a list of {len(arguments)}: {', '.join(map(_spell, arguments))}"
     return "None" if annotation in (None, types.NoneType) else getattr(annotation, "__name__", str(annotation))
+
+
+def _spell_number(annotation: Any, whole: str, other: str) -> str:
+    """Say which numbers a type with a range allows; an empty string of any other type."""
+    if typing.get_origin(annotation) is not Annotated:
+        return ""
+    return " and ".join(limits.of(whole if kind is int else other) for kind, limits in ranges(annotation))

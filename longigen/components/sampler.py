@@ -8,13 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from longigen.components.base import Component
+from longigen.components.base import Component, Parameter
 from longigen.components.parameterization import Prediction, alpha_sigma, expand, target_of
+from longigen.components.ranges import Evaluations, LogSNR
 from longigen.errors import LongigenError
 from longigen.utils.randomness import Generators, randn_like
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Generators], Tensor]
 """From z_t, x̂ and the times t > s to z_s; see `Sampler.step`."""
+
+STEPS = Parameter("steps", Evaluations)
 
 
 class Sampler(Component, abc.ABC):
@@ -41,13 +44,16 @@ class Sampler(Component, abc.ABC):
         self,
         *,
         prediction: Prediction = "epsilon",
-        steps: int = 100,
-        log_snr_min: float = -20.0,
-        log_snr_max: float = 20.0,
+        steps: Evaluations = 100,
+        log_snr_min: LogSNR = -20.0,
+        log_snr_max: LogSNR = 20.0,
     ) -> None:
         super().__init__()
         if not log_snr_min < log_snr_max:
-            raise ValueError(f"log_snr_min must be below log_snr_max, got {log_snr_min} and {log_snr_max}")
+            raise LongigenError(
+                f"{type(self).__name__}: log_snr_min must be below log_snr_max, got {log_snr_min:g} and "
+                f"{log_snr_max:g}."
+            )
         self.prediction: Prediction = prediction
         self.steps = steps
         self._b = math.atan(math.exp(-0.5 * log_snr_max))
@@ -137,14 +143,18 @@ class Sampler(Component, abc.ABC):
             predict: from z_t and λ (B,) to the predicted clean volume x̂; called once a step.
             z: what the walk starts from, (B, ...), standard normal noise.
             generator: of the noise that the walk adds.
-            steps: network evaluations; the sampler's own `steps` if None.
+            steps: network evaluations, at least 1; the sampler's own `steps` if None.
             within: the `trained_range` of the sampler that trained the network, if that is another one.
             callback: called as ``callback(done, steps)`` after each step.
 
         Returns:
             x̂ of the last step, as in Ho and Salimans 2022, Algorithm 2.
+
+        Raises:
+            LongigenError: for a number of steps that is not allowed, or a schedule that cannot go within the range.
         """
-        times = self.timesteps(self.steps if steps is None else steps, within).to(z.device)
+        evaluations = STEPS.check(self.steps if steps is None else steps, type(self).__name__)
+        times = self.timesteps(evaluations, within).to(z.device)
         step = self.stepper(times)
         x = z
         for index, t in enumerate(times):

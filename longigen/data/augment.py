@@ -1,17 +1,22 @@
 """Augmentation that keeps longitudinal meaning: one random transform per subject, the same for all its visits."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from longigen.components.base import Settings
+from longigen.components.ranges import Range
 from longigen.components.visit_sequence import BACKGROUND, Batch
-from longigen.errors import LongigenError
+
+Angle = Annotated[float, Range(0, 180)]
+Fraction = Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentSettings:
+class AugmentSettings(Settings):
     """What a recipe may say of augmentation; nothing is done by default.
 
     Args:
@@ -22,20 +27,16 @@ class AugmentSettings:
         shift: the largest shift along each axis, as a fraction of the grid (uniform).
         gamma: the largest exponent of a change of contrast, (x + 1) / 2 to the power g (log-uniform, g and 1 / g); 1
             changes nothing. Background and the brightest stay as they are.
+
+    Raises:
+        LongigenError: for a value that is not allowed.
     """
 
     flip: tuple[bool, bool, bool] = (False, False, False)
-    rotate: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    scale: float = 0.0
-    shift: float = 0.0
-    gamma: float = 1.0
-
-    def __post_init__(self) -> None:
-        given = {"rotate": (self.rotate, 0, 180), "scale": ((self.scale,), 0, 1), "shift": ((self.shift,), 0, 1)}
-        for name, (values, low, high) in (given | {"gamma": ((self.gamma,), 1, 10)}).items():
-            if not all(low <= value <= high for value in values):
-                said = ", ".join(f"{value:g}" for value in values)
-                raise LongigenError(f"augment.{name} must be from {low} to {high}, got {said}.")
+    rotate: tuple[Angle, Angle, Angle] = (0.0, 0.0, 0.0)
+    scale: Fraction = 0.0
+    shift: Fraction = 0.0
+    gamma: Annotated[float, Range(1, 10)] = 1.0
 
     @property
     def augment(self) -> "Augment | None":

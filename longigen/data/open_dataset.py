@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from longigen.components.base import checked, parameters
+from longigen.components.base import parameters
 from longigen.components.changes import parse_change
 from longigen.data.dataset import Dataset
 from longigen.errors import LongigenError, did_you_mean
@@ -74,7 +74,6 @@ def open_dataset(name_or_path: Path | str, changes: Sequence[str] = ()) -> tuple
         LongigenError: if there is none, or a parameter is unknown or cannot have that value.
     """
     name, config = find_dataset(str(name_or_path))
-    made = registry.load("dataset", name)
-    known = parameters(made)
-    given = {key: value for _, key, value in (parse_change(change, {"data": known}) for change in changes)}
-    return name, made(**checked(known, {**config, **given}, f"The data set '{name}'"))
+    known = {"data": parameters(registry.load("dataset", name))}
+    given = {key: value for _, key, value in (parse_change(change, known) for change in changes)}
+    return name, registry.make("dataset", name, {**config, **given})

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longigen.components.base import checked, parameters
+from longigen.components.base import Settings, checked, parameters
+from longigen.components.ranges import Percentile, Voxels, VoxelSize
 from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
 from longigen.data.grid import Box, Fit, Grid, Placement
@@ -55,10 +56,7 @@ class Preprocess:
     normalise: Normalise = "subject"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lower < self.upper <= 100:
-            raise LongigenError(
-                f"The intensity percentiles must satisfy 0 ≤ lower < upper ≤ 100, got {self.lower} and {self.upper}."
-            )
+        _require_ordered(self.lower, self.upper)
         if self.normalise == "visit":
             warnings.warn(
                 "preprocess.normalise=visit scales each visit by itself, which erases changes of intensity between "
@@ -89,19 +87,28 @@ class Preprocess:
         Raises:
             LongigenError: for an unknown or missing name, or a value that is not allowed.
         """
-        return cls._of(**checked(parameters(cls._of), given, "preprocess"))
+        return cls._of(**cls.checked_config(given))
+
+    @classmethod
+    def checked_config(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a `config` with its values converted to their types, and defaults for what is not given.
+
+        Raises:
+            LongigenError: for an unknown or missing name, or a value that is not allowed.
+        """
+        return checked(parameters(cls._of), given, "Section 'preprocess'")
 
     @classmethod
     def _of(
         cls,
         *,
-        shape: tuple[int, int, int],
+        shape: tuple[Voxels, Voxels, Voxels],
         orientation: Literal["RAS"] = "RAS",
         box: Box = "image",
         fit: Fit = "crop",
-        spacing: tuple[float, float, float] | None = None,
-        lower: float = 0.0,
-        upper: float = 99.9,
+        spacing: tuple[VoxelSize, VoxelSize, VoxelSize] | None = None,
+        lower: Percentile = 0.0,
+        upper: Percentile = 99.9,
         normalise: Normalise = "subject",
     ) -> Self:
         del orientation  # what every version does; a later one may have a choice
@@ -118,7 +125,7 @@ class Preprocess:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessSettings:
+class PreprocessSettings(Settings):
     """What a recipe may say of preprocessing; see `Preprocess`.
 
     Args:
@@ -129,15 +136,22 @@ class PreprocessSettings:
         lower: percentile of the first visit's intensities that becomes -1.
         upper: percentile of the first visit's intensities that becomes 1.
         normalise: intensities by the ``subject``, or by each ``visit``, which erases change.
+
+    Raises:
+        LongigenError: for a value that is not allowed, or percentiles that are not in order.
     """
 
-    shape: tuple[int, int, int] | None = None
-    spacing: tuple[float, float, float] | None = None
+    shape: tuple[Voxels, Voxels, Voxels] | None = None
+    spacing: tuple[VoxelSize, VoxelSize, VoxelSize] | None = None
     box: Box = "image"
     fit: Fit = "crop"
-    lower: float = 0.0
-    upper: float = 99.9
+    lower: Percentile = 0.0
+    upper: Percentile = 99.9
     normalise: Normalise = "subject"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_ordered(self.lower, self.upper)
 
     def pipeline(self, subjects: Sequence[Subject]) -> Preprocess:
         """Return the pipeline, its grid chosen for these subjects where the settings leave it open."""
@@ -227,6 +241,11 @@ class Prepared:
     def _key(self, index: int) -> str:
         first, visit = self.subject.visits[0], self.subject.visits[index]
         return VisitCache.key(str(VERSION), json.dumps(self.pipeline.config), first.identity, visit.identity)
+
+
+def _require_ordered(lower: float, upper: float) -> None:
+    if not 0 <= lower < upper <= 100:
+        raise LongigenError(f"The intensity percentiles must satisfy 0 ≤ lower < upper ≤ 100, got {lower} and {upper}.")
 
 
 def _to_notes(placement: Placement, intensity: IntensityRange) -> dict[str, str]:

@@ -3,28 +3,43 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
+from longigen.components.base import Settings
+from longigen.components.ranges import Range, Seed
 from longigen.data.dataset import Assigned, Subject
 from longigen.errors import LongigenError
 from longigen.utils.randomness import derive_seed
 
 Part = Literal["train", "validation", "test", "all"]
 
+Share = Annotated[float, Range(0, below=1)]
+
 
 @dataclass(frozen=True, kw_only=True)
-class SplitSettings:
+class SplitSettings(Settings):
     """How subjects are split.
 
     Args:
         validation: the fraction of subjects that validation uses.
         test: the fraction that no training sees.
         split_seed: of the split; the same ids and seed give the same split, in whatever order the subjects come.
+
+    Raises:
+        LongigenError: for a value that is not allowed, or fractions that leave nothing to train on.
     """
 
-    validation: float = 0.15
-    test: float = 0.2
-    split_seed: int = 0
+    validation: Share = 0.15
+    test: Share = 0.2
+    split_seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.validation + self.test >= 1:
+            raise LongigenError(
+                f"split.validation = {self.validation} and split.test = {self.test} leave nothing to train on; make "
+                "them smaller."
+            )
 
 
 @dataclass(frozen=True)
@@ -43,18 +58,13 @@ class Split:
         fractions are of the other subjects.
 
         Raises:
-            LongigenError: if an id occurs twice, the fractions leave nothing to train on, or a part that is asked for
-                would be empty.
+            LongigenError: if an id occurs twice, the fractions leave no subject to train on, or a part that is asked
+                for would be empty.
         """
         ids = [subject.id for subject in subjects]
         if len(set(ids)) < len(ids):
             twice = next(name for name in ids if ids.count(name) > 1)
             raise LongigenError(f"The subject '{twice}' occurs twice in the data set; merge its visits or rename one.")
-        if min(settings.validation, settings.test) < 0 or settings.validation + settings.test >= 1:
-            raise LongigenError(
-                f"validation = {settings.validation} and test = {settings.test} must be ≥ 0 and leave something to "
-                "train on."
-            )
         assigned = {part: tuple(s for s in subjects if s.part == part) for part in ("train", "validation", "test")}
         free = [subject for subject in subjects if subject.part is None]
         ranked = sorted(free, key=lambda subject: derive_seed("split", settings.split_seed, subject.id))

@@ -1,12 +1,16 @@
 """What a model must know of the data it is trained on."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from longigen.components.base import Settings
+from longigen.components.ranges import Channels, Range, Scale
+
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics:
+class Statistics(Settings):
     """What a model must know of the data it was trained on.
 
     Args:
@@ -18,13 +22,16 @@ class Statistics:
         time_scale: the typical gap between visits, in `time_unit`.
         time_unit: the unit of all times.
         covariates: names of the covariates that histories carry.
+
+    Raises:
+        LongigenError: for a value that is not allowed.
     """
 
-    channels: int = 1
-    residual_std: float = 1.0
-    residual_noise_std: float = 1.0
-    residual_std_per_gap: float = 0.0
-    time_scale: float = 1.0
+    channels: Channels = 1
+    residual_std: Scale = 1.0
+    residual_noise_std: Annotated[float, Range(0)] = 1.0
+    residual_std_per_gap: Annotated[float, Range(0)] = 0.0
+    time_scale: Scale = 1.0
     time_unit: str = "years"
     covariates: tuple[str, ...] = ()
 

@@ -140,7 +140,7 @@ class Benchmark:
         self.minutes = minutes
         self.runs: list[BenchmarkRun] = []
         self.unused: dict[str, list[str]] = {}  # by row, the changes of hyperparameters that it does not have
-        forced = [f"training.steps={steps}"] if steps else []
+        forced = [f"training.steps={steps}"] if steps is not None else []
         forced += ["training.skip_bad=true"] if skip_bad else []
         for row in table.only(rows):
             for seed in dict.fromkeys(seeds):

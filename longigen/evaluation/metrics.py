@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
-from longigen.components.base import checked, parameters
+from longigen.components.base import parameters
 from longigen.components.changes import parse_change
 from longigen.components.metric import Metric
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean
@@ -32,7 +32,7 @@ def load_metrics(chosen: Sequence[str] | None = None, *, samples: int = 1) -> di
             warnings.warn(f"Left out: {error}", LongigenWarning, stacklevel=2)
             continue
         if cls.default and (samples > 1 or not cls.ensemble):
-            metrics[name] = cls()
+            metrics[name] = registry.make("metric", name)
     return metrics
 
 
@@ -49,4 +49,4 @@ def _metric(text: str, samples: int) -> Metric:
         )
     allowed = parameters(cls)
     changes = [parse_change(change, {"metric": allowed}) for change in rest.split(",") if change]
-    return cls(**checked(allowed, {key: value for _, key, value in changes}, f"The metric '{name}'"))
+    return registry.make("metric", name, {key: value for _, key, value in changes})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longigen._version import __version__
-from longigen.components.base import checked, parameters
+from longigen.components.base import parameters
 from longigen.components.changes import parse_change
 from longigen.data.cohort import Cohort, require_pairs
 from longigen.data.open_dataset import find_dataset
@@ -87,7 +87,7 @@ class GenerationSession:
         model = load_folder(LongitudinalModel, folder)
         recorded = Run(resolved.run).read() if resolved.run else None
         name, config = _dataset(model, recorded, data, changes)
-        dataset = registry.load("dataset", name)(**config)
+        dataset = registry.make("dataset", name, config)
         if dataset.time_unit != model.statistics.time_unit:
             raise LongigenError(
                 f"The model's times are in {model.statistics.time_unit} and those of '{name}' in {dataset.time_unit}; "
@@ -230,7 +230,7 @@ def _dataset(
     for change in changes:
         _, key, value = parse_change(change, {"data": known})
         config[key] = value
-    return name, checked(known, config, f"The dataset '{name}'")
+    return name, config
 
 
 def _choose_part(

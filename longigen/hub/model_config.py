@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from longigen.components.base import Parameter
+from longigen.components.ranges import Channels, GuidanceWeight, Probability, Scale, Voxels
 from longigen.errors import LongigenError, did_you_mean
 from longigen.hub.manifest import CONFIG
 from longigen.registry.registry import registry
@@ -23,8 +25,18 @@ DESCRIBED = ("name", "distribution", "version", "config")
 
 MAX_BYTES = 2**20
 """A longer ``config.json`` is refused before it is read."""
-MAX_CHANNELS = 64
 MAX_VOXELS = 2**31
+
+CHECKED: Mapping[str, tuple[Parameter, ...]] = {
+    "statistics": (
+        Parameter("channels", Channels),
+        Parameter("residual_std", Scale),
+        Parameter("time_scale", Scale),
+    ),
+    "model": (Parameter("p_uncond", Probability), Parameter("guidance", GuidanceWeight)),
+    "preprocess": (Parameter("shape", tuple[Voxels, Voxels, Voxels]),),
+}
+"""By section, the values whose ranges are checked before a component is imported; the others when a model is made."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -81,18 +93,16 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
             raise LongigenError(f"{path}: '{section}' must hold keys and values, got {config[section]!r}.")
     for kind in COMPONENTS:
         _check_component(kind, config.get(kind, {}), path)
-    statistics, model, grid = (config.get(section, {}) for section in ("statistics", "model", "preprocess"))
-    _check_number(path, "statistics.channels", statistics.get("channels", 1), 1, MAX_CHANNELS)
-    for name in ("residual_std", "time_scale"):
-        _check_number(path, f"statistics.{name}", statistics.get(name, 1.0), 1e-12, 1e12)
-    unit = statistics.get("time_unit", "years")
+    given = {
+        f"{section}.{parameter.name}": parameter.check(config[section][parameter.name], f"{path}: Section '{section}'")
+        for section, parameters in CHECKED.items()
+        for parameter in parameters
+        if parameter.name in config.get(section, {})
+    }
+    unit = config.get("statistics", {}).get("time_unit", "years")
     if unit not in TIME_UNITS:
         raise LongigenError(f"{path}: statistics.time_unit must be one of {', '.join(TIME_UNITS)}, got {unit!r}.")
-    _check_number(path, "model.p_uncond", model.get("p_uncond", 0.0), 0, 1)
-    _check_number(path, "model.guidance", model.get("guidance", 0.0), 0, 1e6)
-    shape = grid.get("shape", [1, 1, 1])
-    if not isinstance(shape, list) or len(shape) != 3 or not all(_is_number(n) and n >= 1 for n in shape):
-        raise LongigenError(f"{path}: preprocess.shape must be three numbers of voxels, got {shape!r}.")
+    shape = given.get("preprocess.shape", ())
     if math.prod(shape) > MAX_VOXELS:
         raise LongigenError(f"{path}: preprocess.shape {shape} has more voxels than any volume ({MAX_VOXELS}).")
 
@@ -122,12 +132,3 @@ def require_installed(config: Mapping[str, Any], folder: Path) -> None:
                 f"The model in {folder} needs the {kind} '{described['name']}' of {distribution} {version}, which is "
                 f"not installed; install it with 'pip install {distribution}'."
             )
-
-
-def _check_number(path: Path, name: str, value: Any, low: float, high: float) -> None:
-    if not _is_number(value) or not low <= value <= high:
-        raise LongigenError(f"{path}: {name} must be a number from {low:g} to {high:g}, got {value!r}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

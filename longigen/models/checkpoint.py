@@ -31,7 +31,8 @@ def compose_checked(compose: Callable[[], M], folder: Path) -> M:
         folder: the model's folder, with its configuration and weights.
 
     Raises:
-        LongigenError: if there are no weights, they are damaged, or they belong to another configuration.
+        LongigenError: if there are no weights, they are damaged, or they belong to another configuration, or `compose`
+            refuses the configuration; the message names the file.
     """
     import torch
 
@@ -42,6 +43,10 @@ def compose_checked(compose: Callable[[], M], folder: Path) -> M:
     try:
         with torch.device("meta"), _limit_tensors(4 * len(header) + EXTRA_TENSORS, path):
             outline = compose()
+    except LongigenError as error:
+        if str(folder) in str(error):
+            raise
+        raise LongigenError(f"{folder / CONFIG}: {error}") from error
     except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError, ZeroDivisionError) as error:
         raise LongigenError(
             f"{folder / CONFIG} describes networks that cannot be composed ({reason(error)}); the file is damaged, or "

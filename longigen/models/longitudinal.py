@@ -14,12 +14,12 @@ from longigen.components.conditioner import Conditioner
 from longigen.components.conditioning import Conditioning
 from longigen.components.denoiser import Denoiser
 from longigen.components.parameterization import Prediction
+from longigen.components.ranges import Count
 from longigen.components.sampler import Sampler
 from longigen.components.training_example import DiffusionTarget, Example
 from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
 from longigen.data.dataset import Subject
 from longigen.data.statistics import Statistics
-from longigen.errors import LongigenError
 from longigen.hub.publish import Release, publication
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided
@@ -30,6 +30,8 @@ from longigen.registry.registry import registry
 from longigen.utils.progress import progress as show_progress
 from longigen.utils.progress import silent
 from longigen.utils.randomness import Generators, derived_generator, randn_like
+
+SAMPLES = Parameter("samples", Count)
 
 
 class LongitudinalModel(nn.Module):
@@ -181,8 +183,10 @@ class LongitudinalModel(nn.Module):
             The generated visits (B, K, C, W, H, D) in [-1, 1]; background where `target_valid` is False.
 
         Raises:
+            LongigenError: for steps, a guidance weight or a seed that is not allowed.
             ValueError: if a target has the time of an observed visit, or no observed visit before it.
         """
+        asked = GenerationSettings(sampler=sampler, steps=steps, guidance=guidance, seed=seed, sample=sample)
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
@@ -190,7 +194,7 @@ class LongitudinalModel(nn.Module):
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
         sampler = sampler or self.sampler
-        evaluations = sampler.steps if steps is None else steps
+        evaluations = sampler.steps if asked.steps is None else asked.steps
         given = sequence.observed
         rounds = int(pending.sum(dim=1).max()) if pending.numel() else 0
         for done in range(rounds):
@@ -200,7 +204,7 @@ class LongitudinalModel(nn.Module):
             times = sequence.times[rows, index]
             # Times are rounded to 6 digits, so that float32 rounding errors do not change the seed.
             generators = [
-                derived_generator(seed, names[row], f"{time:.6g}", sample)
+                derived_generator(asked.seed, names[row], f"{time:.6g}", asked.sample)
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
             ]
             # Weights of 16 bits meet images and times of 32.
@@ -211,7 +215,7 @@ class LongitudinalModel(nn.Module):
                     generators,
                     sampler=sampler,
                     steps=evaluations,
-                    guidance=self.settings.guidance if guidance is None else guidance,
+                    guidance=self.settings.guidance if asked.guidance is None else asked.guidance,
                     callback=callback
                     and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
                 )
@@ -374,16 +378,8 @@ class LongitudinalModel(nn.Module):
         seed: int,
         progress: bool,
     ) -> Forecast:
-        for name, value, kind in (
-            ("samples", samples, int),
-            ("steps", steps, int | None),
-            ("guidance", guidance, float | None),
-            ("seed", seed, int),
-        ):
-            Parameter(name, kind).check(value, "forecast")
-        if samples < 1:
-            raise LongigenError(f"samples must be at least 1, got {samples}.")
-        chosen = registry.load("sampler", sampler)() if isinstance(sampler, str) else sampler
+        samples = SAMPLES.check(samples)
+        chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
         settings = GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, seed=seed)
         bars = show_progress if progress else silent
         return generate_forecast(self, subject, times, settings, samples=samples, progress=bars)

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 
+from longigen.components.base import Settings
+from longigen.components.ranges import Evaluations, GuidanceWeight, Range, Seed
 from longigen.components.sampler import Sampler
 from longigen.components.visit_sequence import VisitSequence
 from longigen.data.dataset import Subject
@@ -51,22 +53,27 @@ class Generated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationSettings:
+class GenerationSettings(Settings):
     """How to generate visits; None means the model's own sampler, its number of evaluations and its guidance weight.
 
-    Attributes:
+    Args:
         sampler: sampler to use.
         steps: network evaluations per visit.
         guidance: weight w ≥ 0 of classifier-free guidance.
         seed: random seed of the sampling noise.
         sample: index of this sample among several samples of the same visits.
+
+    Raises:
+        LongigenError: for a value that is not allowed.
     """
 
+    label = ""  # its values are the arguments of what generates
+
     sampler: Sampler | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    seed: int = 0
-    sample: int = 0
+    steps: Evaluations | None = None
+    guidance: GuidanceWeight | None = None
+    seed: Seed = 0
+    sample: Annotated[int, Range(0)] = 0
 
 
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:

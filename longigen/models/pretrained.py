@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from longigen._version import __version__
-from longigen.components.base import Component, checked, parameters
+from longigen.components.base import Component
+from longigen.data.preprocess import Preprocess
+from longigen.data.split import SplitSettings
 from longigen.data.statistics import Statistics
 from longigen.errors import LongigenError
 from longigen.hub.manifest import CONFIG, WEIGHTS, checksum
@@ -143,15 +145,19 @@ def _compose(cls: Callable[..., M], config: dict[str, Any]) -> M:
     import torch
 
     def component(kind: str) -> Any:
-        return registry.load(kind, config[kind]["name"]).from_config(config[kind].get("config", {}))
+        return registry.make(kind, config[kind]["name"], config[kind].get("config", {}))
 
+    preprocess, data = config.get("preprocess", {}), config.get("data", {})
+    if preprocess:
+        Preprocess.checked_config(preprocess)  # now, where a message can name the file
+    SplitSettings.from_config(data.get("split", {}), "Section 'data', split")
     with torch.device("cpu"):  # a sampler has no weights, and may compute its schedule in its constructor
         sampler = component("sampler")
     return cls(
         component("conditioner"),
         component("denoiser"),
         sampler,
-        settings=ModelSettings(**checked(parameters(ModelSettings), config.get("model", {}), "model")),
-        statistics=Statistics(**checked(parameters(Statistics), config.get("statistics", {}), "statistics")),
-        provenance=Provenance(config.get("preprocess", {}), config.get("data", {}), config.get("training", {})),
+        settings=ModelSettings.from_config(config.get("model", {}), "Section 'model'"),
+        statistics=Statistics.from_config(config.get("statistics", {}), "Section 'statistics'"),
+        provenance=Provenance(preprocess, data, config.get("training", {})),
     )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from longigen.components.base import Settings
+from longigen.components.ranges import GuidanceWeight, Probability
 from longigen.models.guidance import Space
 
 Target = Literal["image", "residual"]
@@ -12,7 +14,7 @@ ResidualScale = Literal["all", "gap"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(Settings):
     """Settings of a model beyond its three components.
 
     Args:
@@ -33,13 +35,16 @@ class ModelSettings:
         keep_background: keep voxels at background in generation if they are exactly background in the last visit. For
             images with a mask, such as skull-stripped brains. Otherwise small errors in the background would be fed
             back from visit to visit, and they lower the SSIM of an empty background.
+
+    Raises:
+        LongigenError: for a value that is not allowed.
     """
 
     target: Target = "residual"
     residual_scale: ResidualScale = "all"
-    p_uncond: float = 0.1
+    p_uncond: Probability = 0.1
     unconditional: Unconditional = "zero"
-    guidance: float = 0.1
+    guidance: GuidanceWeight = 0.1
     guidance_space: Space = "x"
     keep_background: bool = False
 

@@ -1,6 +1,6 @@
 """The registry: which components are installed, without importing them, and the class behind a name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any, TypeVar
@@ -119,6 +119,19 @@ class Registry:
             ) from error
         _check_class(kind, name, cls)
         return cls
+
+    def make(self, kind: str, name: str, config: Mapping[str, Any] | None = None) -> Any:
+        """Make the component of a name from a user's configuration.
+
+        Args:
+            kind: one of `KINDS`.
+            name: of the component.
+            config: its parameters; what is not given has its default.
+
+        Raises:
+            LongigenError: as `load`; also for an unknown parameter, or a value that is not allowed.
+        """
+        return self.load(kind, name).from_config(config or {}, f"The {kind} '{name}'")
 
     def register(self, kind: str, name: str) -> Callable[[T], T]:
         """Return a decorator that registers a class for this process.

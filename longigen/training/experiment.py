@@ -7,6 +7,7 @@ from typing import Any
 
 from longigen.data.cohort import Cohort
 from longigen.errors import LongigenWarning
+from longigen.hub.model_config import COMPONENTS
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.settings import Provenance
 from longigen.training.recipe import Recipe
@@ -32,8 +33,10 @@ class Experiment:
             callback: called as ``callback(done, total)`` while visits are read.
 
         Raises:
-            LongigenError: if the data set cannot be used.
+            LongigenError: if the data set cannot be used, or a part cannot be made with its configuration.
         """
+        for part in COMPONENTS:
+            recipe.component(part)  # refuses values that do not go together, before data are read
         cohort = Cohort(
             recipe.names["data"],
             recipe.component("data"),
@@ -62,9 +65,7 @@ class Experiment:
         import torch
 
         torch.manual_seed(self.training.seed)  # for the initial weights
-        conditioner, denoiser, sampler = (
-            self.recipe.component(part) for part in ("conditioner", "denoiser", "sampler")
-        )
+        conditioner, denoiser, sampler = (self.recipe.component(part) for part in COMPONENTS)
         statistics = self.cohort.statistics(
             causal=conditioner.causal, covariates=self.cohort.covariates, seed=self.training.seed
         )

@@ -71,7 +71,7 @@ class Recipe:
                 preprocessing and data set replace those of the recipe.
 
         Raises:
-            LongigenError: if a name, key or value is unknown, of the wrong type, or ambiguous.
+            LongigenError: if a name, key or value is unknown, of the wrong type, out of its range, or ambiguous.
         """
         content = Catalog().recipe(name).content
         names, given = {}, _sections(content, owner=f"recipe '{name}'")
@@ -138,7 +138,7 @@ class Recipe:
 
     def component(self, section: str) -> Any:
         """Return the component that a section chooses, constructed with the section's configuration."""
-        return registry.load(COMPONENT_SECTIONS[section], self.names[section])(**self.configs[section])
+        return registry.make(COMPONENT_SECTIONS[section], self.names[section], self.configs[section])
 
     def settings(self, section: str) -> Any:
         """Return the settings of a section that chooses no component, such as ``training``."""
@@ -168,6 +168,8 @@ class Recipe:
         if path is not None and path.required and "path" not in given["data"]:
             raise LongigenError(f"The {labels['data'][4:]} needs the path of your data; give it with --data PATH.")
         configs = {section: checked(known[section], given[section], labels[section]) for section in known}
+        for section, settings in SETTINGS.items():
+            settings(**configs[section])  # refuses values that do not go together
         if origin:
             values = {f"{section}.{key}": _plain(configs[section][key]) for section, key in changed}
             origin = {**origin, "changes": {**origin.get("changes", {}), **values}}

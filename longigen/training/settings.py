@@ -1,8 +1,10 @@
 """Settings of the training loop."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from longigen.components.base import Settings
+from longigen.components.ranges import Count, Probability, Range, Seed
 from longigen.errors import LongigenError
 
 ModelPart = Literal["conditioner", "denoiser"]
@@ -10,7 +12,7 @@ ModelPart = Literal["conditioner", "denoiser"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
+class TrainingSettings(Settings):
     """Settings of the training loop.
 
     Args:
@@ -34,37 +36,31 @@ class TrainingSettings:
         init_denoiser: the same for the denoiser.
         freeze: components that are not trained: their weights are fixed and their dropout is off.
         seed: random seed of initial weights, training pairs and noise.
+
+    Raises:
+        LongigenError: for a value that is not allowed, or if `freeze` leaves nothing to train.
     """
 
-    steps: int = 10_000
-    batch_size: int = 2
-    gradient_accumulation: int = 1
-    learning_rate: float = 3e-4
-    warmup: int = 50
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.9999
+    steps: Count = 10_000
+    batch_size: Count = 2
+    gradient_accumulation: Count = 1
+    learning_rate: Annotated[float, Range(0)] = 3e-4
+    warmup: Annotated[int, Range(0)] = 50
+    weight_decay: Annotated[float, Range(0)] = 0.01
+    clip: Annotated[float, Range(above=0)] = 1.0
+    ema: Probability = 0.9999
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    workers: int = 0
-    validate_every: int = 500
-    sample_every: int = 2_000
-    checkpoint_every: int = 1_000
+    workers: Annotated[int, Range(0)] = 0
+    validate_every: Count = 500
+    sample_every: Count = 2_000
+    checkpoint_every: Count = 1_000
     skip_bad: bool = False
     init_conditioner: str | None = None
     init_denoiser: str | None = None
     freeze: tuple[ModelPart, ...] = ()
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "gradient_accumulation",
-            "validate_every",
-            "sample_every",
-            "checkpoint_every",
-        ):
-            if getattr(self, name) < 1:
-                raise LongigenError(f"training.{name} must be at least 1, got {getattr(self, name)}.")
+        super().__post_init__()
         if {"conditioner", "denoiser"} <= set(self.freeze):
             raise LongigenError("training.freeze names both parts, so there is nothing to train; leave one out.")

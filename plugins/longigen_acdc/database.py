@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from longigen import BadData, Dataset, Finding, LongigenError, OnBad, Subject, Visit, refuse
+from longigen import BadData, Dataset, Finding, LongigenError, OnBad, Range, Subject, Visit, refuse
 from longigen_acdc import sadm
 from longigen_acdc.info import GROUPS, INFO
 from longigen_acdc.series import Series
@@ -34,8 +34,7 @@ class ACDCDataset(Dataset):
             (`longigen_acdc.sadm`).
 
     Raises:
-        LongigenError: if there are fewer than two frames, or ``sadm`` is combined with other values of `frames` and
-            `resample` than its own.
+        LongigenError: if ``sadm`` is combined with other values of `frames` and `resample` than its own.
     """
 
     time_unit = "cycle"
@@ -44,13 +43,11 @@ class ACDCDataset(Dataset):
         self,
         *,
         path: Path,
-        frames: int = 12,
+        frames: Annotated[int, Range(2, 1000)] = 12,
         resample: Literal["nearest", "linear", "none"] = "nearest",
         protocol: Literal["longigen", "sadm"] = "longigen",
     ) -> None:
         super().__init__()
-        if frames < 2:
-            raise LongigenError(f"acdc: frames must be at least 2, end diastole and end systole, got {frames}.")
         if protocol == "sadm" and (frames, resample) != (sadm.FRAMES, "nearest"):
             raise LongigenError(
                 f"acdc: protocol=sadm makes {sadm.FRAMES} visits in its own way; leave frames and resample as they "

@@ -1,13 +1,15 @@
 """Conditioner that adds the source visit and the time interval to the features of the denoiser's first layer."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from longigen import BACKGROUND, Conditioner, Conditioning, LongigenError, Routes, VisitSequence, did_you_mean
+from longigen import BACKGROUND, Conditioner, Conditioning, LongigenError, Range, Routes, VisitSequence, did_you_mean
 from longigen_additive.encoding import CovariateEncoding, NumberEncoding
+
+Positive = Annotated[int, Range(1)]
 
 
 class AdditiveConditioner(Conditioner):
@@ -45,24 +47,20 @@ class AdditiveConditioner(Conditioner):
         features: channels of the result if the denoiser has no stem.
 
     Raises:
-        LongigenError: for sizes below 1, or, from `build`, a covariate that the data set does not have.
+        LongigenError: from `build`, for a covariate that the data set does not have.
     """
 
     def __init__(
         self,
         *,
         source: Literal["first", "last"] = "first",
-        visits: int = 1,
+        visits: Positive = 1,
         covariates: tuple[str, ...] = (),
-        width: int = 16,
-        layers: int = 3,
-        features: int = 8,
+        width: Positive = 16,
+        layers: Positive = 3,
+        features: Positive = 8,
     ) -> None:
         super().__init__()
-        if min(visits, width, layers, features) < 1:
-            raise LongigenError(
-                "additive: visits, width, layers and features must be at least 1; raise the one that is not."
-            )
         self.source, self.visits, self.names = source, visits, tuple(dict.fromkeys(covariates))
         self.width, self.layers, self.features = width, layers, features
 

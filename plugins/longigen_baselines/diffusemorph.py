@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from longigen import Conditioning, Denoiser, Example, LongigenError, Routes, doubled, flow, halved, warp
+from longigen import Conditioning, Denoiser, Example, Range, Routes, doubled, flow, halved, warp
 from longigen_baselines.gap import GapEmbedding
-from longigen_baselines.network import UNet, check_widths, concatenate
+from longigen_baselines.network import UNet, Widths, check_widths, concatenate
 from longigen_baselines.registration import local_correlation, roughness
 
 EMBEDDING = 32
@@ -44,19 +45,21 @@ class DiffuseMorph(Denoiser):
             predict x or v.
 
     Raises:
-        LongigenError: if the widths are invalid, or the weight is not above 0.
+        LongigenError: if the widths are invalid.
     """
 
     predicts = "image"
     needs_base = True
 
     def __init__(
-        self, *, widths: tuple[int, ...] = (8, 16, 32, 64), weight: float = 20.0, scale_input: bool = False
+        self,
+        *,
+        widths: Widths = (8, 16, 32, 64),
+        weight: Annotated[float, Range(above=0)] = 20.0,
+        scale_input: bool = False,
     ) -> None:
         super().__init__()
         check_widths("diffusemorph", widths)
-        if weight <= 0:
-            raise LongigenError(f"diffusemorph: weight must be above 0, got {weight:g}; raise it.")
         self.widths, self.weight, self.scale_input = widths, weight, scale_input
 
     @property

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from longigen import Conditioning, Denoiser, Example, LongigenError, Routes
-from longigen_baselines.network import GROUP, UNet, check_widths, concatenate
+from longigen import Conditioning, Denoiser, Example, LongigenError, Range, Routes
+from longigen_baselines.network import GROUP, UNet, Widths, check_widths, concatenate
 
 
 class GAN(Denoiser):
@@ -32,7 +33,7 @@ class GAN(Denoiser):
         l1: weight of the L1 distance; the adversarial loss has weight 1.
 
     Raises:
-        LongigenError: if the widths are invalid, or the weight is below 0.
+        LongigenError: if the widths are invalid.
     """
 
     denoises = False
@@ -42,16 +43,14 @@ class GAN(Denoiser):
     def __init__(
         self,
         *,
-        widths: tuple[int, ...] = (8, 16, 32, 64),
-        discriminator: tuple[int, ...] = (16, 32, 64),
-        l1: float = 100.0,
+        widths: Widths = (8, 16, 32, 64),
+        discriminator: tuple[Annotated[int, Range(4)], ...] = (16, 32, 64),
+        l1: Annotated[float, Range(0)] = 100.0,
     ) -> None:
         super().__init__()
         check_widths("gan", widths)
-        if not discriminator or any(width < 1 or width % GROUP for width in discriminator):
+        if not discriminator or any(width % GROUP for width in discriminator):
             raise LongigenError(f"gan: discriminator must be multiples of {GROUP}, got {discriminator}; change it.")
-        if l1 < 0:
-            raise LongigenError(f"gan: l1 must not be below 0, got {l1}; raise it.")
         self.widths, self.discriminator, self.l1 = widths, discriminator, l1
 
     @property

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from longigen import Conditioning, LongigenError
+from longigen import Conditioning, LongigenError, Range
 
 GROUP = 4
 """Channels per group of group normalisation."""
+
+Widths = tuple[Annotated[int, Range(4)], ...]
+"""Channels of the levels of a network."""
 
 
 def check_widths(name: str, widths: tuple[int, ...]) -> None:
@@ -19,7 +23,7 @@ def check_widths(name: str, widths: tuple[int, ...]) -> None:
     Raises:
         LongigenError: if there are fewer than two levels, or a width is not a positive multiple of four.
     """
-    if len(widths) < 2 or any(width < 1 or width % GROUP for width in widths):
+    if len(widths) < 2 or any(width % GROUP for width in widths):
         raise LongigenError(f"{name}: widths must be two multiples of {GROUP} or more, got {widths}; change them.")
 
 

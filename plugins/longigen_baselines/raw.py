@@ -1,11 +1,11 @@
 """The raw conditioner: the images of the latest visits as channels."""
 
-import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from longigen import Conditioner, Conditioning, LongigenError, Routes, VisitSequence
+from longigen import Conditioner, Conditioning, Range, Routes, VisitSequence
 from longigen_baselines.gap import GapEmbedding
 
 
@@ -23,19 +23,16 @@ class RawConditioner(Conditioner):
         embedding: E, the width of the embedding.
         rates: factor of additional channels with the rate of change of each frame towards the last one, per typical gap
             (`VisitSequence.rates`); 0 for no such channels.
-
-    Raises:
-        LongigenError: if a size is too small.
     """
 
-    def __init__(self, *, frames: int = 4, embedding: int = 64, rates: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        frames: Annotated[int, Range(1)] = 4,
+        embedding: Annotated[int, Range(2)] = 64,
+        rates: Annotated[float, Range(0)] = 0.0,
+    ) -> None:
         super().__init__()
-        if frames < 1 or embedding < 2:
-            raise LongigenError(
-                f"raw: frames must be at least 1 and embedding at least 2, got {frames} and {embedding}; raise them."
-            )
-        if not 0 <= rates < math.inf:
-            raise LongigenError(f"raw: rates must be 0 or more, got {rates}; correct it.")
         self.frames, self.features, self.rates = frames, embedding, rates
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:

@@ -1,9 +1,11 @@
 """The source conditioner: the last visit and its gap to the target."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from longigen import Conditioner, Conditioning, LongigenError, Routes, VisitSequence
+from longigen import Conditioner, Conditioning, Range, Routes, VisitSequence
 from longigen_baselines.gap import GapEmbedding
 
 
@@ -12,15 +14,10 @@ class SourceConditioner(Conditioner):
 
     Args:
         embedding: E, the width of the embedding.
-
-    Raises:
-        LongigenError: if the width is too small.
     """
 
-    def __init__(self, *, embedding: int = 64) -> None:
+    def __init__(self, *, embedding: Annotated[int, Range(2)] = 64) -> None:
         super().__init__()
-        if embedding < 2:
-            raise LongigenError(f"source: embedding must be at least 2, got {embedding}; raise it.")
         self.features = embedding
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:

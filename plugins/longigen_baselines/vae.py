@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from longigen import Conditioning, Denoiser, Example, LongigenError, Routes, randn_like
-from longigen_baselines.network import Decoder, Encoder, check_widths, concatenate, zeroed
+from longigen import Conditioning, Denoiser, Example, Range, Routes, randn_like
+from longigen_baselines.network import Decoder, Encoder, Widths, check_widths, concatenate, zeroed
 
 
 class VAE(Denoiser):
@@ -37,19 +38,21 @@ class VAE(Denoiser):
         beta: weight of the KL divergence.
 
     Raises:
-        LongigenError: if the widths are invalid, there are no latents, or the weight is below 0.
+        LongigenError: if the widths are invalid.
     """
 
     predicts = "x"
     needs_base = True
 
-    def __init__(self, *, widths: tuple[int, ...] = (8, 16, 32, 64), latents: int = 4, beta: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        widths: Widths = (8, 16, 32, 64),
+        latents: Annotated[int, Range(1)] = 4,
+        beta: Annotated[float, Range(0)] = 1.0,
+    ) -> None:
         super().__init__()
         check_widths("vae", widths)
-        if latents < 1 or beta < 0:
-            raise LongigenError(
-                f"vae: latents must be at least 1 and beta not below 0, got {latents} and {beta:g}; raise them."
-            )
         self.widths, self.latents, self.beta = widths, latents, beta
 
     @property

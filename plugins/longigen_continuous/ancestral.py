@@ -1,9 +1,11 @@
 """Ancestral sampling of a continuous-time variance-preserving process (SADM, Section 2.1)."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from longigen import Generators, Prediction, Sampler, randn_like
+from longigen import Generators, Prediction, Range, Sampler, randn_like
 
 
 class ContinuousSampler(Sampler):
@@ -37,10 +39,10 @@ class ContinuousSampler(Sampler):
         self,
         *,
         prediction: Prediction = "epsilon",
-        steps: int = 100,
-        v: float = 0.3,
-        log_snr_min: float = -20.0,
-        log_snr_max: float = 20.0,
+        steps: Annotated[int, Range(1, 100_000)] = 100,
+        v: Annotated[float, Range(0, 1)] = 0.3,
+        log_snr_min: Annotated[float, Range(-60, 60)] = -20.0,
+        log_snr_max: Annotated[float, Range(-60, 60)] = 20.0,
     ) -> None:
         super().__init__(prediction=prediction, steps=steps, log_snr_min=log_snr_min, log_snr_max=log_snr_max)
         self.v = v

@@ -1,18 +1,18 @@
 """The discrete-time forward process of DDPM."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from longigen import LongigenError, Prediction
-from longigen_ddpm.scheduled import ScheduledSampler, Spacing
+from longigen import LongigenError, Prediction, Range
+from longigen_ddpm.scheduled import Evaluations, ScheduledSampler, Spacing
 
 Schedule = Literal["linear", "cosine"]
-
-MAX_STEPS = 100_000
-"""The largest number of steps of the forward process; more would not be distinguishable noise levels."""
+TrainSteps = Annotated[int, Range(2, 100_000)]
+"""The number of steps of the forward process; more would not be distinguishable noise levels."""
+Beta = Annotated[float, Range(above=0, below=1)]
 
 
 class DiscreteSampler(ScheduledSampler):
@@ -48,19 +48,17 @@ class DiscreteSampler(ScheduledSampler):
         self,
         *,
         prediction: Prediction = "epsilon",
-        steps: int = 50,
+        steps: Evaluations = 50,
         level_spacing: Spacing = "flow",
         schedule: Schedule = "linear",
-        train_steps: int = 1000,
-        beta_min: float = 1e-4,
-        beta_max: float = 0.02,
+        train_steps: TrainSteps = 1000,
+        beta_min: Beta = 1e-4,
+        beta_max: Beta = 0.02,
         zero_terminal_snr: bool = False,
     ) -> None:
         super().__init__(prediction=prediction, steps=steps)
-        if not 2 <= train_steps <= MAX_STEPS:
-            raise LongigenError(f"train_steps must be from 2 to {MAX_STEPS}, got {train_steps}.")
-        if not 0 < beta_min <= beta_max < 1:
-            raise LongigenError(f"0 < beta_min <= beta_max < 1 must hold, got {beta_min} and {beta_max}.")
+        if beta_min > beta_max:
+            raise LongigenError(f"beta_min must not be above beta_max, got {beta_min} and {beta_max}.")
         if zero_terminal_snr and prediction == "epsilon":
             raise LongigenError("With zero_terminal_snr, ε says nothing of x at the last level; set prediction=v or x.")
         self.level_spacing = level_spacing

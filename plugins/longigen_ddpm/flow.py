@@ -1,12 +1,12 @@
 """Rectified flow as a sampler."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from longigen import Generators
-from longigen_ddpm.scheduled import ScheduledSampler, Spacing, with_sigmas
+from longigen import Generators, Range
+from longigen_ddpm.scheduled import Evaluations, ScheduledSampler, Spacing, with_sigmas
 
 
 class FlowSampler(ScheduledSampler):
@@ -34,10 +34,10 @@ class FlowSampler(ScheduledSampler):
     def __init__(
         self,
         *,
-        steps: int = 50,
+        steps: Evaluations = 50,
         level_spacing: Spacing = "flow",
-        log_snr_min: float = -10.0,
-        log_snr_max: float = 10.0,
+        log_snr_min: Annotated[float, Range(-60, 60)] = -10.0,
+        log_snr_max: Annotated[float, Range(-60, 60)] = 10.0,
     ) -> None:
         super().__init__(prediction="v", steps=steps, log_snr_min=log_snr_min, log_snr_max=log_snr_max)
         self.level_spacing = level_spacing

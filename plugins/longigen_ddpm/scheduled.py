@@ -3,14 +3,15 @@
 import abc
 import itertools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from longigen import Generators, Sampler, Step
+from longigen import Generators, Range, Sampler, Step
 
 Spacing = Literal["log_snr", "flow", "karras", "time"]
+Evaluations = Annotated[int, Range(1, 100_000)]
 
 RHO = 7.0
 # For each spacing the function of λ in which levels are equidistant, and its inverse; "time" uses the schedule's t.

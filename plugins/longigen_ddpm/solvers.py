@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from longigen import Generators, Prediction
-from longigen_ddpm.discrete import DiscreteSampler, Schedule
-from longigen_ddpm.scheduled import Spacing, with_alphas, with_sigmas
+from longigen_ddpm.discrete import Beta, DiscreteSampler, Schedule, TrainSteps
+from longigen_ddpm.scheduled import Evaluations, Spacing, with_alphas, with_sigmas
 
 
 class DDPMSampler(DiscreteSampler):
@@ -32,12 +32,12 @@ class DDPMSampler(DiscreteSampler):
         self,
         *,
         prediction: Prediction = "epsilon",
-        steps: int = 1000,
+        steps: Evaluations = 1000,
         level_spacing: Spacing = "time",
         schedule: Schedule = "linear",
-        train_steps: int = 1000,
-        beta_min: float = 1e-4,
-        beta_max: float = 0.02,
+        train_steps: TrainSteps = 1000,
+        beta_min: Beta = 1e-4,
+        beta_max: Beta = 0.02,
         zero_terminal_snr: bool = False,
     ) -> None:
         super().__init__(
@@ -111,12 +111,12 @@ class MultistepSampler(DiscreteSampler):
         self,
         *,
         prediction: Prediction = "epsilon",
-        steps: int = 20,
+        steps: Evaluations = 20,
         level_spacing: Spacing = "log_snr",
         schedule: Schedule = "linear",
-        train_steps: int = 1000,
-        beta_min: float = 1e-4,
-        beta_max: float = 0.02,
+        train_steps: TrainSteps = 1000,
+        beta_min: Beta = 1e-4,
+        beta_max: Beta = 0.02,
         zero_terminal_snr: bool = False,
     ) -> None:
         super().__init__(

@@ -4,11 +4,12 @@ import math
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from longigen import SetMetric
+from longigen import Range, SetMetric
 from longigen_metrics.features import SliceFeatures
 
 
@@ -25,7 +26,12 @@ class FeatureDistance(SetMetric):
     higher_is_better = False
 
     def __init__(
-        self, *, extractor: str = "resnet18", layer: int = 1, seed: int = 0, weights: Path | None = None
+        self,
+        *,
+        extractor: str = "resnet18",
+        layer: Annotated[int, Range(0)] = 1,
+        seed: Annotated[int, Range(0, 4_294_967_295)] = 0,
+        weights: Path | None = None,
     ) -> None:
         super().__init__()
         self._settings = (extractor, layer, seed, weights)

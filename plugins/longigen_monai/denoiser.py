@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict
-from typing import cast
+from typing import Annotated, cast
 
 import einops  # noqa: F401  MONAI imports it only when attention is built; importing it here reports it missing early
 import torch
@@ -10,7 +10,9 @@ from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from longigen import Conditioning, Denoiser, LongigenError, Routes
+from longigen import Conditioning, Denoiser, LongigenError, Range, Routes
+
+Positive = Annotated[int, Range(1)]
 
 
 class MONAIDenoiser(Denoiser):
@@ -42,19 +44,16 @@ class MONAIDenoiser(Denoiser):
     def __init__(
         self,
         *,
-        channels: tuple[int, ...] = (32, 64, 128),
-        blocks: int = 1,
-        attention: tuple[int, ...] = (-1,),
-        head_channels: int = 32,
-        groups: int = 16,
+        channels: tuple[Positive, ...] = (32, 64, 128),
+        blocks: Positive = 1,
+        attention: tuple[Annotated[int, Range(-16, 15)], ...] = (-1,),
+        head_channels: Positive = 32,
+        groups: Positive = 16,
     ) -> None:
         super().__init__()
         levels = len(channels)
-        if not channels or min(*channels, blocks, head_channels, groups) < 1:
-            raise LongigenError(
-                "monai: channels, blocks, head_channels and groups must be at least 1, with one level or more; raise "
-                "the one that is not."
-            )
+        if not channels:
+            raise LongigenError("monai: channels must name those of one level or more.")
         if any(each % groups for each in channels):
             raise LongigenError(f"monai: channels {channels} must be multiples of groups {groups}; change either.")
         if any(not -levels <= level < levels for level in attention):

@@ -1,16 +1,18 @@
 """SADM's attention module as a conditioner: a transformer over the visits of the history."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from longigen import Conditioner, Conditioning, LongigenError, Routes, VisitSequence
+from longigen import Conditioner, Conditioning, LongigenError, Range, Routes, VisitSequence
 from longigen_sadm.positions import TimeEncoding, space_encoding
 from longigen_sadm.rollout import shares
 from longigen_sadm.spatial import Head, SpatialAttention
 from longigen_sadm.temporal import Merge, TemporalAttention, TemporalEncoder, visibility
+
+Positive = Annotated[int, Range(1)]
 
 
 class SADMConditioner(Conditioner):
@@ -63,29 +65,21 @@ class SADMConditioner(Conditioner):
     def __init__(
         self,
         *,
-        patch: tuple[int, int, int] = (4, 4, 4),
-        dim: int = 64,
-        heads: int = 4,
-        depth: int = 2,
-        features: int = 8,
-        mlp_ratio: float = 2.0,
-        dropout: float = 0.0,
+        patch: tuple[Positive, Positive, Positive] = (4, 4, 4),
+        dim: Annotated[int, Range(6)] = 64,
+        heads: Positive = 4,
+        depth: Positive = 2,
+        features: Positive = 8,
+        mlp_ratio: Annotated[float, Range(above=0)] = 2.0,
+        dropout: Annotated[float, Range(0, below=1)] = 0.0,
         missing: Literal["zero", "mask"] = "zero",
         skip: bool = True,
         bidirectional: bool = False,
-        rates: float = 0.0,
+        rates: Annotated[float, Range(0)] = 0.0,
     ) -> None:
         super().__init__()
-        if min(*patch, heads, depth, features) < 1:
-            raise LongigenError("sadm: patch, heads, depth and features must be at least 1; raise the one that is not.")
-        if dim < 6 or dim % heads:
-            raise LongigenError(f"sadm: dim {dim} must be at least 6 and a multiple of heads {heads}; change either.")
-        if mlp_ratio <= 0 or not 0 <= dropout < 1:
-            raise LongigenError(
-                f"sadm: mlp_ratio must be positive and dropout in [0, 1), got {mlp_ratio} and {dropout}; correct them."
-            )
-        if not 0 <= rates < math.inf:
-            raise LongigenError(f"sadm: rates must be 0 or more, got {rates}; correct it.")
+        if dim % heads:
+            raise LongigenError(f"sadm: dim {dim} must be a multiple of heads {heads}; change either.")
         self.patch, self.dim, self.heads, self.depth, self.features = patch, dim, heads, depth, features
         self.mlp_ratio, self.dropout, self.missing, self.skip = mlp_ratio, dropout, missing, skip
         self.bidirectional, self.rates = bidirectional, rates

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from longigen import Dataset, LongigenError, OnBad, Subject, Visit, Volume, refuse
+from longigen import Dataset, LongigenError, OnBad, Range, Subject, Visit, Volume, refuse
 from longigen_simbrain import template
 from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, invert
 from longigen_simbrain.grid import Grid
@@ -53,22 +54,23 @@ class SimBrain(Dataset):
         seed: random seed of the cohort.
 
     Raises:
-        LongigenError: if the spacing is not supported, there are no subjects, or noise or seed is negative.
+        LongigenError: if the spacing is not supported.
     """
 
     simulated = True
     time_unit = "years"
 
-    def __init__(self, *, subject_count: int = 48, spacing: float = 3.0, noise: float = 0.005, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        subject_count: Annotated[int, Range(1, 100_000)] = 48,
+        spacing: Annotated[float, Range(2, 4)] = 3.0,
+        noise: Annotated[float, Range(0, below=1)] = 0.005,
+        seed: Annotated[int, Range(0, 4_294_967_295)] = 0,
+    ) -> None:
         super().__init__()
         if spacing not in template.GRIDS:
             raise LongigenError(f"sim-brain comes with a spacing of 4, 3 or 2 mm, not {spacing}; choose one of these.")
-        if subject_count < 1:
-            raise LongigenError(f"sim-brain cannot have {subject_count} subjects; set subject_count to 1 or more.")
-        if not 0 <= noise < 1:
-            raise LongigenError(f"sim-brain's noise is a fraction of white matter, not {noise}; choose from 0 to 1.")
-        if seed < 0:
-            raise LongigenError(f"sim-brain's seed cannot be negative, as {seed} is; choose 0 or more.")
         self.subject_count = subject_count
         self.spacing = spacing
         self.noise = noise

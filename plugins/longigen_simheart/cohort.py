@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from longigen import Dataset, LongigenError, OnBad, Subject, Visit, Volume, refuse
+from longigen import Dataset, LongigenError, OnBad, Range, Subject, Visit, Volume, refuse
 from longigen_simheart.frame import from_heart_frame, to_heart_frame
 from longigen_simheart.grid import Grid
 from longigen_simheart.heart import Heart
@@ -44,6 +45,10 @@ class Truth:
     ejection_fraction: float
 
 
+InPlane = Annotated[int, Range(8, 1024)]
+Slices = Annotated[int, Range(2, 1024)]
+
+
 class SimHeart(Dataset):
     """A SIMULATED cohort of beating hearts, without any scanned person.
 
@@ -64,9 +69,6 @@ class SimHeart(Dataset):
         noise: standard deviation of the Gaussian noise, as a fraction of the intensity of blood. Negative intensities
             are set to 0; outside the body the image is exactly 0.
         seed: random seed of the cohort.
-
-    Raises:
-        LongigenError: if there are fewer than 1 subject, 2 frames or 8 × 8 × 2 voxels, or noise or seed is negative.
     """
 
     simulated = True
@@ -75,24 +77,13 @@ class SimHeart(Dataset):
     def __init__(
         self,
         *,
-        subject_count: int = 48,
-        shape: tuple[int, int, int] = (64, 64, 12),
-        frames: int = 12,
-        noise: float = 0.02,
-        seed: int = 0,
+        subject_count: Annotated[int, Range(1, 100_000)] = 48,
+        shape: tuple[InPlane, InPlane, Slices] = (64, 64, 12),
+        frames: Annotated[int, Range(2, 1000)] = 12,
+        noise: Annotated[float, Range(0, below=1)] = 0.02,
+        seed: Annotated[int, Range(0, 4_294_967_295)] = 0,
     ) -> None:
         super().__init__()
-        if subject_count < 1:
-            raise LongigenError(f"sim-heart cannot have {subject_count} subjects; set subject_count to 1 or more.")
-        if min(shape[:2]) < 8 or shape[2] < 2:
-            size = " × ".join(map(str, shape))
-            raise LongigenError(f"sim-heart cannot show a heart in {size} voxels; set shape to 8 × 8 × 2 or more.")
-        if frames < 2:
-            raise LongigenError(f"sim-heart cannot show a beat in {frames} frames; set frames to 2 or more.")
-        if not 0 <= noise < 1:
-            raise LongigenError(f"sim-heart's noise is a fraction of blood, not {noise}; choose from 0 to 1.")
-        if seed < 0:
-            raise LongigenError(f"sim-heart's seed cannot be negative, as {seed} is; choose 0 or more.")
         self.subject_count = subject_count
         self.shape = shape
         self.frames = frames

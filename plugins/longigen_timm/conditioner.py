@@ -2,18 +2,21 @@
 
 import math
 from dataclasses import replace
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from longigen import Conditioner, Conditioning, LongigenError, Routes, VisitSequence
+from longigen import Conditioner, Conditioning, Range, Routes, VisitSequence
 from longigen_timm.backbone import load_weights, make_backbone, normalisation, require_known
 from longigen_timm.slices import PLANES, slices
 
 WAVELENGTHS = (2.0, 256.0)
 """Shortest and longest wavelength of the sinusoids of time, in typical gaps between visits."""
+
+
+Positive = Annotated[int, Range(1)]
 
 
 class TimmConditioner(Conditioner):
@@ -44,7 +47,7 @@ class TimmConditioner(Conditioner):
         dim: E, the width of a token.
 
     Raises:
-        LongigenError: if a size is too small, timm has no such model, or its weights cannot be downloaded.
+        LongigenError: if timm has no such model, or its weights cannot be downloaded.
     """
 
     def __init__(
@@ -52,16 +55,12 @@ class TimmConditioner(Conditioner):
         *,
         backbone: str = "convnext_atto",
         pretrained: bool = False,
-        visits: int = 3,
-        slices: int = 3,
-        size: int = 64,
-        dim: int = 64,
+        visits: Positive = 3,
+        slices: Positive = 3,
+        size: Positive = 64,
+        dim: Annotated[int, Range(2)] = 64,
     ) -> None:
         super().__init__()
-        if min(visits, slices, size) < 1 or dim < 2:
-            raise LongigenError(
-                "timm: visits, slices and size must be at least 1 and dim at least 2; raise the one that is not."
-            )
         require_known(backbone, pretrained=pretrained)
         self.backbone_name, self.pretrained = backbone, pretrained
         self.visits, self.slices, self.size, self.dim = visits, slices, size, dim

@@ -2,14 +2,14 @@
 
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from longigen import Conditioning, Denoiser, LongigenError, Routes, doubled, flow, warp
+from longigen import Conditioning, Denoiser, LongigenError, Range, Routes, doubled, flow, warp
 from longigen_unet3d.blocks import (
     Block,
     Convolution,
@@ -20,6 +20,8 @@ from longigen_unet3d.blocks import (
     unpatchify,
     zeroed,
 )
+
+Positive = Annotated[int, Range(1)]
 
 
 class UNet3D(Denoiser):
@@ -62,24 +64,22 @@ class UNet3D(Denoiser):
     def __init__(
         self,
         *,
-        width: int = 32,
-        multipliers: tuple[int, ...] = (1, 2, 4),
-        blocks: int = 2,
-        attention: tuple[int, ...] = (-1,),
-        heads: int = 4,
+        width: Positive = 32,
+        multipliers: tuple[Positive, ...] = (1, 2, 4),
+        blocks: Positive = 2,
+        attention: tuple[Annotated[int, Range(-16, 15)], ...] = (-1,),
+        heads: Positive = 4,
         patch: Literal[1, 2] = 2,
-        refine: int = 8,
+        refine: Annotated[int, Range(0)] = 8,
         scale_input: bool = False,
         motion: bool = False,
-        dropout: float = 0.0,
+        dropout: Annotated[float, Range(0, below=1)] = 0.0,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         levels = len(multipliers)
-        if not multipliers or min(multipliers) < 1 or min(width, blocks, heads) < 1:
-            raise LongigenError(
-                "UNet3D: width, multipliers, blocks and heads must be at least 1, with one level or more."
-            )
+        if not multipliers:
+            raise LongigenError("UNet3D: multipliers must name one level or more.")
         if width % patch**3:
             raise LongigenError(f"UNet3D: width must be a multiple of {patch**3} (patch cubed), got {width}.")
         if any(not -levels <= level < levels for level in attention):
@@ -92,10 +92,6 @@ class UNet3D(Denoiser):
             raise LongigenError(
                 f"UNet3D: heads must divide the channels {self.widths} of levels with attention, got {heads}."
             )
-        if refine < 0:
-            raise LongigenError(f"UNet3D: refine must be 0 (none) or a number of channels, got {refine}.")
-        if not 0.0 <= dropout < 1.0:
-            raise LongigenError(f"UNet3D: dropout must be in [0, 1), got {dropout}.")
         self.blocks, self.heads, self.patch, self.dropout = blocks, heads, patch, dropout
         self.refine = refine if patch > 1 else 0
         self.scale_input, self.motion = scale_input, motion

@@ -170,7 +170,7 @@ def assert_one_sentence(result: object, *words: str) -> None:
         (["--set", "denoiser.widht=3"], ["no 'widht'", "Did you mean 'width'"]),
         (["--set", "colour=3"], ["nothing has that name"]),
         (["--set", "width"], ["KEY=VALUE"]),
-        (["--set", "width=many"], ["width must be int, got 'many'"]),
+        (["--set", "width=many"], ["width must be a whole number of at least 1, got 'many'"]),
         (["--set", "steps=3"], ["sampler.steps or training.steps"]),
         (["--data", "nowhere.csv"], ["no path 'nowhere.csv'"]),
         (["--set", "subject_count=2"], ["2 subjects", "too few"]),

@@ -390,8 +390,8 @@ def test_config_survives_json(spacing: tuple[float, float, float] | None, box: B
     [
         ({"shap": [4, 4, 4]}, "Did you mean 'shape'"),
         ({}, "needs 'shape'"),
-        ({"shape": [4, 4]}, "shape must be 3 × int"),
-        ({"shape": [4, 4, 4], "upper": 101}, "percentiles"),
+        ({"shape": [4, 4]}, "shape must be 3 whole numbers"),
+        ({"shape": [4, 4, 4], "upper": 101}, "upper must be a number from 0 to 100, got 101"),
         ({"shape": [4, 4, 4], "lower": 50, "upper": 50}, "percentiles"),
     ],
 )

@@ -86,10 +86,10 @@ def test_a_subject_that_occurs_twice() -> None:
 @pytest.mark.parametrize(
     ("size", "validation", "test", "message"),
     [
-        (10, -0.1, 0.2, "must be ≥ 0"),
-        (10, 0.2, -0.1, "must be ≥ 0"),
-        (10, 0.5, 0.5, "leave something to train on"),
-        (10, 0.9, 0.4, "leave something to train on"),
+        (10, -0.1, 0.2, "validation must be a number of at least 0 and below 1"),
+        (10, 0.2, -0.1, "test must be a number of at least 0 and below 1"),
+        (10, 0.5, 0.5, "leave nothing to train on"),
+        (10, 0.9, 0.4, "leave nothing to train on"),
         (2, 0.15, 0.2, "has 2 subjects, too few for 3 parts"),
         (0, 0.0, 0.0, "has 0 subjects, too few for 1 parts"),
         (1, 0.0, 0.2, "has 1 subjects, too few for 2 parts"),

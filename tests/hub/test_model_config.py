@@ -74,15 +74,40 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c["denoiser"].update(code="os.system"), "the denoiser has an unknown key 'code'"),
         (lambda c: c["denoiser"].update(name=["unet3d"]), "names no denoiser"),
         (lambda c: c["denoiser"].update(config="width"), "the config of the denoiser must hold keys"),
-        (lambda c: c["denoiser"]["config"].update(width="wide"), "width must be int, got 'wide'"),
+        (
+            lambda c: c["denoiser"]["config"].update(width="wide"),
+            "config.json: The denoiser 'unet3d': width must be a whole number of at least 1, got 'wide'",
+        ),
         (lambda c: c["denoiser"]["config"].update(colour=1), "has no parameter 'colour'"),
-        (lambda c: c["statistics"].update(channels=10**9), "statistics.channels must be a number from 1 to 64"),
-        (lambda c: c["statistics"].update(residual_std=0), "statistics.residual_std must be a number from"),
+        (
+            lambda c: c["statistics"].update(channels=10**9),
+            "config.json: Section 'statistics': channels must be a whole number from 1 to 64",
+        ),
+        (lambda c: c["statistics"].update(residual_std=0), "residual_std must be a number from 1e-12 to 1e+12, got 0"),
         (lambda c: c["statistics"].update(time_unit="fortnights"), "statistics.time_unit must be one of years"),
-        (lambda c: c["model"].update(p_uncond=2), "model.p_uncond must be a number from 0 to 1, got 2"),
-        (lambda c: c["preprocess"].update(shape=[16, 16]), "preprocess.shape must be three numbers of voxels"),
+        (
+            lambda c: c["model"].update(p_uncond=2),
+            "config.json: Section 'model': p_uncond must be a number from 0 to 1, got 2",
+        ),
+        (
+            lambda c: c["preprocess"].update(shape=[16, 16]),
+            "shape must be 3 whole numbers from 1 to 100000, got [16, 16]",
+        ),
+        (
+            lambda c: c["preprocess"].update(lower=-3),
+            "config.json: Section 'preprocess': lower must be a number from 0",
+        ),
+        (lambda c: c["data"].update(split={"test": 2}), "config.json: Section 'data', split: test must be a number of"),
+        (
+            lambda c: c["statistics"].update(residual_noise_std=-1),
+            "config.json: Section 'statistics': residual_noise_std",
+        ),
+        (lambda c: c["sampler"]["config"].update(log_snr_min=9), "config.json: ContinuousSampler: log_snr_min must be"),
         (lambda c: c["preprocess"].update(shape=[10**5] * 3), "has more voxels than any volume"),
-        (lambda c: c["sampler"].update(name="ddpm", config={"train_steps": 10**12}), "train_steps must be from 2 to"),
+        (
+            lambda c: c["sampler"].update(name="ddpm", config={"train_steps": 10**12}),
+            "train_steps must be a whole number from 2 to 100000",
+        ),
     ],
 )
 def test_a_configuration_that_is_not_right(folder: Path, change: Any, problem: str) -> None:

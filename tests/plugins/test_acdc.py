@@ -217,7 +217,7 @@ def test_sadm_excludes_other_options(config: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_too_few_frames(tmp_path: Path) -> None:
-    with pytest.raises(LongigenError, match=r"frames must be at least 2.* got 1"):
+    with pytest.raises(LongigenError, match=r"frames must be a whole number from 2 to 1000, got 1"):
         ACDCDataset(path=tmp_path, frames=1)
 
 

@@ -195,7 +195,7 @@ def test_where_the_denoiser_has_no_stem_it_is_concatenated() -> None:
 def test_unknown_covariates_and_sizes_are_refused() -> None:
     with pytest.raises(LongigenError, match=r"no covariate 'sexx'\. Did you mean 'sex'\? It has: age, sex, diagnosis"):
         built(covariates=("sexx",))
-    with pytest.raises(LongigenError, match="must be at least 1"):
+    with pytest.raises(LongigenError, match="must be a whole number of at least 1"):
         AdditiveConditioner(visits=0)
 
 

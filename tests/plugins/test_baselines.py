@@ -137,9 +137,9 @@ def test_half_precision_is_finite(make):
 
 
 def test_sizes_that_are_too_small_are_refused():
-    with pytest.raises(LongigenError, match="frames must be at least 1"):
+    with pytest.raises(LongigenError, match="frames must be a whole number of at least 1"):
         RawConditioner(frames=0)
-    with pytest.raises(LongigenError, match="embedding must be at least 2"):
+    with pytest.raises(LongigenError, match="embedding must be a whole number of at least 2"):
         SourceConditioner(embedding=0)
 
 

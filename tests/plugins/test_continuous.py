@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longigen import LongigenError
 from longigen_continuous import ContinuousSampler
 
 
@@ -118,5 +119,5 @@ def test_noise_levels_cover_the_schedule() -> None:
 
 
 def test_bounds_are_in_order() -> None:
-    with pytest.raises(ValueError, match="log_snr_min must be below"):
+    with pytest.raises(LongigenError, match="log_snr_min must be below log_snr_max, got 3 and -3"):
         ContinuousSampler(log_snr_min=3, log_snr_max=-3)

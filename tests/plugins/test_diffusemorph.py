@@ -108,5 +108,5 @@ def test_it_learns_a_shift_per_time() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(LongigenError, match="two multiples of 4 or more"):
         DiffuseMorph(widths=(8,))
-    with pytest.raises(LongigenError, match="weight must be above 0"):
+    with pytest.raises(LongigenError, match="weight must be a number above 0"):
         DiffuseMorph(weight=0.0)

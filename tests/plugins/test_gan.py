@@ -83,6 +83,6 @@ def test_the_discriminator_learns_and_the_generator_follows_it() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(LongigenError, match="discriminator must be multiples of 4"):
-        GAN(discriminator=(3,))
-    with pytest.raises(LongigenError, match="l1 must not be below 0"):
+        GAN(discriminator=(6,))
+    with pytest.raises(LongigenError, match="l1 must be a number of at least 0"):
         GAN(l1=-1.0)

@@ -96,7 +96,7 @@ def test_the_output_starts_at_zero() -> None:
         ({"channels": (8, 10)}, r"channels \(8, 10\) must be multiples of groups 4"),
         ({"attention": (2,)}, "attention must name levels from -2 to 1"),
         ({"head_channels": 5}, "head_channels 5 must divide .* 16"),
-        ({"blocks": 0}, "must be at least 1"),
+        ({"blocks": 0}, "blocks must be a whole number of at least 1"),
     ],
 )
 def test_sizes_that_do_not_fit(config: dict[str, Any], message: str) -> None:

@@ -325,7 +325,8 @@ def test_copying_the_last_visit_errs_by_more_than_noise():
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"spacing": 1.0}, "4, 3 or 2 mm"),
+        ({"spacing": 1.0}, "spacing"),
+        ({"spacing": 2.5}, "4, 3 or 2 mm"),
         ({"subject_count": 0}, "subject_count"),
         ({"noise": -0.1}, "noise"),
         ({"noise": float("nan")}, "noise"),

@@ -126,5 +126,5 @@ def test_it_learns_what_the_condition_does_not_say() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(LongigenError, match="two multiples of 4 or more"):
         VAE(widths=(6, 8))
-    with pytest.raises(LongigenError, match="latents must be at least 1"):
+    with pytest.raises(LongigenError, match="latents must be a whole number of at least 1"):
         VAE(latents=0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from longigen.components.base import parameters
+from longigen.components.base import parameters, ranges
 from longigen.registry.registry import KINDS, registry
 from longigen.registry.signature import signature_of
 
@@ -44,3 +44,48 @@ def test_it_follows_imports_and_reads_google_docstrings(tmp_path: Path, monkeypa
     assert signature_of("sigpack.derived:Child")["b"] == "float = 0.5; another."
     assert signature_of("sigpack:Other") == {}
     assert signature_of("nowhere:Mine") == {}
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_it_says_every_range_as_a_message_does(kind: str, name: str) -> None:
+    found = signature_of(registry.entries(kind)[name][0].reference)
+    for parameter in parameters(registry.load(kind, name)).values():
+        for of, limits in ranges(parameter.annotation):
+            assert f"{of.__name__} {limits}" in found[parameter.name].partition(" = ")[0]
+
+
+def test_it_says_types_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "worded"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "kinds.py").write_text(
+        "import typing\nfrom typing import Annotated, Literal\nimport longigen\nfrom longigen import Range\n"
+        "Count = Annotated[int, Range(1)]\nMode = Literal['a', 'b']\n"
+    )
+    (package / "part.py").write_text(
+        "from typing import Annotated, TYPE_CHECKING\nimport typing\nimport longigen\nfrom longigen import Range\n"
+        "from .kinds import Count as Number, Mode\nif TYPE_CHECKING:\n    from .kinds import Count\nMOST = 3\n\n"
+        "class Part:\n    def __init__(\n        self,\n        *,\n"
+        "        a: Annotated[float, Range(0, 1)] = 0.1,\n"
+        "        b: typing.Annotated[float, longigen.Range(above=-1, below=1)] | None = None,\n"
+        "        c: tuple[Number, Number, Number] = (1, 1, 1),\n"
+        "        d: tuple[Annotated[float, Range(0, 180)], ...] = (),\n"
+        "        e: Mode = 'a',\n"
+        "        f: tuple[Count, int] = (1, 2),\n"
+        "        g: Annotated[int, Range(0, MOST)] = 1,\n"
+        "        h: Annotated[str, 'a note'] = '',\n"
+        "        i: dict[str, int] | None = None,\n"
+        "    ):\n        pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert signature_of("worded.part:Part") == {
+        "a": "float from 0 to 1 = 0.1",
+        "b": "float above -1 and below 1 | None = None",
+        "c": "3 × int at least 1 = (1, 1, 1)",
+        "d": "list of float from 0 to 180 = ()",
+        "e": "Literal['a', 'b'] = 'a'",
+        "f": "(int at least 1, int) = (1, 2)",
+        "g": "int Range(0, MOST) = 1",
+        "h": "str = ''",
+        "i": "dict[str, int] | None = None",
+    }
