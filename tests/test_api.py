@@ -26,7 +26,7 @@ def test_a_run_is_trained_and_continued(run: Run, manifest: Path) -> None:
     assert run.read()["recipe"]["training"]["steps"] == 2
     resumed = longigen.train(out=run.folder, resume=True, changes={"training.steps": 3}, progress=False)
     assert resumed.checkpoints()[-1].name == "step-0000003"
-    with pytest.raises(LongigenError, match="resume continues a run as it was"):
+    with pytest.raises(LongigenError, match="resume continues a run with its own options"):
         longigen.train(manifest, out=run.folder, resume=True)
     with pytest.raises(LongigenError, match="is not empty"):
         longigen.train(manifest, out=run.folder)
@@ -39,7 +39,7 @@ def test_a_run_is_evaluated_and_what_is_written_is_what_the_command_writes(run: 
     assert {path.name for path in tmp_path.iterdir()} == {
         "table.txt", "summary.json", "metrics.json", "subjects.csv", "strip.png",
     }  # fmt: skip
-    assert found.kept_at == run.model / "metrics.json"
+    assert found.metrics_path == run.model / "metrics.json"
     copied, made = found.rows
     assert (copied.method, made.method) == ("copy-last", "model")
     frame = found.to_pandas()
@@ -56,7 +56,7 @@ def test_a_loaded_model_is_evaluated_as_its_run_is(run: Run, manifest: Path) -> 
     two = longigen.evaluate(longigen.load(run.folder), **options)  # type: ignore[arg-type]
     assert one.protocol.hash == two.protocol.hash
     assert one.rows == two.rows
-    assert two.kept_at is None
+    assert two.metrics_path is None
 
 
 def test_visits_of_a_data_set_are_generated(run: Run, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_visits_of_a_data_set_are_generated(run: Run, tmp_path: Path) -> None:
     assert len(written.files) == 2 * 3 * 2  # two test subjects, three visits, two samples
     assert all(file.exists() for file in written.files)
     assert written.caution is not None
-    assert "one network evaluation" in written.caution
+    assert "one network evaluation per visit" in written.caution
 
 
 def test_a_data_set_is_opened_with_its_parameters(manifest: Path) -> None:
@@ -72,13 +72,13 @@ def test_a_data_set_is_opened_with_its_parameters(manifest: Path) -> None:
     assert len(hearts.subjects()) == 3
     assert repr(hearts) == "SimHeart(subject_count=3)"
     assert len(longigen.open_dataset(manifest).subjects()) == 8
-    with pytest.raises(LongigenError, match="'subjects'"):
+    with pytest.raises(LongigenError, match="Did you mean 'subject_count'"):
         longigen.open_dataset("sim-heart", subjects=3)
 
 
 def test_a_data_set_is_examined(manifest: Path) -> None:
     found = longigen.examine(manifest, progress=False)
-    assert (found.subjects, found.visits, found.errors) == (8, 32, 0)
+    assert (found.subjects, found.visits, found.errors) == (8, 32, 5)
     assert found.to_dict()["findings"] == [vars(finding) for finding in found.findings]
 
 
@@ -88,7 +88,7 @@ def test_what_there_is() -> None:
     assert longigen.info("sadm")["conditioner"]["summary"]
     assert longigen.info(FIXTURE)["schema_version"] > 1
     assert [row["name"] for row in api.catalog("denoiser")["denoisers"]].count("unet3d") == 1
-    with pytest.raises(LongigenError, match=r"nothing called 'denoizers'.* Did you mean 'denoisers'"):
+    with pytest.raises(LongigenError, match=r"no section 'denoizers' to list\. Did you mean 'denoisers'"):
         api.catalog("denoizer")
 
 

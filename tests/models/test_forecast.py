@@ -128,18 +128,18 @@ def test_what_is_shown_is_one_line(model: LongitudinalModel, paths: list[Path]) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"times": None}, r"Files have no times; give times=\[…\], one for each file, in years"),
+        ({"times": None}, r"The times of the images are missing; give times=\[…\], one per image, in years"),
         ({"times": [0.0]}, "There are 2 files and 1 times"),
         ({"times": [1.0, 1.0]}, "Two visits have the same time"),
         ({"times": [0.0, float("nan")]}, "Every time must be a number in years"),
         ({"at": 0.5}, r"Time 0\.5 is not after the last visit of subject year0 \(1 years\); use impute"),
         ({"at": []}, "There is no time to generate"),
-        ({"at": "soon"}, "A time to generate is a number such as"),
+        ({"at": "soon"}, "A time to generate must be a number such as"),
         ({"at": None}, "There is no time to generate"),
         ({"samples": 0}, "samples"),
-        ({"samples": 1.5}, "forecast: samples must be int, got 1.5"),
-        ({"steps": "8"}, "forecast: steps must be int"),
-        ({"guidance": "high"}, "forecast: guidance must be float"),
+        ({"samples": 1.5}, "samples must be a whole number of at least 1, got 1.5"),
+        ({"steps": "8"}, "steps must be a whole number from 1 to 100000 or None"),
+        ({"guidance": "high"}, "guidance must be a number from 0 to 1000 or None"),
         ({"sampler": "ddmp"}, r"no sampler 'ddmp'\. Did you mean 'ddpm'"),
     ],
 )
@@ -184,7 +184,7 @@ def test_what_may_be_wrong_without_being_an_error_is_said(model: LongitudinalMod
         model.forecast(subject, at=100.0, steps=1, samples=2, progress=False)
     said = " ".join(str(warning.message) for warning in caught)
     assert "does not use the covariates height of subject year0; it knows: age" in said
-    assert "Caution: one network evaluation per visit" in said
+    assert "one network evaluation per visit" in said
     with pytest.warns(LongigenWarning, match="does not say the unit of its times; they are taken to be in years"):
         model.forecast(Subject("x", subject.visits), at=2.0, steps=2, progress=False)
 
