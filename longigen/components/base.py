@@ -7,8 +7,9 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+from longigen.components.overrides import check_overrides
 from longigen.errors import LongigenError, did_you_mean
 
 
@@ -40,7 +41,8 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the keyword parameters of a constructor or function.
 
     Raises:
-        TypeError: if one is positional, variadic or lacks an annotation: then it could not be checked or written down.
+        TypeError: if one is positional, variadic, lacks an annotation, or has one that values cannot be checked
+            against: then it could not be written to a configuration.
     """
     name = getattr(function, "__qualname__", str(function))
     is_class = inspect.isclass(function)
@@ -54,6 +56,12 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
             raise TypeError(f"{name}: parameter '{parameter.name}' must be keyword-only (put '*,' before it)")
         if parameter.name not in hints:
             raise TypeError(f"{name}: parameter '{parameter.name}' has no type annotation")
+        if not _is_plain(hints[parameter.name]):
+            raise TypeError(
+                f"{name}: parameter '{parameter.name}' is {_written(hints[parameter.name])}, which a configuration "
+                "cannot hold; use None, bool, int, float, str, Path, Literal, or unions and tuples of those, such as "
+                "tuple[int, ...]"
+            )
         found[parameter.name] = Parameter(parameter.name, hints[parameter.name], parameter.default)
     return found
 
@@ -90,8 +98,11 @@ class Component:
     - Its constructor's parameters are keyword-only, annotated and explicit (no ``**kwargs``). They are its
       configuration, are checked against their annotations, and are kept as `config`, from which the same component
       can be made again. What is only known when a model is composed comes later, to `build`.
-    - Values of `config` are plain: None, bool, int, float, str, and tuples of those.
-    - A class that breaks the rules is refused when it is defined, not when it is first used.
+    - Values of `config` are plain: None, bool, int, float, str, Path, and tuples of those. An annotation that allows
+      anything else (``Any``, ``list[int]``) is refused.
+    - A method that overrides one of the interface takes the parameters that the interface names, in that order; more
+      only with defaults.
+    - A class that breaks these rules is refused when it is defined, not when it is first used.
     """
 
     kind: ClassVar[str]
@@ -100,12 +111,12 @@ class Component:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         parameters(cls)
+        check_overrides(cls, [base for base in cls.__mro__[1:] if _is_interface(base)])
 
     @classmethod
     def interface(cls) -> "type[Component] | None":
         """Return the contract that a class derives from: `Conditioner`, `Denoiser` …; None where it is none of them."""
-        own = (base for base in cls.__mro__ if base.__module__.partition(".")[0] == "longigen" and "kind" in vars(base))
-        return next((base for base in own if issubclass(base, Component)), None)
+        return next((base for base in cls.__mro__ if _is_interface(base) and "kind" in vars(base)), None)
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,10 +145,30 @@ class Component:
         return cls(**checked(parameters(cls), given, cls.__qualname__))
 
 
+def _is_interface(base: type) -> bool:
+    """Say whether a class is one of longigen's own, and not a plugin's."""
+    return issubclass(base, Component) and base.__module__.partition(".")[0] == "longigen"
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Say whether `_convert` can check values against a type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _is_plain(arguments[0])
+    if origin is Literal:
+        return all(isinstance(value, bool | int | str | None) for value in arguments)
+    if origin in (typing.Union, types.UnionType, tuple):
+        return all(_is_plain(part) for part in arguments if part is not Ellipsis)
+    return annotation in (None, types.NoneType, bool, int, float, str, Path)
+
+
+def _written(annotation: Any) -> str:
+    """Return a type as its author wrote it: ``list[int]``, ``ndarray``."""
+    return annotation.__name__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation)
+
+
 def _convert(value: Any, annotation: Any) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is Any:
-        return value
     if origin in (typing.Union, types.UnionType):
         for option in arguments:
             try:
