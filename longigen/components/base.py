@@ -36,6 +36,21 @@ class Parameter:
         except (TypeError, ValueError):
             raise LongigenError(f"{owner}: {self.name} must be {_spell(self.annotation)}, got {value!r}.") from None
 
+    def check_default(self, owner: str) -> None:
+        """Check that the default, if there is one, is of the annotated type as it is.
+
+        Raises:
+            TypeError: if it is not.
+        """
+        try:
+            fits = self.required or self.check(self.default, owner) == self.default
+        except LongigenError:
+            fits = False
+        if not fits:
+            raise TypeError(
+                f"{owner}: the default of '{self.name}', {self.default!r}, is not {_spell(self.annotation)}"
+            )
+
 
 def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the keyword parameters of a constructor or function.
@@ -110,7 +125,8 @@ class Component:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        parameters(cls)
+        for parameter in parameters(cls).values():
+            parameter.check_default(cls.__qualname__)
         check_overrides(cls, [base for base in cls.__mro__[1:] if _is_interface(base)])
 
     @classmethod
