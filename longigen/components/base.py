@@ -36,21 +36,6 @@ class Parameter:
         except (TypeError, ValueError):
             raise LongigenError(f"{owner}: {self.name} must be {_spell(self.annotation)}, got {value!r}.") from None
 
-    def check_default(self, owner: str) -> None:
-        """Check that the default, if there is one, is of the annotated type as it is.
-
-        Raises:
-            TypeError: if it is not.
-        """
-        try:
-            fits = self.required or self.check(self.default, owner) == self.default
-        except LongigenError:
-            fits = False
-        if not fits:
-            raise TypeError(
-                f"{owner}: the default of '{self.name}', {self.default!r}, is not {_spell(self.annotation)}"
-            )
-
 
 def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the keyword parameters of a constructor or function.
@@ -117,7 +102,9 @@ class Component:
       anything else (``Any``, ``list[int]``) is refused.
     - A method that overrides one of the interface takes the parameters that the interface names, in that order; more
       only with defaults.
-    - A class that breaks these rules is refused when it is defined, not when it is first used.
+    - It draws from the random generators that it is given, never from the global ones of torch, NumPy or Python; the
+      weights that a network starts from, which `build` makes, are the one exception.
+    - A class whose constructor or methods break these rules is refused when it is defined, not when it is first used.
     """
 
     kind: ClassVar[str]
@@ -126,7 +113,8 @@ class Component:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for parameter in parameters(cls).values():
-            parameter.check_default(cls.__qualname__)
+            if not parameter.required:
+                _check_default(parameter, cls.__qualname__)
         check_overrides(cls, [base for base in cls.__mro__[1:] if _is_interface(base)])
 
     @classmethod
@@ -164,6 +152,15 @@ class Component:
 def _is_interface(base: type) -> bool:
     """Say whether a class is one of longigen's own, and not a plugin's."""
     return issubclass(base, Component) and base.__module__.partition(".")[0] == "longigen"
+
+
+def _check_default(parameter: Parameter, owner: str) -> None:
+    try:
+        converted = parameter.check(parameter.default, owner)
+    except LongigenError as error:
+        raise TypeError(f"the default of a parameter is not what its annotation allows: {error}") from None
+    if converted != parameter.default:
+        raise TypeError(f"{owner}: the default of '{parameter.name}', {parameter.default!r}, should be {converted!r}")
 
 
 def _is_plain(annotation: Any) -> bool:
