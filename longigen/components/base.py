@@ -250,6 +250,8 @@ def _is_plain(annotation: Any) -> bool:
 
 def _written(annotation: Any) -> str:
     """Return a type as its author wrote it: ``list[int]``, ``ndarray``."""
+    if typing.get_origin(annotation) is Annotated:
+        return _written(typing.get_args(annotation)[0])
     return annotation.__name__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation)
 
 
