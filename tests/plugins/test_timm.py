@@ -112,7 +112,7 @@ def test_every_name_of_timm_is_known_with_its_normalisation() -> None:
 def test_names_that_are_wrong() -> None:
     with pytest.raises(LongigenError, match=r"no backbone 'resnet19' among timm's \d+\. Similar names: .*resnet18"):
         TimmConditioner(backbone="resnet19")
-    with pytest.raises(LongigenError, match=r"'resnet18' has no weights 'nowhere'; it has: .*a1_in1k"):
+    with pytest.raises(LongigenError, match=r"'resnet18' has no weights 'nowhere'; choose one of: .*a1_in1k"):
         TimmConditioner(backbone="resnet18.nowhere")
     without = next(name for name in timm.list_models() if not timm.list_pretrained(f"{name}.*"))
     with pytest.raises(LongigenError, match="no pretrained weights of"):
