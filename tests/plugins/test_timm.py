@@ -10,8 +10,7 @@ from torch import Tensor
 
 from longigen import LongigenError, VisitSequence
 from longigen_timm import TimmConditioner
-from longigen_timm.backbone import make_backbone
-from longigen_timm.slices import slices
+from longigen_timm.backbone import make_backbone, plane_slices
 
 SMALL = {"backbone": "test_convnext", "size": 32, "slices": 2, "visits": 2, "dim": 16}
 SIZE = (9, 8, 7)
@@ -38,7 +37,7 @@ def tokens(conditioner: TimmConditioner, history: VisitSequence, time: float = 6
 
 def test_slices_are_taken_in_three_planes() -> None:
     volume = torch.arange(8 * 8 * 8, dtype=torch.float32).view(1, 1, 8, 8, 8)
-    planes = slices(volume, 2, 8)
+    planes = plane_slices(volume, 2, 8)
     assert planes.shape == (1, 3, 2, 1, 8, 8)
     for place, index in enumerate((2, 6)):
         assert torch.allclose(planes[0, 0, place, 0], volume[0, 0, index])
@@ -47,7 +46,7 @@ def test_slices_are_taken_in_three_planes() -> None:
 
 
 def test_slices_of_a_thin_axis_are_repeated() -> None:
-    planes = slices(torch.rand(1, 1, 6, 6, 2), 4, 6)
+    planes = plane_slices(torch.rand(1, 1, 6, 6, 2), 4, 6)
     assert torch.equal(planes[0, 2, 0], planes[0, 2, 1])
     assert not torch.equal(planes[0, 2, 1], planes[0, 2, 2])
 
