@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         spatial_shape,
     )
     from longigen.errors import LongigenError, LongigenWarning, did_you_mean
-    from longigen.evaluation.benchmark import BenchmarkResult
+    from longigen.evaluation.benchmark_result import BenchmarkResult
     from longigen.evaluation.evaluate import Evaluation
     from longigen.generation.writer import WrittenVisits
     from longigen.hub.model_summary import ModelSummary
@@ -66,7 +66,7 @@ _MODULES = {
     "BACKGROUND": "components.visit_sequence",
     "BadData": "data.issues",
     "Batch": "components.visit_sequence",
-    "BenchmarkResult": "evaluation.benchmark",
+    "BenchmarkResult": "evaluation.benchmark_result",
     "Conditioner": "components.conditioner",
     "Conditioning": "components.conditioning",
     "Covariate": "components.visit_sequence",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from longigen.data.issues import Finding
     from longigen.data.quality.inspect import Examination
     from longigen.data.split import Part
-    from longigen.evaluation.benchmark import BenchmarkResult
+    from longigen.evaluation.benchmark_result import BenchmarkResult
     from longigen.evaluation.evaluate import Evaluation
     from longigen.generation.session import GenerationSession
     from longigen.generation.writer import WrittenVisits

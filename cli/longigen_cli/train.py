@@ -57,10 +57,10 @@ def train(
     given: dict[str, Any] = {
         "init_conditioner": init_conditioner,
         "init_denoiser": init_denoiser,
-        "freeze": freeze,
-        "skip_bad": skip_bad,
+        "freeze": freeze or None,
+        "skip_bad": skip_bad or None,
     }
-    options = {f"training.{key}": value for key, value in given.items() if value}
+    options = {f"training.{key}": value for key, value in given.items() if value is not None}
     if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init):
         raise LongigenError(
             "--resume continues a run with the options that it was started with; give only --out RUN and --steps."

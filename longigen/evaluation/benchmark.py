@@ -1,15 +1,14 @@
 """Benchmarks: train every method of a benchmark table and score all of them by one protocol."""
 
 import json
-import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +17,15 @@ from longigen._version import __version__
 from longigen.components.metric import Metric, notes_of_sets
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError
+from longigen.evaluation.benchmark_result import BenchmarkResult, csv_rows, json_values
 from longigen.evaluation.benchmark_run import BUDGET, BenchmarkRun, require_shared, require_unchanged, steps_of_started
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
-from longigen.evaluation.evaluate import SCORES, TABLE, Evaluation, load_cached_scores, protocol_of, write_csv
+from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
 from longigen.evaluation.scoring import Protocol, Score, summarise
 from longigen.evaluation.tables import benchmark_tables, cost_table
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
-from longigen.hub.metrics_file import COPY_LAST, ResultRow
+from longigen.hub.metrics_file import ResultRow
 from longigen.hub.resolve import LOCAL
 from longigen.models.figures import write_comparison
 from longigen.models.longitudinal import LongitudinalModel
@@ -34,66 +34,17 @@ from longigen.models.tasks import SCENARIOS, Scenario, Targets, last_only
 from longigen.training.experiment import Experiment
 from longigen.training.recipe import Recipe
 from longigen.training.run import Run
-from longigen.utils.files import atomic, read_json, writable_folder, write_json
+from longigen.utils.files import read_json, writable_folder
 from longigen.utils.memory import peak, peak_kind, process_device, start_peak
-from longigen.utils.optional import optional_import
 from longigen.utils.progress import Progress, Update, silent
 
-if TYPE_CHECKING:
-    import pandas
-
 EVALUATION, PICTURES = "evaluation", "pictures.png"
-PICTURED = 2
+FIGURE_SUBJECTS = 2
 """Number of subjects in the figure."""
 TIMED_STEPS = 8
 """Number of training steps whose time is measured; the first and the last are left out of the median."""
 SETTING_SEED = 0
 """Random seed of the choice of missing visits, the same for all rows and seeds."""
-
-
-@dataclass(frozen=True)
-class BenchmarkResult:
-    """The results of a benchmark.
-
-    Attributes:
-        protocol: protocol by which all rows were scored.
-        rows: one row per scenario and method, copy-last first. Seeds are averaged within each subject first.
-        by_seed: for each row, the mean of each metric by seed; empty for copy-last.
-        costs: costs of each method: ``parameters``, ``nfe`` (network evaluations per visit), ``steps`` of training,
-            and the means over seeds of ``training_seconds``, ``seconds_per_visit``, ``training_bytes`` and
-            ``generation_bytes``.
-        scores: scores of every generated visit, one mapping per visit, method and seed.
-        content: content of ``table.json``.
-        text: the tables of results and costs.
-    """
-
-    protocol: Protocol
-    rows: list[ResultRow]
-    by_seed: list[Mapping[str, Mapping[int, float]]]
-    costs: list[dict[str, Any]]
-    scores: list[dict[str, Any]]
-    content: Mapping[str, Any]
-    text: str
-
-    def table(self) -> str:
-        """Return the results as text: one table per scenario, then the costs of each method."""
-        return self.text
-
-    def save(self, folder: Path | str) -> None:
-        """Write ``table.txt``, ``table.json`` and ``subjects.csv``."""
-        folder = Path(folder)
-        write_csv(self.scores, folder / SCORES)
-        write_json(self.content, folder / "table.json")
-        with atomic(folder / TABLE) as part:
-            part.write_text(self.text + "\n", encoding="utf-8")
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return one row per generated visit, method and seed, with a column per metric; needs the package pandas.
-
-        Raises:
-            LongigenError: if pandas is not installed.
-        """
-        return optional_import("pandas", "BenchmarkResult.to_pandas").DataFrame(self.scores)
 
 
 class Benchmark:
@@ -249,7 +200,7 @@ class Benchmark:
         scenario = result.protocol.settings[0]
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         title = f"{self.table.name} on {self.cohort.name}{simulated}, setting {scenario}"
-        write_comparison(self.generate(scenario, subjects=PICTURED), folder / PICTURES, title=title)
+        write_comparison(self.generate(scenario, subjects=FIGURE_SUBJECTS), folder / PICTURES, title=title)
 
     @property
     def seeds(self) -> list[int]:
@@ -385,13 +336,13 @@ class Benchmark:
             "methods": {run.row.name: dict(vars(run.row)) for run in self.runs},
             "changes": list(self.changes),
             "rows": [
-                {**row.to_dict(), **({"by_seed": _json_values(seeds)} if seeds else {})}
+                {**row.to_dict(), **({"by_seed": json_values(seeds)} if seeds else {})}
                 for row, seeds in zip(rows, by_seed, strict=True)
             ],
             "costs": costs,
         }
         text = self._text(protocol, rows, costs, metrics)
-        return BenchmarkResult(protocol, rows, by_seed, costs, _csv_rows(scores), content, text)
+        return BenchmarkResult(protocol, rows, by_seed, costs, csv_rows(scores), content, text)
 
     def _text(
         self, protocol: Protocol, rows: Sequence[ResultRow], costs: Sequence[dict[str, Any]], metrics: dict[str, Metric]
@@ -448,21 +399,3 @@ class Benchmark:
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:
     return Recipe.from_dict(recipe.to_dict(), [f"training.steps={steps}"], recipe.origin)
-
-
-def _csv_rows(scores: Mapping[tuple[str, int], Sequence[Score]]) -> list[dict[str, Any]]:
-    """Return the scores as rows of a CSV; those of copy-last, equal for all rows and seeds, only once."""
-    return [
-        {"seed": seed, **score.to_row(), "method": score.method if score.method == COPY_LAST else row}
-        for place, ((row, seed), of_run) in enumerate(scores.items())
-        for score in of_run
-        if not place or score.method != COPY_LAST
-    ]
-
-
-def _json_values(by_seed: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float | None]]:
-    """Return values as JSON allows them: None for NaN, and keys that are strings."""
-    return {
-        name: {str(seed): mean if math.isfinite(mean) else None for seed, mean in means.items()}
-        for name, means in by_seed.items()
-    }

@@ -207,7 +207,7 @@ class LongitudinalModel(nn.Module):
                 derived_generator(asked.seed, names[row], f"{time:.6g}", asked.sample)
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
             ]
-            # Weights of 16 bits meet images and times of 32.
+            # Autocasting combines weights of 16 bits with images and times of 32 bits.
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16)):
                 images = self._generate_visit(
                     known.take(rows).hide(index),
@@ -451,18 +451,18 @@ class LongitudinalModel(nn.Module):
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the file that the weights are of; of what would be saved, if they are of none or were changed."""
+        """SHA-256 of the weights file that was loaded; of the file that would be saved, if none was or weights changed."""
         if self._file is not None and self._file[1] == self._versions:
             return self._file[0]
         return weights_checksum(self)
 
     def note_file(self, sha256: str) -> None:
-        """Note of which file the weights are as they are now."""
+        """Record the SHA-256 of the file that contains the current weights."""
         self._file = sha256, self._versions
 
     @property
     def _versions(self) -> int:
-        """Grows whenever weights are changed in place: by an optimiser, or by loading others."""
+        """Number that increases whenever weights change in place: by an optimiser, or by loading other weights."""
         return sum(tensor._version for tensor in (*self.parameters(), *self.buffers()))
 
     def __repr__(self) -> str:

@@ -1,15 +1,18 @@
-"""Create 2D backbones by their names in timm."""
+"""2D backbones of timm: create them by name, and cut volumes into the slices that they encode."""
 
 from difflib import get_close_matches
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from longigen import LongigenError
 
 MAX_SUGGESTIONS = 5
 """The largest number of similar names that are suggested for an unknown name."""
+PLANES = 3
+"""Sagittal, coronal and axial: perpendicular to W, H and D of a volume with axes R, A, S."""
 
 
 def require_known(name: str, *, pretrained: bool) -> None:
@@ -101,3 +104,18 @@ def _create(name: str, channels: int, size: int, *, pretrained: bool) -> nn.Modu
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def plane_slices(volumes: Tensor, count: int, size: int) -> Tensor:
+    """Return `count` resized slices in each of three planes: (N, C, W, H, D) to (N, 3, count, C, size, size).
+
+    They are in the middle of `count` equal parts of the axis. For a thin axis some slices are repeated.
+    """
+    planes = []
+    for axis in (2, 3, 4):
+        extent = volumes.shape[axis]
+        index = ((torch.arange(count, device=volumes.device) + 0.5) * extent / count).long()
+        plane = volumes.index_select(axis, index).movedim(axis, 1).flatten(0, 1)
+        plane = functional.interpolate(plane, (size, size), mode="bilinear", align_corners=False)
+        planes.append(plane.unflatten(0, (-1, count)))
+    return torch.stack(planes, dim=1)

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from longigen import Conditioner, Conditioning, Range, Routes, VisitSequence
-from longigen_timm.backbone import load_weights, make_backbone, normalisation, require_known
-from longigen_timm.slices import PLANES, slices
+from longigen_timm.backbone import PLANES, load_weights, make_backbone, normalisation, plane_slices, require_known
 
 WAVELENGTHS = (2.0, 256.0)
 """Shortest and longest wavelength of the sinusoids of time, in typical gaps between visits."""
@@ -90,7 +89,7 @@ class TimmConditioner(Conditioner):
     def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
         latest = replace(history, valid=history.observed).latest(self.visits, target_time)
         exists = latest.valid
-        images = slices(latest.images[exists], self.slices, self.size)
+        images = plane_slices(latest.images[exists], self.slices, self.size)
         images = ((images + 1) / 2 - self.mean) / self.std  # from [-1, 1] to [0, 1], then normalised
         weight = self.project.weight
         features = self.backbone(images.flatten(0, 2).to(weight.dtype))

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from helpers.processes import Longigen
 from longigen import LongigenError
-from longigen.evaluation.benchmark import Benchmark, BenchmarkResult
+from longigen.evaluation.benchmark import Benchmark
+from longigen.evaluation.benchmark_result import BenchmarkResult
 from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.tables import WIDTH

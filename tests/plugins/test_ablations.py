@@ -1,4 +1,4 @@
-"""The baselines and ablations that are ordinary components: copy-last, linear, identity, regression."""
+"""Baselines and ablations composed of ordinary components: copy-last, linear, identity, regression."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def images(*shape: int, seed: int = 0) -> Tensor:
 
 
 def irregular() -> VisitSequence:
-    """Return three subjects with visits at irregular times: missing ones, and padding with times that mean nothing."""
+    """Return three subjects with visits at irregular times, missing visits, and padding with arbitrary times."""
     times = [[0.0, 0.4, 1.9, 2.0], [1.0, 3.5, 0.0, 0.0], [-2.0, -1.5, 0.25, 0.0]]
     observed = [[1, 0, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
     valid = [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]
@@ -39,7 +39,7 @@ def irregular() -> VisitSequence:
 
 
 def lines(level: Tensor, slope: Tensor, times: Tensor) -> Tensor:
-    """Return images whose every voxel is linear in time: (B, C, W, H, D), twice, and (B, L) give (B, L, C, W, H, D)."""
+    """Return images (B, L, C, W, H, D) linear in time, from level and slope (B, C, W, H, D) and times (B, L)."""
     return level[:, None] + times[:, :, None, None, None, None] * slope[:, None]
 
 
@@ -48,17 +48,17 @@ def observed_at(times: Tensor, sequence: Tensor) -> VisitSequence:
     return VisitSequence(sequence, times, every, every)
 
 
-def test_copy_last_through_the_ordinary_machinery_is_copy_last() -> None:
-    """A target between visits copies the one before it, a missing visit is a copy too, and guidance changes nothing."""
+def test_copy_last_returns_the_last_observed_visit() -> None:
+    """A target between visits copies the visit before it, a missing visit is a copy, and guidance has no effect."""
     visits = irregular()
     targets = torch.tensor([[0.3, 1.5, 7.0], [2.0, 4.0, 0.0], [-1.0, 5.0, 0.0]])
     valid = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 1, 0]]).bool()
-    made = baseline(CopyLastConditioner()).generate(visits, targets, target_valid=valid)
+    generated = baseline(CopyLastConditioner()).generate(visits, targets, target_valid=valid)
     source = [[0, 0, 2], [0, 1, None], [0, 0, None]]
     for row, places in enumerate(source):
         for column, place in enumerate(places):
-            expected = torch.full_like(made[0, 0], -1.0) if place is None else visits.images[row, place]
-            assert torch.equal(made[row, column], expected), (row, column)
+            expected = torch.full_like(generated[0, 0], -1.0) if place is None else visits.images[row, place]
+            assert torch.equal(generated[row, column], expected), (row, column)
 
 
 def test_both_baselines_have_no_parameters_and_no_noise() -> None:
@@ -70,7 +70,7 @@ def test_both_baselines_have_no_parameters_and_no_noise() -> None:
 
 
 def test_linear_predicts_what_is_linear_in_time() -> None:
-    """Irregular visits on one line per voxel: the prediction is on it, between visits and far beyond them."""
+    """For irregular visits on one line per voxel, predictions are on that line, also far beyond the visits."""
     times = torch.tensor([[0.0, 0.3, 2.2, 2.9], [-1.0, 1.0, 1.1, 4.0]])
     level, slope = images(2) * 0.5, images(2, seed=1) * 0.05
     visits = observed_at(times, lines(level, slope, times))
@@ -79,8 +79,8 @@ def test_linear_predicts_what_is_linear_in_time() -> None:
         torch.testing.assert_close(baseline(LinearConditioner()).generate(visits, target[:, None]), expected)
 
 
-def test_linear_is_least_squares_of_what_is_observed_before_the_target() -> None:
-    """Against a solver, over random masks; what is missing, padding or not before the target has no weight."""
+def test_linear_is_least_squares_of_the_visits_observed_before_the_target() -> None:
+    """Compared with a solver on random masks; missing visits, padding and visits after the target have no weight."""
     generator = torch.Generator().manual_seed(2)
     times = torch.rand(8, 6, generator=generator).cumsum(dim=1) * 3 - 2
     used = torch.rand(8, 6, generator=generator) < 0.6
@@ -110,14 +110,14 @@ def test_linear_of_two_visits_and_of_one() -> None:
     torch.testing.assert_close(linear(two, torch.tensor([4.5])).concat, torch.full((1, 1, *SIZE), 0.35))
     visits, early = irregular(), torch.tensor([0.3, 2.0, -1.7])
     assert torch.equal(linear(visits, early).concat, visits.images[:, 0])
-    # Visits at one and the same time give no slope, and their mean.
+    # Visits at equal times have slope zero, and the prediction is their mean.
     twins = observed_at(torch.tensor([[1.0, 1.0]]), images(1, 2))
     torch.testing.assert_close(linear(twins, torch.tensor([4.0])).concat, twins.images.mean(dim=1))
     with pytest.raises(ValueError, match="observed visit before"):
         linear(visits, torch.tensor([0.3, 1.0, 5.0]))
 
 
-def test_linear_leaves_the_range_and_the_model_does_not() -> None:
+def test_linear_extrapolates_beyond_the_range_and_the_model_clamps() -> None:
     times = torch.tensor([[0.0, 1.0]])
     visits = observed_at(times, lines(torch.zeros(1, 1, *SIZE), torch.full((1, 1, *SIZE), 0.5), times))
     model = baseline(LinearConditioner())
@@ -125,30 +125,30 @@ def test_linear_leaves_the_range_and_the_model_does_not() -> None:
     assert model.generate(visits, torch.tensor([[4.0]])).unique().tolist() == [1.0]
 
 
-def test_visits_made_on_the_way_do_not_move_the_line() -> None:
-    """A missing visit that is imputed from one visit, and a target before the last, leave the line where it was."""
+def test_generated_visits_do_not_change_the_line() -> None:
+    """A missing visit that was imputed, and a target before the last visit, do not change the fitted line."""
     times = torch.tensor([[0.0, 0.7, 2.0, 2.6]])
     visits = observed_at(times, images(1, 4) * 0.1)
     observed = torch.tensor([[True, False, True, True]])
-    seen = [0, 2, 3]
+    rest = [0, 2, 3]
     alone = baseline(LinearConditioner()).generate(
-        observed_at(times[:, seen], visits.images[:, seen]), times[:, :1] + 5
+        observed_at(times[:, rest], visits.images[:, rest]), times[:, :1] + 5
     )
     model = baseline(LinearConditioner())
-    made = model.generate(replace(visits, observed=observed), torch.tensor([[0.7, 3.0, 5.0]]))
-    assert torch.equal(made[:, 0], visits.images[:, 0])
-    torch.testing.assert_close(made[:, 2:], alone)
+    generated = model.generate(replace(visits, observed=observed), torch.tensor([[0.7, 3.0, 5.0]]))
+    assert torch.equal(generated[:, 0], visits.images[:, 0])
+    torch.testing.assert_close(generated[:, 2:], alone)
 
 
 def test_a_voxel_that_does_not_change_is_predicted_exactly() -> None:
     times = torch.tensor([[0.1, 0.7, 2.3]])
-    still = images(1, 1).expand(1, 3, 1, *SIZE)
-    made = baseline(LinearConditioner()).generate(observed_at(times, still), torch.tensor([[3.3, 9.1]]))
-    assert torch.equal(made, still[:, :2])
+    constant = images(1, 1).expand(1, 3, 1, *SIZE)
+    generated = baseline(LinearConditioner()).generate(observed_at(times, constant), torch.tensor([[3.3, 9.1]]))
+    assert torch.equal(generated, constant[:, :2])
 
 
 def test_the_loss_is_the_squared_error_of_the_conditioning_signal() -> None:
-    """The paper's ablation without diffusion: ℓ2 between target and c, whatever p_uncond is."""
+    """The paper's ablation without diffusion has the ℓ2 loss between target and c, for any p_uncond."""
     visits = irregular()
     batch = Batch(visits, images(3, seed=4), torch.tensor([5.0, 5.0, 5.0]))
     sadm = registry.load("conditioner", "sadm")(dim=12, heads=2, depth=1, features=1)
@@ -161,8 +161,8 @@ def test_the_loss_is_the_squared_error_of_the_conditioning_signal() -> None:
     assert all(parameter.grad is not None for parameter in model.conditioner.parameters())
     complete = observed_at(torch.tensor([[0.0, 0.4, 1.9], [1.0, 3.5, 3.6]]), images(2, 3))
     time = torch.tensor([2.5, 4.0])
-    made = model.generate(complete, time[:, None], steps=3)
-    torch.testing.assert_close(made[:, 0], model.conditioner(complete, time).concat.clamp(-1, 1))
+    generated = model.generate(complete, time[:, None], steps=3)
+    torch.testing.assert_close(generated[:, 0], model.conditioner(complete, time).concat.clamp(-1, 1))
 
 
 def test_other_routes_are_read_out_linearly_from_zero() -> None:
@@ -191,7 +191,7 @@ def test_with_the_residual_target_it_starts_at_copy_last() -> None:
         torch.testing.assert_close(model.generate(visits, targets), copied)
 
 
-def test_regression_gives_the_network_nothing_of_the_target() -> None:
+def test_regression_does_not_show_the_target_to_the_network() -> None:
     sampler, x = RegressionSampler(), images(3)
     z_t, log_snr, target = sampler.corrupt(x, torch.Generator())
     assert not z_t.any()
@@ -204,13 +204,13 @@ def test_regression_gives_the_network_nothing_of_the_target() -> None:
         return x
 
     assert torch.equal(sampler.sample(network, torch.randn_like(x), torch.Generator(), steps=9), x)
-    ((z, level),) = calls  # what training shows, and once
+    ((z, level),) = calls  # one evaluation, with the inputs of training
     assert not z.any()
     torch.testing.assert_close(level, log_snr)
 
 
 def test_a_denoiser_that_denoises_is_still_guided_and_dropped() -> None:
-    """What `denoises` turns off is off for what declares it, and for nothing else."""
+    """`denoises = False` turns off guidance and dropping only for the class that declares it."""
     visits, time = irregular(), torch.tensor([7.0, 4.0, 5.0])
     batch = Batch(visits, images(3, seed=4), time)
     torch.manual_seed(0)
@@ -222,23 +222,23 @@ def test_a_denoiser_that_denoises_is_still_guided_and_dropped() -> None:
     other = Batch(observed_at(visits.times, images(3, 4, seed=9)), batch.target, time)
     losses = [model.loss(each, torch.Generator().manual_seed(0)).item() for each in (batch, other)]
     assert losses[0] == losses[1]
-    made = [model.generate(visits, time[:, None], guidance=weight) for weight in (0.0, 2.0)]
-    assert not torch.allclose(*made)
+    generated = [model.generate(visits, time[:, None], guidance=weight) for weight in (0.0, 2.0)]
+    assert not torch.allclose(*generated)
 
 
 def test_a_baseline_trains_like_any_model(manifest: Path, tmp_path: Path) -> None:
-    """Nothing is learnt, and the run has a checkpoint, a model that loads, and can be resumed."""
+    """A run without weights has a checkpoint and a model that loads, and can be resumed."""
     parts = {"conditioner": "linear", "denoiser": "identity", "sampler": "regression"}
     changes = ["model.target=image", "training.steps=2", "gradient_accumulation=2"]
     for resume in (False, True):
         run = Run.open(tmp_path) if resume else Run.create(tmp_path)
         recipe = Recipe.resolve("sadm-tiny", components=parts, data=str(manifest), changes=changes)
-        study = Experiment.of(Recipe.from_dict(run.read()["recipe"], ["training.steps=3"]) if resume else recipe)
-        trainer = study.trainer(run, resume=resume)
+        experiment = Experiment.of(Recipe.from_dict(run.read()["recipe"], ["training.steps=3"]) if resume else recipe)
+        trainer = experiment.trainer(run, resume=resume)
         trainer.fit()
         assert trainer.step == 2 + resume
     model = LongitudinalModel.from_pretrained(tmp_path)
     assert model.parameter_count == 0
     visits = irregular()
-    made = model.generate(visits, torch.tensor([[7.0], [4.0], [5.0]]))
-    assert torch.equal(made[2, 0], visits.images[2, 0])
+    generated = model.generate(visits, torch.tensor([[7.0], [4.0], [5.0]]))
+    assert torch.equal(generated[2, 0], visits.images[2, 0])

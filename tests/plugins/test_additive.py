@@ -1,4 +1,4 @@
-"""The additive conditioner: Equation 11 of Dao, Yang and Kim 2024, its source, its interval, its covariates."""
+"""The additive conditioner (Dao, Yang and Kim 2024, Equation 11): source visit, interval and covariates."""
 
 import re
 from dataclasses import replace
@@ -41,8 +41,8 @@ def stem(given: Conditioning) -> Tensor:
     return given.stem
 
 
-def silenced(conditioner: AdditiveConditioner, part: str) -> AdditiveConditioner:
-    """Make H or P zero by the weights of its last layer."""
+def without_term(conditioner: AdditiveConditioner, part: str) -> AdditiveConditioner:
+    """Set the last layer of H or P to zero, so that the term is zero."""
     last = conditioner.image[-1] if part == "H" else conditioner.interval.output
     for parameter in last.parameters():
         torch.nn.init.zeros_(parameter)
@@ -52,19 +52,19 @@ def silenced(conditioner: AdditiveConditioner, part: str) -> AdditiveConditioner
 def test_the_stem_is_h_of_the_source_plus_p_of_the_interval() -> None:
     history = visits()
     both = stem(built()(history, TARGET))
-    only_h = stem(silenced(built(), "P")(history, TARGET))
-    only_p = stem(silenced(built(), "H")(history, TARGET))
+    only_h = stem(without_term(built(), "P")(history, TARGET))
+    only_p = stem(without_term(built(), "H")(history, TARGET))
     assert torch.allclose(both, only_h + only_p, atol=1e-6)
     assert torch.equal(only_p, only_p[:, :, :1, :1, :1].expand_as(only_p))
     assert only_h.std(dim=(2, 3, 4)).min() > 0
     # H does not depend on the interval, nor P on the image.
-    assert torch.equal(only_h, stem(silenced(built(), "P")(history, TARGET + 5)))
-    assert torch.equal(only_p, stem(silenced(built(), "H")(visits(seed=1), TARGET)))
-    assert not torch.allclose(only_p, stem(silenced(built(), "H")(history, TARGET + 5)))
+    assert torch.equal(only_h, stem(without_term(built(), "P")(history, TARGET + 5)))
+    assert torch.equal(only_p, stem(without_term(built(), "H")(visits(seed=1), TARGET)))
+    assert not torch.allclose(only_p, stem(without_term(built(), "H")(history, TARGET + 5)))
 
 
 def test_the_denoiser_adds_it_to_its_first_features() -> None:
-    """Check F(x_t) + H(S) + P(Δ) at full resolution by what the second layer is given."""
+    """Check F(x_t) + H(S) + P(Δ) at full resolution by the input of the second layer."""
     denoiser = UNet3D(width=8, multipliers=(1, 2), blocks=1, heads=2, patch=1)
     conditioner = built(stem=denoiser.stem_features)
     denoiser.build(channels=1, routes=conditioner.routes)
@@ -78,8 +78,8 @@ def test_the_denoiser_adds_it_to_its_first_features() -> None:
 
 
 def test_h_is_a_convolutional_network_at_full_resolution() -> None:
-    """Check that it moves with the image, and looks no further than its layers do."""
-    conditioner = silenced(built(layers=2), "P")
+    """Check translation equivariance and the size of the receptive field."""
+    conditioner = without_term(built(layers=2), "P")
     image = torch.full((1, 1, 1, 12, 9, 9), -1.0)
     image[..., 4, 4, 4] = 1.0
     moved = torch.roll(image, 3, dims=3)
@@ -120,11 +120,11 @@ def test_the_interval_is_real_time_whatever_its_unit() -> None:
     assert torch.allclose(years, days, atol=1e-4)
     later = stem(built(scale=0.5)(replace(history, times=history.times + 7), TARGET + 7))
     assert torch.allclose(years, later, atol=1e-4)
-    # Not the number of visits: the same visits at other times are another question.
+    # Times matter, not only the number of visits.
     assert not torch.allclose(years, stem(built(scale=0.5)(replace(history, times=history.times * 0.9), TARGET)))
 
 
-def test_several_sources_in_order_and_fewer_than_asked_for() -> None:
+def test_several_sources_in_order_and_fewer_than_configured() -> None:
     history = visits()
     conditioner = built(source="first", visits=2)
     before = stem(conditioner(history, TARGET))
@@ -161,9 +161,9 @@ def test_a_covariate_is_added_and_one_that_is_missing_is_learned() -> None:
     assert torch.allclose(known[1], absent[1])
     older = [[age + 10 for age in row] for row in ages]
     assert not torch.allclose(stem(conditioner(with_covariates([[True] * 3] * 2, older), TARGET))[0], known[0])
-    # What is written where nothing was recorded does not matter, NaN included.
-    unread = stem(conditioner(with_covariates([[True] * 3, [False] * 3], [ages[0], [float("nan")] * 3]), TARGET))
-    assert torch.equal(unread, known)
+    # Values of covariates that were not recorded have no effect, NaN included.
+    masked = stem(conditioner(with_covariates([[True] * 3, [False] * 3], [ages[0], [float("nan")] * 3]), TARGET))
+    assert torch.equal(masked, known)
     without_grad = stem(conditioner(visits(), TARGET)).sum()
     without_grad.backward()
     assert learned.grad is not None
@@ -200,7 +200,7 @@ def test_unknown_covariates_and_sizes_are_refused() -> None:
 
 
 def test_it_learns_that_longer_intervals_change_more() -> None:
-    """A volume whose intensity rises with time alone: what the model says of two intervals differs as it should."""
+    """Trained on intensities that rise with time, the model predicts the right difference between two intervals."""
     torch.manual_seed(0)
     model = LongitudinalModel(
         AdditiveConditioner(width=4, layers=2),
@@ -221,8 +221,8 @@ def test_it_learns_that_longer_intervals_change_more() -> None:
         loss.backward()
         optimizer.step()
     history = VisitSequence(torch.zeros(1, 1, 1, 4, 4, 4), torch.zeros(1, 1), one[:1], one[:1])
-    made = [model.eval().generate(history, torch.tensor([[time]]), steps=1).mean().item() for time in (1.0, 4.0)]
-    assert abs(made[1] - made[0] - 0.6) < 0.2
+    generated = [model.eval().generate(history, torch.tensor([[time]]), steps=1).mean().item() for time in (1.0, 4.0)]
+    assert abs(generated[1] - generated[0] - 0.6) < 0.2
 
 
 PAPER = (
@@ -251,7 +251,7 @@ def test_the_papers_numbers(section: str, key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["dao-adni", "med-ddpm"])
-def test_every_number_has_a_source_and_a_place(name: str) -> None:
+def test_every_number_has_a_source_and_a_setting(name: str) -> None:
     recipe = Recipe.resolve(name, changes=["data.path=."])
     for line in Catalog().recipe(name).content["numbers"]:
         assert re.search(r": (paper|code|ours|as in dao-adni)", line), line

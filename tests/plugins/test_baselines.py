@@ -40,7 +40,7 @@ def test_routes_are_what_is_emitted(make, channels):
     assert conditioning.concat.shape[2:] == (5, 6, 7)
 
 
-def test_raw_lays_the_latest_frames_in_order_of_time_before_their_masks():
+def test_raw_has_the_latest_frames_in_order_of_time_and_then_their_masks():
     conditioner = built(RawConditioner(frames=3, embedding=16))
     visits = history()
     concat = conditioner(visits, torch.tensor([3.0, 9.0])).concat
@@ -57,7 +57,7 @@ def test_raw_shows_background_and_a_zero_mask_where_there_is_no_image():
     concat = built(RawConditioner(frames=4, embedding=16))(
         replace(visits, observed=observed), torch.tensor([2.0, 2.0])
     ).concat
-    # Two visits come before the target: the two frames in front are padding, and one visit of the first is missing.
+    # Two visits precede the target, so the first two frames are padding; one visit of the first subject is missing.
     assert (concat[:, :2] == BACKGROUND).all()
     assert (concat[0, 3] == BACKGROUND).all()
     assert torch.equal(concat[1, 3], visits.images[1, 1, 0])
@@ -65,7 +65,7 @@ def test_raw_shows_background_and_a_zero_mask_where_there_is_no_image():
     assert torch.equal(concat[:, 4:].amax(dim=(2, 3, 4)), concat[:, 4:].amin(dim=(2, 3, 4)))
 
 
-def test_raw_takes_histories_shorter_than_its_frames():
+def test_raw_accepts_histories_shorter_than_its_frames():
     conditioner = built(RawConditioner(frames=4, embedding=16))
     short = conditioner(history(times=(1.0,)), torch.tensor([2.0, 2.0]))
     assert (short.concat[:, :3] == BACKGROUND).all()
@@ -87,7 +87,7 @@ def test_source_needs_an_observed_visit():
 
 
 @pytest.mark.parametrize("make", CONDITIONERS)
-def test_the_embedding_is_of_the_gap_in_typical_gaps(make):
+def test_the_embedding_depends_on_the_gap_divided_by_the_typical_gap(make):
     visits, target = history(), torch.tensor([5.0, 6.5])
     embedding = built(make())(visits, target).embedding
     later = built(make())(replace(visits, times=visits.times + 64), target + 64).embedding
@@ -98,14 +98,14 @@ def test_the_embedding_is_of_the_gap_in_typical_gaps(make):
 
 
 @pytest.mark.parametrize("make", CONDITIONERS)
-def test_nothing_leaks(make):
+def test_target_and_unobserved_images_have_no_effect(make):
     conditioner, visits, target = built(make()), history(), torch.tensor([2.5, 4.0])
     before = visits.times < target[:, None]
     images = torch.where(before[:, :, None, None, None, None], visits.images, torch.rand_like(visits.images))
     times = torch.where(before, visits.times, visits.times + 1)
-    expected, found = conditioner(visits, target), conditioner(replace(visits, images=images, times=times), target)
-    assert torch.equal(found.concat, expected.concat)
-    assert torch.equal(found.embedding, expected.embedding)
+    expected, result = conditioner(visits, target), conditioner(replace(visits, images=images, times=times), target)
+    assert torch.equal(result.concat, expected.concat)
+    assert torch.equal(result.embedding, expected.embedding)
 
 
 @pytest.mark.parametrize("make", CONDITIONERS)
@@ -145,28 +145,28 @@ def test_sizes_that_are_too_small_are_refused():
 
 @pytest.mark.parametrize(("_", "label"), [case for case in cases("conditioner") if "composes" not in case[1]])
 @pytest.mark.parametrize("name", ["raw", "sadm"])
-def test_rates_keep_the_contract(name: str, _: str, label: str):
+def test_contracts_with_rates(name: str, _: str, label: str):
     run_check("conditioner", label, name, {"rates": 20.0})
 
 
 @pytest.mark.parametrize("name", ["raw", "sadm"])
 @pytest.mark.parametrize("rates", [-1.0, float("inf"), float("nan")])
-def test_rates_that_are_none_are_refused(name: str, rates: float):
+def test_impossible_rates_are_refused(name: str, rates: float):
     with pytest.raises(LongigenError, match="rates"):
         registry.load("conditioner", name)(rates=rates)
 
 
-def test_raw_rates_are_channels_beside_their_frames():
+def test_raw_rates_are_additional_channels():
     conditioner = built(RawConditioner(frames=2, embedding=16, rates=3.0), time_scale=0.5)
     visits = history(batch=1)
     concat = conditioner(visits, torch.tensor([5.0])).concat
     assert concat.shape[1] == conditioner.routes.concat == 6
     slope = (visits.images[:, 3] - visits.images[:, 2]) / (4.0 - 2.5)
     torch.testing.assert_close(concat[:, 1:2], 3.0 * 0.5 * slope)
-    assert not concat[:, 3].any()  # the last one itself
+    assert not concat[:, 3].any()  # the last visit has no rate
 
 
-def test_raw_rates_where_no_frame_of_the_latest_was_observed():
+def test_raw_rates_if_none_of_the_latest_frames_was_observed():
     conditioner = built(RawConditioner(frames=2, embedding=16, rates=3.0))
     visits = history(batch=1)
     visits = replace(visits, observed=torch.tensor([[True, False, False, False]]))

@@ -1,4 +1,4 @@
-"""The continuous process against closed forms."""
+"""The continuous-time diffusion process, compared with closed forms."""
 
 import math
 from itertools import pairwise
@@ -23,7 +23,7 @@ def gaussian_denoiser(mean: float, std: float):
 
 
 def chain_moments(sampler: ContinuousSampler, mean: float, std: float, steps: int) -> tuple[float, float]:
-    """Return the exact mean and standard deviation of the chain's end: every step is linear in z, plus noise."""
+    """Return the exact mean and standard deviation of the final sample, since every step is linear in z plus noise."""
     m, variance = 0.0, 1.0
     times = [*sampler.timesteps(steps).tolist(), 0.0]
     for index, (t, s) in enumerate(pairwise(times)):
@@ -51,10 +51,10 @@ def test_gaussian_data(v: float, steps: int, mean: float, std: float) -> None:
     z = torch.randn(40_000, 1, dtype=torch.float64, generator=generator)
     x = sampler.sample(gaussian_denoiser(mean, std), z, generator, steps=steps)
     exact_mean, exact_std = chain_moments(sampler, mean, std, steps)
-    # The walk is the chain that Eq. 2-3 describe, to Monte Carlo error ...
+    # Sampling follows Eq. 2-3 up to Monte Carlo error ...
     assert x.mean().item() == pytest.approx(exact_mean, abs=4 * std / 200)
     assert x.std().item() == pytest.approx(exact_std, rel=0.02)
-    # ... and that chain ends at the data's own moments, up to its discretisation, which falls as 1/T.
+    # ... and ends at the moments of the data, up to a discretisation error that decreases as 1/T.
     assert exact_mean == pytest.approx(mean, abs=1e-3)
     assert exact_std == pytest.approx(std, rel=6 / steps)
 
@@ -69,7 +69,7 @@ def test_unit_gaussian_is_exact_with_the_forward_variance() -> None:
 
 
 @pytest.mark.parametrize(("t", "s"), [(0.9, 0.4), (0.5, 0.49), (0.2, 0.01)])
-def test_posterior_is_that_of_bayes(t: float, s: float) -> None:
+def test_posterior_follows_bayes_rule(t: float, s: float) -> None:
     """q(z_s | z_t, x) by hand: prior N(α_s x, σ_s²), likelihood N(α_t/α_s z_s, σ_t² - (α_t/α_s)² σ_s²)."""
     sampler = ContinuousSampler()
     time, earlier = torch.tensor(t, dtype=torch.float64), torch.tensor(s, dtype=torch.float64)
@@ -94,7 +94,7 @@ def test_schedule() -> None:
     assert (log_snr.diff() < 0).all()
     alpha, sigma = sampler.alpha_sigma(t)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(t))
-    # A cosine schedule: with unbounded λ, α = cos(π t / 2).
+    # With unbounded λ this is the cosine schedule, α = cos(π t / 2).
     wide = ContinuousSampler(log_snr_min=-60, log_snr_max=60)
     torch.testing.assert_close(wide.alpha_sigma(t)[0], torch.cos(math.pi / 2 * t), atol=1e-9, rtol=0)
 
@@ -118,6 +118,6 @@ def test_noise_levels_cover_the_schedule() -> None:
         assert log_snr.quantile(quantile).item() == pytest.approx(expected, abs=0.3)
 
 
-def test_bounds_are_in_order() -> None:
+def test_bounds_in_the_wrong_order_are_refused() -> None:
     with pytest.raises(LongigenError, match="log_snr_min must be below log_snr_max, got 3 and -3"):
         ContinuousSampler(log_snr_min=3, log_snr_max=-3)

@@ -1,4 +1,4 @@
-"""The DDPM family against closed forms, hand calculations and diffusers' own tables."""
+"""DDPM, its fast solvers and flow matching, compared with closed forms, hand calculations and diffusers."""
 
 import math
 import sys
@@ -77,10 +77,10 @@ def test_zero_terminal_snr() -> None:
     sampler = DDPMSampler(zero_terminal_snr=True, prediction="v", steps=4)
     low, high = sampler.trained_range
     assert low == pytest.approx(math.log(2**-24), abs=1e-6)
-    assert high == pytest.approx(DDPMSampler().trained_range[1], abs=1e-6)  # the first level stays
+    assert high == pytest.approx(DDPMSampler().trained_range[1], abs=1e-6)  # the first level is unchanged
     for name in ("ddpm", "ddim", "dpmpp", "unipc", "euler"):
-        walker = registry.load("sampler", name)(zero_terminal_snr=True, prediction="v")
-        x = walker.sample(gaussian, torch.randn(8, 1).double(), torch.Generator(), steps=6)
+        sampler = registry.load("sampler", name)(zero_terminal_snr=True, prediction="v")
+        x = sampler.sample(gaussian, torch.randn(8, 1).double(), torch.Generator(), steps=6)
         assert torch.isfinite(x).all()
     with pytest.raises(LongigenError, match="ε says nothing of x"):
         DDPMSampler(zero_terminal_snr=True)
@@ -93,7 +93,7 @@ def test_forward_process() -> None:
     assert z_t.dtype == log_snr.dtype == torch.float32
     level = torch.sigmoid(log_snr)[:, None]
     torch.testing.assert_close(z_t, level.sqrt() * x + torch.sigmoid(-log_snr)[:, None].sqrt() * eps)
-    # Every λ is that of one of the T levels, and these are drawn alike.
+    # Every λ is that of one of the T levels, which are drawn uniformly.
     levels = sampler.log_snr(torch.linspace(0, 1, 1000, dtype=torch.float64))
     nearest = (log_snr[:, None].double() - levels).abs().min(dim=1)
     assert nearest.values.max() < 1e-4
@@ -111,21 +111,21 @@ def test_posterior_by_hand(k: int) -> None:
     variance = (1 - before) / (1 - bar) * beta
     t, s = (torch.tensor((level - 1) / 999, dtype=torch.float64) for level in (k, k - 1))
     z = torch.full((20_000, 1), z_t, dtype=torch.float64)
-    made = DDPMSampler().step(z, torch.full_like(z, x), t, s, torch.Generator().manual_seed(1))
+    previous = DDPMSampler().step(z, torch.full_like(z, x), t, s, torch.Generator().manual_seed(1))
     noise = randn_like(z, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(made, mean + math.sqrt(variance) * noise, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(previous, mean + math.sqrt(variance) * noise, rtol=1e-6, atol=1e-7)
 
 
-def test_the_chain_walks_every_level_once() -> None:
-    sampler, asked = DDPMSampler(), []
+def test_ancestral_sampling_evaluates_every_level_once() -> None:
+    sampler, levels_used = DDPMSampler(), []
 
     def predict(z: Tensor, log_snr: Tensor) -> Tensor:
-        asked.append(log_snr[0].item())
+        levels_used.append(log_snr[0].item())
         return torch.zeros_like(z)
 
     sampler.sample(predict, torch.randn(1, 1).double(), torch.Generator())
     levels = sampler.log_snr(torch.linspace(1, 0, 1000, dtype=torch.float64))
-    assert asked == pytest.approx(levels.tolist(), abs=1e-9)
+    assert levels_used == pytest.approx(levels.tolist(), abs=1e-9)
 
 
 def end_of_the_ode(z: Tensor, sampler: Sampler) -> Tensor:
@@ -154,29 +154,29 @@ def test_order(kind: type[ScheduledSampler], order: int, spacing: str) -> None:
     assert errors[1] < {1: 0.03, 2: 0.003, 3: 0.0015}[order]
 
 
-def test_first_order_walks_are_one() -> None:
-    """DDIM, Euler in σ/α and Euler along the straight path are all exact where x̂ is constant: one and the same step."""
+def test_first_order_solvers_are_equal() -> None:
+    """DDIM, Euler in σ/α and Euler along the straight path are exact for constant x̂, so their steps are the same."""
     z = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     within = (-8.0, 6.0)
-    walks = [kind().sample(gaussian, z, torch.Generator(), steps=7, within=within) for kind in SOLVERS[:3]]
-    torch.testing.assert_close(walks[1], walks[0], atol=1e-4, rtol=0)
-    torch.testing.assert_close(walks[2], walks[0], atol=1e-4, rtol=0)
+    samples = [kind().sample(gaussian, z, torch.Generator(), steps=7, within=within) for kind in SOLVERS[:3]]
+    torch.testing.assert_close(samples[1], samples[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(samples[2], samples[0], atol=1e-4, rtol=0)
 
 
-def test_twenty_steps_are_as_good_as_the_chain() -> None:
-    """On a mixture, 20 evaluations of DPM-Solver++ come within .01 of the chain of 1000 (a range of 2)."""
+def test_twenty_steps_are_as_accurate_as_ancestral_sampling() -> None:
+    """On a mixture, the error of DPM-Solver++ in 20 steps is within 0.01 of that of 1000 ancestral steps (range 2)."""
     chain = solvers.error(DDPMSampler(), 1000, count=8000)
     fast = solvers.error(DPMSolverSampler(), 20, count=8000)
-    assert chain < 0.012  # 8000 samples of the data themselves: .006
+    assert chain < 0.012  # 0.006 for 8000 samples of the distribution itself
     assert fast < chain + 0.01
-    # The defaults are the best spacings that there are, as the docstrings say.
+    # The default spacing of each solver is the most accurate, as its docstring says.
     for kind in (DDIMSampler, DPMSolverSampler, UniPCSampler):
-        own = solvers.error(kind(), 20, count=2000)
+        default = solvers.error(kind(), 20, count=2000)
         for spacing in ("log_snr", "flow", "karras", "time"):
-            assert own <= solvers.error(kind.from_config({"level_spacing": spacing}), 20, count=2000)
+            assert default <= solvers.error(kind.from_config({"level_spacing": spacing}), 20, count=2000)
 
 
-def test_flow_is_the_straight_path() -> None:
+def test_flow_has_a_straight_path_and_the_loss_of_the_velocity() -> None:
     """The path is z / (α + σ) = (1 - τ) x + τ ε with τ uniform, and the loss is that of the velocity ε - x."""
     sampler, x = FlowSampler(), torch.linspace(-1, 1, 4000).view(4000, 1).double()
     z, log_snr, target = sampler.corrupt(x, torch.Generator().manual_seed(0))
@@ -187,13 +187,13 @@ def test_flow_is_the_straight_path() -> None:
     eps = sigma * z + alpha * target
     torch.testing.assert_close(z / (alpha + sigma), (1 - tau) * x + tau * eps, rtol=0, atol=1e-5)
     guess = target + torch.randn(4000, 1, generator=torch.Generator().manual_seed(1))
-    velocity = (z / (alpha + sigma) - (alpha * z - sigma * guess)) / tau  # of the x̂ that the guess says
+    velocity = (z / (alpha + sigma) - (alpha * z - sigma * guess)) / tau  # of the x̂ that the guess implies
     expected = (velocity - (eps - x)).square()[:, 0]
     torch.testing.assert_close(sampler.loss(guess, target, log_snr), expected.float(), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", SOLVERS)
-def test_the_ends_of_the_schedule_are_asked(kind: type[ScheduledSampler]) -> None:
+def test_sampling_starts_and_ends_at_the_ends_of_the_schedule(kind: type[ScheduledSampler]) -> None:
     sampler = kind()
     for within, (low, high) in ((None, sampler.trained_range), ((-30.0, 0.0), (sampler.trained_range[0], 0.0))):
         levels = sampler.log_snr(sampler.timesteps(5, within))
@@ -201,29 +201,29 @@ def test_the_ends_of_the_schedule_are_asked(kind: type[ScheduledSampler]) -> Non
         assert levels[-1].item() == pytest.approx(high, abs=1e-6)
 
 
-@pytest.mark.parametrize("walker", ["ddpm", "ddim", "dpmpp", "unipc", "euler", "flow", "continuous", "regression"])
-def test_a_model_is_walked_within_what_it_knows(walker: str) -> None:
-    """A model that knows λ up to 0: another sampler asks nothing above, and what is predicted stays the model's."""
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmpp", "unipc", "euler", "flow", "continuous", "regression"])
+def test_another_sampler_stays_within_the_trained_noise_levels(name: str) -> None:
+    """For a model trained on λ up to 0, another sampler uses no higher λ and the prediction of the model."""
     parts = {"conditioner": "source", "denoiser": "unet3d"}
     config = {"unet3d": {"width": 8, "blocks": 1}}
-    conditioner, denoiser = (Case(kind, name, config.get(name, {})).make() for kind, name in parts.items())
+    conditioner, denoiser = (Case(kind, part, config.get(part, {})).make() for kind, part in parts.items())
     trained = ContinuousSampler(prediction="x", log_snr_min=-6.0, log_snr_max=0.0)
     model = LongitudinalModel(conditioner, denoiser, trained, settings=ModelSettings(target="residual")).eval()
-    asked: list[Tensor] = []
-    denoiser.register_forward_pre_hook(lambda _, given: asked.append(given[1]))
+    levels_used: list[Tensor] = []
+    denoiser.register_forward_pre_hook(lambda _, given: levels_used.append(given[1]))
     visits = history((6, 5, 4))
-    made = registry.load("sampler", walker)()
-    image = model.generate(visits, after(visits)[:, None], sampler=made, steps=3, guidance=0.0)
-    seen = torch.cat(asked)
-    assert seen.min() >= -6 - 1e-3
-    assert seen.max() <= 1e-3
-    assert len(asked) == (1 if walker == "regression" else 3)
-    # The output layer starts at zero: read as x, as the model was trained, that is the last visit.
+    sampler = registry.load("sampler", name)()
+    image = model.generate(visits, after(visits)[:, None], sampler=sampler, steps=3, guidance=0.0)
+    used = torch.cat(levels_used)
+    assert used.min() >= -6 - 1e-3
+    assert used.max() <= 1e-3
+    assert len(levels_used) == (1 if name == "regression" else 3)
+    # The output layer is initially zero, and a prediction x of zero is the last visit.
     last = visits.last(before=after(visits))[0]
     torch.testing.assert_close(image[:, 0], last)
 
 
-def test_a_model_without_a_range_cannot_be_walked() -> None:
+def test_a_model_with_one_noise_level_cannot_be_sampled_in_steps() -> None:
     within = registry.load("sampler", "regression")().trained_range
     assert within[0] == within[1]
     z = torch.zeros(1, 1)
@@ -233,6 +233,6 @@ def test_a_model_without_a_range_cannot_be_walked() -> None:
 
 
 @pytest.mark.parametrize("given", [{"train_steps": 1}, {"beta_min": 0.1}, {"beta_max": 1.0}])
-def test_a_schedule_that_is_none(given) -> None:
+def test_an_impossible_schedule_is_refused(given) -> None:
     with pytest.raises(LongigenError, match="must"):
         DDPMSampler(**given)

@@ -1,4 +1,4 @@
-"""Diffusion-guided deformation: warps and flows against closed forms, and a shift that is learnt."""
+"""DiffuseMorph: its losses and warps compared with closed forms, and a shift that it learns."""
 
 import pytest
 import torch
@@ -21,12 +21,12 @@ def blob(centre: float, size: int = 16) -> Tensor:
 
 
 def test_the_local_correlation() -> None:
-    """It is one for whatever is linear in the other, near zero for what has nothing to do with it, 0 for constants."""
+    """It is 1 for linearly related volumes, near 0 for independent ones, and 0 for constants."""
     one, other = noise(2, 1, 14, 12, 11), noise(2, 1, 14, 12, 11, seed=1)
     torch.testing.assert_close(local_correlation(one, 0.3 - 0.5 * one), torch.ones(2), atol=1e-3, rtol=0)
     assert local_correlation(one, other).max() < 0.05
     assert not local_correlation(torch.full_like(one, -1.0), one).any()
-    # By hand, where a window holds everything.
+    # By hand, for a window that contains the whole volume.
     a, b = one[:1, :, :4, :4, :4], other[:1, :, :4, :4, :4]
     expected = torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] ** 2
     torch.testing.assert_close(local_correlation(a, b)[0], expected, atol=1e-4, rtol=1e-4)
@@ -57,7 +57,7 @@ def example(source: Tensor, image: Tensor, gap: Tensor, seed: int = 0) -> Exampl
 
 
 def test_the_field_is_scaled_by_the_time() -> None:
-    """No time is the source itself; one field for twice the gap is the warp of the warp."""
+    """A gap of zero returns the source, and twice the gap applies the warp twice."""
     source = blob(7.0)
     velocity = smooth(1.0, (8, 8, 8))[:1]
 
@@ -71,7 +71,7 @@ def test_the_field_is_scaled_by_the_time() -> None:
     assert changes == sorted(changes)
 
 
-def test_it_starts_at_the_source_and_its_losses_are_by_hand() -> None:
+def test_initial_output_is_the_source_and_losses_are_as_by_hand() -> None:
     source, image = blob(7.0), blob(8.0)
     network, given = built(weight=3.0).eval(), example(blob(7.0), blob(8.0), torch.tensor([1.3]))
     torch.testing.assert_close(network(noise(1, 1, 16, 16, 16), torch.zeros(1), given.conditioning), source)
@@ -88,7 +88,7 @@ def test_gradients_of_the_similarity_reach_the_diffusion_network() -> None:
 
 
 def test_it_learns_a_shift_per_time() -> None:
-    """A blob that moves one voxel per typical gap: after training it does so for gaps of one and of two."""
+    """Trained on a blob that moves one voxel per typical gap, it moves the blob right for one and for two gaps."""
     network = built(scale_input=True)
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
     source = blob(6.0).expand(2, -1, -1, -1, -1)
@@ -99,13 +99,13 @@ def test_it_learns_a_shift_per_time() -> None:
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():
-        made = network.eval()(noise(2, 1, 16, 16, 16), torch.full((2,), -20.0), Conditioning(base=source, gap=gap))
-    mass = (made + 1).clamp(min=0)
+        warped = network.eval()(noise(2, 1, 16, 16, 16), torch.full((2,), -20.0), Conditioning(base=source, gap=gap))
+    mass = (warped + 1).clamp(min=0)
     centre = (mass.sum(dim=(1, 3, 4)) * torch.arange(16.0)).sum(dim=1) / mass.sum(dim=(1, 2, 3, 4))
     torch.testing.assert_close(centre, torch.tensor([7.0, 8.0]), atol=0.35, rtol=0)
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(LongigenError, match="two multiples of 4 or more"):
         DiffuseMorph(widths=(8,))
     with pytest.raises(LongigenError, match="weight must be a number above 0"):

@@ -1,4 +1,4 @@
-"""Metrics of several samples and of sets, against closed forms."""
+"""Metrics of several samples and of sets of visits, compared with closed forms."""
 
 import math
 from pathlib import Path
@@ -31,7 +31,7 @@ def scored(metric: Metric, samples: Tensor, true: Tensor) -> float:
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])
-def test_crps_of_gaussian_samples_is_that_of_the_gaussian_for_any_number_of_samples(count: int) -> None:
+def test_expected_crps_of_gaussian_samples_does_not_depend_on_their_number(count: int) -> None:
     true = gaussian(1, 0)[0]
     # E CRPS of N(0, σ²) for a truth from N(0, 1): √((1 + σ²) 2/π) - σ/√π, which is 1/√π at σ = 1.
     for sigma in (1.0, 0.5, 2.0):
@@ -46,12 +46,12 @@ def test_crps_of_gaussian_samples_is_that_of_the_gaussian_for_any_number_of_samp
 def test_crps_by_hand_and_of_a_point_forecast() -> None:
     samples = torch.tensor([0.5, -0.25, 0.0]).view(3, 1, 1, 1, 1)
     true = torch.full((1, 1, 1, 1), 0.25)
-    # Errors 0.25, 0.5, 0.25; distances 0.75, 0.5, 0.25, each counted twice, over 2 · 3 · 2.
+    # Errors 0.25, 0.5, 0.25; distances 0.75, 0.5, 0.25, each counted twice and divided by 2 · 3 · 2.
     assert scored(CRPS(), samples, true) == pytest.approx(1 / 3 - 2 * 1.5 / 12)
     assert scored(CRPS(), samples[:1], true) == pytest.approx(0.25)
-    nowhere = torch.zeros(1, 1, 1, dtype=torch.bool)
+    empty = torch.zeros(1, 1, 1, dtype=torch.bool)
     for metric in (CRPS(), Coverage(), SpreadSkill()):
-        assert math.isnan(metric(samples, true, true, nowhere))
+        assert math.isnan(metric(samples, true, true, empty))
 
 
 @pytest.mark.parametrize("count", [2, 4, 9])
@@ -66,15 +66,15 @@ def test_coverage_is_nominal_for_exchangeable_samples(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_spread_over_skill_is_one_if_calibrated_also_where_an_error_is_the_same_all_over(count: int) -> None:
+def test_spread_skill_is_one_if_calibrated_also_for_errors_that_are_constant_in_space(count: int) -> None:
     metric = SpreadSkill()
     true = gaussian(1, 0)[0]
     assert scored(metric, gaussian(count, 1), true) == pytest.approx(1, abs=0.01)
-    # Of σ: the spread is σ² (K + 1)/K, the error 1 + σ²/K.
+    # For samples of N(0, σ²) the spread is σ² (K + 1)/K and the error 1 + σ²/K.
     expected = math.sqrt(0.25 * (count + 1) / count / (1 + 0.25 / count))
     assert scored(metric, 0.5 * gaussian(count, 1), true) == pytest.approx(expected, abs=0.01)
     assert math.isnan(scored(metric, gaussian(1, 1), true))
-    # One level per volume: 4000 visits together have the ratio 1; one ratio per visit has a mean far above.
+    # Constant volumes: the pooled ratio of 4000 visits is 1, but the mean of the ratios per visit is far above.
     levels = gaussian(count + 1, 2, (4000, 1, 1)).squeeze().T.reshape(4000, count + 1, 1, 1, 1, 1)
     levels = levels.expand(-1, -1, 1, 2, 1, 1)
     foreground = torch.ones(2, 1, 1, dtype=torch.bool)
@@ -96,14 +96,14 @@ def two() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return torch.zeros(4, dtype=torch.float64), torch.tensor([1.0, 0, 0.5, 0]).double(), mixing[0], mixing[1]
 
 
-def test_fid_is_the_distance_of_the_gaussians(two: tuple[Tensor, ...]) -> None:
+def test_fid_is_the_frechet_distance_of_gaussians(two: tuple[Tensor, ...]) -> None:
     mean_x, mean_y, scale_x, scale_y = two
     described = torch.stack([features(20000, mean_x, scale_x, 1), features(20000, mean_y, scale_y, 2)], dim=1)
     x, y = (scale.T.numpy() @ scale.numpy() for scale in (scale_x, scale_y))
     expected = 1.25 + np.trace(x + y - 2 * np.real(sqrtm(x @ y)))
     assert FID().pooled(described) == pytest.approx(expected, rel=0.03)
     small = [FID().pooled(described[n * 8 : n * 8 + 8]) for n in range(100)]
-    assert np.mean(small) > 1.2 * expected  # the bias that the caution speaks of
+    assert np.mean(small) > 1.2 * expected  # the bias that `caution` warns of
 
 
 def test_kid_is_unbiased_for_pairs(two: tuple[Tensor, ...]) -> None:
@@ -112,7 +112,7 @@ def test_kid_is_unbiased_for_pairs(two: tuple[Tensor, ...]) -> None:
     whole = KID().pooled(described)
     small = [KID().pooled(described[n * 8 : n * 8 + 8]) for n in range(150)]
     assert np.mean(small) == pytest.approx(whole, abs=3 * np.std(small) / math.sqrt(len(small)))
-    # That of independent sets differs by the pairs of the cross term.
+    # The estimate for independent sets differs by the paired elements of the cross term.
     x, y = described[:200, 0, 0], described[:200, 1, 0]
     cross = poly_kernel(x, y)
     other = maximum_mean_discrepancy(poly_kernel(x, x), cross, poly_kernel(y, y))
@@ -121,7 +121,7 @@ def test_kid_is_unbiased_for_pairs(two: tuple[Tensor, ...]) -> None:
 
 
 @pytest.mark.parametrize("metric", [FID(), KID()], ids=["fid", "kid"])
-def test_identical_sets_have_no_distance_and_one_visit_has_none(metric: SetMetric) -> None:
+def test_identical_sets_have_distance_zero_and_one_visit_has_none(metric: SetMetric) -> None:
     volumes = gaussian(6, 0, (17, 9, 12)).clamp(-1, 1)
     described = torch.stack([metric.describe(v, v, v, v[0] > -2) for v in volumes])
     assert described.shape == (6, 2, 3, 64)
@@ -129,7 +129,7 @@ def test_identical_sets_have_no_distance_and_one_visit_has_none(metric: SetMetri
     assert math.isnan(metric.pooled(described[:1]))
 
 
-def test_random_features_are_the_same_every_time_and_leave_the_generator_alone() -> None:
+def test_random_features_are_reproducible_and_do_not_change_the_global_generator() -> None:
     volume = gaussian(1, 0, (17, 9, 12))[0].clamp(-1, 1)
     torch.manual_seed(3)
     expected = torch.rand(2)
@@ -144,12 +144,12 @@ def test_random_features_are_the_same_every_time_and_leave_the_generator_alone()
     assert one.caution(65) is None
 
 
-def test_weights_are_read_and_others_refused(tmp_path: Path) -> None:
+def test_matching_weights_are_read_and_others_refused(tmp_path: Path) -> None:
     import timm
     from safetensors.torch import save_file
 
     torch.manual_seed(7)
-    network = timm.create_model("resnet10t")  # with its classifier, as timm's files have it
+    network = timm.create_model("resnet10t")  # with its classifier, as in timm's files
     file = tmp_path / "network.safetensors"
     save_file(network.state_dict(), file)
     metric = FID(extractor="resnet10t", weights=file)
@@ -176,9 +176,9 @@ def test_which_metrics_are_in_the_default_table() -> None:
     usual = ["change-correlation", "nrmse", "psnr", "ssim", "ssim-foreground"]
     assert list(load_metrics()) == usual
     assert sorted(load_metrics(samples=2)) == sorted([*usual, "coverage", "crps", "spread-skill"])
-    made = load_metrics(["fid:seed=2,layer=0", "psnr"])
-    assert list(made) == ["fid", "psnr"]
-    assert made["fid"].config == {"extractor": "resnet18", "layer": 0, "seed": 2, "weights": None}
+    metrics = load_metrics(["fid:seed=2,layer=0", "psnr"])
+    assert list(metrics) == ["fid", "psnr"]
+    assert metrics["fid"].config == {"extractor": "resnet18", "layer": 0, "seed": 2, "weights": None}
     for wrong, message in (
         ("crps", "give --samples 2"),
         ("fid:sed=2", "'seed'"),
@@ -190,7 +190,7 @@ def test_which_metrics_are_in_the_default_table() -> None:
 
 
 class Centre(SetMetric):
-    """The squared distance of the means."""
+    """A set metric with a simple closed form: the squared distance of the means."""
 
     @property
     def definition(self) -> str:
@@ -203,30 +203,30 @@ class Centre(SetMetric):
         return float((described[:, 0] - described[:, 1]).mean() ** 2)
 
 
-def test_a_set_is_pooled_and_its_interval_leaves_each_subject_out() -> None:
+def test_a_set_metric_is_pooled_and_has_a_jackknife_interval_over_subjects() -> None:
     def of(method: str, subject: str, visit: int, value: float) -> Score:
         return Score("full", method, subject, visit, 0.0, {"m": math.nan}, {"m": torch.tensor([value, 0.0])})
 
     values = {"a": [1.0, 2.0], "b": [4.0], "c": [0.0]}
     scores = [of("copy-last", s, v, 1.0) for s, all_ in values.items() for v, _ in enumerate(all_)]
     scores += [of("model", s, v, value) for s, all_ in values.items() for v, value in enumerate(all_)]
-    copied, made = summarise(scores, {"m": Centre()})
+    copied, model = summarise(scores, {"m": Centre()})
     assert copied.values["m"].mean == copied.values["m"].low == copied.values["m"].high == 1.0
-    assert made.visits == 4
+    assert model.visits == 4
     without = [2.0**2, 1.0**2, (7 / 3) ** 2]
-    half = 4.302652729911275 * math.sqrt(2 * np.var(without))  # t of two degrees of freedom
-    assert made.values["m"] == Summary(
+    half = 4.302652729911275 * math.sqrt(2 * np.var(without))  # Student's t with two degrees of freedom
+    assert model.values["m"] == Summary(
         pytest.approx(1.75**2), pytest.approx(1.75**2 - half), pytest.approx(1.75**2 + half), 3
     )
-    assert made.gains["m"].mean == pytest.approx(1.75**2 - 1)
-    # Two seeds: the mean of two distances, and not the distance of all together.
+    assert model.gains["m"].mean == pytest.approx(1.75**2 - 1)
+    # With two seeds the value is the mean of two distances, not the distance of all visits together.
     again = [of("model", s, v, -value) for s, all_ in values.items() for v, value in enumerate(all_)]
-    assert summarise([*scores, *again], {"m": Centre()})[1].values["m"] == made.values["m"]
+    assert summarise([*scores, *again], {"m": Centre()})[1].values["m"] == model.values["m"]
     assert math.isnan(Summary.jackknife(2.0, [math.nan]).low)
     assert Summary.jackknife(math.nan, [1.0, 1.0]).subjects == 0
 
 
-def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
+def test_the_jackknife_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     values = np.random.default_rng(0).normal(size=30)
     without = [float(np.delete(values, i).mean()) for i in range(30)]
     summary = Summary.jackknife(float(values.mean()), without)
@@ -234,7 +234,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     assert (summary.low, summary.high) == pytest.approx((values.mean() - half, values.mean() + half))
 
 
-def test_moments_are_those_of_all_arrays() -> None:
+def test_moments_are_mean_and_std_of_all_arrays() -> None:
     arrays = np.random.default_rng(0).normal(1e4, 1e-2, (7, 3, 4, 5))
     moments = Moments()
     for array in arrays:
@@ -246,9 +246,9 @@ def test_moments_are_those_of_all_arrays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [((1, 1, 0.0), None), ((3, 9, 0.0), "identical"), ((3, 1, 0.5), "--steps"), ((3, 9, 0.5), None)],
 )
-def test_a_spread_that_is_no_uncertainty(arguments: tuple[int, int, float], said: str | None) -> None:
+def test_a_caution_if_the_spread_is_no_uncertainty(arguments: tuple[int, int, float], expected: str | None) -> None:
     line = spread_caution(*arguments)
-    assert line is None if said is None else said in str(line)
+    assert line is None if expected is None else expected in str(line)

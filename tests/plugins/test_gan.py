@@ -1,4 +1,4 @@
-"""The GAN: its losses by hand, and that the two learn from each other."""
+"""The GAN: its losses by hand, and that generator and discriminator learn from each other."""
 
 import pytest
 import torch
@@ -32,56 +32,56 @@ def example(*, residual: bool = True) -> Example:
 
 @pytest.mark.parametrize("residual", [True, False])
 def test_the_losses_by_hand(residual: bool) -> None:
-    """Untrained the answer is zero, so L1 is that of copy-last, or of a grey volume, in intensities."""
+    """The initial output is zero, so the L1 loss is that of copy-last, or of a grey volume for an image target."""
     gan, given = built(l1=7.0), example(residual=residual)
-    base, opinion = given.conditioning.base, {}
+    base, scores = given.conditioning.base, {}
     assert base is not None
-    made = base if residual else torch.zeros_like(base)
-    opinion = {
+    output = base if residual else torch.zeros_like(base)
+    scores = {
         k: gan.adversary(torch.cat([x, base], dim=1)) for k, x in (("fake", torch.zeros_like(base)), ("real", given.x))
     }
-    losses, theirs = gan.losses(given), gan.adversary_losses(given)
-    torch.testing.assert_close(losses["l1"], 7.0 * (given.image - made).abs().flatten(1).mean(dim=1))
-    torch.testing.assert_close(losses["adversarial"], (opinion["fake"] - 1).square().flatten(1).mean(dim=1))
-    torch.testing.assert_close(theirs["fake"], 0.5 * opinion["fake"].square().flatten(1).mean(dim=1))
-    torch.testing.assert_close(theirs["real"], 0.5 * (opinion["real"] - 1).square().flatten(1).mean(dim=1))
+    losses, adversary_losses = gan.losses(given), gan.adversary_losses(given)
+    torch.testing.assert_close(losses["l1"], 7.0 * (given.image - output).abs().flatten(1).mean(dim=1))
+    torch.testing.assert_close(losses["adversarial"], (scores["fake"] - 1).square().flatten(1).mean(dim=1))
+    torch.testing.assert_close(adversary_losses["fake"], 0.5 * scores["fake"].square().flatten(1).mean(dim=1))
+    torch.testing.assert_close(adversary_losses["real"], 0.5 * (scores["real"] - 1).square().flatten(1).mean(dim=1))
 
 
-def test_opinions_are_of_patches() -> None:
-    """Each opinion sees a part of the volume, and there is one for each stride, whatever the size."""
+def test_the_discriminator_scores_patches() -> None:
+    """Each score depends on a part of the volume, and there is one per stride for any size."""
     torch.manual_seed(0)
-    judge = PatchDiscriminator(1, (8,))  # no normalisation, which would see everything
+    discriminator = PatchDiscriminator(1, (8,))  # no normalisation, which would see everything
     volume = torch.zeros(1, 1, 16, 5, 1)
     changed = volume.clone()
     changed[..., 15, :, :] = 1
-    one, two = judge(volume), judge(changed)
+    one, two = discriminator(volume), discriminator(changed)
     assert one.shape == (1, 1, 8, 3, 1)
     assert torch.equal(one[:, :, :6], two[:, :, :6])
     assert not torch.allclose(one[:, :, 7], two[:, :, 7])
 
 
 def test_the_discriminator_learns_and_the_generator_follows_it() -> None:
-    """Without L1, the generator goes where the discriminator says that what is real lies."""
+    """Without the L1 loss, the generator moves towards the volumes that the discriminator scores as real."""
     gan, given = built(l1=0.0), example()
     adversary = gan.adversary
     assert adversary is not None
-    theirs = torch.optim.Adam(adversary.parameters(), lr=3e-3)
+    discriminator_optimizer = torch.optim.Adam(adversary.parameters(), lr=3e-3)
     for _ in range(40):
         total(gan.adversary_losses(given)).mean().backward()
-        theirs.step()
-        theirs.zero_grad()
-    told = total(gan.adversary_losses(given)).mean()
-    assert told < 0.1  # 1/4 says nothing
+        discriminator_optimizer.step()
+        discriminator_optimizer.zero_grad()
+    loss = total(gan.adversary_losses(given)).mean()
+    assert loss < 0.1  # 1/4 is chance
     before = gan.losses(given)["adversarial"].mean()
-    ours = torch.optim.Adam(gan.generator.parameters(), lr=3e-3)
+    generator_optimizer = torch.optim.Adam(gan.generator.parameters(), lr=3e-3)
     for _ in range(30):
         total(gan.losses(given)).mean().backward()
-        ours.step()
-        ours.zero_grad()
+        generator_optimizer.step()
+        generator_optimizer.zero_grad()
     assert gan.losses(given)["adversarial"].mean() < 0.7 * before
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(LongigenError, match="discriminator must be multiples of 4"):
         GAN(discriminator=(6,))
     with pytest.raises(LongigenError, match="l1 must be a number of at least 0"):

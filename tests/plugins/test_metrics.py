@@ -1,4 +1,4 @@
-"""Metrics, against closed forms and other implementations."""
+"""Metrics of single volumes, compared with closed forms and other implementations."""
 
 import math
 
@@ -46,7 +46,7 @@ def reference_ssim(generated: Tensor, true: Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_ssim_is_wangs_also_on_thin_axes(shape: tuple[int, int, int]) -> None:
+def test_ssim_is_as_defined_by_wang_et_al_also_on_thin_axes(shape: tuple[int, int, int]) -> None:
     generated, true = pair(*shape)
     np.testing.assert_allclose(ssim_map(generated, true)[0].numpy(), reference_ssim(generated, true), atol=1e-12)
 
@@ -80,7 +80,7 @@ def test_the_window_by_hand() -> None:
 @pytest.mark.parametrize(("a", "b"), [(-1.0, -0.9), (0.05, -0.05), (1.0, 0.5)])
 def test_ssim_of_two_constants(a: float, b: float) -> None:
     x, y = torch.full((1, 12, 13, 7), a), torch.full((1, 12, 13, 7), b)
-    mean_x, mean_y = a + 1, b + 1  # from background up
+    mean_x, mean_y = a + 1, b + 1  # intensities above the background
     closed = (2 * mean_x * mean_y + 4e-4) / (mean_x**2 + mean_y**2 + 4e-4)
     assert SSIM()(x, y, y, everywhere(y)) == pytest.approx(closed, abs=1e-6)
 
@@ -129,10 +129,12 @@ def test_change_correlation_is_pearsons_inside_the_foreground() -> None:
     generated, true = pair(8, 8, 8)
     _, previous = pair(8, 8, 8, seed=1)
     foreground = true[0] > 0
-    made = (generated - previous)[0][foreground].double().numpy()
-    real = (true - previous)[0][foreground].double().numpy()
+    generated_change = (generated - previous)[0][foreground].double().numpy()
+    true_change = (true - previous)[0][foreground].double().numpy()
     metric = ChangeCorrelation()
-    assert metric(generated, true, previous, foreground) == pytest.approx(np.corrcoef(made, real)[0, 1], abs=1e-6)
+    assert metric(generated, true, previous, foreground) == pytest.approx(
+        np.corrcoef(generated_change, true_change)[0, 1], abs=1e-6
+    )
     assert metric(previous + 0.5 * (true - previous), true, previous, foreground) == pytest.approx(1, abs=1e-6)
     assert metric(previous - 2 * (true - previous), true, previous, foreground) == pytest.approx(-1, abs=1e-6)
 
@@ -147,13 +149,13 @@ def test_change_correlation_of_a_tiny_change() -> None:
 def test_change_correlation_is_not_defined_for_a_copy() -> None:
     generated, true = pair(8, 8, 8)
     metric, whole = ChangeCorrelation(), everywhere(true)
-    assert math.isnan(metric(generated, true, generated, whole))  # copies the last visit
-    assert math.isnan(metric(generated, true, true, whole))  # nothing changed
+    assert math.isnan(metric(generated, true, generated, whole))  # the generated volume is the last visit
+    assert math.isnan(metric(generated, true, true, whole))  # the true volume did not change
     assert math.isnan(metric(generated, true, true - 0.1, ~whole))
 
 
 @pytest.mark.parametrize("metric", ALL, ids=lambda metric: type(metric).__name__)
-def test_every_metric_keeps_the_contract(metric: Metric) -> None:
+def test_contracts_of_every_metric(metric: Metric) -> None:
     generated, true = pair(12, 11, 6)
     _, previous = pair(12, 11, 6, seed=1)
     foreground = true[0] > -0.5
@@ -161,8 +163,8 @@ def test_every_metric_keeps_the_contract(metric: Metric) -> None:
     value = metric(generated, true, previous, foreground)
     assert isinstance(value, float)
     assert math.isfinite(value)
-    for volume, kept in zip((generated, true, previous), before, strict=True):
-        assert torch.equal(volume, kept)
+    for volume, original in zip((generated, true, previous), before, strict=True):
+        assert torch.equal(volume, original)
     worse = metric(-true, true, previous, foreground)
     assert (value > worse) == metric.higher_is_better
     assert metric(generated.half(), true.half(), previous.half(), foreground) == pytest.approx(value, rel=0.01)

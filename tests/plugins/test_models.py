@@ -1,4 +1,4 @@
-"""The models that ship with the package, as somebody finds them on a fresh machine without a network."""
+"""The models that ship with the package, used on a new machine without a network."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ SHIPPED = [
     for name, entries in Catalog().sections["models"].items()
     if entries[0].distribution == "longigen" and ZooModel.of(entries[0]).source.startswith(PACKAGE)
 ]
-MOST = 8_000_000
-"""Bytes of a model that ships."""
+MAX_BYTES = 8_000_000
+"""Largest size of a model that ships with the package."""
 
 
 def test_there_are_models_of_both_systems_and_of_both_organs() -> None:
@@ -27,16 +27,16 @@ def test_there_are_models_of_both_systems_and_of_both_organs() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_they_are_small_and_say_what_copy_last_does(name: str) -> None:
+def test_they_are_small_and_report_copy_last(name: str) -> None:
     model = zoo_model(name)
-    assert model.size <= MOST
+    assert model.size <= MAX_BYTES
     result = MetricsFile.read(model.folder())
     assert result is not None  # of these weights
     assert result.content["protocol_hash"] == model.protocol
-    found = {(row.setting, name): (row.values[name], copied) for row, name, copied in result.gains()}
+    results = {(row.setting, name): (row.values[name], copied) for row, name, copied in result.gains()}
     for setting, table in model.metrics.items():
         for metric, (mean, last) in table.items():
-            value, copied = found[setting, metric]
+            value, copied = results[setting, metric]
             assert (mean, last) == (round(value.mean, 4), round(copied.mean, 4))
     card = (model.folder() / "README.md").read_text(encoding="utf-8")
     assert "copy-last" in card
@@ -44,17 +44,17 @@ def test_they_are_small_and_say_what_copy_last_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_pull_and_generate_on_a_fresh_machine(name: str, longigen: Longigen, tmp_path: Path) -> None:
+def test_pull_and_generate_on_a_new_machine(name: str, longigen: Longigen, tmp_path: Path) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "huggingface")}
     pulled = longigen("pull", name, **offline)
     assert pulled.stdout.splitlines()[-1] == f"next: longigen generate {name}"
     data = read_config(zoo_model(name).folder())["data"]
     subject = registry.load("dataset", data["name"])(**data["parameters"]).subjects()[0].id
-    out = tmp_path / "made"
+    out = tmp_path / "generated"
     longigen("generate", name, "--part", "all", "--subject", subject, "--setting", "single", "--out", out, **offline)
-    made = sorted(out.glob(f"{subject}/*.nii.gz"))
-    assert made
-    for path in made:
+    generated = sorted(out.glob(f"{subject}/*.nii.gz"))
+    assert generated
+    for path in generated:
         image = np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
         assert image.std() > 0
         assert np.isfinite(image).all()

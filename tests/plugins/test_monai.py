@@ -1,4 +1,4 @@
-"""MONAI's U-Net as a denoiser; skipped where the extra is not installed. What then is told is tested always."""
+"""MONAI's U-Net as a denoiser, skipped without the extra; the message about the missing extra is always tested."""
 
 import json
 import math
@@ -21,7 +21,7 @@ def built(routes: Routes, **config: Any) -> Any:
     torch.manual_seed(0)
     denoiser = registry.load("denoiser", "monai")(**(SMALL | config))
     denoiser.build(channels=1, routes=routes)
-    with torch.no_grad():  # the last convolution starts at zero
+    with torch.no_grad():  # the last convolution is initially zero
         for parameter in denoiser.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
     return denoiser.eval()
@@ -99,19 +99,19 @@ def test_the_output_starts_at_zero() -> None:
         ({"blocks": 0}, "blocks must be a whole number of at least 1"),
     ],
 )
-def test_sizes_that_do_not_fit(config: dict[str, Any], message: str) -> None:
+def test_sizes_that_do_not_fit_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(LongigenError, match=message):
         registry.load("denoiser", "monai")(**(SMALL | config))
 
 
 @needs_monai
-def test_a_conditioning_with_other_routes_is_a_mistake() -> None:
+def test_a_conditioning_with_other_routes_is_refused() -> None:
     with pytest.raises(ValueError, match="built for 3 channels on the route 'tokens', got 0"):
         built(Routes(tokens=3))(noisy(), torch.zeros(2), Conditioning())
 
 
 def test_without_monai_the_list_says_what_to_install(longigen: Any, tmp_path: Path) -> None:
-    """Hide MONAI from a new process; the rest of the zoo is untouched."""
+    """MONAI is hidden from a new process, in which all other components still work."""
     hide = tmp_path / "sitecustomize.py"
     hide.write_text(
         "import importlib.abc, importlib.util, sys\n"
@@ -131,7 +131,7 @@ def test_without_monai_the_list_says_what_to_install(longigen: Any, tmp_path: Pa
     }
     assert rows["monai"]["extra"] == "longigen[monai]"
     assert "problem" not in rows["unet3d"]
-    told = longigen("check", "monai", status=2, **environment).stderr
-    assert "The denoiser 'monai' cannot be loaded: it needs the package 'monai'" in told
-    assert "pip install 'longigen[monai]'" in told
-    assert "Traceback" not in told
+    message = longigen("check", "monai", status=2, **environment).stderr
+    assert "The denoiser 'monai' cannot be loaded: it needs the package 'monai'" in message
+    assert "pip install 'longigen[monai]'" in message
+    assert "Traceback" not in message

@@ -1,4 +1,4 @@
-"""The SADM conditioner."""
+"""The SADM conditioner: spatial alignment, visit times, missing visits, causality, rates of change."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def emitted(conditioner: SADMConditioner, visits: VisitSequence, *target: float)
 
 
 def without(visits: VisitSequence, index: int) -> VisitSequence:
-    """Return the visits, one of them missing: its time is known and its image is not."""
+    """Return the visits with one of them missing: its time is known, but not its image."""
     observed = visits.observed.clone()
     observed[:, index] = False
     return replace(visits, observed=observed)
@@ -64,13 +64,13 @@ def with_time(visits: VisitSequence, index: int, time: float) -> VisitSequence:
     return replace(visits, times=times)
 
 
-# Where: c lies over the anatomy it came from.
+# Spatial alignment: c is aligned with the anatomy that it was computed from.
 
 
 @pytest.mark.parametrize("corner", [(0, 0, 0), (8, 16, 12), (28, 4, 20), (12, 28, 28)])
 @pytest.mark.parametrize(("config", "reach", "contrast"), [({}, 4, 30.0), ({"skip": False, "depth": 1}, 8, 10.0)])
-def test_a_changed_patch_moves_c_there_and_not_elsewhere(corner, config, reach, contrast):
-    # `reach`: c answers at the size of the finest token that the decoder gets, a patch with skips, else a merged one.
+def test_a_changed_patch_changes_c_only_there(corner, config, reach, contrast):
+    # `reach`: c changes within the finest token of the decoder, which is a patch with skips, else a merged token.
     conditioner = built(patch=(4, 4, 4), dim=48, **config)
     visits = history(size=(32, 32, 32), batch=1)
     images = visits.images.clone()
@@ -90,9 +90,9 @@ def test_a_changed_patch_moves_c_there_and_not_elsewhere(corner, config, reach, 
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_no_patch_grid_at_the_start(skip):
-    # Of a flat image, c may vary only with the positional encoding, which is smooth: no step may be larger across
-    # the borders of patches than inside them, as it is where every token prints the same random pattern.
+def test_initial_output_shows_no_patch_grid(skip):
+    # For a constant image, c varies only with the positional encoding, which is smooth. Steps across the borders of
+    # patches must not be larger than inside them, as they would be if every token printed the same random pattern.
     conditioner = built(patch=(4, 4, 4), dim=48, skip=skip)
     flat = replace(history(size=(32, 32, 32), batch=1), images=torch.zeros(1, 4, 1, 32, 32, 32))
     for axis in (2, 3, 4):
@@ -101,8 +101,8 @@ def test_no_patch_grid_at_the_start(skip):
         assert phase.max() < 1.5 * phase.min()
 
 
-def test_merge_and_upsample_keep_places():
-    # A single token that differs, followed through a merge and back, on a grid with odd axes.
+def test_merging_and_upsampling_preserve_positions():
+    # One token that differs is followed through merging and upsampling, on a grid with odd axes.
     torch.manual_seed(0)
     merge, up = Merge(6, 0.0), Upsample(6, 3, (2, 2, 2))
     torch.nn.init.normal_(up.sharp.weight)
@@ -144,10 +144,10 @@ def test_any_size_and_channels(size, patch, channels):
     assert torch.isfinite(c).all()
 
 
-# When: real times, the target's included.
+# Time: real visit times and the time of the target.
 
 
-def test_sinusoids_against_their_definition():
+def test_sinusoids_follow_their_definition():
     x = torch.tensor([0.0, 1.5, -3.0])
     encoding = sinusoids(x, 5, (2.0, 8.0))
     for column, wavelength in enumerate((2.0, 8.0)):
@@ -156,7 +156,7 @@ def test_sinusoids_against_their_definition():
     assert (encoding[:, 4] == 0).all()
 
 
-def test_every_place_and_time_has_an_encoding_of_its_own_and_none_is_zero():
+def test_every_position_and_time_has_a_distinct_nonzero_encoding():
     places = space_encoding((9, 6, 11), 24, 1, torch.zeros(())).flatten(0, 2)
     torch.manual_seed(0)
     times = TimeEncoding(24)(torch.tensor([-3.0, -0.1, 0.0, 0.1, 0.35, 1.0, 7.0, 20.0])).detach()
@@ -165,10 +165,10 @@ def test_every_place_and_time_has_an_encoding_of_its_own_and_none_is_zero():
         assert torch.pdist(encoding).min() > 1e-3
 
 
-def test_levels_share_one_coordinate():
+def test_levels_share_one_coordinate_system():
     fine, coarse = (space_encoding((n, n, n), 24, 8 // n, torch.zeros(())) for n in (8, 4))
     between = (fine[0::2] + fine[1::2])[:, ::2, ::2] / 2
-    # A merged token sits midway between the two it came from; the longest wavelength is all but linear there.
+    # A merged token lies midway between its two tokens, where the longest wavelength is almost linear.
     torch.testing.assert_close(between[..., 3], coarse[..., 3], atol=1e-4, rtol=1e-2)
 
 
@@ -183,7 +183,7 @@ def test_the_targets_time_and_the_visits_times_matter():
         assert (other - c).abs().mean() > 1e-3 * c.std()
 
 
-def test_only_gaps_matter_and_only_in_units_of_the_typical_gap():
+def test_output_depends_on_gaps_divided_by_the_typical_gap():
     visits = history()
     c = emitted(built(), visits, 5.0)
     torch.testing.assert_close(emitted(built(), replace(visits, times=visits.times + 64), 69.0), c)
@@ -217,7 +217,7 @@ def test_a_masked_visit_is_the_learned_token():
     assert not torch.allclose(emitted(conditioner, visits, 5.0), c, atol=1e-3)
 
 
-# What must not be seen.
+# Causality: what the output must not depend on.
 
 
 def test_visibility():
@@ -244,7 +244,7 @@ def test_visibility():
 
 
 @pytest.mark.parametrize("target", [2.0, 2.5])
-def test_a_causal_conditioner_sees_nothing_from_the_target_on(target):
+def test_a_causal_conditioner_ignores_visits_at_or_after_the_target(target):
     conditioner, visits = built(), history()
     assert conditioner.causal
     c = emitted(conditioner, visits, target)
@@ -254,7 +254,7 @@ def test_a_causal_conditioner_sees_nothing_from_the_target_on(target):
     assert not torch.equal(emitted(conditioner, with_image(visits, 1), target), c)
 
 
-def test_a_bidirectional_conditioner_sees_both_sides_and_not_the_target():
+def test_a_bidirectional_conditioner_uses_both_sides_but_not_the_target():
     conditioner, visits = built(bidirectional=True), history()
     assert not conditioner.causal
     c = emitted(conditioner, visits, 2.5)
@@ -273,14 +273,14 @@ def test_images_that_are_not_observed_and_visits_that_are_not_valid_change_nothi
     valid[:, 3] = False
     visits = replace(without(visits, 3), valid=valid)
     c = emitted(conditioner, visits, 5.0)
-    # In place, and so past the sequence's own guard.
+    # In place, which the sequence does not check.
     visits.images[:, [1, 3]] = 0.7
     assert torch.equal(emitted(conditioner, visits, 5.0), c)
     assert torch.equal(emitted(conditioner, with_time(visits, 3, torch.nan), 5.0), c)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_a_batch_of_different_lengths_is_its_rows_one_by_one(bidirectional):
+def test_a_batch_of_different_lengths_equals_its_rows_separately(bidirectional):
     conditioner = built(bidirectional=bidirectional)
     rows = [
         history(batch=1, seed=1),
@@ -301,7 +301,7 @@ def test_a_target_before_every_visit_is_still_finite():
     assert torch.isfinite(emitted(built(), history(), -1.0)).all()
 
 
-# As a module.
+# Gradients, precision and training.
 
 
 @pytest.mark.parametrize("missing", ["zero", "mask"])
@@ -341,8 +341,10 @@ def test_it_learns_how_much_a_gap_changes():
         times = torch.rand(32, 3, generator=generator).add(0.3).cumsum(dim=1)
         levels = torch.rand(32, 1, generator=generator) - 1 + 0.4 * (times - times[:, :1])
         images = levels[:, :, None, None, None, None].expand(-1, -1, 1, 4, 4, 4)
-        seen = torch.ones(32, 2, dtype=torch.bool)
-        prediction = out(conditioner(VisitSequence(images[:, :2], times[:, :2], seen, seen), times[:, 2]).concat)
+        observed = torch.ones(32, 2, dtype=torch.bool)
+        prediction = out(
+            conditioner(VisitSequence(images[:, :2], times[:, :2], observed, observed), times[:, 2]).concat
+        )
         loss = (prediction - images[:, 2]).square().mean()
         losses.append((loss.item(), (images[:, 1] - images[:, 2]).square().mean().item()))
         optimizer.zero_grad()
@@ -368,7 +370,7 @@ def test_sizes_that_do_not_fit_are_refused(config, message):
 # Rates of change, averaged over visits by attention.
 
 
-def test_averaged_rates_are_the_rate_as_far_as_visits_that_have_one_are_attended_to():
+def test_averaged_rates_are_weighted_by_attention_to_visits_with_a_rate():
     conditioner = built(rates=10.0, time_scale=0.5, heads=3)
     assert conditioner.routes == Routes(concat=4 + 3)
     visits, speed = history(), torch.rand(8, 12, 8, generator=torch.Generator().manual_seed(1))
@@ -380,7 +382,7 @@ def test_averaged_rates_are_the_rate_as_far_as_visits_that_have_one_are_attended
     tokens = conditioner._tokens(visits, target, conditioner._rates(visits, target))
     weights = conditioner.temporal[0].target_weights(tokens, visible)
     assert weights.shape == (2, 3, 4, 4, 6, 4)
-    # Visit 1 is missing and visit 3 is the last: neither has a rate. In the middle of a patch, weights are its own.
+    # Visit 1 is missing and visit 3 is the last, so neither has a rate. In the middle of a patch its own weights apply.
     attended = weights[:, :, [0, 2]].sum(dim=2)
     smooth = torch.nn.functional.interpolate(attended, scale_factor=2, mode="trilinear")
     torch.testing.assert_close(averaged, 10 * 0.5 * speed / 4 * smooth)

@@ -1,4 +1,4 @@
-"""The simulated data set: its images are brains, its truth is true, and one visit does not tell what two do."""
+"""Simulated brains: their images, the ground truth of their changes, and what can be learnt from visits."""
 
 import pickle
 import subprocess
@@ -18,7 +18,7 @@ CUBE = Grid((24, 24, 24), 2.0, (-23.0, -23.0, -23.0))
 
 
 def fastest(data: SimBrain) -> str:
-    """The subject that ages most by its last visit."""
+    """Return the subject that ages most by its last visit."""
 
     def aged(name: str) -> float:
         traits = data.traits(name)
@@ -54,14 +54,14 @@ def test_jacobian_of_a_linear_velocity_is_the_exponential_of_its_trace():
     torch.testing.assert_close(jacobian[middle, middle, middle], expected, atol=0, rtol=1e-3)
 
 
-def test_velocity_has_the_divergence_asked_for_and_does_not_cross_walls():
+def test_velocity_has_the_given_divergence_and_does_not_cross_walls():
     x, y, z = CUBE.points
     radius = (x**2 + y**2 + z**2).sqrt()
     source = (radius < 6).float()
     inside = (radius < 20).float()
     divergence = source - inside * (source.sum() / inside.sum())
     velocity = velocity_with_divergence(divergence, inside, CUBE.spacing, tolerance=1e-4)
-    # By Gauss, with Q the source's volume: v(r) = (Q - sink inside r) / 4πr².
+    # By Gauss's theorem, with Q the source's volume: v(r) = (Q - sink inside r) / 4πr².
     volume = float(source.sum()) * CUBE.spacing**3
     for r in (9, 12, 15):
         shell = (radius - r).abs() < 1
@@ -79,7 +79,7 @@ def test_free_form_is_a_partition_of_unity_and_one_to_one_at_the_bound():
     assert float(CUBE.jacobian(worst).min()) > 0
 
 
-def test_undo_finds_the_way_back():
+def test_invert_inverts_a_displacement():
     displacement = 0.2 * CUBE.points.flip(0)
     positions = torch.tensor([[4.0, -6.0], [3.0, 5.0], [-2.0, 1.0]])
     torch.testing.assert_close(
@@ -91,7 +91,7 @@ def test_undo_finds_the_way_back():
 
 
 @pytest.mark.parametrize("spacing", [4.0, 3.0, 2.0])
-def test_grids_hold_the_template_and_share_a_centre(spacing: float):
+def test_grids_contain_the_template_and_share_a_centre(spacing: float):
     grid = template.GRIDS[spacing]
     assert all(size % 8 == 0 for size in grid.shape)
     np.testing.assert_allclose(grid.points.mean((1, 2, 3)), [0, -16.5, 6], atol=1e-3)
@@ -101,18 +101,18 @@ def test_grids_hold_the_template_and_share_a_centre(spacing: float):
         assert not brain.index_select(axis, torch.tensor([0, grid.shape[axis] - 1])).any()
 
 
-def test_the_fine_grid_cuts_nothing_off_and_keeps_places():
+def test_the_fine_grid_contains_the_template_without_a_shift():
     maps = template.tissues()
     assert float(maps.brain.sum()) == 1886539  # voxels of 1 mm³ in the file
     x, y, z = FINE_CENTRE = (0, -20, 28)
     index = tuple(int(c - o) for c, o in zip(FINE_CENTRE, template.FINE.origin, strict=True))
     assert template.FINE.points[(slice(None), *index)].tolist() == [x, y, z]
     assert 10e3 < float(maps.ventricles.sum()) < 30e3  # mm³
-    # Left and right are alike in this symmetric template.
+    # The template is symmetric from left to right.
     assert float((maps.t1 - maps.t1.flip(0)).abs().max()) == 0
 
 
-def test_ageing_widens_its_own_fluid_at_unit_rate():
+def test_each_ageing_velocity_expands_its_fluid_at_unit_rate():
     grid = template.GRIDS[3.0]
     maps = template.tissues()
     for velocity, fluid in zip(template.ageing_velocities(), (maps.ventricles, maps.sulci), strict=True):
@@ -142,7 +142,7 @@ def test_visits_are_yearly_with_gaps_and_known_shapes():
             assert visit.covariates["age"] == pytest.approx(subject.visits[0].covariates["age"] + visit.time, abs=0.01)
 
 
-def test_it_says_that_it_is_simulated():
+def test_data_are_marked_as_simulated():
     assert SimBrain.simulated
     assert "SIMULATED" in (SimBrain.__doc__ or "")
     assert SimBrain().subjects()[7].visits[2].source == "sim-brain sim-0007 visit 2 (simulated)"
@@ -173,11 +173,11 @@ def test_no_subject_leaves_the_field_of_view():
 def test_both_spacings_show_the_same_subject():
     coarse, fine = (SimBrain(subject_count=1, spacing=s, noise=0.0).subjects()[0].visits[-1].load() for s in (3.0, 2.0))
     grid = template.GRIDS[2.0]
-    seen = grid.sample(torch.from_numpy(fine.data)[None], template.GRIDS[3.0].points)[0].numpy()
-    assert np.corrcoef(seen.ravel(), coarse.data.ravel())[0, 1] > 0.99
+    resampled = grid.sample(torch.from_numpy(fine.data)[None], template.GRIDS[3.0].points)[0].numpy()
+    assert np.corrcoef(resampled.ravel(), coarse.data.ravel())[0, 1] > 0.99
 
 
-def test_a_subject_depends_on_seed_and_index_alone():
+def test_a_subject_depends_only_on_seed_and_index():
     few, many = SimBrain(subject_count=2), SimBrain(subject_count=90)
     first = few.subjects()[1].visits[2].load().data
     for subject in many.subjects()[:2]:
@@ -200,22 +200,22 @@ def test_a_subject_depends_on_seed_and_index_alone():
     assert (sklearn, nilearn) == ("False", "False")
 
 
-def test_noise_has_the_size_asked_for_and_differs_between_visits():
+def test_noise_has_the_given_size_and_differs_between_visits():
     noisy, clean = (SimBrain(subject_count=1, noise=noise) for noise in (0.02, 0.0))
     white = clean.traits("sim-0000").white
-    found = []
+    noises = []
     for visit in (0, 1):
-        still = clean.subjects()[0].visits[visit].load().data
-        found.append((noisy.subjects()[0].visits[visit].load().data - still)[still > 0.6 * white] / white)
-    assert np.std(found[0]) == pytest.approx(0.02, rel=0.05)
-    size = min(map(len, found))
-    assert abs(np.corrcoef(found[0][:size], found[1][:size])[0, 1]) < 0.03
+        clean_image = clean.subjects()[0].visits[visit].load().data
+        noises.append((noisy.subjects()[0].visits[visit].load().data - clean_image)[clean_image > 0.6 * white] / white)
+    assert np.std(noises[0]) == pytest.approx(0.02, rel=0.05)
+    size = min(map(len, noises))
+    assert abs(np.corrcoef(noises[0][:size], noises[1][:size])[0, 1]) < 0.03
 
 
-# The truth
+# The ground truth
 
 
-def test_truth_starts_at_nothing():
+def test_truth_of_the_first_visit_is_no_change():
     truth = SimBrain().truth("sim-0003", 0)
     assert np.abs(truth.displacement).max() == 0
     np.testing.assert_allclose(truth.jacobian, 1, atol=1e-3)
@@ -257,21 +257,21 @@ def test_jacobian_over_the_first_ventricles_gives_the_volume_at_the_last_visit()
         assert ratio == pytest.approx(then.csf_volume / first.csf_volume, rel=0.03)
 
 
-def test_displacement_carries_the_first_image_to_the_last():
+def test_displacement_maps_the_first_image_to_the_last():
     data = SimBrain(noise=0.0)
     name = fastest(data)
     visits = data.subjects()[int(name[4:])].visits
     truth = data.truth(name, len(visits) - 1)
     grid = template.GRIDS[3.0]
     first, last = visits[0].load().data, torch.from_numpy(visits[-1].load().data)
-    carried = grid.sample(last[None], grid.points + torch.from_numpy(truth.displacement))[0].numpy()
+    warped = grid.sample(last[None], grid.points + torch.from_numpy(truth.displacement))[0].numpy()
     inside = first > 0
     before = np.abs(last.numpy() - first)[inside].mean()
-    after = np.abs(carried - first)[inside].mean()
+    after = np.abs(warped - first)[inside].mean()
     assert after < 0.5 * before
 
 
-def test_the_skull_stays():
+def test_the_skull_does_not_change():
     data = SimBrain(noise=0.0)
     visits = data.subjects()[int(fastest(data)[4:])].visits
     first, last = ((v.load().data > 0).sum() for v in (visits[0], visits[-1]))
@@ -282,20 +282,22 @@ def test_the_skull_stays():
 
 
 def test_rates_are_log_normal_and_unrelated_to_the_start():
-    drawn = [Traits.draw(0, index) for index in range(2000)]
-    rates = np.log([traits.rate for traits in drawn])
+    traits_list = [Traits.draw(0, index) for index in range(2000)]
+    rates = np.log([traits.rate for traits in traits_list])
     limits = np.log(MEDIAN_RATE) + np.array([-1, 1]) * RATE_SIGMA * RATE_LIMIT
     assert rates.min() >= limits[0] - 1e-9
     assert rates.max() <= limits[1] + 1e-9
     assert np.median(rates) == pytest.approx(np.log(MEDIAN_RATE), abs=0.05)
-    # Within one standard deviation nothing is cut: 68 % of a normal distribution.
+    # Values within one standard deviation, 68 % of a normal distribution, are not truncated.
     assert (np.abs(rates - np.log(MEDIAN_RATE)) < RATE_SIGMA).mean() == pytest.approx(0.68, abs=0.03)
-    assert max(float(np.abs(traits.shape).max()) for traits in drawn) < KNOTS / 2.48  # so that shapes are one to one
+    assert (
+        max(float(np.abs(traits.shape).max()) for traits in traits_list) < KNOTS / 2.48
+    )  # which makes shapes one-to-one
     for other in ("baseline", "age", "sulcal", "acceleration"):
-        assert abs(np.corrcoef(rates, [getattr(traits, other) for traits in drawn])[0, 1]) < 0.06
+        assert abs(np.corrcoef(rates, [getattr(traits, other) for traits in traits_list])[0, 1]) < 0.06
 
 
-def test_two_visits_tell_the_rate_and_one_does_not():
+def test_two_visits_determine_the_rate_and_one_does_not():
     data = SimBrain(subject_count=20)
     rates, starts, early, late = [], [], [], []
     for subject in data.subjects():
@@ -310,12 +312,12 @@ def test_two_visits_tell_the_rate_and_one_does_not():
     assert abs(np.corrcoef(starts, rates)[0, 1]) < 0.45  # 95 % of independent samples of 20
 
 
-def test_copying_the_last_visit_errs_by_more_than_noise():
+def test_the_error_of_copy_last_is_larger_than_noise():
     noisy, clean = SimBrain(subject_count=6), SimBrain(subject_count=6, noise=0.0)
     total, true = [], []
-    for seen, still in zip(noisy.subjects(), clean.subjects(), strict=True):
-        peak = max(visit.load().data.max() for visit in seen.visits[:2])
-        for subject, errors in ((seen, total), (still, true)):
+    for with_noise, without_noise in zip(noisy.subjects(), clean.subjects(), strict=True):
+        peak = max(visit.load().data.max() for visit in with_noise.visits[:2])
+        for subject, errors in ((with_noise, total), (without_noise, true)):
             change = subject.visits[1].load().data - subject.visits[0].load().data
             errors.append(np.mean((change / peak) ** 2))
     share = np.sum(true) / np.sum(total)
@@ -346,7 +348,7 @@ def test_unknown_subjects_and_visits_are_refused(name: str):
         SimBrain().truth("sim-0000", 9)
 
 
-def test_a_missing_template_is_said(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_template_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(template, "find_spec", lambda name: None)
     template.tissues.cache_clear()
     with pytest.raises(LongigenError, match="install nilearn"):
@@ -354,7 +356,7 @@ def test_a_missing_template_is_said(monkeypatch: pytest.MonkeyPatch):
 
 
 def jacobians(data: SimBrain, name: str) -> tuple[Truth, np.ndarray]:
-    """The truth at a subject's last visit, and its Jacobian by finite differences of the displacement."""
+    """Return the truth at a subject's last visit, and its Jacobian by finite differences of the displacement."""
     grid = template.GRIDS[data.spacing]
     truth = data.truth(name, len(data.traits(name).times) - 1)
     return truth, grid.jacobian(grid.points + torch.from_numpy(truth.displacement)).numpy()

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from longigen import LongigenError, VisitSequence
 from longigen_timm import TimmConditioner
-from longigen_timm.backbone import make_backbone
-from longigen_timm.slices import slices
+from longigen_timm.backbone import make_backbone, plane_slices
 
 SMALL = {"backbone": "test_convnext", "size": 32, "slices": 2, "visits": 2, "dim": 16}
 SIZE = (9, 8, 7)
@@ -36,27 +35,27 @@ def tokens(conditioner: TimmConditioner, history: VisitSequence, time: float = 6
     return given
 
 
-def test_slices_are_the_volumes_own_in_three_planes() -> None:
+def test_slices_are_taken_in_three_planes() -> None:
     volume = torch.arange(8 * 8 * 8, dtype=torch.float32).view(1, 1, 8, 8, 8)
-    found = slices(volume, 2, 8)
-    assert found.shape == (1, 3, 2, 1, 8, 8)
+    planes = plane_slices(volume, 2, 8)
+    assert planes.shape == (1, 3, 2, 1, 8, 8)
     for place, index in enumerate((2, 6)):
-        assert torch.allclose(found[0, 0, place, 0], volume[0, 0, index])
-        assert torch.allclose(found[0, 1, place, 0], volume[0, 0, :, index])
-        assert torch.allclose(found[0, 2, place, 0], volume[0, 0, :, :, index])
+        assert torch.allclose(planes[0, 0, place, 0], volume[0, 0, index])
+        assert torch.allclose(planes[0, 1, place, 0], volume[0, 0, :, index])
+        assert torch.allclose(planes[0, 2, place, 0], volume[0, 0, :, :, index])
 
 
 def test_slices_of_a_thin_axis_are_repeated() -> None:
-    found = slices(torch.rand(1, 1, 6, 6, 2), 4, 6)
-    assert torch.equal(found[0, 2, 0], found[0, 2, 1])
-    assert not torch.equal(found[0, 2, 1], found[0, 2, 2])
+    planes = plane_slices(torch.rand(1, 1, 6, 6, 2), 4, 6)
+    assert torch.equal(planes[0, 2, 0], planes[0, 2, 1])
+    assert not torch.equal(planes[0, 2, 1], planes[0, 2, 2])
 
 
 def test_each_visit_has_its_tokens() -> None:
     conditioner, history = built(), visits()
     before = tokens(conditioner, history)
     assert before.shape == (1, 2 * 3 * 2, 16)
-    for index, changed in enumerate(((), range(6), range(6, 12))):  # of three visits the latest two are seen
+    for index, changed in enumerate(((), range(6), range(6, 12))):  # only the latest two of three visits are used
         images = history.images.clone()
         images[:, index] *= -1
         after = tokens(conditioner, replace(history, images=images))
@@ -64,8 +63,8 @@ def test_each_visit_has_its_tokens() -> None:
         assert differ.nonzero().flatten().tolist() == list(changed)
 
 
-def test_plane_and_place_and_time_are_told() -> None:
-    """Check that of a volume that is the same everywhere no two tokens are."""
+def test_tokens_encode_plane_position_and_time() -> None:
+    """All tokens of a constant volume differ."""
     history = visits(2)
     flat = replace(history, images=torch.zeros_like(history.images))
     given = tokens(built(), flat)[0]
@@ -76,8 +75,8 @@ def test_plane_and_place_and_time_are_told() -> None:
 def test_missing_visits_are_left_out_and_padding_changes_nothing() -> None:
     conditioner, history = built(), visits()
     gap = replace(history, observed=torch.tensor([[True, False, True]]))
-    kept = history.select(torch.tensor([[0, 2]]))
-    assert torch.allclose(tokens(conditioner, gap), tokens(conditioner, kept), atol=1e-6)
+    selected = history.select(torch.tensor([[0, 2]]))
+    assert torch.allclose(tokens(conditioner, gap), tokens(conditioner, selected), atol=1e-6)
     one = history.select(torch.tensor([[0]]))
     alone = tokens(conditioner, one)
     assert torch.equal(alone[0, :6], conditioner.absent.expand(6, -1))
@@ -85,8 +84,8 @@ def test_missing_visits_are_left_out_and_padding_changes_nothing() -> None:
     assert torch.allclose(tokens(conditioner, padded), alone, atol=1e-6)
 
 
-def test_the_backbone_sees_observed_images_alone() -> None:
-    """In training too: statistics of BatchNorm must not depend on padding."""
+def test_the_backbone_sees_only_observed_images() -> None:
+    """Also in training, since the statistics of BatchNorm must not depend on padding."""
     conditioner = built(backbone="test_resnet").train()
     shapes: list[int] = []
     conditioner.backbone.register_forward_pre_hook(lambda _, inputs: shapes.append(len(inputs[0])))
@@ -109,10 +108,10 @@ def test_every_name_of_timm_is_known_with_its_normalisation() -> None:
     TimmConditioner(backbone="resnet18.a1_in1k", pretrained=True)
 
 
-def test_names_that_are_wrong() -> None:
+def test_unknown_backbones_are_refused() -> None:
     with pytest.raises(LongigenError, match=r"no backbone 'resnet19' among timm's \d+\. Similar names: .*resnet18"):
         TimmConditioner(backbone="resnet19")
-    with pytest.raises(LongigenError, match=r"'resnet18' has no weights 'nowhere'; it has: .*a1_in1k"):
+    with pytest.raises(LongigenError, match=r"'resnet18' has no weights 'nowhere'; choose one of: .*a1_in1k"):
         TimmConditioner(backbone="resnet18.nowhere")
     without = next(name for name in timm.list_models() if not timm.list_pretrained(f"{name}.*"))
     with pytest.raises(LongigenError, match="no pretrained weights of"):
@@ -123,7 +122,7 @@ def test_names_that_are_wrong() -> None:
         make_backbone("test_vit", channels=1, size=7)
 
 
-def test_weights_are_fetched_when_training_starts_and_not_when_a_model_is_built(
+def test_weights_are_downloaded_when_training_starts_and_not_when_a_model_is_built(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     import huggingface_hub.constants

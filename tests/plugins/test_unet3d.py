@@ -1,4 +1,4 @@
-"""The `unet3d` denoiser."""
+"""The 3D U-Net: routes of the conditioning, shapes, precision, motion."""
 
 import math
 from dataclasses import replace
@@ -18,8 +18,8 @@ SMALL = {"width": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
 ROUTES = Routes(concat=3, stem=1, embedding=5, tokens=6)
 
 
-def made(routes: Routes = Routes(), *, channels: int = 1, random: bool = True, **config: Any) -> UNet3D:  # noqa: B008
-    """Return a small network; with `random`, no layer is zero, as after training."""
+def built(routes: Routes = Routes(), *, channels: int = 1, random: bool = True, **config: Any) -> UNet3D:  # noqa: B008
+    """Return a small network; with `random`, all layers have random weights, as after training."""
     torch.manual_seed(0)
     denoiser = UNet3D(**{**SMALL, **config})
     denoiser.build(channels=channels, routes=routes)
@@ -49,14 +49,14 @@ def inputs(
 def test_any_size(patch: int, size: tuple[int, int, int]) -> None:
     routes = replace(ROUTES, stem=8 // patch**3)
     z_t, log_snr, conditioning = inputs(size, routes, channels=2)
-    output = made(routes, channels=2, patch=patch)(z_t, log_snr, conditioning)
+    output = built(routes, channels=2, patch=patch)(z_t, log_snr, conditioning)
     assert output.shape == z_t.shape
     assert output.isfinite().all()
 
 
-def test_padding_leaves_what_it_need_not_touch() -> None:
-    """A volume padded by the caller as the network would pad it gives the same answer."""
-    denoiser = made()
+def test_padding_does_not_change_the_result() -> None:
+    """A volume that the caller pads as the network does has the same output."""
+    denoiser = built()
     z_t, log_snr, _ = inputs((5, 8, 7))
     padded = nn.functional.pad(z_t, (0, 1, 0, 0, 0, 3), mode="replicate")
     expected = denoiser(padded, log_snr, Conditioning())[:, :, :5, :, :7]
@@ -64,15 +64,15 @@ def test_padding_leaves_what_it_need_not_touch() -> None:
 
 
 @pytest.mark.parametrize("config", [{}, {"patch": 1}, {"refine": 0}, {"dropout": 0.3}])
-def test_output_is_zero_at_first(config: dict[str, Any]) -> None:
-    denoiser = made(Routes(concat=3), random=False, **config)
+def test_initial_output_is_zero(config: dict[str, Any]) -> None:
+    denoiser = built(Routes(concat=3), random=False, **config)
     z_t, log_snr, conditioning = inputs(routes=Routes(concat=3))
     assert torch.equal(denoiser.train()(z_t, log_snr, conditioning), torch.zeros_like(z_t))
 
 
 @pytest.mark.parametrize("route", ["concat", "stem", "embedding", "tokens"])
-def test_each_route_is_heard(route: str) -> None:
-    denoiser = made(ROUTES)
+def test_each_route_changes_the_output(route: str) -> None:
+    denoiser = built(ROUTES)
     z_t, log_snr, conditioning = inputs()
     changed = replace(conditioning, **{route: getattr(conditioning, route) + 1.0})
     difference = denoiser(z_t, log_snr, changed) - denoiser(z_t, log_snr, conditioning)
@@ -81,9 +81,9 @@ def test_each_route_is_heard(route: str) -> None:
 
 @pytest.mark.parametrize("route", ["concat", "stem", "embedding", "tokens"])
 def test_absent_route_has_no_layers_and_wrong_channels_are_refused(route: str) -> None:
-    full, without = made(ROUTES), made(replace(ROUTES, **{route: 0}))
+    full, without = built(ROUTES), built(replace(ROUTES, **{route: 0}))
     parameters = [sum(p.numel() for p in denoiser.parameters()) for denoiser in (full, without)]
-    assert (parameters[0] == parameters[1]) == (route == "stem")  # the stem is added, and needs no weights
+    assert (parameters[0] == parameters[1]) == (route == "stem")  # the stem is added, without weights
     z_t, log_snr, conditioning = inputs()
     assert without(z_t, log_snr, replace(conditioning, **{route: None})).shape == z_t.shape
     with pytest.raises(ValueError, match=f"'{route}'"):
@@ -94,8 +94,8 @@ def test_absent_route_has_no_layers_and_wrong_channels_are_refused(route: str) -
 
 @pytest.mark.parametrize("patch", [1, 2])
 def test_stem_is_added_to_the_first_layer(patch: int) -> None:
-    """Voxel for voxel: a stem of s is the first layer's output plus s, put into patches."""
-    denoiser = made(Routes(stem=8 // patch**3), patch=patch)
+    """The second layer receives the output of the first plus the patches of the stem."""
+    denoiser = built(Routes(stem=8 // patch**3), patch=patch)
     assert denoiser.stem_features == 8 // patch**3
     z_t, log_snr, conditioning = inputs((8, 12, 4), Routes(stem=denoiser.stem_features))
     seen = []
@@ -106,8 +106,8 @@ def test_stem_is_added_to_the_first_layer(patch: int) -> None:
     torch.testing.assert_close(seen[0], first + patchify(conditioning.stem, patch))
 
 
-def test_noise_level_is_heard_and_saturates() -> None:
-    denoiser = made()
+def test_noise_level_changes_the_output_and_saturates() -> None:
+    denoiser = built()
     z_t, _, _ = inputs(batch=1)
     outputs = [denoiser(z_t, torch.tensor([level]), Conditioning()) for level in (-40.0, -20.0, -1.0, 1.0, 9.0, 20.0)]
     for one, other in pairwise(outputs[1:]):
@@ -118,7 +118,7 @@ def test_noise_level_is_heard_and_saturates() -> None:
 @pytest.mark.parametrize("config", [{}, {"patch": 1, "attention": (0, 1)}, {"refine": 0}])
 def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
     routes = replace(ROUTES, stem=8 // config.get("patch", 2) ** 3)
-    denoiser = made(routes, **config)
+    denoiser = built(routes, **config)
     z_t, log_snr, conditioning = inputs(routes=routes)
     denoiser(z_t, log_snr, conditioning).square().mean().backward()
     for name, parameter in denoiser.named_parameters():
@@ -130,7 +130,7 @@ def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
 def test_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for checkpointing in (False, True):
-        denoiser = made(ROUTES, checkpointing=checkpointing, dropout=0.2).train()
+        denoiser = built(ROUTES, checkpointing=checkpointing, dropout=0.2).train()
         torch.manual_seed(3)
         denoiser(*inputs()).square().mean().backward()
         gradients.append([parameter.grad for parameter in denoiser.parameters()])
@@ -145,7 +145,7 @@ def test_patches(patch: int) -> None:
     assert patches.shape == (2, 2 * patch**3, 6 // patch, 12 // patch, 6 // patch)
     first = x[1, 1, :patch, patch : 2 * patch, -patch:].flatten()
     if patch > 1:
-        assert torch.equal(patches[1, patch**3 :, 0, 1, -1], first)  # a patch is laid along the channels
+        assert torch.equal(patches[1, patch**3 :, 0, 1, -1], first)  # the voxels of a patch become channels
     assert torch.equal(unpatchify(patches, patch), x)
 
 
@@ -157,8 +157,8 @@ def test_batch_of_one_uses_the_same_convolution() -> None:
         torch.testing.assert_close(convolution(x[sample : sample + 1]), convolution(x)[sample : sample + 1])
 
 
-def test_samples_are_independent_and_answers_repeat() -> None:
-    denoiser = made(ROUTES)
+def test_samples_are_independent_and_outputs_repeat() -> None:
+    denoiser = built(ROUTES)
     z_t, log_snr, conditioning = inputs(batch=3)
     together = denoiser(z_t, log_snr, conditioning)
     assert torch.equal(together, denoiser(z_t, log_snr, conditioning))
@@ -167,7 +167,7 @@ def test_samples_are_independent_and_answers_repeat() -> None:
 
 
 def test_bfloat16_autocast() -> None:
-    denoiser = made(ROUTES)
+    denoiser = built(ROUTES)
     z_t, log_snr, conditioning = inputs()
     with torch.autocast("cpu", torch.bfloat16):
         output = denoiser(z_t, log_snr, conditioning)
@@ -176,14 +176,14 @@ def test_bfloat16_autocast() -> None:
     assert (output - exact).square().mean().sqrt() < 0.1 * exact.std()
 
 
-def test_dtype_of_the_output_is_the_volumes() -> None:
+def test_output_has_the_dtype_of_the_volume() -> None:
     z_t, log_snr, _ = inputs()
-    assert made()(z_t.double(), log_snr, Conditioning()).dtype == torch.float64
-    assert made().to(torch.bfloat16)(z_t.bfloat16(), log_snr, Conditioning()).dtype == torch.bfloat16
+    assert built()(z_t.double(), log_snr, Conditioning()).dtype == torch.float64
+    assert built().to(torch.bfloat16)(z_t.bfloat16(), log_snr, Conditioning()).dtype == torch.bfloat16
 
 
-def test_configuration_makes_it_again() -> None:
-    denoiser = made(ROUTES, attention=(0, -1))
+def test_configuration_rebuilds_the_network() -> None:
+    denoiser = built(ROUTES, attention=(0, -1))
     again = UNet3D.from_config(denoiser.config)
     again.build(channels=1, routes=ROUTES)
     again.load_state_dict(denoiser.state_dict())
@@ -206,19 +206,19 @@ def test_configuration_makes_it_again() -> None:
         ({"patch": 3}, "patch"),
     ],
 )
-def test_mistakes_are_named(config: dict[str, object], word: str) -> None:
+def test_wrong_settings_are_refused(config: dict[str, object], word: str) -> None:
     with pytest.raises(LongigenError, match=word):
         UNet3D(**{**SMALL, **config})
 
 
 def test_tokens_need_attention() -> None:
     with pytest.raises(LongigenError, match="tokens"):
-        made(ROUTES, attention=())
+        built(ROUTES, attention=())
 
 
 def test_it_learns_to_denoise() -> None:
-    """A few steps on one volume bring the loss well under that of the zero answer."""
-    denoiser = made(random=False).train()
+    """After a few steps on one volume the loss is well below that of a zero output."""
+    denoiser = built(random=False).train()
     grid = torch.stack(torch.meshgrid(*[torch.linspace(-3.0, 3.0, 12)] * 3, indexing="ij"))
     x = torch.tanh(2.0 - grid.square().sum(0))[None, None].expand(4, -1, -1, -1, -1)
     optimizer = torch.optim.AdamW(denoiser.parameters(), 3e-3)
@@ -234,36 +234,38 @@ def test_it_learns_to_denoise() -> None:
     assert sum(losses[-5:]) < 0.2 * sum(losses[:5])
 
 
-def moving(size: tuple[int, int, int], **config: Any) -> tuple[UNet3D, tuple[Tensor, Tensor, Conditioning]]:
-    """Return a network as it starts that moves the last visit, and what to ask it."""
+def network_with_motion(
+    size: tuple[int, int, int], **config: Any
+) -> tuple[UNet3D, tuple[Tensor, Tensor, Conditioning]]:
+    """Return an untrained network that warps the last visit, and its inputs."""
     z_t, log_snr, conditioning = inputs(size)
     base = torch.randn(z_t.shape, generator=torch.Generator().manual_seed(2))
     stem = conditioning.stem if config.get("patch", 2) == 2 else torch.zeros(2, 8, *size)
     routes = replace(ROUTES, stem=1 if config.get("patch", 2) == 2 else 8)
-    asked = z_t, log_snr, replace(conditioning, base=base, gap=torch.ones(2), stem=stem)
-    return made(routes, random=False, motion=True, **config), asked
+    arguments = z_t, log_snr, replace(conditioning, base=base, gap=torch.ones(2), stem=stem)
+    return built(routes, random=False, motion=True, **config), arguments
 
 
 @pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize("size", [(8, 12, 6), (7, 9, 5), (5, 1, 3)])
-def test_with_motion_it_starts_at_the_last_visit(patch: int, size: tuple[int, int, int]) -> None:
-    denoiser, asked = moving(size, patch=patch)
+def test_with_motion_the_initial_output_is_the_last_visit(patch: int, size: tuple[int, int, int]) -> None:
+    denoiser, arguments = network_with_motion(size, patch=patch)
     assert denoiser.predicts == "image"
-    torch.testing.assert_close(denoiser(*asked), asked[2].base, atol=1e-5, rtol=0)
+    torch.testing.assert_close(denoiser(*arguments), arguments[2].base, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("patch", [1, 2])
 def test_a_constant_velocity_shifts_the_last_visit_by_as_many_patches(patch: int) -> None:
-    denoiser, asked = moving((12, 8, 8), patch=patch)
+    denoiser, arguments = network_with_motion((12, 8, 8), patch=patch)
     assert denoiser.velocity is not None
     with torch.no_grad():
         denoiser.velocity.bias[0] = 1.0  # type: ignore[index]
-    base = asked[2].base
+    base = arguments[2].base
     assert base is not None
-    torch.testing.assert_close(denoiser(*asked)[:, :, : 12 - patch], base[:, :, patch:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(denoiser(*arguments)[:, :, : 12 - patch], base[:, :, patch:], atol=1e-4, rtol=0)
 
 
-# The composition is slow, and no other with motion than without.
+# The slow check of compositions is left out, since motion does not change it.
 @pytest.mark.parametrize("label", [label for label in CHECKS["denoiser"] if "composes" not in label])
-def test_with_motion_it_keeps_the_contracts(label: str) -> None:
+def test_contracts_with_motion(label: str) -> None:
     run_check("denoiser", label, "unet3d", {"width": 8, "heads": 2, "blocks": 1, "motion": True})

@@ -1,4 +1,4 @@
-"""The conditional VAE: its bound against closed forms, and its latents from the sampler's noise."""
+"""The conditional VAE: its losses compared with closed forms, and its latents computed from the sampler's noise."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def example(seed: int = 0) -> Example:
 
 @pytest.mark.parametrize(("latents", "stride"), [(1, 4), (4, 4), (3, 2), (4, 8)])
 def test_latents_of_standard_normal_noise_are_standard_normal_and_independent(latents: int, stride: int) -> None:
-    """Blocks that are cut off at the border too."""
+    """This includes blocks that are cut off at the border."""
     noise = torch.randn(8000, 2, 9, 8, 5, generator=torch.Generator().manual_seed(0))
     u = latent_noise(noise, stride, latents)
     assert u.shape == (8000, latents, -(-9 // stride), -(-8 // stride), -(-5 // stride))
@@ -55,7 +55,7 @@ def test_the_losses_by_hand() -> None:
     vae, given = built(beta=3.0), example()
     losses = vae.losses(given)
     assert list(losses) == ["reconstruction", "kl"]
-    # Untrained: q is the prior, and the decoder answers zero.
+    # Initially q is the prior and the output of the decoder is zero.
     torch.testing.assert_close(losses["kl"], torch.zeros(2))
     torch.testing.assert_close(losses["reconstruction"], given.x.square().flatten(1).mean(dim=1))
     randomised(vae)
@@ -65,8 +65,8 @@ def test_the_losses_by_hand() -> None:
     torch.testing.assert_close(vae.losses(given)["kl"], 3.0 * divergence / (9 * 8 * 7))
 
 
-def test_the_noise_level_takes_the_draw_to_the_mean() -> None:
-    """Where nothing of z_t is noise, the latent is the prior's mean; with zeros it is too."""
+def test_without_noise_the_latent_is_the_mean_of_the_prior() -> None:
+    """If z_t contains no noise, or is zero, the latent is the mean of the prior."""
     vae, given = randomised(built()), example()
     z = torch.randn(2, 1, *SIZE, generator=torch.Generator().manual_seed(1))
     mean = vae.decode(torch.zeros(2, 4, 3, 2, 2), given.conditioning)
@@ -77,7 +77,7 @@ def test_the_noise_level_takes_the_draw_to_the_mean() -> None:
     assert not torch.allclose(drawn, mean, atol=1e-3)
 
 
-def test_it_draws_with_noise_and_not_without() -> None:
+def test_samples_differ_only_with_noise() -> None:
     visits = history(SIZE)
     time = after(visits)[:, None]
     for noise in (True, False):
@@ -93,8 +93,8 @@ def test_it_draws_with_noise_and_not_without() -> None:
         assert torch.allclose(one, other) is not noise
 
 
-def test_it_learns_what_the_condition_does_not_say() -> None:
-    """One of two constants at random is x: the latent says which, and draws from the prior are of both."""
+def test_it_learns_a_distribution_with_two_modes() -> None:
+    """Trained on two random constants, the latent encodes which one, and samples from the prior contain both."""
     torch.manual_seed(0)
     vae = VAE(widths=(4, 8, 8), latents=1, beta=0.05)
     vae.build(channels=1, routes=Routes())
@@ -123,7 +123,7 @@ def test_it_learns_what_the_condition_does_not_say() -> None:
     assert drawn.max() > 0.5
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(LongigenError, match="two multiples of 4 or more"):
         VAE(widths=(6, 8))
     with pytest.raises(LongigenError, match="latents must be a whole number of at least 1"):

@@ -1,6 +1,7 @@
 """Warm starts from another model's weights, frozen parts, fine-tuning, and pretraining without conditioning."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -373,7 +374,7 @@ SHORT = ("training.steps=1", "batch_size=1", "validate_every=1", "sample_every=9
 
 
 def test_fine_tuning_starts_from_the_whole_model(
-    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Components, settings, grid and intensity scaling are the model's; the data and the changes are the user's."""
     run = tmp_path / "run"
@@ -384,11 +385,11 @@ def test_fine_tuning_starts_from_the_whole_model(
         "preprocess.upper=100",
         "learning_rate=0",
     ]
-    with pytest.warns(LongigenWarning) as caught:
+    with pytest.warns(LongigenWarning) as caught, caplog.at_level(logging.INFO, logger="longigen"):
         train(data=str(manifest), init=str(FIXTURE), changes=changes, out=run)
-    printed = capsys.readouterr().err
-    assert f"Fine-tuning {FIXTURE}: sadm + unet3d + continuous, with its settings, grid (16 × 20 × 16) and" in printed
-    assert "grid 12 × 12 × 10" in printed
+    expected = f"Fine-tuning {FIXTURE}: sadm + unet3d + continuous, with its settings, grid (16 × 20 × 16) and"
+    assert expected in caplog.text
+    assert "grid 12 × 12 × 10" in caplog.text
     notes = " ".join(str(warning.message) for warning in caught)
     assert "preprocess.shape [16, 20, 16], now [12, 12, 10]" in notes
     assert "preprocess.upper 99.9, now 100.0" in notes

@@ -1,0 +1,79 @@
+"""Results of a benchmark: rows of a table, costs of the methods, and files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longigen.evaluation.evaluate import SCORES, TABLE, write_csv
+from longigen.evaluation.scoring import Protocol, Score
+from longigen.hub.metrics_file import COPY_LAST, ResultRow
+from longigen.utils.files import atomic, write_json
+from longigen.utils.optional import optional_import
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """The results of a benchmark.
+
+    Attributes:
+        protocol: protocol by which all rows were scored.
+        rows: one row per scenario and method, copy-last first. Seeds are averaged within each subject first.
+        by_seed: for each row, the mean of each metric by seed; empty for copy-last.
+        costs: costs of each method: ``parameters``, ``nfe`` (network evaluations per visit), ``steps`` of training,
+            and the means over seeds of ``training_seconds``, ``seconds_per_visit``, ``training_bytes`` and
+            ``generation_bytes``.
+        scores: scores of every generated visit, one mapping per visit, method and seed.
+        content: content of ``table.json``.
+        text: the tables of results and costs.
+    """
+
+    protocol: Protocol
+    rows: list[ResultRow]
+    by_seed: list[Mapping[str, Mapping[int, float]]]
+    costs: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    content: Mapping[str, Any]
+    text: str
+
+    def table(self) -> str:
+        """Return the results as text: one table per scenario, then the costs of each method."""
+        return self.text
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``table.txt``, ``table.json`` and ``subjects.csv``."""
+        folder = Path(folder)
+        write_csv(self.scores, folder / SCORES)
+        write_json(self.content, folder / "table.json")
+        with atomic(folder / TABLE) as part:
+            part.write_text(self.text + "\n", encoding="utf-8")
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return one row per generated visit, method and seed, with a column per metric; needs the package pandas.
+
+        Raises:
+            LongigenError: if pandas is not installed.
+        """
+        return optional_import("pandas", "BenchmarkResult.to_pandas").DataFrame(self.scores)
+
+
+def csv_rows(scores: Mapping[tuple[str, int], Sequence[Score]]) -> list[dict[str, Any]]:
+    """Return the scores as rows of a CSV; those of copy-last, equal for all rows and seeds, only once."""
+    return [
+        {"seed": seed, **score.to_row(), "method": score.method if score.method == COPY_LAST else row}
+        for place, ((row, seed), of_run) in enumerate(scores.items())
+        for score in of_run
+        if not place or score.method != COPY_LAST
+    ]
+
+
+def json_values(by_seed: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float | None]]:
+    """Return values as JSON allows them: None for NaN, and keys that are strings."""
+    return {
+        name: {str(seed): mean if math.isfinite(mean) else None for seed, mean in means.items()}
+        for name, means in by_seed.items()
+    }
