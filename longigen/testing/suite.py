@@ -86,7 +86,7 @@ def _kind_of(name: str, kind: str | None) -> str:
     kinds = KINDS if kind is None else (kind,)
     found = [each for each in kinds if name in registry.entries(each)]
     if len(found) > 1:
-        raise LongigenError(f"'{name}' is a {' and a '.join(found)}; say which with --kind.")
+        raise LongigenError(f"'{name}' is a {' and a '.join(found)}; choose one with --kind.")
     if not found:
         known = [key for each in kinds for key in registry.entries(each)]
         raise LongigenError(

@@ -78,7 +78,7 @@ def test_mistakes_are_told_before_the_first_check(arguments: dict[str, Any], mes
 def test_a_name_of_two_kinds() -> None:
     registry.register("metric", "sadm")(Error)
     try:
-        with pytest.raises(LongigenError, match="'sadm' is a conditioner and a metric; say which with --kind"):
+        with pytest.raises(LongigenError, match="'sadm' is a conditioner and a metric; choose one with --kind"):
             check("sadm")
         assert next(check("sadm", kind="metric")).kind == "metric"
     finally:
