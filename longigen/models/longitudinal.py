@@ -451,7 +451,7 @@ class LongitudinalModel(nn.Module):
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights file that was loaded; of the file that would be saved, if none was or weights changed."""
+        """SHA-256 of the file of the weights: the loaded one, or the one that saving them would write."""
         if self._file is not None and self._file[1] == self._versions:
             return self._file[0]
         return weights_checksum(self)
