@@ -1,4 +1,4 @@
-"""What all components share: a constructor that is their configuration."""
+"""Base class of all components: the constructor's parameters are the checked configuration."""
 
 import inspect
 import math
@@ -25,10 +25,10 @@ class Parameter:
         return self.default is inspect.Parameter.empty
 
     def check(self, value: Any, owner: str) -> Any:
-        """Return `value` as the annotated type (an int where a float is asked, a list where a tuple is).
+        """Return `value` converted to the annotated type: an int becomes a float, a list a tuple, as annotated.
 
         Raises:
-            LongigenError: if it is not of that type.
+            LongigenError: if it cannot be converted to that type.
         """
         try:
             return _convert(value, self.annotation)
@@ -40,7 +40,7 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the keyword parameters of a constructor or function.
 
     Raises:
-        TypeError: if one is positional, variadic or lacks an annotation: then it could not be checked or written down.
+        TypeError: if one is positional, variadic or has no annotation, so that it could not be checked or stored.
     """
     name = getattr(function, "__qualname__", str(function))
     is_class = inspect.isclass(function)
@@ -59,10 +59,10 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Return the full configuration: `given`, checked against `known`, over the defaults.
+    """Return the full configuration: the defaults of the `known` parameters, updated with the checked `given` values.
 
     Raises:
-        LongigenError: for an unknown name, a missing one, or a value of the wrong type.
+        LongigenError: for an unknown or missing parameter, or a value of the wrong type.
     """
     for name in given:
         if name not in known:
@@ -83,15 +83,15 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str
 
 
 class Component:
-    """A part that is chosen by name: a conditioner, a denoiser, a sampler, a data set or a metric.
+    """A component that is chosen by name: a conditioner, a denoiser, a sampler, a data set or a metric.
 
     Contract of every component:
 
     - Its constructor's parameters are keyword-only, annotated and explicit (no ``**kwargs``). They are its
-      configuration, are checked against their annotations, and are kept as `config`, from which the same component
-      can be made again. What is only known when a model is composed comes later, to `build`.
+      configuration, are checked against their annotations, and are stored as `config`, from which `from_config`
+      creates the same component again. Values that are only known when a model is composed are passed to `build`.
     - Values of `config` are plain: None, bool, int, float, str, and tuples of those.
-    - A class that breaks the rules is refused when it is defined, not when it is first used.
+    - A class that breaks these rules raises a TypeError when it is defined, not when it is first used.
     """
 
     kind: ClassVar[str]
@@ -103,7 +103,7 @@ class Component:
 
     @classmethod
     def interface(cls) -> "type[Component] | None":
-        """Return the contract that a class derives from: `Conditioner`, `Denoiser` …; None where it is none of them."""
+        """Return the base class that defines the kind, such as `Conditioner` or `Denoiser`; None if there is none."""
         own = (base for base in cls.__mro__ if base.__module__.partition(".")[0] == "longigen" and "kind" in vars(base))
         return next((base for base in own if issubclass(base, Component)), None)
 
@@ -119,18 +119,18 @@ class Component:
         return component
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
-        """Return what `__new__` needs, so that a component can be copied and pickled."""
+        """Return the arguments of `__new__`, so that a component can be copied and pickled."""
         return (), self.config
 
     def __repr__(self) -> str:
-        """Return the name of the class with the parameters that are not at their defaults."""
+        """Return the class name and the parameters that differ from their defaults."""
         known = parameters(type(self))
         given = [f"{name}={value!r}" for name, value in self.config.items() if value != known[name].default]
         return f"{type(self).__name__}({', '.join(given)})"
 
     @classmethod
     def from_config(cls, given: Mapping[str, Any]) -> Self:
-        """Make the component from a mapping (of a recipe or a ``config.json``), converting values to their types."""
+        """Create the component from a mapping (of a recipe or a ``config.json``), converting values to their types."""
         return cls(**checked(parameters(cls), given, cls.__qualname__))
 
 
@@ -156,7 +156,7 @@ def _convert(value: Any, annotation: Any) -> Any:
             return None
         raise TypeError
     if annotation is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        number = float(value)  # also of text, since YAML reads 1e-4, without a dot, as text
+        number = float(value)  # text too, since YAML reads 1e-4 (without a dot) as text
         if not math.isfinite(number):  # JSON has no NaN and no infinity
             raise ValueError
         return number
@@ -187,7 +187,7 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _spell(annotation: Any) -> str:
-    """Say a type as a user would: ``one of 'x', 'v'``, ``3 × int``, ``float or None``."""
+    """Return a type in words, for messages: ``one of 'x', 'v'``, ``3 × int``, ``float or None``."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_spell(option) for option in arguments)

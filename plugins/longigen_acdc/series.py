@@ -133,7 +133,7 @@ class Series:
         return spatial_shape(self.image, self.path, self.subject, frame=0)
 
     def _frame(self, index: int) -> Visit:
-        return Visit.of_file(
+        return Visit.from_file(
             self.path,
             subject=self.subject,
             time=index / (len(self.frames) - 1),

@@ -173,7 +173,7 @@ class BIDSDataset(Dataset):
             raise BadData(Finding("repeated-row", str(row.path), f"has several rows of {session}", "keep one", subject))
         if is_not_fetched(path):
             raise BadData(not_fetched(path, subject))
-        return Visit.of_file(path, subject=subject, time=time, covariates=self._covariates.of(subject, session))
+        return Visit.from_file(path, subject=subject, time=time, covariates=self._covariates.of(subject, session))
 
     def _part(self, subject: str) -> Assigned | None:
         """Return the part of the split that a subject is assigned to.

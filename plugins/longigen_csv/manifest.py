@@ -139,7 +139,7 @@ class CSVDataset(Dataset):
         try:
             if row.path not in images:
                 images[row.path] = open_image(row.path, row.subject)
-            return Visit.of_file(
+            return Visit.from_file(
                 row.path,
                 subject=row.subject,
                 time=row.time,

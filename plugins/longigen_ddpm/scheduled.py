@@ -62,7 +62,7 @@ class ScheduledSampler(Sampler, abc.ABC):
     def timesteps(self, steps: int, within: tuple[float, float] | None = None) -> Tensor:
         """Return the `steps` times of the network evaluations by `level_spacing`, including the last level."""
         to, back = SPACINGS.get(self.level_spacing, (self.time, self.log_snr))
-        start, end = to(torch.tensor(self.span(steps, within), dtype=torch.float64)).tolist()
+        start, end = to(torch.tensor(self.log_snr_range(steps, within), dtype=torch.float64)).tolist()
         return self.time(back(torch.linspace(start, end, steps, dtype=torch.float64))).clamp(0, 1)
 
     def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:

@@ -43,14 +43,14 @@ class FeatureDistance(SetMetric):
     def _of(self) -> str:
         return f"of features by {self.note} (weights {self.features.digest}), each plane by itself, mean over planes"
 
-    def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
+    def visit_features(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
         """Return the features of the generated and of the true visit (2, 3, F)."""
         return torch.stack([self.features(generated), self.features(true)])
 
-    def pooled(self, described: Tensor) -> float:
-        if len(described) < 2:
+    def compute(self, features: Tensor) -> float:
+        if len(features) < 2:
             return math.nan
-        return sum(self.distance(*plane.unbind(dim=1)) for plane in described.unbind(dim=2)) / described.shape[2]
+        return sum(self.distance(*plane.unbind(dim=1)) for plane in features.unbind(dim=2)) / features.shape[2]
 
     @abstractmethod
     def distance(self, generated: Tensor, true: Tensor) -> float:

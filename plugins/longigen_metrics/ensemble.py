@@ -59,7 +59,7 @@ class Coverage(Metric):
     def definition(self) -> str:
         return "share of the foreground's voxels with min_i x_i <= y <= max_i x_i; (K - 1) / (K + 1) if calibrated"
 
-    def aim(self, samples: int) -> float | None:
+    def ideal_value(self, samples: int) -> float | None:
         return (samples - 1) / (samples + 1)
 
     def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
@@ -90,10 +90,10 @@ class SpreadSkill(SetMetric):
             "then visits before the ratio (Fortin et al. 2014); 1 if calibrated"
         )
 
-    def aim(self, samples: int) -> float | None:
+    def ideal_value(self, samples: int) -> float | None:
         return 1.0
 
-    def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
+    def visit_features(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
         """Return the mean of s² (K + 1)/K, which is NaN for one sample, and the mean squared error of the mean."""
         samples, truth = _inside(generated, true, foreground)
         count = len(samples)
@@ -101,8 +101,8 @@ class SpreadSkill(SetMetric):
         spread = samples.var(dim=0).mean() if count > 1 and truth.numel() else error * math.nan
         return torch.stack([spread * (count + 1) / count, error])
 
-    def pooled(self, described: Tensor) -> float:
-        spread, error = described[~described[:, 1].isnan()].mean(dim=0).tolist()  # NaN: a visit without a foreground
+    def compute(self, features: Tensor) -> float:
+        spread, error = features[~features[:, 1].isnan()].mean(dim=0).tolist()  # NaN: a visit without a foreground
         return math.sqrt(spread / error) if error else math.nan
 
 

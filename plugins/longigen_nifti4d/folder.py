@@ -96,7 +96,7 @@ class NIfTI4DDataset(Dataset):
         image = _open(path, name)
         times = Timing.of(image, path, name).within(self.time_unit)
         visits = (
-            Visit.of_file(path, subject=name, time=time, frame=frame, image=image) for frame, time in enumerate(times)
+            Visit.from_file(path, subject=name, time=time, frame=frame, image=image) for frame, time in enumerate(times)
         )
         return Subject(name, tuple(visits))
 

@@ -58,7 +58,7 @@ def test_crps_by_hand_and_of_a_point_forecast() -> None:
 def test_coverage_is_nominal_for_exchangeable_samples(count: int) -> None:
     true = gaussian(1, 0)[0]
     nominal = (count - 1) / (count + 1)
-    assert Coverage().aim(count) == nominal
+    assert Coverage().ideal_value(count) == nominal
     assert scored(Coverage(), gaussian(count, 1), true) == pytest.approx(nominal, abs=0.01)
     assert scored(Coverage(), 0.2 * gaussian(count, 1), true) < nominal - 0.1
     assert scored(Coverage(), true.expand(count, *true.shape), true) == 1.0
@@ -78,9 +78,9 @@ def test_spread_over_skill_is_one_if_calibrated_also_where_an_error_is_the_same_
     levels = gaussian(count + 1, 2, (4000, 1, 1)).squeeze().T.reshape(4000, count + 1, 1, 1, 1, 1)
     levels = levels.expand(-1, -1, 1, 2, 1, 1)
     foreground = torch.ones(2, 1, 1, dtype=torch.bool)
-    described = torch.stack([metric.describe(level[1:], level[0], true, foreground) for level in levels])
-    assert metric.pooled(described) == pytest.approx(1, abs=0.04)
-    assert np.mean([metric.pooled(each[None]) for each in described]) > 1.5
+    described = torch.stack([metric.visit_features(level[1:], level[0], true, foreground) for level in levels])
+    assert metric.compute(described) == pytest.approx(1, abs=0.04)
+    assert np.mean([metric.compute(each[None]) for each in described]) > 1.5
 
 
 def features(count: int, mean: Tensor, scale: Tensor, seed: int) -> Tensor:
@@ -101,16 +101,16 @@ def test_fid_is_the_distance_of_the_gaussians(two: tuple[Tensor, ...]) -> None:
     described = torch.stack([features(20000, mean_x, scale_x, 1), features(20000, mean_y, scale_y, 2)], dim=1)
     x, y = (scale.T.numpy() @ scale.numpy() for scale in (scale_x, scale_y))
     expected = 1.25 + np.trace(x + y - 2 * np.real(sqrtm(x @ y)))
-    assert FID().pooled(described) == pytest.approx(expected, rel=0.03)
-    small = [FID().pooled(described[n * 8 : n * 8 + 8]) for n in range(100)]
+    assert FID().compute(described) == pytest.approx(expected, rel=0.03)
+    small = [FID().compute(described[n * 8 : n * 8 + 8]) for n in range(100)]
     assert np.mean(small) > 1.2 * expected  # the bias that the caution speaks of
 
 
 def test_kid_is_unbiased_for_pairs(two: tuple[Tensor, ...]) -> None:
     mean_x, mean_y, scale_x, scale_y = two
     described = torch.stack([features(3000, mean_x, scale_x, 1), features(3000, mean_y, scale_y, 2)], dim=1)
-    whole = KID().pooled(described)
-    small = [KID().pooled(described[n * 8 : n * 8 + 8]) for n in range(150)]
+    whole = KID().compute(described)
+    small = [KID().compute(described[n * 8 : n * 8 + 8]) for n in range(150)]
     assert np.mean(small) == pytest.approx(whole, abs=3 * np.std(small) / math.sqrt(len(small)))
     # That of independent sets differs by the pairs of the cross term.
     x, y = described[:200, 0, 0], described[:200, 1, 0]
@@ -123,10 +123,10 @@ def test_kid_is_unbiased_for_pairs(two: tuple[Tensor, ...]) -> None:
 @pytest.mark.parametrize("metric", [FID(), KID()], ids=["fid", "kid"])
 def test_identical_sets_have_no_distance_and_one_visit_has_none(metric: SetMetric) -> None:
     volumes = gaussian(6, 0, (17, 9, 12)).clamp(-1, 1)
-    described = torch.stack([metric.describe(v, v, v, v[0] > -2) for v in volumes])
+    described = torch.stack([metric.visit_features(v, v, v, v[0] > -2) for v in volumes])
     assert described.shape == (6, 2, 3, 64)
-    assert metric.pooled(described) == pytest.approx(0, abs=1e-6)
-    assert math.isnan(metric.pooled(described[:1]))
+    assert metric.compute(described) == pytest.approx(0, abs=1e-6)
+    assert math.isnan(metric.compute(described[:1]))
 
 
 def test_random_features_are_the_same_every_time_and_leave_the_generator_alone() -> None:
@@ -196,11 +196,11 @@ class Centre(SetMetric):
     def definition(self) -> str:
         return "squared distance of the means"
 
-    def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
+    def visit_features(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
         return torch.stack([generated.mean(), true.mean()])
 
-    def pooled(self, described: Tensor) -> float:
-        return float((described[:, 0] - described[:, 1]).mean() ** 2)
+    def compute(self, features: Tensor) -> float:
+        return float((features[:, 0] - features[:, 1]).mean() ** 2)
 
 
 def test_a_set_is_pooled_and_its_interval_leaves_each_subject_out() -> None:
