@@ -25,7 +25,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from longigen import Conditioner, LongigenError, LongitudinalModel, VisitSequence
-from longigen.data.intensity import foreground_of
+from longigen.data.intensity import foreground_mask
 from longigen.data.preprocess import Prepared
 from longigen.data.training_pairs import make_sequence
 from longigen.generation.explanation import require_explaining
@@ -93,7 +93,7 @@ def shares_of(model: LongitudinalModel, fresh: list[Conditioner], prepared: Prep
     last = len(prepared.subject.visits) - 1
     history = make_sequence(prepared, range(last), set(), model.statistics.covariates).to(model.device)
     time = torch.tensor([prepared.subject.times[last]], dtype=history.times.dtype, device=model.device)
-    inside = foreground_of(prepared.visit(0)).to(model.device)
+    inside = foreground_mask(prepared.visit(0)).to(model.device)
 
     def mean(conditioner: Conditioner) -> Tensor:
         return conditioner.explain(history, time)[0][:, inside].mean(dim=1).cpu()
@@ -125,7 +125,7 @@ def table(subjects: list[Shares], heading: str, key: dict[int, list[tuple[int, i
         line = f"{value:<8} {len(by_subject):>8} {equal:>7.3f}"
         for measure in MEASURES:
             shares = [subjects[s].by_measure[measure][v].mean().item() for s, v in by_subject.items()]
-            line += cell(Summary.of(shares), "")
+            line += cell(Summary.bootstrap(shares), "")
         lines.append(line)
     return "\n".join(lines)
 
@@ -160,7 +160,7 @@ def main() -> None:
     print(table(subjects, "rank", ranks), end="\n\n")
     print(table(subjects, "gap", gaps), end="\n\n")
     correlations = {
-        name: Summary.of(
+        name: Summary.bootstrap(
             [float(np.corrcoef(rankdata(item.by_measure[name]), rankdata(-item.gaps))[0, 1]) for item in subjects]
         )
         for name in MEASURES

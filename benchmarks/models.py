@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import longigen
 from longigen import LongitudinalModel
-from longigen.hub.manifest import CONFIG, METRICS, WEIGHTS, to_plain
+from longigen.hub.manifest import CONFIG, METRICS, WEIGHTS, manifest_to_dict
 from longigen.hub.metrics_file import MetricsFile
 from longigen.hub.publish import export
 from longigen.models.pretrained import loader
@@ -135,7 +135,7 @@ def entry(name: str, folder: Path, result: MetricsFile, manifest: Any) -> dict[s
     return {
         "summary": spec.summary,
         "source": f"package:longigen_models/{name}",
-        "files": to_plain(manifest),
+        "files": manifest_to_dict(manifest),
         "licence": "Apache-2.0",
         "data": spec.data,
         "recipe": spec.recipe,

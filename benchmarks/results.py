@@ -180,7 +180,9 @@ def curves(folder: Path, file: Path, title: str) -> None:
 
 def gain(metric: str, ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]]) -> Summary:
     """Return the mean gain of `ours` over `theirs`, paired by subject, positive if `ours` are better."""
-    return Summary.of([float(SIGNS[metric] * (np.mean(ours[subject]) - np.mean(theirs[subject]))) for subject in ours])
+    return Summary.bootstrap(
+        [float(SIGNS[metric] * (np.mean(ours[subject]) - np.mean(theirs[subject]))) for subject in ours]
+    )
 
 
 def measure(name: str, work: Path, acdc: str | None) -> None:

@@ -373,7 +373,7 @@ def evaluate(
         bars = show_progress if progress else silent
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
-            evaluation = replace(evaluation, metrics_path=evaluation.metrics_file.keep(evaluation.source))
+            evaluation = replace(evaluation, metrics_path=evaluation.metrics_file.save_to_run(evaluation.source))
             if out is not None:
                 evaluation.save(out)
         return evaluation
@@ -499,7 +499,7 @@ def list_models() -> "list[ModelSummary]":
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.zoo import zoo_models
 
-    return [ModelSummary.of_published(model) for model in zoo_models()]
+    return [ModelSummary.from_entry(model) for model in zoo_models()]
 
 
 def catalog(section: str | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -561,7 +561,7 @@ def pull(name_or_path: str, *, token: str | None = None, progress: bool = True) 
     from longigen.hub.resolve import ModelSource
 
     hub_logging.set_verbosity_error()  # without messages about retries and locks; failures are raised as errors
-    source = ModelSource.of(name_or_path, token=token)
+    source = ModelSource.parse(name_or_path, token=token)
     with (show_transfer if progress else silent)("pulling") as update:
         return source.pull(update)
 
@@ -660,7 +660,7 @@ def _source(
     """Return the source of a model, downloaded if necessary, so that its errors are raised before data are read."""
     from longigen.hub.resolve import ModelSource
 
-    source = ModelSource.of(_name_of(model), revision, token=token)
+    source = ModelSource.parse(_name_of(model), revision, token=token)
     with (show_transfer if progress else silent)("pulling") as update:
         source.find(update)
     return source

@@ -14,7 +14,7 @@ import hubserver
 from helpers import commandline
 from helpers.files import SHARED, ball, write_image
 from helpers.processes import Longigen, NewMachine
-from helpers.sites import Site, forget_what_is_installed
+from helpers.sites import Site, clear_package_caches
 
 torch.set_num_threads(1)  # tests run in two processes on two cores
 
@@ -106,4 +106,4 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         if str(tmp_path) in str(getattr(sys.modules[name], "__spec__", "")):
             del sys.modules[name]
     monkeypatch.undo()
-    forget_what_is_installed()
+    clear_package_caches()

@@ -27,5 +27,5 @@ def new_plugin(
     typer.echo(
         f"Wrote {plugin.distribution} to {folder}, with {plugin.class_name} in src/{plugin.package}/{kind}.py; next:"
     )
-    for command in (shlex.join(["pip", "install", "-e", str(folder)]), *plugin.uses):
+    for command in (shlex.join(["pip", "install", "-e", str(folder)]), *plugin.commands):
         typer.echo(f"    {command}")

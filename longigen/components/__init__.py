@@ -1,1 +1,1 @@
-"""The contracts that a plugin derives from: conditioner, denoiser, sampler, metric, and the tensors between them."""
+"""Base classes of conditioners, denoisers, samplers and metrics, and the tensors they exchange."""

@@ -1,4 +1,4 @@
-"""What all components share: a constructor that is their configuration."""
+"""Base class of all components: the constructor's parameters are the checked configuration."""
 
 import inspect
 import math
@@ -85,7 +85,7 @@ def _require_plain(owner: str, known: Mapping[str, Parameter]) -> None:
 
 
 def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Return the full configuration: `given`, checked against `known`, over the defaults.
+    """Return the full configuration: the defaults of the `known` parameters, updated with the checked `given` values.
 
     Raises:
         LongigenError: for an unknown name, a missing one, or a value of the wrong type or outside of its range.
@@ -146,7 +146,7 @@ class Settings:
 
 
 class Component:
-    """A part that is chosen by name: a conditioner, a denoiser, a sampler, a data set or a metric.
+    """A component that is chosen by name: a conditioner, a denoiser, a sampler, a data set or a metric.
 
     Contract of every component:
 
@@ -193,11 +193,11 @@ class Component:
         return component
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
-        """Return what `__new__` needs, so that a component can be copied and pickled."""
+        """Return the arguments of `__new__`, so that a component can be copied and pickled."""
         return (), self.config
 
     def __repr__(self) -> str:
-        """Return the name of the class with the parameters that are not at their defaults."""
+        """Return the class name and the parameters that differ from their defaults."""
         known = parameters(type(self))
         given = [f"{name}={value!r}" for name, value in self.config.items() if value != known[name].default]
         return f"{type(self).__name__}({', '.join(given)})"

@@ -1,4 +1,4 @@
-"""The interface of conditioners."""
+"""`Conditioner`: the base class of networks that encode a subject's history and the target time."""
 
 import abc
 from typing import ClassVar
@@ -11,16 +11,16 @@ from longigen.components.visit_sequence import VisitSequence
 
 
 class Conditioner(Component, nn.Module, abc.ABC):
-    """The subject's history and the time asked for, as a `Conditioning`.
+    """Encodes a subject's history and the target time as a `Conditioning` for the denoiser.
 
     Contract:
 
-    - The constructor takes hyperparameters (see `Component`). `build` is called once, when a model is composed, makes
-      the layers, and sets `routes` to the channels that `forward` emits. It fetches nothing: a model that is loaded is
-      built too, and has its weights already. Weights from elsewhere are for `initialise`.
-    - `forward(history, target_time)`: `history` is a `VisitSequence`, `target_time` (B,) in the same unit. Volumes it
-      emits have the history's W, H, D, whatever they are. Output is floating, on the history's device.
-    - It must not see the target. Where `causal` is true, its output must not depend on a visit at or after
+    - The constructor takes hyperparameters (see `Component`). `build` is called once, when a model is composed. It
+      creates the layers and sets `routes` to the channels that `forward` emits. It downloads nothing, since `build`
+      also runs for a model whose weights are loaded afterwards; pretrained weights are downloaded in `initialise`.
+    - `forward(history, target_time)`: `history` is a `VisitSequence`, `target_time` (B,) in the same unit. Emitted
+      volumes have the history's W, H, D, whatever they are. Output is floating, on the history's device.
+    - The output must not depend on the target image. Where `causal` is true, it must not depend on a visit at or after
       `target_time`; where false, later visits may be used.
     - In generation, visits that were made earlier are in the history, as observed. Where `autoregressive` is false they
       are not, and the history holds what was given alone.
@@ -29,8 +29,8 @@ class Conditioner(Component, nn.Module, abc.ABC):
     - It can be made and built on torch's ``meta`` device: neither step looks at a tensor's value. So a model's shapes
       are known, and compared with its weights, before memory is spent on it.
     - It is deterministic in ``eval()`` mode.
-    - It may override `explain` to say where it looked; asking changes nothing else.
-    - Times are data-set units; divide by `time_scale` (the typical gap between visits) before encoding them.
+    - It may override `explain` to return how much each visit contributed; this must not change any other output.
+    - Times are in the data set's unit; divide by `time_scale` (the typical gap between visits) before encoding them.
     """
 
     kind: ClassVar[str] = "conditioner"
@@ -45,20 +45,20 @@ class Conditioner(Component, nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
-        """Make the layers.
+        """Create the layers.
 
         Args:
             channels: C of the volumes.
-            stem_features: F of the `stem` route, asked of the denoiser; 0 if it has no stem to add to.
+            stem_features: F of the `stem` route, which the denoiser sets; 0 if it does not use that route.
             time_scale: the typical gap between visits, in the data set's unit.
             covariates: names of the covariates that histories carry.
         """
 
     def initialise(self) -> None:
-        """Fetch weights that training is to start from; called after `build`, once, before a new model is trained.
+        """Download pretrained weights to start training from; called once, after `build`, before a new training.
 
         Raises:
-            LongigenError: if they cannot be had.
+            LongigenError: if the weights cannot be downloaded.
         """
 
     @abc.abstractmethod
@@ -67,20 +67,20 @@ class Conditioner(Component, nn.Module, abc.ABC):
 
     @property
     def explains(self) -> bool:
-        """Whether it can say where it looked: whether it overrides `explain`."""
+        """Whether this conditioner implements `explain`."""
         return type(self).explain is not Conditioner.explain
 
     def explain(self, history: VisitSequence, target_time: Tensor) -> Tensor:
-        """Return how much of what each voxel of the target is made from came from each visit.
+        """Return the share of each visit in the conditioning of each target voxel, such as its attention weight.
 
-        The docstring of what overrides this says how that is measured.
+        The docstring of the overriding method says how the shares are measured.
 
         Returns:
-            (B, L, W, H, D), float32, at least 0: shares, which sum to 1 over the visits at each voxel, for a subject
-            with a visit that may be seen. A visit that is not valid, is at the target's time, or is after it where
-            `causal`, has 0.
+            (B, L, W, H, D), float32, at least 0: shares that sum to 1 over the visits at each voxel, for a subject
+            with at least one visible visit. The share is 0 for a visit that is not valid, is at the target time, or is
+            after it where `causal`.
 
         Raises:
             NotImplementedError: if `explains` is false.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say where it looked")
+        raise NotImplementedError(f"{type(self).__name__} does not implement explain")

@@ -1,4 +1,4 @@
-"""What a conditioner tells a denoiser: up to four routes."""
+"""The conditioner's output: up to four conditioning tensors (routes) for the denoiser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -12,7 +12,7 @@ from longigen.utils.randomness import randn_like
 
 @dataclass(frozen=True)
 class Routes:
-    """The channels that a conditioner emits on each route; 0 where it does not use the route."""
+    """Number of channels that a conditioner emits on each route of a `Conditioning`; 0 for an unused route."""
 
     concat: int = 0
     stem: int = 0
@@ -22,15 +22,15 @@ class Routes:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The four routes from a conditioner to a denoiser, each optional.
+    """The conditioning tensors that a conditioner passes to a denoiser: four routes, each optional.
 
-    - `concat` (B, K, W, H, D): laid beside the noisy volume.
+    - `concat` (B, K, W, H, D): concatenated with the noisy volume along the channels.
     - `stem` (B, F, W, H, D): added to the features of the denoiser's first layer; F is `Denoiser.stem_features`.
     - `embedding` (B, E): added (after a projection) to the embedding of the noise level.
     - `tokens` (B, N, E): for cross-attention.
 
-    The model adds, for a denoiser that `needs_base`, what is part of the question and never dropped: `base`
-    (B, C, W, H, D), the last visit, and `gap` (B,), the time from it to the target in typical gaps between visits.
+    For a denoiser with `needs_base`, the model adds two tensors that condition dropout keeps: `base` (B, C, W, H, D),
+    the last visit, and `gap` (B,), the time from it to the target in typical gaps between visits.
     """
 
     concat: Tensor | None = None
@@ -52,15 +52,15 @@ class Conditioning:
         )
 
     def null(self) -> Self:
-        """Return ∅ of classifier-free guidance: the same routes, all zero."""
+        """Return the null conditioning ∅ of classifier-free guidance: the same routes, all zero."""
         return self._map(torch.zeros_like)
 
     def noise(self, generator: torch.Generator) -> Self:
-        """Return the same routes, all standard normal noise."""
+        """Return the same routes, filled with standard normal noise."""
         return self._map(lambda tensor: randn_like(tensor, generator))
 
     def drop(self, dropped: Tensor, instead: Self | None = None) -> Self:
-        """Return the conditioning with `instead`, by default ∅, for the samples where `dropped` (B,), bool, is set."""
+        """Replace the conditioning by `instead`, by default `null()`, in the samples where `dropped` (B,) is True."""
 
         def masked(tensor: Tensor, other: Tensor) -> Tensor:
             return torch.where(dropped.view(-1, *[1] * (tensor.ndim - 1)), other, tensor)
@@ -82,7 +82,7 @@ class Conditioning:
         return self.base, self.gap
 
     def with_concat(self, volume: Tensor) -> Self:
-        """Return the conditioning with `volume` (B, C, W, H, D) put behind the channels of `concat`."""
+        """Return the conditioning with `volume` (B, C, W, H, D) appended to the channels of `concat`."""
         return replace(self, concat=volume if self.concat is None else torch.cat([self.concat, volume], dim=1))
 
     def _map(self, function: Callable[..., Tensor], *others: Self) -> Self:

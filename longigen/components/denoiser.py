@@ -1,4 +1,4 @@
-"""The interface of denoisers."""
+"""`Denoiser`: the base class of networks that predict the clean volume (or noise) from a noisy one."""
 
 import abc
 from collections.abc import Mapping
@@ -12,32 +12,33 @@ from longigen.components.training_example import Example
 
 
 class Denoiser(Component, nn.Module, abc.ABC):
-    """A noisy volume, its noise level and a `Conditioning`, as a prediction.
+    """Predicts the clean volume, or equivalently the noise, from a noisy volume, its noise level and a `Conditioning`.
 
     Contract:
 
     - The constructor takes hyperparameters (see `Component`). `build` is called once, when a model is composed, and
-      makes the layers. `stem_features` is known before that.
+      creates the layers. `stem_features` is known before that.
     - `forward(z_t, log_snr, conditioning)`: `z_t` (B, C, W, H, D), `log_snr` (B,) is λ = log(α²/σ²) whatever the
       sampler; the result has the shape, dtype and device of `z_t`. What it predicts is the sampler's choice (ε, x or
       v), unless `predicts` says otherwise, from the class on or once configured: ``"x"`` the clean variable that is
       diffused, ``"image"`` the follow-up image itself, which the model converts to x (see `DiffusionTarget`).
     - Any W, H, D is accepted: pad to the stride inside and crop at the end.
-    - All four routes are served; a route that `routes` gives no channels is absent from the conditioning. Where
-      `needs_base` is true, the conditioning has the last visit (`base`) and the time since (`gap`) beside them,
-      whatever the conditioner and whether or not conditions were dropped; else it need not.
-    - Where `denoises` is true, the prediction depends on `z_t` and λ. Where it is false it depends on the conditioning
-      alone: there is no unconditional prediction worth the name, so the model drops no conditions in training and
+    - All four routes are supported; a route with 0 channels in `routes` is None in the conditioning. Where `needs_base`
+      is true, the conditioning also has the last visit (`base`) and the time since (`gap`), whatever the conditioner,
+      and condition dropout keeps them; otherwise they may be None.
+    - Where `denoises` is true, the prediction depends on `z_t` and λ. Where it is false it depends only on the
+      conditioning, so there is no meaningful unconditional prediction: the model drops no conditions in training and
       applies no guidance.
-    - It can be made and built on torch's ``meta`` device: neither step looks at a tensor's value. So a model's shapes
-      are known, and compared with its weights, before memory is spent on it.
+    - The constructor and `build` work on torch's ``meta`` device, so they must not read a tensor's values. This way a
+      model's shapes are compared with those of its weights before memory is allocated.
     - It is deterministic in ``eval()`` mode. A zero-initialised output makes a residual model start as copy-last.
-    - `losses(example)` is what it is trained with, by default the sampler's error of the prediction. Each is per
-      sample (B,), already weighted; training minimises their sum and writes down each by its name. What is drawn is
-      drawn from the example's generator.
-    - An adversary is a module that `build` puts into `adversary`. It is trained with an optimiser of its own, with
-      `adversary_losses(example)`, one step after each of the denoiser's, in which it stands still. Those losses give
-      gradients to the adversary and to nothing else. It is part of the weights and not of `forward`.
+    - `losses(example)` returns the training losses, by default the sampler's loss of the prediction. Each is per
+      sample (B,) and already weighted; training minimises their sum and logs each under its name. Random numbers come
+      only from the example's generator.
+    - A discriminator is a module that `build` assigns to `adversary`. It is trained with its own optimiser and
+      `adversary_losses(example)`, one step after each step of the denoiser; its parameters are frozen during the
+      denoiser's step. Those losses give gradients to the discriminator only. It is part of the weights, but not of
+      `forward`.
     """
 
     kind: ClassVar[str] = "denoiser"
@@ -52,7 +53,7 @@ class Denoiser(Component, nn.Module, abc.ABC):
 
     @property
     def stem_features(self) -> int:
-        """F, the channels of the `stem` route at full resolution; 0 where the network has no stem to add to."""
+        """F, the channels of the `stem` route at full resolution; 0 if the network does not use that route."""
         return 0
 
     def __repr__(self) -> str:
@@ -61,14 +62,14 @@ class Denoiser(Component, nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def build(self, *, channels: int, routes: Routes) -> None:
-        """Make the layers for volumes of `channels` channels and the conditioner's `routes`."""
+        """Create the layers for volumes of `channels` channels and the conditioner's `routes`."""
 
     @abc.abstractmethod
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return the prediction, of the shape of `z_t`."""
+        """Return the prediction, with the shape of `z_t`."""
 
     def losses(self, example: Example) -> Mapping[str, Tensor]:
-        """Return the losses of each sample (B,) by name."""
+        """Return the training losses by name, per sample (B,)."""
         z_t, log_snr, target = example.sampler.corrupt(example.x, example.generator)
         output = self(z_t, log_snr, example.conditioning)
         if self.predicts is not None:
@@ -76,9 +77,9 @@ class Denoiser(Component, nn.Module, abc.ABC):
         return {"denoising": example.sampler.loss(output, target, log_snr)}
 
     def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:
-        """Return the adversary's losses of each sample (B,) by name.
+        """Return the discriminator's losses by name, per sample (B,).
 
         Raises:
-            NotImplementedError: if there is an adversary and this is not overridden.
+            NotImplementedError: if there is a discriminator and this method is not overridden.
         """
-        raise NotImplementedError(f"{type(self).__name__} has an adversary and does not say what it is trained with")
+        raise NotImplementedError(f"{type(self).__name__} has an adversary and must override adversary_losses")

@@ -1,4 +1,4 @@
-"""The interfaces of metrics."""
+"""`Metric` and `SetMetric`: the base classes of evaluation metrics, per volume and per set of visits."""
 
 import abc
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ from longigen.components.base import Component
 
 
 class Metric(Component, abc.ABC):
-    """One number for a generated volume, or for several samples of it, beside the true one.
+    """Compares a generated volume, or several samples of it, with the true volume, and returns one number.
 
     Contract:
 
-    - `__call__(generated, true, previous, foreground)`: volumes (C, W, H, D) in [-1, 1]; `previous` is the last visit
-      that was given; `foreground` (W, H, D), bool. The result is a float, NaN where the metric is not defined.
+    - `__call__(generated, true, previous, foreground)`: volumes (C, W, H, D) in [-1, 1]; `previous` is the last given
+      visit; `foreground` (W, H, D), bool. The result is a float, NaN where the metric is not defined.
     - Where `ensemble` is True, `generated` is (K, C, W, H, D), K ≥ 1 samples of one visit; a point forecast such as
-      copy-last comes as K = 1. Other metrics get one volume: a sample, or the mean of the samples.
-    - `higher_is_better` says which way is good; None where neither is, and then `aim` says which value is.
-    - `definition` is one line that pins the metric down, and becomes part of the protocol that is printed and hashed
+      copy-last has K = 1. Other metrics get one volume: a sample, or the mean of the samples.
+    - `higher_is_better` is None if neither higher nor lower is better; `aim` then returns the best value.
+    - `definition` is one line that defines the metric exactly. It is part of the protocol that is printed and hashed
       with every result.
-    - `default` puts it into the table of everyone who installs it and does not say which metrics to use, whose results
-      then have another protocol; leave it False where people can ask for it with ``--metric``.
+    - `default` includes the metric in every evaluation that does not choose its metrics, which changes the protocol of
+      everyone who installs it. Leave it False where users can select the metric with ``--metric``.
     """
 
     kind: ClassVar[str] = "metric"
@@ -33,44 +33,44 @@ class Metric(Component, abc.ABC):
     @property
     @abc.abstractmethod
     def definition(self) -> str:
-        """What exactly is computed, in one line."""
+        """The exact definition of the metric, in one line."""
 
     @abc.abstractmethod
     def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
-        """Return the metric."""
+        """Return the value of the metric."""
 
     def aim(self, samples: int) -> float | None:
-        """Return the value of a calibrated model with that many samples, where `higher_is_better` is None."""
+        """Return the value of a calibrated model with `samples` samples, where `higher_is_better` is None."""
         return None
 
     def arrow(self, samples: int = 1) -> str:
-        """Return which way is good, as a table shows it."""
+        """Return the direction of better values for a table: ``↑``, ``↓``, or ``→ VALUE`` for an ideal value."""
         if self.higher_is_better is None:
-            aim = self.aim(samples)
-            return "" if aim is None else f"→ {aim:.2f}"
+            ideal = self.aim(samples)
+            return "" if ideal is None else f"→ {ideal:.2f}"
         return "↑" if self.higher_is_better else "↓"
 
 
 class SetMetric(Metric):
-    """One number for all generated visits beside all true ones, such as a distance between two distributions.
+    """Compares the set of all generated visits with the set of all true ones, such as FID or KID.
 
-    Contract, beside that of `Metric`:
+    Contract, in addition to that of `Metric`:
 
-    - `describe` takes what a metric's `__call__` takes and returns a float tensor, of one shape for all visits. It is
-      kept for every visit, moved between processes and written to disk: a few thousand numbers, not the volumes.
-    - `pooled` makes the metric of the descriptions of N visits (N, ...), NaN where there are too few. Their order has
-      no meaning. It is called once per subject, too: the interval is found by leaving each subject out.
-    - `note` says in a few words what a reader of the table must know, `caution` in a sentence what speaks against
-      the number, for that many visits.
+    - `describe` takes the arguments of `__call__` and returns a float tensor, of one shape for all visits. The
+      tensor of every visit is stored, moved between processes and written to disk: a few thousand numbers at most.
+    - `pooled` returns the metric from the features of N visits (N, ...), NaN if there are too few. It must not depend
+      on their order. It is also called once without each subject, for the jackknife interval.
+    - `note` is a short text for the table's footnote. `caution` is a sentence on why the value for that number of
+      visits should be read with care, or None.
     """
 
     @abc.abstractmethod
     def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
-        """Return what the metric needs of one visit."""
+        """Return the features of one visit."""
 
     @abc.abstractmethod
     def pooled(self, described: Tensor) -> float:
-        """Return the metric of the visits that were described."""
+        """Return the metric from the features of N visits (N, ...)."""
 
     @property
     def note(self) -> str:
@@ -80,12 +80,12 @@ class SetMetric(Metric):
         return None
 
     def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
-        """Return the metric of this visit alone."""
+        """Return the metric of a set that has only this visit."""
         return self.pooled(self.describe(generated, true, previous, foreground)[None])
 
 
-def notes_of_sets(metrics: Mapping[str, Metric]) -> list[str]:
-    """Return what must stand below a table of what its metrics of sets are, a line each."""
+def set_metric_notes(metrics: Mapping[str, Metric]) -> list[str]:
+    """Return the footnotes of a table on its set metrics, one line each."""
     pooled = {name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)}
     lines = [f"{', '.join(pooled)}: of all visits together [95 % jackknife interval over subjects]"] if pooled else []
     for note in dict.fromkeys(metric.note for metric in pooled.values() if metric.note):

@@ -1,4 +1,4 @@
-"""Disclosure: which values of a configuration may be told to strangers."""
+"""Privacy: which values of a configuration may be published, because they cannot hold a path or a name."""
 
 import re
 import typing
@@ -10,16 +10,18 @@ from longigen.components.base import Parameter
 
 
 def public_values(known: Mapping[str, Parameter], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that can hold neither a path nor a name, as plain values for JSON.
+    """Return the values that can be published, as plain values for JSON.
 
-    Those are numbers, truth values, choices from a fixed list, and defaults. Free text may hold anything (a pattern
-    with a patient's name, a folder), so it is not among them.
+    These are numbers, booleans, choices from a fixed list, and defaults. Free text is left out, since it may contain
+    anything, such as a folder or a pattern with a patient's name.
 
     Args:
         known: the parameters.
-        config: values by name; a name that is not known is left out.
+        config: values by name; unknown names are left out.
     """
-    return {name: _plain(value) for name, value in config.items() if name in known and _is_safe(known[name], value)}
+    return {
+        name: _as_lists(value) for name, value in config.items() if name in known and _is_public(known[name], value)
+    }
 
 
 def private_keys(known: Mapping[str, Parameter], config: Mapping[str, Any]) -> list[str]:
@@ -28,7 +30,7 @@ def private_keys(known: Mapping[str, Parameter], config: Mapping[str, Any]) -> l
 
 
 def is_path(value: Any) -> bool:
-    """Say whether a value is a path, or text that would be understood as one on this machine."""
+    """Return whether a value is a path, or text that looks like a path or names a file on this machine."""
     if isinstance(value, list | tuple):
         return any(map(is_path, value))
     if isinstance(value, Path):
@@ -39,19 +41,19 @@ def is_path(value: Any) -> bool:
         return True
     try:
         return any(mark in value for mark in "/\\") and Path(value).exists()
-    except (OSError, ValueError):  # too long for a name, or a null in it
+    except (OSError, ValueError):  # too long for a file name, or with a null character
         return False
 
 
-def names_path(annotation: Any) -> bool:
-    """Say whether a parameter of this type may be a path."""
-    return annotation is Path or any(names_path(part) for part in typing.get_args(annotation))
+def accepts_path(annotation: Any) -> bool:
+    """Return whether a parameter of this type accepts a path."""
+    return annotation is Path or any(accepts_path(part) for part in typing.get_args(annotation))
 
 
-def _is_safe(parameter: Parameter, value: Any) -> bool:
+def _is_public(parameter: Parameter, value: Any) -> bool:
     if isinstance(value, Path):
         return False
-    if not parameter.required and _plain(value) == _plain(parameter.default):
+    if not parameter.required and _as_lists(value) == _as_lists(parameter.default):
         return True
     if isinstance(value, list | tuple):
         return all(isinstance(item, bool | int | float) or item in _choices(parameter.annotation) for item in value)
@@ -59,11 +61,12 @@ def _is_safe(parameter: Parameter, value: Any) -> bool:
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
-    """Return every value of the literals in a type."""
+    """Return all values of the `Literal` types in an annotation."""
     if typing.get_origin(annotation) is Literal:
         return typing.get_args(annotation)
     return tuple(choice for part in typing.get_args(annotation) for choice in _choices(part))
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+def _as_lists(value: Any) -> Any:
+    """Return a value with its tuples as lists, as JSON holds them."""
+    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""The interface of samplers, and the loop that walks from noise to a volume."""
+"""`Sampler`: the base class of noise schedules and of the reverse process that generates a volume from noise."""
 
 import abc
 import math
@@ -9,26 +9,26 @@ import torch
 from torch import Tensor
 
 from longigen.components.base import Component, Parameter
-from longigen.components.parameterization import Prediction, alpha_sigma, expand, target_of
+from longigen.components.parameterization import Prediction, alpha_sigma, expand, prediction_target
 from longigen.components.ranges import Evaluations, LogSNR
 from longigen.errors import LongigenError
 from longigen.utils.randomness import Generators, randn_like
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Generators], Tensor]
-"""From z_t, x̂ and the times t > s to z_s; see `Sampler.step`."""
+"""A step of the reverse process: (z_t, x̂, t, s, generator) -> z_s, with times t > s; see `Sampler.step`."""
 
 STEPS = Parameter("steps", Evaluations)
 
 
 class Sampler(Component, abc.ABC):
-    """The noise schedule: how training corrupts a volume and how generation walks back.
+    """The noise schedule: the forward process that corrupts training volumes, and the reverse process that samples.
 
     Contract:
 
     - Time t runs from 0 (clean) to 1 (noise). `log_snr(t)` is λ, strictly decreasing; α² = sigmoid(λ), σ² = 1 - α².
       The schedule here is the cosine one over [log_snr_min, log_snr_max] (Ho and Salimans 2022, Section 4):
       λ(t) = -2 log tan(a t + b) with b = arctan(exp(-λ_max / 2)), a = arctan(exp(-λ_min / 2)) - b.
-    - `corrupt` and `loss` are training. `prediction` is what a network trained with this sampler predicts; the loss
+    - Training uses `corrupt` and `loss`. `prediction` is what a network trained with this sampler predicts; the loss
       is the squared error of that prediction, so with ``epsilon`` it is the noise-prediction loss.
       Training draws its times by `training_times`; `trained_range` is the range of λ that the network then knows.
     - `step` is generation, and the one method that a new sampler must write: from z_t and x̂ to z_s. It gets x̂, so a
@@ -71,7 +71,7 @@ class Sampler(Component, abc.ABC):
 
     @property
     def trained_range(self) -> tuple[float, float]:
-        """Return the lowest and the highest λ that training shows the network: here, those of the schedule."""
+        """The lowest and the highest λ on which a network is trained: here, those of the schedule."""
         low, high = self.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
         return low, high
 
@@ -80,42 +80,47 @@ class Sampler(Component, abc.ABC):
         return alpha_sigma(self.log_snr(t))
 
     def training_times(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return the times of `count` training samples (count,): t ~ U(0, 1)."""
+        """Draw the times of `count` training samples (count,): t ~ U(0, 1)."""
         return torch.rand(count, generator=generator, device=generator.device)
 
     def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a noisy volume z_t, its λ (B,) and what the network should predict, at `training_times`."""
+        """Return a noisy volume z_t at random `training_times`, its λ (B,), and the network's prediction target."""
         log_snr = self.log_snr(self.training_times(x.shape[0], generator).to(x.device))
         eps = randn_like(x, generator)
         alpha, sigma = (expand(part, x) for part in alpha_sigma(log_snr))
-        return alpha * x + sigma * eps, log_snr, target_of(self.prediction, x, eps, log_snr)
+        return alpha * x + sigma * eps, log_snr, prediction_target(self.prediction, x, eps, log_snr)
 
     def loss(self, output: Tensor, target: Tensor, log_snr: Tensor) -> Tensor:
         """Return the loss of each sample (B,): the mean squared error."""
         return (output - target).float().square().flatten(1).mean(dim=1)
 
     def timesteps(self, steps: int, within: tuple[float, float] | None = None) -> Tensor:
-        """Return the `steps` times at which the network is asked, falling: here, evenly from t = 1, without t = 0.
+        """Return the `steps` times of the network evaluations, decreasing: here, evenly from t = 1, without t = 0.
 
         Args:
             steps: network evaluations.
-            within: the lowest and the highest λ that the network knows, where another sampler trained it. The
-                schedule is cut to it.
+            within: the lowest and the highest λ on which the network was trained, if another sampler trained it. The
+                schedule is clipped to this range.
 
         Raises:
-            LongigenError: if there is no way to go within it.
+            LongigenError: if the schedule and the range do not overlap.
         """
-        start, end = self.time(torch.tensor(self.span(steps, within), dtype=torch.float64)).clamp(0, 1).tolist()
+        ends = torch.tensor(self.span(steps, within), dtype=torch.float64)
+        start, end = self.time(ends).clamp(0, 1).tolist()
         return torch.linspace(start, end, steps + 1, dtype=torch.float64)[:-1]
 
     def span(self, steps: int, within: tuple[float, float] | None) -> tuple[float, float]:
-        """Return λ at the start and at the end of a walk: the schedule's, or the nearest to it that is `within`."""
+        """Return λ at the start and at the end of the reverse process: the schedule's range, clipped to `within`.
+
+        Raises:
+            LongigenError: as `timesteps`.
+        """
         low, high = self.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64)).tolist()
         if within is not None:
             low, high = (min(max(end, within[0]), within[1]) for end in (low, high))
             if steps > 1 and not low < high:
                 raise LongigenError(
-                    f"A model trained for noise levels λ from {within[0]:.3g} to {within[1]:.3g} cannot be walked with "
+                    f"A model trained for noise levels λ from {within[0]:.3g} to {within[1]:.3g} cannot be used with "
                     f"{type(self).__name__} in {steps} steps; use the sampler it was trained with, or one step."
                 )
         return low, high
@@ -125,7 +130,7 @@ class Sampler(Component, abc.ABC):
         """Return z_s from z_t, the predicted clean volume `x` and the times t > s (scalars)."""
 
     def stepper(self, times: Tensor) -> Step:
-        """Return what makes the steps of one walk, in order, over `times`: here, `step`, which needs no memory."""
+        """Return the step function of one run over `times`: here `step`, which does not depend on earlier steps."""
         return self.step
 
     def sample(
@@ -138,7 +143,7 @@ class Sampler(Component, abc.ABC):
         within: tuple[float, float] | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Walk from noise to a volume.
+        """Run the reverse process: sample a volume from noise.
 
         Args:
             predict: from z_t and λ (B,) to the predicted clean volume x̂; called once a step.

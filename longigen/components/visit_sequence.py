@@ -1,4 +1,4 @@
-"""The visits of a batch of subjects as tensors, and a batch of training pairs."""
+"""`VisitSequence`, a batch of subjects' visits as tensors, and `Batch`, histories with their target visits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 BACKGROUND = -1.0
-"""The intensity of background, and of an image that was not observed."""
+"""The intensity of background, and the fill value of images that were not observed."""
 
 
 class Covariate(NamedTuple):
-    """A covariate over visits: `values` (B, L) and where they are `present` (B, L)."""
+    """A covariate of each visit: `values` (B, L), and a mask (B, L), bool, of where they are `present`."""
 
     values: Tensor
     present: Tensor
@@ -20,16 +20,16 @@ class Covariate(NamedTuple):
 
 @dataclass(frozen=True)
 class VisitSequence:
-    """What is known of B subjects with up to L visits each.
+    """The visits of B subjects, up to L each: images, times, masks and covariates.
 
     Contract:
 
     - `images` (B, L, C, W, H, D), floating, in [-1, 1]; background is -1.
     - `times` (B, L), floating, in the data set's unit, ascending over each subject's valid visits.
-    - `observed` (B, L), bool: there is an image. Where there is none, `images` is set to background here, so that
-      nothing of it can leak.
-    - `valid` (B, L), bool: there is a visit. Shorter subjects are padded with visits that are not valid.
-    - `covariates`: by name, each with values and a mask of its own.
+    - `observed` (B, L), bool: whether the visit has an image. Images that are not observed are set to background here,
+      so that they cannot leak.
+    - `valid` (B, L), bool: whether there is a visit. Subjects with fewer visits are padded with invalid ones.
+    - `covariates`: by name, each with its values and its mask.
 
     Raises:
         ValueError: if shapes disagree, or an image is observed at a visit that is not valid.
@@ -71,7 +71,7 @@ class VisitSequence:
         return replace(self, **tensors, covariates=covariates)
 
     def before(self, time: Tensor) -> Tensor:
-        """Return (B, L), bool: the valid visits strictly before `time` (B,)."""
+        """Return a mask (B, L), bool, of the valid visits strictly before `time` (B,)."""
         return self.valid & (self.times < time[:, None])
 
     def last(self, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,43 +80,43 @@ class VisitSequence:
         Raises:
             ValueError: if a subject has no observed visit before its time.
         """
-        image, time, there = self._last(before)
-        if not torch.compiler.is_compiling() and not bool(there.all()):
+        image, time, exists = self._last(before)
+        if not torch.compiler.is_compiling() and not bool(exists.all()):
             raise ValueError("every subject needs an observed visit before the target's time")
         return image, time
 
     def _last(self, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `last` does, and for which subjects there is one (B,), bool; of the others it means nothing."""
+        """Return image and time as `last`, and a mask (B,), bool, of the subjects that have such a visit."""
         candidates = self.observed & self.before(before)
         index = torch.where(candidates, self.times, -torch.inf).argmax(dim=1)
         rows = torch.arange(self.batch_size, device=index.device)
         return self.images[rows, index], self.times[rows, index], candidates.any(dim=1)
 
     def rates(self, before: Tensor) -> Tensor:
-        """Return how fast each visit's image changes towards the last observed one before a time (B,).
+        """Return the rate of change between each visit and the last observed visit before a time (B,).
 
         Returns:
-            (B, L, C, W, H, D), (x_last - x) / (t_last - t): intensity per unit of time; 0 where there is no image, at
-            the last one itself, and for a subject without one before that time.
+            (x_last - x) / (t_last - t), (B, L, C, W, H, D), intensity per unit of time. It is 0 for a visit that is not
+            observed, for the last visit itself, and for a subject without an observed visit before that time.
         """
-        image, time, there = self._last(before)
+        image, time, exists = self._last(before)
         gap = self.times - time[:, None]
-        known = (self.observed & (gap != 0) & there[:, None])[:, :, None, None, None, None]
-        gap = torch.where(known, gap[:, :, None, None, None, None], 1.0)
-        return torch.where(known, (self.images - image[:, None]) / gap, 0.0)
+        defined = (self.observed & (gap != 0) & exists[:, None])[:, :, None, None, None, None]
+        gap = torch.where(defined, gap[:, :, None, None, None, None], 1.0)
+        return torch.where(defined, (self.images - image[:, None]) / gap, 0.0)
 
     def latest(self, number: int, before: Tensor) -> Self:
-        """Return the `number` latest visits before a time (B,), in order; padded in front where there are fewer."""
+        """Return the `number` latest visits before a time (B,), in order; padded in front if there are fewer."""
         key = torch.where(self.before(before), self.times, -torch.inf)
-        missing = max(0, number - len(self))
+        padding = max(0, number - len(self))
         index = key.argsort(dim=1, stable=True)[:, max(0, len(self) - number) :]
-        kept = self.select(index)
+        selected = self.select(index)
         allowed = torch.gather(self.before(before), 1, index)
-        kept = replace(kept, observed=kept.observed & allowed, valid=allowed)
-        return kept if missing == 0 else kept.pad_front(missing)
+        selected = replace(selected, observed=selected.observed & allowed, valid=allowed)
+        return selected if padding == 0 else selected.pad_front(padding)
 
     def select(self, index: Tensor) -> Self:
-        """Return the visits at `index` (B, K), per subject."""
+        """Return the visits at the indices (B, K) of each subject."""
         rows = torch.arange(self.batch_size, device=index.device)[:, None]
         return replace(
             self,
@@ -131,7 +131,7 @@ class VisitSequence:
         )
 
     def take(self, rows: Tensor) -> Self:
-        """Return the sequences of some subjects: `rows` (K,) of the batch."""
+        """Return the subjects at the batch indices `rows` (K,)."""
         return replace(
             self,
             images=self.images[rows],
@@ -142,20 +142,20 @@ class VisitSequence:
         )
 
     def hide(self, index: Tensor) -> Self:
-        """Return the sequences with one visit each, at `index` (B,), marked as not valid."""
-        places = torch.arange(len(self), device=index.device).expand(len(index), len(self))
-        kept = places != index[:, None]
-        return replace(self, observed=self.observed & kept, valid=self.valid & kept)
+        """Return the sequences with one visit of each subject, at `index` (B,), marked as not valid."""
+        positions = torch.arange(len(self), device=index.device).expand(len(index), len(self))
+        shown = positions != index[:, None]
+        return replace(self, observed=self.observed & shown, valid=self.valid & shown)
 
     def with_slots(self, times: Tensor, valid: Tensor) -> tuple[Self, Tensor]:
-        """Return the sequences with an unobserved visit at each target time, in order of time.
+        """Insert an unobserved visit at each target time, and sort the visits by time.
 
         Args:
-            times: of the targets (B, K).
-            valid: which of them are asked for (B, K), bool.
+            times: target times (B, K).
+            valid: mask (B, K), bool; targets that are not valid are padding.
 
         Returns:
-            The sequences, and the places of the targets in them (B, K).
+            The sequences with the inserted visits, and the indices (B, K) of the targets in them.
 
         Raises:
             ValueError: if a target's time is that of an observed visit.
@@ -163,8 +163,8 @@ class VisitSequence:
         same = (self.times[:, :, None] == times[:, None, :]) & self.valid[:, :, None] & valid[:, None, :]
         if bool((same.any(dim=2) & self.observed).any()):
             raise ValueError("a target's time is that of an observed visit")
-        known = self.valid & ~same.any(dim=2)  # a missing visit that is asked for is the target itself
-        number, count = len(self), times.shape[1]
+        others = self.valid & ~same.any(dim=2)  # a missing visit at a target's time is the target itself
+        length, count = len(self), times.shape[1]
         shape = self.images.shape
         images = torch.cat([self.images, self.images.new_full((shape[0], count, *shape[2:]), BACKGROUND)], dim=1)
         covariates = {
@@ -175,16 +175,16 @@ class VisitSequence:
             self,
             images=images,
             times=torch.cat([self.times, times.to(self.times)], dim=1),
-            observed=torch.cat([self.observed & known, torch.zeros_like(valid)], dim=1),
-            valid=torch.cat([known, valid], dim=1),
+            observed=torch.cat([self.observed & others, torch.zeros_like(valid)], dim=1),
+            valid=torch.cat([others, valid], dim=1),
             covariates=covariates,
         )
         order = torch.where(merged.valid, merged.times, torch.inf).argsort(dim=1, stable=True)
-        slots = order.argsort(dim=1)[:, number:]
+        slots = order.argsort(dim=1)[:, length:]
         return merged.select(order), slots
 
     def pad_front(self, number: int) -> Self:
-        """Return the sequence with `number` visits that are not valid put before it."""
+        """Return the sequences with `number` padding visits (not valid) inserted before the first."""
 
         def padded(tensor: Tensor) -> Tensor:
             zeros = tensor.new_zeros((tensor.shape[0], number, *tensor.shape[2:]))
@@ -201,7 +201,7 @@ class VisitSequence:
 
     @classmethod
     def collate(cls, sequences: Sequence[Self]) -> Self:
-        """Return one batch of sequences of different lengths, the shorter ones padded at the end."""
+        """Concatenate sequences along the batch axis; shorter ones are padded at the end."""
         length = max(len(sequence) for sequence in sequences)
 
         def stacked(tensors: Sequence[Tensor]) -> Tensor:
@@ -230,7 +230,13 @@ class VisitSequence:
 
 @dataclass(frozen=True)
 class Batch:
-    """Histories and what came after: `history`, the `target` visit (B, C, W, H, D) and its `target_time` (B,)."""
+    """A training batch: histories and target visits.
+
+    Attributes:
+        history: the visits that the model is given.
+        target: the image of the target visit (B, C, W, H, D) in [-1, 1].
+        target_time: its time (B,), in the data set's unit.
+    """
 
     history: VisitSequence
     target: Tensor
@@ -241,7 +247,7 @@ class Batch:
 
     @classmethod
     def collate(cls, batches: Sequence[Self]) -> Self:
-        """Return one batch of several; histories may differ in length."""
+        """Concatenate batches; their histories may differ in length."""
         return cls(
             VisitSequence.collate([batch.history for batch in batches]),
             torch.cat([batch.target for batch in batches]),

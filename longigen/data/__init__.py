@@ -1,1 +1,1 @@
-"""From files to tensors: volumes, preprocessing, cache, splits, training pairs."""
+"""Data sets: read volumes, preprocess and cache visits, split by subject, draw training pairs."""

@@ -1,4 +1,4 @@
-"""Augmentation that keeps longitudinal meaning: one random transform per subject, the same for all its visits."""
+"""Data augmentation: one random transform per subject, applied to all of its visits."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -20,9 +20,9 @@ class AugmentSettings(Settings):
     """What a recipe may say of augmentation; nothing is done by default.
 
     Args:
-        flip: for each axis of the grid, whether half of the pairs are flipped along it.
-        rotate: the largest rotation about each axis, in degrees (uniform). It turns the grid, so where voxels are not
-            cubes turn about the axis along which they differ only: 0,0,20 for a short-axis stack.
+        flip: for each axis of the grid, whether to flip half of the pairs along it.
+        rotate: the largest rotation about each axis, in degrees (uniform). The grid is rotated in voxels, so with
+            anisotropic voxels rotate only about the axis with the different size: 0,0,20 for a short-axis stack.
         scale: the largest change of size, as a fraction (log-uniform, up and down).
         shift: the largest shift along each axis, as a fraction of the grid (uniform).
         gamma: the largest exponent of a change of contrast, (x + 1) / 2 to the power g (log-uniform, g and 1 / g); 1
@@ -40,34 +40,34 @@ class AugmentSettings(Settings):
 
     @property
     def augment(self) -> "Augment | None":
-        """The augmentation, or None where nothing is to be done."""
+        """The augmentation with these settings, or None if they change nothing."""
         return None if self == AugmentSettings() else Augment(self)
 
 
 class Augment:
-    """Draws one transform for a pair and applies it to every visit of the history and to the target.
+    """Applies one random transform per training pair to every visit of the history and to the target.
 
-    A change between two visits thus stays a change between them: it is moved and scaled with the anatomy, never made
-    or erased. Missing images stay background.
+    So a change between two visits is moved and scaled with the anatomy, and no change is added or removed. Missing
+    images stay background.
     """
 
     def __init__(self, settings: AugmentSettings) -> None:
         self.settings = settings
 
     def __call__(self, batch: Batch, *, seed: int) -> Batch:
-        """Return the batch transformed; each of its subjects has a transform of its own, drawn from `seed`."""
+        """Return the transformed batch; each pair of the batch has a different transform, drawn from `seed`."""
         generator = torch.Generator().manual_seed(seed)
         images, targets = [], []
         for row in range(len(batch.target)):
             visits = torch.cat([batch.history.images[row], batch.target[row, None]])
-            visits = self._transformed(visits, generator)
+            visits = self._transform(visits, generator)
             images.append(visits[:-1])
             targets.append(visits[-1])
         history = replace(batch.history, images=torch.stack(images))
         return replace(batch, history=history, target=torch.stack(targets))
 
-    def _transformed(self, visits: Tensor, generator: torch.Generator) -> Tensor:
-        """Transform visits (L, C, W, H, D) by one draw."""
+    def _transform(self, visits: Tensor, generator: torch.Generator) -> Tensor:
+        """Apply one random transform to visits (L, C, W, H, D)."""
         settings = self.settings
 
         def uniform(*shape: int) -> Tensor:
@@ -79,16 +79,16 @@ class Augment:
         axes = [axis + 2 for axis in range(3) if settings.flip[axis] and flips[axis]]
         visits = visits.flip(axes) if axes else visits
         if any(settings.rotate) or settings.scale or settings.shift:
-            visits = _moved(visits, _rotation(angles) / size, shift)
+            visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift)
         if settings.gamma != 1:
             visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma - 1
         return visits
 
 
-def _moved(visits: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """Resample visits (L, C, W, H, D), linearly, at matrix · x + shift, in voxels from the grid's centre."""
+def _resample_affine(visits: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    """Resample visits (L, C, W, H, D) linearly at matrix · x + shift, with x in voxels from the grid's centre."""
     half = torch.tensor(visits.shape[2:]) / 2
-    # In voxels a rotation keeps angles; affine_grid wants fractions of half the grid, and the last axis first.
+    # The rotation is in voxels; affine_grid needs fractions of half the grid, and the last axis first.
     matrix = matrix * half[None, :] / half[:, None]
     theta = torch.cat([matrix.flip(0, 1), (2 * shift).flip(0)[:, None]], dim=1)
     grid = F.affine_grid(theta[None], [1, 1, *visits.shape[2:]], align_corners=False)
@@ -96,8 +96,8 @@ def _moved(visits: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
     return moved + BACKGROUND
 
 
-def _rotation(angles: Tensor) -> Tensor:
-    """Return the rotation (3, 3) about the first, the second and the third axis in turn."""
+def _rotation_matrix(angles: Tensor) -> Tensor:
+    """Return the matrix (3, 3) of a rotation about the first, then the second, then the third axis."""
     matrix = torch.eye(3)
     for axis, angle in enumerate(angles):
         first, second = (other for other in range(3) if other != axis)

@@ -1,4 +1,4 @@
-"""Preprocessed visits kept on disk."""
+"""A disk cache of preprocessed visits, so that each file is read once and not in every epoch."""
 
 import hashlib
 import os
@@ -18,29 +18,29 @@ from torch import Tensor
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.utils.files import atomic
 
-FOLDER, LIMIT = "LONGIGEN_CACHE", "LONGIGEN_CACHE_GB"
-"""The environment variables that say where the cache is, and how large it may get."""
+FOLDER_VARIABLE, LIMIT_VARIABLE = "LONGIGEN_CACHE", "LONGIGEN_CACHE_GB"
+"""The environment variables for the cache's folder and its largest size in GB."""
 
 DEFAULT_GB = 20.0
-ROOM = 0.1
-"""The share of the limit that is freed at once, so that a full cache is not walked at every write."""
+FREED_SHARE = 0.1
+"""The share of the limit that is freed at once, so that a full cache is not scanned at every write."""
 
-ABANDONED = 3600.0
-"""Seconds after which an unfinished file is that of a process which was killed."""
+TEMPORARY_FILE_SECONDS = 3600.0
+"""A temporary file older than this was left by a killed process, and is deleted."""
 
 
 class VisitCache:
-    """Preprocessed visits on disk, each written once, so that a second epoch reads no NIfTI.
+    """A disk cache of preprocessed visits, shared by processes and bounded in size.
 
-    - A visit is known by a key, a hash of what it was made from: its file, the subject's first one, the pipeline. A
-      file that changes has another key; the old entry is not read again and is dropped in time.
-    - An entry is a safetensors file, mapped into memory when it is asked for: processes share its pages, and a data
-      set larger than memory needs no more of it. What is handed out is private: changing it changes no file.
-    - An entry appears whole or not at all, at whatever moment a process is killed. Two processes that make the same
-      one write the same, and the last to finish wins. One that cannot be read is made again.
-    - Beyond `limit_bytes` those used longest ago are dropped; processes that write at once may exceed it for a moment,
-      by `ROOM` each. A process that has mapped an entry keeps it, dropped or not.
-    - Where nothing can be written (a full disk, a folder of someone else's) it warns once and goes on without.
+    - The key of a visit is a hash of its file's identity, the identity of the subject's first file, and the pipeline.
+      If a file changes, the key changes; the old entry is no longer used and is evicted later.
+    - An entry is a safetensors file that is memory-mapped when read: processes share its pages, and a data set may be
+      larger than memory. Changing a returned tensor does not change the file.
+    - Writes are atomic, even if a process is killed. Two processes that write the same entry write the same content. An
+      entry that cannot be read is deleted and written again.
+    - Above `limit_bytes`, the least recently used entries are evicted. Processes that write at the same time may exceed
+      the limit by `FREED_SHARE` each for a moment. A mapped entry stays readable after its eviction.
+    - If the cache cannot be written (a full disk, missing permission), it warns once and is not used.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -49,72 +49,74 @@ class VisitCache:
         self._lock = threading.Lock()
         self._used: int | None = None
         self._written = 0
-        self._off = False
+        self._disabled = False
 
     @classmethod
     def default(cls) -> Self:
-        """Return the user's cache: in `LONGIGEN_CACHE`, or ``longigen`` in the user's folder of caches.
+        """Return the user's cache, in the folder `LONGIGEN_CACHE`; by default ``longigen`` in the user's cache folder.
 
-        It holds `LONGIGEN_CACHE_GB` (0 for none), by default 20 GB but at most half of what the disk has free.
+        Its limit is `LONGIGEN_CACHE_GB` (0 for no cache), by default 20 GB but at most half of the free disk space.
 
         Raises:
-            LongigenError: if the limit is no number of GB.
+            LongigenError: if `LONGIGEN_CACHE_GB` is not a number.
         """
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(os.environ.get(FOLDER) or Path(home) / "longigen").expanduser() / "visits"
-        said = os.environ.get(LIMIT)
-        if said is None:
+        folder = Path(os.environ.get(FOLDER_VARIABLE) or Path(home) / "longigen").expanduser() / "visits"
+        limit = os.environ.get(LIMIT_VARIABLE)
+        if limit is None:
             cache = cls(folder, int(DEFAULT_GB * 1e9))
-            place = next(parent for parent in (folder, *folder.parents) if parent.exists())
-            cache.limit_bytes = min(cache.limit_bytes, (shutil.disk_usage(place).free + cache.used_bytes) // 2)
+            existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+            cache.limit_bytes = min(cache.limit_bytes, (shutil.disk_usage(existing).free + cache.used_bytes) // 2)
             return cache
         try:
-            return cls(folder, int(float(said) * 1e9))
+            return cls(folder, int(float(limit) * 1e9))
         except (ValueError, OverflowError):
-            raise LongigenError(f"{LIMIT} is {said!r}, which is no number of GB; set it to such as 20.") from None
+            raise LongigenError(
+                f"{LIMIT_VARIABLE} is {limit!r}, which is not a number of GB; set it to a number such as 20."
+            ) from None
 
     def __reduce__(self) -> tuple[type, tuple[Path, int]]:
         return type(self), (self.folder, self.limit_bytes)
 
     @staticmethod
     def key(*parts: str) -> str:
-        """Return the key of what is made from `parts`."""
+        """Return the key of an entry: a hash of `parts`."""
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def used_bytes(self) -> int:
-        """The size of all entries."""
+        """The size of all entries, in bytes."""
         return sum(status.st_size for _, status in self._entries())
 
     def get(self, key: str) -> tuple[Tensor, Mapping[str, str]] | None:
-        """Return a visit, mapped, and the notes that were put with it, or None if it is not held."""
+        """Return a memory-mapped visit and the notes stored with it, or None if it is not in the cache."""
         path = self._path(key)
         try:
             with safe_open(path, framework="pt") as file:
                 visit, notes = file.get_tensor("visit"), file.metadata() or {}
         except FileNotFoundError:
             return None
-        except (SafetensorError, OSError):  # damaged by a failing disk or a crash of the machine: make it again
+        except (SafetensorError, OSError):  # damaged by a failing disk or a crash: delete the entry
             with suppress(OSError):
                 path.unlink()
             return None
-        with suppress(OSError):  # dropped meanwhile, or someone else's
-            os.utime(path)  # used now
+        with suppress(OSError):  # evicted meanwhile, or owned by another user
+            os.utime(path)  # the time of last use
         return visit, notes
 
     def put(self, key: str, visit: Tensor, notes: Mapping[str, str]) -> None:
-        """Keep a visit with some notes, dropping those used longest ago; one larger than the limit is not kept."""
-        if self._off or visit.nbytes > self.limit_bytes:
+        """Store a visit and notes, evicting the least recently used entries; skip one larger than the limit."""
+        if self._disabled or visit.nbytes > self.limit_bytes:
             return
         try:
             self._make_room(visit.nbytes)
             with atomic(self._path(key)) as part:
                 save_file({"visit": visit.contiguous()}, part, dict(notes))
         except (LongigenError, SafetensorError, OSError) as error:
-            self._off = True
+            self._disabled = True
             warnings.warn(
                 f"The cache in {self.folder} cannot be used, so files are read again each time ({error}); set "
-                f"{FOLDER} to a folder with room.",
+                f"{FOLDER_VARIABLE} to a folder with free space.",
                 LongigenWarning,
                 stacklevel=2,
             )
@@ -123,30 +125,30 @@ class VisitCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def _make_room(self, size: int) -> None:
-        """See that `size` more bytes fit; the folder is walked at first, and whenever it may be full."""
+        """Evict entries until `size` more bytes fit; the folder is scanned at first, and whenever it may be full."""
         with self._lock:
             if self._used is None:
-                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # scans of people
-            elif self._used + size <= self.limit_bytes and self._written + size <= ROOM * self.limit_bytes:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private: medical images
+            elif self._used + size <= self.limit_bytes and self._written + size <= FREED_SHARE * self.limit_bytes:
                 self._used, self._written = self._used + size, self._written + size
                 return
             entries = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
             used = sum(status.st_size for _, status in entries) + size
-            keep = self.limit_bytes if used <= self.limit_bytes else int((1 - ROOM) * self.limit_bytes)
+            target = self.limit_bytes if used <= self.limit_bytes else int((1 - FREED_SHARE) * self.limit_bytes)
             for path, status in entries:
-                if used <= max(keep, size):
+                if used <= max(target, size):
                     break
-                with suppress(OSError):  # gone already, or in use where a mapped file cannot be removed
+                with suppress(OSError):  # already deleted, or mapped on a system that then refuses to delete
                     path.unlink()
                     used -= status.st_size
             self._used, self._written = used, size
 
     def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield the entries, and remove what killed processes left half written."""
+        """Yield the entries, and delete temporary files of killed processes."""
         for path in self.folder.glob("??/*"):
-            with suppress(OSError):  # another process dropped it meanwhile
+            with suppress(OSError):  # another process deleted it meanwhile
                 status = path.stat()
                 if path.suffix == ".safetensors" and not path.name.startswith("."):
                     yield path, status
-                elif time.time() - status.st_mtime > ABANDONED:
+                elif time.time() - status.st_mtime > TEMPORARY_FILE_SECONDS:
                     path.unlink()

@@ -1,4 +1,4 @@
-"""A data set made ready for a model: split by subject, preprocessed, measured."""
+"""`Cohort`: a data set split by subject and preprocessed for a model, with the statistics of its training part."""
 
 import math
 import warnings
@@ -18,30 +18,31 @@ from longigen.data.dataset import Dataset, Subject
 from longigen.data.issues import BadData, Finding, refuse
 from longigen.data.preprocess import Prepared, Preprocess, PreprocessSettings
 from longigen.data.split import Part, Split, SplitSettings, fingerprint
-from longigen.data.statistics import Statistics, growth
+from longigen.data.statistics import Statistics, fit_residual_variance
 from longigen.data.training_pairs import TrainingPairs
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.utils.parallel import in_parallel
 
 RESIDUAL_PAIRS = 128
+"""Number of training pairs from which the statistics of the residual are estimated."""
 
 Callback = Callable[[int, int], None]
 
 
 class Cohort:
-    """A data set as one model sees it.
+    """A data set prepared for one model: its subjects, split, preprocessing pipeline and statistics.
 
     Args:
-        name: of the data set in the registry.
+        name: name of the data set in the registry.
         dataset: the data set.
-        preprocess: the pipeline, or the settings to choose one for the data.
+        preprocess: the pipeline, or settings from which one is chosen for these subjects.
         split: how subjects are split.
-        skip_bad: leave out visits and subjects that cannot be used (they are in `skipped` then), which reads every
-            visit at once; otherwise the first that is met is an error.
-        callback: gets (visits read, all visits) while they are read.
+        skip_bad: read every visit now, and leave out visits and subjects that cannot be used (they are listed in
+            `skipped`); otherwise the first unusable visit raises an error.
+        callback: called as ``callback(visits read, all visits)`` while `skip_bad` reads them.
 
     Raises:
-        LongigenError: if there is nothing to use.
+        LongigenError: if no subject can be used.
     """
 
     def __init__(
@@ -71,17 +72,17 @@ class Cohort:
 
     @cached_property
     def split(self) -> Split:
-        return Split.of(self.subjects, self.split_settings)
+        return Split.by_subject(self.subjects, self.split_settings)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a model keeps of the data it was trained on: no id, no path, no free text.
+        """Description of the training data for a model's config.json: no ids, paths or free text.
 
-        Where there is something to train on, ``parts`` counts the subjects of each part, and ``intervals`` are the
-        shortest time between two visits of a training subject and the longest.
+        ``parts`` counts the subjects of each part of the split; ``intervals`` has the shortest and the longest time
+        between two visits of a training subject.
         """
         known = parameters(type(self.dataset))
-        kept: dict[str, Any] = {
+        provenance: dict[str, Any] = {
             "name": self.name,
             "parameters": public_values(known, self.dataset.config),
             "simulated": self.dataset.simulated,
@@ -91,22 +92,22 @@ class Cohort:
             "split": vars(self.split_settings),
         }
         times = [subject.times for subject in self.split.train if len(subject.visits) > 1]
-        kept["parts"] = {part: len(ids) for part, ids in self.split.ids.items()}
+        provenance["parts"] = {part: len(ids) for part, ids in self.split.ids.items()}
         if times:
             shortest = min(b - a for each in times for a, b in pairwise(each))
-            kept["intervals"] = [round(shortest, 6), round(max(each[-1] - each[0] for each in times), 6)]
-        return kept
+            provenance["intervals"] = [round(shortest, 6), round(max(each[-1] - each[0] for each in times), 6)]
+        return provenance
 
     def part(self, name: Part) -> list[Prepared]:
         """Return the prepared subjects of one part of the split."""
         return self.prepared(self.subjects if name == "all" else self.split.part(name))
 
     def prepared(self, subjects: Sequence[Subject]) -> list[Prepared]:
-        """Return subjects as the model sees them; what was read of them is shared."""
+        """Return subjects with their visits preprocessed lazily; later calls return the same objects."""
         return [self._prepared.setdefault(s.id, self.pipeline.subject(s, self._cache)) for s in subjects]
 
     def read(self, subjects: Sequence[Prepared], callback: Callback | None = None) -> None:
-        """Read every visit of some subjects, so that a bad file is named before any work is done on the good ones.
+        """Read and cache every visit of the given subjects, so that a bad file is reported before any training.
 
         Raises:
             LongigenError: if a subject has fewer than two visits, or a visit cannot be used.
@@ -135,9 +136,9 @@ class Cohort:
                 callback(done, total)
 
     def _usable(self, subjects: Sequence[Subject], callback: Callback | None) -> list[Subject]:
-        """Return the subjects with the visits that can be read and used, each tried upon those before it."""
+        """Return the subjects with at least two visits that can be read and preprocessed, and only those visits."""
 
-        def tried(subject: Subject) -> tuple[Subject, list[Finding]]:
+        def usable_visits(subject: Subject) -> tuple[Subject, list[Finding]]:
             good, bad = (), []
             for visit in subject.visits:
                 trial = replace(subject, visits=(*good, visit))
@@ -152,23 +153,27 @@ class Cohort:
                 bad.append(Finding("single-visit", good[0].source, problem, "add visits", subject.id))
             return replace(subject, visits=good), bad
 
-        kept, done, total = [], 0, sum(len(subject.visits) for subject in subjects)
-        for given, (subject, bad) in zip(subjects, in_parallel(tried, subjects), strict=True):
+        usable, done, total = [], 0, sum(len(subject.visits) for subject in subjects)
+        for original, (subject, bad) in zip(subjects, in_parallel(usable_visits, subjects), strict=True):
             self.skipped += bad
             if len(subject.visits) > 1:
-                kept.append(subject)
-            done += len(given.visits)
+                usable.append(subject)
+            done += len(original.visits)
             if callback is not None:
                 callback(done, total)
-        return kept
+        return usable
 
     def _require_subjects(self) -> None:
         if not self.subjects:
-            left = f": all {len(self.skipped)} were left out, the first since {self.skipped[0]}" if self.skipped else ""
-            raise LongigenError(f"The data set '{self.name}' has no subjects{left or '; give one that has.'}")
+            left = f": {len(self.skipped)} were left out, the first since {self.skipped[0]}" if self.skipped else ""
+            raise LongigenError(f"The data set '{self.name}' has no subjects{left or '; choose another one.'}")
 
     def statistics(self, *, causal: bool, covariates: tuple[str, ...], seed: int) -> Statistics:
-        """Measure the training part: the typical gap between visits, and the size of the residual."""
+        """Compute the statistics of the training part: the typical gap between visits, and the residual's variance.
+
+        Raises:
+            LongigenError: if all visits of a subject are identical, so that there is no change to learn.
+        """
         training = self.part("train")
         gaps = np.concatenate([np.diff(prepared.subject.times) for prepared in training])
         pairs = TrainingPairs(training, length=RESIDUAL_PAIRS, seed=seed, causal=causal)
@@ -185,12 +190,12 @@ class Cohort:
                 f"All visits of the training subjects of '{self.name}' are identical, so there is no change to learn; "
                 "check that the manifest does not name one file for several visits."
             )
-        still, pace = growth(np.array(lengths), np.array(squares))
+        noise_std, std_per_gap = fit_residual_variance(np.array(lengths), np.array(squares))
         return Statistics(
             channels=1,
             residual_std=std,
-            residual_noise_std=still,
-            residual_std_per_gap=pace,
+            residual_noise_std=noise_std,
+            residual_std_per_gap=std_per_gap,
             time_scale=scale,
             time_unit=self.dataset.time_unit,
             covariates=covariates,
@@ -198,21 +203,21 @@ class Cohort:
 
     @cached_property
     def covariates(self) -> tuple[str, ...]:
-        """Return the names of the covariates that any visit has."""
+        """Names of the covariates that at least one visit has, sorted."""
         return tuple(sorted({name for s in self.subjects for visit in s.visits for name in visit.covariates}))
 
 
 def require_pairs(subjects: Sequence[Prepared]) -> None:
-    """Refuse subjects of fewer than two visits.
+    """Check that every subject has at least two visits.
 
     Raises:
-        LongigenError: naming them.
+        LongigenError: naming the subjects that have fewer.
     """
-    alone = [prepared.subject.id for prepared in subjects if len(prepared.subject.visits) < 2]
-    if alone:
-        named = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
-        noun = "Subject" if len(alone) == 1 else "Subjects"
+    ids = [prepared.subject.id for prepared in subjects if len(prepared.subject.visits) < 2]
+    if ids:
+        names = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+        subject, pronoun = (f"Subject {names} has", "it") if len(ids) == 1 else (f"Subjects {names} have", "them")
         raise LongigenError(
-            f"{noun} {named} has only one visit where at least two are needed; add visits, or leave it out with "
+            f"{subject} only one visit where at least two are needed; add visits, or leave {pronoun} out with "
             "--skip-bad."
         )

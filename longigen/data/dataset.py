@@ -1,4 +1,4 @@
-"""Data sets: subjects and their visits, read lazily."""
+"""`Dataset`, `Subject` and `Visit`: the base class of data sets, and subjects whose volumes are read lazily."""
 
 import abc
 import math
@@ -13,32 +13,40 @@ from nibabel.spatialimages import SpatialImage
 
 from longigen.components.base import Component
 from longigen.data.issues import OnBad, refuse
-from longigen.data.volume import Volume, canonical_shape, canonical_spacing, file_identity, open_image, read_volume
-from longigen.data.volume import spatial_shape as shape_of
+from longigen.data.volume import (
+    Volume,
+    canonical_shape,
+    canonical_spacing,
+    file_identity,
+    image_affine,
+    open_image,
+    read_volume,
+    spatial_shape,
+)
 from longigen.errors import LongigenError, did_you_mean
-from longigen.utils.time_units import time_unit as known_unit
+from longigen.utils.time_units import time_unit as check_time_unit
 
 Assigned = Literal["train", "validation", "test"]
-"""A part of the split that a data set assigns a subject to."""
+"""The part of the split to which a data set assigns a subject."""
 
 PARTS: dict[str, Assigned] = {"train": "train", "validation": "validation", "test": "test"}
 PARTS |= {"training": "train", "val": "validation", "testing": "test"}
-"""How data sets write it."""
+"""The part of the split by its name in data sets' files."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One visit.
+    """One visit: its time, a function that loads the volume, and its covariates.
 
     Attributes:
         time: in the data set's unit.
-        load: reads the volume; it raises a `BadData` that names file and subject where it cannot. It can be pickled.
-        shape: (W, H, D) of the volume in RAS order, known without reading its voxels.
-        spacing: of the voxels in mm, in RAS order, known without reading them.
-        source: what to call it in a message, such as the path of its file.
-        identity: changes whenever what `load` returns would: of a file its path, size and time of change, and what of
-            it is read and how. The cache knows a visit by it.
-        covariates: numbers by name; a covariate that was not taken is absent.
+        load: reads the volume; raises a `BadData` that names file and subject if it cannot. It can be pickled.
+        shape: (W, H, D) of the volume in RAS order, known from the header.
+        spacing: size of the voxels in mm, in RAS order, known from the header.
+        source: name of the visit in messages, such as the path of its file.
+        identity: the cache's key of the visit. It must change whenever the result of `load` would: for a file it has
+            the path, size and modification time, and the frame that is read.
+        covariates: numbers by name; a missing covariate is absent.
     """
 
     time: float
@@ -60,27 +68,27 @@ class Visit:
         covariates: Mapping[str, float] | None = None,
         image: SpatialImage | None = None,
     ) -> "Visit":
-        """Return the visit that a 3D image is, or a frame (from 0) of a 4D one; only its header is read.
+        """Create a visit from a 3D image file, or from one frame of a 4D image; only the header is read.
 
         Args:
-            path: of the image.
-            subject: whose it is, for messages.
+            path: path of the image.
+            subject: id of the subject, for messages.
             time: in the data set's unit.
-            frame: of a 4D image, from 0.
+            frame: index of the frame of a 4D image, from 0.
             covariates: numbers by name.
-            image: what `open_image` returned for the path, where it is at hand.
+            image: the result of `open_image` for the path, if it was opened already.
 
         Raises:
             BadData: as `open_image` and `spatial_shape`.
         """
         image = open_image(path, subject) if image is None else image
-        shape = shape_of(image, path, subject, frame)
-        assert image.affine is not None
+        shape = spatial_shape(image, path, subject, frame)
+        affine = image_affine(image)
         return cls(
             time=time,
             load=partial(read_volume, path, subject, frame),
-            shape=canonical_shape(image.affine, shape),
-            spacing=canonical_spacing(image.affine),
+            shape=canonical_shape(affine, shape),
+            spacing=canonical_spacing(affine),
             source=str(path) if frame is None else f"{path}, frame {frame}",
             identity=file_identity(path) if frame is None else f"{file_identity(path)} frame {frame}",
             covariates=covariates or {},
@@ -92,10 +100,10 @@ class Subject:
     """A subject and its visits, in order of time.
 
     Attributes:
-        id: unique in the data set, and fit for a file's name.
+        id: unique in the data set, and valid as a file name.
         visits: at least one.
-        part: of the split, where the data set says so itself (a column ``split``); None leaves it to chance.
-        time_unit: of the visits' times, where the subject is of no data set.
+        part: part of the split, if the data set assigns it (a column ``split``); None assigns it at random.
+        time_unit: unit of the visits' times, for a subject that is not of a data set.
     """
 
     id: str
@@ -105,7 +113,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         if self.time_unit is not None:
-            known_unit(self.time_unit)
+            check_time_unit(self.time_unit)
 
     @classmethod
     def from_files(
@@ -117,22 +125,25 @@ class Subject:
         covariates: Mapping[str, float | Sequence[float]] | None = None,
         id: str | None = None,  # noqa: A002
     ) -> "Subject":
-        """Return a subject of 3D image files, one per visit; only their headers are read.
+        """Create a subject from 3D image files, one per visit; only their headers are read.
 
         Args:
-            paths: of NIfTI files, registered to each other.
-            times: of the visits, one per path, different from each other, in any order.
-            time_unit: of the times: years, months, weeks, days, hours, seconds, cycle, frames or index.
-            covariates: by name a number for all visits, or one per visit.
-            id: names the subject in messages and file names; by default the first file's name.
+            paths: NIfTI files, registered to each other.
+            times: times of the visits, one per path, all different, in any order.
+            time_unit: unit of the times: years, months, weeks, days, hours, seconds, cycle, frames or index.
+            covariates: for each name, a number for all visits or one number per visit.
+            id: name of the subject in messages and file names; by default the first file's name.
 
         Raises:
-            LongigenError: if numbers do not match, two times are equal, or a file cannot be used.
+            LongigenError: if the numbers of paths, times and covariates do not match, two times are equal, or a file
+                cannot be used.
         """
         given_paths = [paths] if isinstance(paths, str | Path) else list(paths)
         for path in given_paths:
             if not isinstance(path, str | Path):
-                raise LongigenError(f"A visit is the path of its file, got {type(path).__name__}; save it first.")
+                raise LongigenError(
+                    f"A visit must be the path of a NIfTI file, got {type(path).__name__}; save it to a file first."
+                )
         files = [Path(path).expanduser() for path in given_paths]
         times = [times] if isinstance(times, int | float) else list(times)
         if not files or len(files) != len(times):
@@ -146,7 +157,7 @@ class Subject:
             values[name] = [given] * len(files) if isinstance(given, int | float) else list(given)
             if not all(isinstance(value, int | float) for value in values[name]):
                 raise LongigenError(
-                    f"The covariate '{name}' must be a number, got {given!r}; code categories as numbers."
+                    f"The covariate '{name}' must be a number, got {given!r}; encode categories as numbers."
                 )
             if len(values[name]) != len(files):
                 raise LongigenError(f"The covariate '{name}' has {len(values[name])} values for {len(files)} visits.")
@@ -155,10 +166,10 @@ class Subject:
             Visit.of_file(
                 path,
                 subject=name,
-                time=float(times[place]),
-                covariates={key: float(each[place]) for key, each in values.items()},
+                time=float(times[index]),
+                covariates={key: float(numbers[index]) for key, numbers in values.items()},
             )
-            for place, path in enumerate(files)
+            for index, path in enumerate(files)
         ]
         return cls(name, tuple(sorted(visits, key=lambda visit: visit.time)), time_unit=time_unit)
 
@@ -173,20 +184,19 @@ class Subject:
 
 
 class Dataset(Component, abc.ABC):
-    """Subjects from one place.
+    """A source of subjects with their visits: reads a folder or a manifest, or simulates images.
 
     Contract:
 
-    - `subjects()` is in a fixed order, has unique ids, and reads no voxels: a visit's volume is read by its `load`.
-    - What is wrong with one visit or subject goes to `bad` as a `Finding`; if that returns, the visit or subject is
-      left out and the rest is given. What is wrong with all of it (no such folder, no such column) is a
-      `LongigenError`. Reported again at every call, in the same order.
-    - Visits of a subject have different times, ascending.
-    - `time_unit` names the unit of times, one of `longigen.TIME_UNITS`, and is known once the data set is made.
-    - `simulated` is true where no scanner was involved; it is said wherever the data set is named.
-    - `cautions` says what a user should know about the data as they are configured, a sentence each; it is shown
-      wherever they are used.
-    - A data set that reads files takes `path` among its parameters, and `claims` says whether a path is its own.
+    - `subjects()` has a fixed order and unique ids, and reads no voxels: a visit's volume is read by its `load`.
+    - A problem of one visit or subject is passed to `bad` as a `Finding`; if `bad` returns, the visit or subject is
+      left out. A problem of the whole data set (no such folder, no such column) is a `LongigenError`. Problems are
+      reported at every call, in the same order.
+    - The visits of a subject have different times, ascending.
+    - `time_unit` is the unit of times, one of `longigen.TIME_UNITS`, and is set by the constructor.
+    - `simulated` is true if the images are not from a scanner; outputs that name the data set say so.
+    - `cautions` are sentences on what a user should know about the data as configured; they are shown as warnings.
+    - A data set that reads files has a parameter `path`, and `claims` returns whether it can read a path.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -198,22 +208,22 @@ class Dataset(Component, abc.ABC):
         """Return the subjects.
 
         Args:
-            bad: is told of each visit or subject that cannot be used; by default it raises.
+            bad: called with a `Finding` for each visit or subject that cannot be used; by default it raises it.
 
         Raises:
-            LongigenError: if there is nothing to read.
+            LongigenError: if the data set cannot be read.
         """
 
     def subject(self, id: str) -> Subject:  # noqa: A002
-        """Return one subject, which says the unit of its times.
+        """Return the subject with an id, with the data set's time unit.
 
         Raises:
-            LongigenError: if there is none of that id.
+            LongigenError: if there is no such subject.
         """
         known = {subject.id: subject for subject in self.subjects()}
         if id not in known:
             raise LongigenError(
-                f"There is no subject '{id}'.{did_you_mean(id, known)} The ids are such as '{next(iter(known), '')}'."
+                f"There is no subject '{id}'.{did_you_mean(id, known)} Ids look like '{next(iter(known), '')}'."
             )
         return replace(known[id], time_unit=self.time_unit)
 
@@ -223,8 +233,8 @@ class Dataset(Component, abc.ABC):
 
     @classmethod
     def claims(cls, path: Path) -> bool:
-        """Say whether this data set reads what lies at `path`, looking at names only.
+        """Return whether this data set can read `path`, judged by the names of files only.
 
-        Two data sets must not claim one path: `--data NAME:PATH` is needed then.
+        If several data sets claim a path, the user must choose one with `--data NAME:PATH`.
         """
         return False

@@ -1,4 +1,4 @@
-"""The model's grid, and its place in a subject's space."""
+"""The model's voxel grid, and its placement in a subject's space: cropping, padding, resampling and the inverse."""
 
 import itertools
 import math
@@ -15,13 +15,14 @@ from longigen.data.issues import BadData, Finding
 from longigen.data.volume import Volume, canonical_shape
 from longigen.errors import LongigenError
 
-ALIGNED = 1e-3
-"""Two grids whose voxels lie within this fraction of a voxel of each other are the same grid, shifted."""
+ALIGNMENT_TOLERANCE = 1e-3
+"""Two grids are aligned (one is the other, shifted by whole voxels) if they match to this fraction of a voxel."""
 
 RAS = axcodes2ornt("RAS")
 
-BRIGHT, SPECKS = 0.1, 0.01
-"""The foreground: voxels above this share of the intensity range, in pieces of at least this share of the largest."""
+FOREGROUND_INTENSITY, MIN_COMPONENT_SIZE = 0.1, 0.01
+"""The foreground: voxels above the first share of the intensity range, in connected components of at least the second
+share of the largest one."""
 
 Box = Literal["image", "foreground"]
 Fit = Literal["crop", "resize"]
@@ -29,18 +30,18 @@ Fit = Literal["crop", "resize"]
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid of a model.
+    """The voxel grid of a model.
 
     Attributes:
         shape: (W, H, D), in RAS order.
-        spacing: of the voxels, in millimetres; None keeps each subject's own voxels, which are then only cropped and
+        spacing: size of the voxels in mm; None keeps each subject's voxel size, so that volumes are only cropped and
             padded.
-        box: what the grid is centred on: the first visit's whole field of view, or the box around its foreground.
-        fit: ``crop`` cuts off or pads what differs from the box; ``resize`` stretches the box to the shape, each axis
-            on its own, so that voxels differ in size between subjects.
+        box: what the grid is centred on: the first visit's whole ``image``, or the bounding box of its ``foreground``.
+        fit: ``crop`` crops and pads the box to the shape; ``resize`` stretches the box to the shape along each axis
+            separately, so that the voxel size differs between subjects.
 
     Raises:
-        LongigenError: if a number is not positive, or a spacing is given with ``resize``, which chooses it.
+        LongigenError: if a number is not positive, or a spacing is given with ``resize``.
     """
 
     shape: tuple[int, int, int]
@@ -60,33 +61,35 @@ class Grid:
 
     @classmethod
     def default(cls, subjects: Sequence[Subject], spacing: tuple[float, float, float] | None = None) -> Self:
-        """Return the smallest grid that holds every visit, in the subjects' own voxels or in those of a spacing."""
+        """Return the smallest grid that contains every visit, with the subjects' voxel size or a given spacing."""
         visits = [visit for subject in subjects for visit in subject.visits]
         if not visits:
-            raise LongigenError("There is no subject, so there is no grid to choose; give a data set with visits.")
+            raise LongigenError(
+                "The grid cannot be chosen, because there are no visits; give a data set that has some."
+            )
         shapes = [visit.shape for visit in visits]
         if spacing is not None:
-            cls((1, 1, 1), spacing)  # refuses what is not positive
-            shapes = [_extent(visit.shape, visit.spacing, spacing) for visit in visits]
+            cls((1, 1, 1), spacing)  # refuses a spacing that is not positive
+            shapes = [_covering_shape(visit.shape, visit.spacing, spacing) for visit in visits]
         width, height, depth = (max(sizes) for sizes in zip(*shapes, strict=True))
         return cls((width, height, depth), spacing)
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """A subject's model grid in the world, made from the subject's first visit.
+    """The position of the model's grid in one subject's world space, computed from the subject's first visit.
 
-    The model's axes are the visit's own, in RAS order: its directions are kept, since turning it to the scanner's axes
-    would interpolate every visit for nothing. The centre of the grid is that of the visit's field of view, or of its
-    foreground. Along an axis on which the model has the visit's own spacing, voxels fall on voxels (for an odd
-    difference of sizes, half a voxel off the centre), so that cropping and padding lose nothing. Resampling, cropping
-    and padding are one step: a visit is interpolated once at most.
+    The grid's axes are those of the visit, permuted to RAS order. They are not rotated to the scanner's axes, which
+    would interpolate every visit without need. The grid is centred on the visit's field of view, or on its foreground.
+    Along an axis on which the grid has the visit's spacing, its voxels coincide with the visit's (for an odd difference
+    of sizes it is half a voxel off-centre), so cropping and padding are lossless. Resampling, cropping and padding are
+    one step: a visit is interpolated at most once.
 
     Attributes:
         shape: (W, H, D) of the model's grid.
-        affine: (4, 4), from the model's grid to the world.
-        own_shape: of the first visit, as it was read.
-        own_affine: of the first visit, as it was read.
+        affine: (4, 4), from voxels of the model's grid to mm in world space.
+        own_shape: shape of the first visit, as stored in its file.
+        own_affine: affine of the first visit, as stored in its file.
     """
 
     shape: tuple[int, int, int]
@@ -95,58 +98,58 @@ class Placement:
     own_affine: np.ndarray
 
     @classmethod
-    def of(cls, first: Volume, grid: Grid) -> Self:
-        """Place a grid in the space of a subject's first visit."""
+    def from_first_visit(cls, first: Volume, grid: Grid) -> Self:
+        """Place the model's grid in the space of a subject's first visit."""
         canonical = _canonical(first)
-        own = voxel_sizes(canonical.affine)
         shape, size = np.array(grid.shape), np.array(canonical.data.shape)
-        low, high = (np.zeros(3, int), size) if grid.box == "image" else _foreground(canonical.data)
-        step = np.ones(3) if grid.spacing is None else np.divide(grid.spacing, own)
+        low, high = (np.zeros(3, int), size) if grid.box == "image" else _foreground_box(canonical.data)
+        step = np.ones(3) if grid.spacing is None else np.divide(grid.spacing, voxel_sizes(canonical.affine))
         step = (high - low) / shape if grid.fit == "resize" else step
-        kept = np.isclose(step, 1.0, rtol=ALIGNED)
-        step = np.where(kept, 1.0, step)
-        start = np.where(kept, low + (high - low - shape) // 2, (low + high - 1) / 2 - step * (shape - 1) / 2)
+        same = np.isclose(step, 1.0, rtol=ALIGNMENT_TOLERANCE)
+        step = np.where(same, 1.0, step)
+        start = np.where(same, low + (high - low - shape) // 2, (low + high - 1) / 2 - step * (shape - 1) / 2)
         affine = canonical.affine @ from_matvec(np.diag(step), start)
         return cls(grid.shape, affine, _shape(first.data), first.affine.copy())
 
     def to_model(self, volume: Volume, fill: float, source: str, subject: str) -> np.ndarray:
-        """Return any visit of the subject on the model's grid, (W, H, D) float32, with `fill` outside what it shows.
+        """Return a visit of the subject on the model's grid, (W, H, D) float32.
 
-        A visit whose voxels fall on the grid's is cropped and padded, exactly; any other is resampled in the world.
+        If the visit's voxels coincide with the grid's, it is cropped and padded without interpolation; otherwise it is
+        resampled in world space.
 
         Args:
             volume: the visit.
-            fill: the intensity of what the visit does not show.
-            source: what to call the visit in a message.
-            subject: whose it is, for the message.
+            fill: the intensity outside the visit's field of view.
+            source: name of the visit in messages.
+            subject: id of the subject, for messages.
 
         Raises:
-            BadData: if the visit shows nothing of what the first visit shows inside the model's grid.
+            BadData: if the visit does not overlap with the part of the first visit that is inside the model's grid.
         """
         canonical = _canonical(volume)
         self._check_overlap(canonical, source, subject)
-        return _regridded(canonical, self.affine, self.shape, fill)
+        return _regrid(canonical, self.affine, self.shape, fill)
 
     def to_subject(self, array: np.ndarray, fill: float) -> Volume:
-        """Return a volume (W, H, D) of the model on the first visit's own grid: its shape, axes and affine.
+        """Return a volume (W, H, D) on the model's grid on the first visit's grid: its shape, axes and affine.
 
-        It is the exact inverse of `to_model`, voxel by voxel, where that only cropped and padded. What the model's grid
-        does not cover is set to `fill`.
+        It is the exact inverse of `to_model` if that only cropped and padded. Voxels outside the model's grid are set
+        to `fill`.
 
         Raises:
-            ValueError: if `array` is not of the model's shape.
+            ValueError: if `array` does not have the shape of the model's grid.
         """
         if array.shape != self.shape:
             raise ValueError(f"the model's grid is {self.shape}, got a volume of {array.shape}")
         own = io_orientation(self.own_affine)
         affine = self.own_affine @ inv_ornt_aff(own, self.own_shape)
         shape = canonical_shape(self.own_affine, self.own_shape)
-        data = _regridded(Volume(array, self.affine), affine, shape, fill)
+        data = _regrid(Volume(array, self.affine), affine, shape, fill)
         data = apply_orientation(data, ornt_transform(RAS, own))
         return Volume(np.ascontiguousarray(data), self.own_affine.copy())
 
     def _check_overlap(self, volume: Volume, source: str, subject: str) -> None:
-        """Compare the visit's field of view, as a box along the model's axes, with what grid and first visit share."""
+        """Check that the fields of view of grid, first visit and visit overlap, as boxes along the model's axes."""
         inverse = np.linalg.inv(self.affine)
         first = _field_of_view(self.own_shape, inverse @ self.own_affine)
         grid = _field_of_view(self.shape, np.eye(4))
@@ -154,7 +157,7 @@ class Placement:
         low = np.max([first[0], grid[0], visit[0]], axis=0)
         high = np.min([first[1], grid[1], visit[1]], axis=0)
         if not (low < high).all():
-            problem = "shows no part of what the subject's first visit shows on the model's grid"
+            problem = "does not overlap with the subject's first visit on the model's grid"
             advice = "register the visits to each other, or correct the affine"
             raise BadData(Finding("no-overlap", source, problem, advice, subject))
 
@@ -166,18 +169,18 @@ def _canonical(volume: Volume) -> Volume:
     return Volume(apply_orientation(volume.data, orientation), affine)
 
 
-def _regridded(volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], fill: float) -> np.ndarray:
-    """Return a volume on another grid, float32: cropped and padded where the voxels coincide, resampled elsewhere."""
-    mapping = np.linalg.inv(volume.affine) @ affine  # from the voxels asked for to the volume's
+def _regrid(volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], fill: float) -> np.ndarray:
+    """Return a volume on another grid, float32: cropped and padded if the grids are aligned, resampled otherwise."""
+    mapping = np.linalg.inv(volume.affine) @ affine  # from voxels of the new grid to voxels of the volume
     start = np.rint(mapping[:3, 3])
     ends = _corners(np.zeros(3), np.array(shape) - 1)
-    if np.abs(apply_affine(mapping, ends) - (ends + start)).max() < ALIGNED:
-        return _cropped(volume.data, start.astype(int), shape, fill)
-    return _resampled(volume, affine, shape, mapping, fill)
+    if np.abs(apply_affine(mapping, ends) - (ends + start)).max() < ALIGNMENT_TOLERANCE:
+        return _crop_and_pad(volume.data, start.astype(int), shape, fill)
+    return _resample(volume, affine, shape, mapping, fill)
 
 
-def _cropped(data: np.ndarray, start: np.ndarray, shape: tuple[int, int, int], fill: float) -> np.ndarray:
-    """Return `data[start : start + shape]`, where voxels outside `data` are `fill`."""
+def _crop_and_pad(data: np.ndarray, start: np.ndarray, shape: tuple[int, int, int], fill: float) -> np.ndarray:
+    """Return `data[start : start + shape]`, with `fill` for voxels outside `data`."""
     result = np.full(shape, fill, dtype=np.float32)
     low, high = np.maximum(start, 0), np.minimum(start + shape, data.shape)
     if (low < high).all():
@@ -186,14 +189,13 @@ def _cropped(data: np.ndarray, start: np.ndarray, shape: tuple[int, int, int], f
     return result
 
 
-def _resampled(
+def _resample(
     volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], mapping: np.ndarray, fill: float
 ) -> np.ndarray:
-    """Interpolate linearly; going to voxels more than 1.5 times as large, smooth first against aliasing.
+    """Resample a volume linearly; if the new voxels are more than 1.5 times as large, smooth first against aliasing.
 
-    The filter widens the old voxel to the new one: a Gaussian whose FWHM is √(r² - 1) old voxels for r times as large
-    ones (Cardoso et al., Scale factor point spread function matching, MICCAI 2015). Below 1.5, linear interpolation
-    itself smooths as much.
+    For new voxels r times as large, the filter is a Gaussian with a FWHM of √(r² - 1) old voxels (Cardoso et al., Scale
+    factor point spread function matching, MICCAI 2015). Below r = 1.5, linear interpolation itself smooths as much.
     """
     from nilearn.image import resample_img, smooth_img  # slow to import
 
@@ -202,8 +204,8 @@ def _resampled(
     if (ratio > 1.5).any():
         width = np.where(ratio > 1.5, np.sqrt(np.maximum(ratio**2 - 1, 0.0)), 0.0)
         image = smooth_img(image, tuple(width * voxel_sizes(volume.affine)))
-    # A voxel reaches half a voxel beyond its centre, but interpolation ends at the centres. Repeating the rim keeps a
-    # frame of `fill` out of the result, and gives an image of one slice a thickness.
+    # A voxel extends half a voxel beyond its centre, but interpolation ends at the centres. Repeating the outermost
+    # voxels avoids a border of `fill`, and gives an image of one slice a thickness.
     padded = Volume(np.pad(np.asarray(image.dataobj), 1, mode="edge"), volume.affine @ from_matvec(np.eye(3), [-1] * 3))
     result = resample_img(
         padded.image,
@@ -218,25 +220,25 @@ def _resampled(
     return np.ascontiguousarray(result.dataobj, dtype=np.float32)
 
 
-def _foreground(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and one past the last voxel, along each axis, of the box around the bright part of a volume."""
+def _foreground_box(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounding box of a volume's foreground: the first and one past the last voxel along each axis."""
     from scipy import ndimage  # slow to import
 
     low, high = np.percentile(data, (0.1, 99.9))
-    pieces = np.empty(data.shape, dtype=np.int32)
-    ndimage.label(data > low + BRIGHT * (high - low), output=pieces)
-    if not pieces.any():
+    labels = np.empty(data.shape, dtype=np.int32)
+    ndimage.label(data > low + FOREGROUND_INTENSITY * (high - low), output=labels)
+    if not labels.any():
         return np.zeros(3, int), np.array(data.shape)
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0  # what is not bright
-    places = np.argwhere((sizes >= max(1, SPECKS * sizes.max()))[pieces])
-    return places.min(axis=0), places.max(axis=0) + 1
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0  # the background
+    voxels = np.argwhere((sizes >= max(1, MIN_COMPONENT_SIZE * sizes.max()))[labels])
+    return voxels.min(axis=0), voxels.max(axis=0) + 1
 
 
-def _extent(
+def _covering_shape(
     shape: tuple[int, int, int], spacing: tuple[float, float, float], target: tuple[float, float, float]
 ) -> tuple[int, int, int]:
-    """Return how many voxels of another size cover a grid."""
+    """Return the shape of a grid of spacing `target` that covers a grid of another spacing."""
     width, height, depth = (
         math.ceil(round(size * own / step, 3)) for size, own, step in zip(shape, spacing, target, strict=True)
     )
@@ -244,7 +246,7 @@ def _extent(
 
 
 def _field_of_view(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and highest coordinates of a grid's outer edges, mapped by `affine`."""
+    """Return the lowest and highest coordinates of a grid's outer edges, after applying `affine`."""
     corners = apply_affine(affine, _corners(np.full(3, -0.5), np.array(shape) - 0.5))
     return corners.min(axis=0), corners.max(axis=0)
 

@@ -1,4 +1,4 @@
-"""A subject's intensity range, and its foreground."""
+"""Scale a subject's intensities to [-1, 1] by the range of its first visit, and compute the foreground mask."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,57 +11,58 @@ from longigen.components.visit_sequence import BACKGROUND
 from longigen.data.issues import BadData, Finding
 
 FOREGROUND = 0.05
-"""A voxel is foreground where the first visit is above background by this much, in model intensities."""
+"""A voxel is foreground if the first visit is brighter than background by more than this, in model intensities."""
 
 
 @dataclass(frozen=True)
 class IntensityRange:
-    """The intensities that become -1 and 1, the same for all visits of a subject.
+    """The intensities that are mapped to -1 and 1, the same for all visits of a subject.
 
-    One range per visit would hide what changed between visits. It is taken from the subject's first visit, the one
-    that is given in every setting: a range over all visits would tell generation something about its target.
+    A range per visit would hide changes of intensity between visits. The range is that of the subject's first visit,
+    which the model is given in every scenario: a range over all visits would leak information on the target.
     """
 
     low: float
     high: float
 
     @classmethod
-    def of(cls, array: np.ndarray, *, lower: float, upper: float, source: str, subject: str) -> Self:
-        """Take two percentiles of a visit, a subject's first as a rule.
+    def from_percentiles(cls, array: np.ndarray, *, lower: float, upper: float, source: str, subject: str) -> Self:
+        """Compute the range from two percentiles of a visit, usually a subject's first.
 
         Args:
-            array: the visit's voxels, as they were read, in any shape.
-            lower: percentile that becomes -1.
-            upper: percentile that becomes 1.
-            source: what to call the visit in a message.
-            subject: whose it is, for the message.
+            array: the visit's intensities as stored in the file, in any shape.
+            lower: percentile that is mapped to -1.
+            upper: percentile that is mapped to 1.
+            source: name of the visit in messages.
+            subject: id of the subject, for messages.
 
         Raises:
-            BadData: if both percentiles are one intensity.
+            BadData: if both percentiles are the same intensity.
         """
         low, high = (float(value) for value in np.percentile(array, (lower, upper)))
         if not low < high:
             extent = "everywhere" if array.min() == array.max() else "almost everywhere"
             problem = (
-                f"has one intensity {extent} ({low:g} is its percentile {lower:g} and {upper:g}), so it has no range"
+                f"has the same intensity {extent} (percentiles {lower:g} and {upper:g} are both {low:g}), so it has no "
+                "intensity range"
             )
             raise BadData(Finding("constant", source, problem, "replace it, or remove the visit", subject))
         return cls(low, high)
 
     def to_model(self, array: np.ndarray) -> np.ndarray:
-        """Return intensities in [-1, 1], float32; those outside the range are clipped."""
+        """Map intensities to [-1, 1], float32; values outside the range are clipped."""
         scaled = (array.astype(np.float32, copy=False) - np.float32(self.low)) * np.float32(
             2.0 / (self.high - self.low)
         )
         return np.clip(scaled - 1, -1, 1)
 
     def to_subject(self, array: np.ndarray) -> np.ndarray:
-        """Return intensities on the subject's own scale, float32."""
+        """Map model intensities back to the subject's intensity scale, float32."""
         half = np.float32((self.high - self.low) / 2)
         return (array.astype(np.float32, copy=False) + 1) * half + np.float32(self.low)
 
 
-def foreground_of(first: Tensor) -> Tensor:
-    """Return the foreground (W, H, D), bool, of a subject's first visit (C, W, H, D); all of it where there is none."""
+def foreground_mask(first: Tensor) -> Tensor:
+    """Return the foreground (W, H, D), bool, of a subject's first visit (C, W, H, D); all voxels if it is empty."""
     mask = (first > BACKGROUND + FOREGROUND).any(dim=0)
     return mask if bool(mask.any()) else torch.ones_like(mask)

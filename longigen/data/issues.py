@@ -1,4 +1,4 @@
-"""A finding: something wrong in a data set, where it is, and what to do."""
+"""`Finding`: a problem in a data set, with its file, subject and advice; `BadData` raises it as an error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong in a data set. As text it is one sentence.
+    """A problem in a data set; ``str()`` of it is one sentence.
 
     Attributes:
-        kind: what it is, for machines: lower case with hyphens, such as ``truncated`` or ``duplicate-time``.
-        source: the file, or the place in it: ``visits.csv, line 7``, ``cine.nii.gz, frame 3``.
-        problem: what is wrong, as it follows the source in a sentence: ``is truncated``.
+        kind: machine-readable name, lower case with hyphens, such as ``truncated`` or ``duplicate-time``.
+        source: the file, and the line or frame in it: ``visits.csv, line 7``, ``cine.nii.gz, frame 3``.
+        problem: the problem, worded to follow the source in a sentence: ``is truncated``.
         advice: what to do: ``copy it again or remove it``.
-        subject: whose it is; empty where it is nobody's.
-        severity: ``error`` where it keeps a visit from being used, or would spoil what is measured; ``warning`` where
-            it may be right, and should be looked at.
+        subject: id of the subject; empty if the problem is not of one subject.
+        severity: ``error`` if the visit cannot be used or would invalidate results; ``warning`` if the data may be
+            correct, but should be checked.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Finding:
 
 
 class BadData(LongigenError):  # noqa: N818
-    """What a user can mend in the data: a `Finding`, raised."""
+    """An error in the user's data, raised from a `Finding`."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding)
@@ -45,9 +45,9 @@ class BadData(LongigenError):  # noqa: N818
 
 
 OnBad = Callable[[Finding], None]
-"""What to do about a visit or a subject that cannot be used: raise, or note it and let it be left out."""
+"""Called with the `Finding` of each visit or subject that cannot be used: raises it, or records it and returns."""
 
 
 def refuse(finding: Finding) -> None:
-    """Raise the finding: one bad file stops the work before it starts."""
+    """Raise the finding as `BadData`, so that one bad file stops the work before it starts."""
     raise BadData(finding)

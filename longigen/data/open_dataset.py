@@ -1,4 +1,4 @@
-"""Open a data set by its name, or by a path that one of the installed readers recognises."""
+"""Open a data set by its registered name, or by a path that an installed reader recognises."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from longigen.registry.registry import registry
 
 
 def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
-    """Return the name of the data set that `data` means, and its configuration.
+    """Return the name and the configuration of the data set that a name or path refers to.
 
     Args:
-        data: the name of a registered data set, a path that exactly one of them claims, or ``name:path``.
+        data: the name of a registered data set, a path that exactly one data set claims, or ``name:path``.
 
     Raises:
-        LongigenError: if it is neither, or two data sets claim the path.
+        LongigenError: if it is neither a name nor an existing path, or if no data set or several claim the path.
     """
     known = registry.entries("dataset")
     if data in known:
@@ -26,9 +26,11 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
     named, colon, rest = data.partition(":")
     named = named if colon and named in known else ""
     path = Path(rest if named else data).expanduser()
+    if named and not path.exists():
+        raise LongigenError(f"There is no path '{path}' for the data set '{named}' to read; check it.")
     if not path.exists():
         raise LongigenError(
-            f"There is no {'' if named else 'data set and no '}path '{path}'.{did_you_mean(data, known)} "
+            f"There is neither a data set nor a path named '{path}'.{did_you_mean(data, known)} "
             f"Data sets: {', '.join(known)}."
         )
     config = {"path": str(path.resolve())}
@@ -38,7 +40,7 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
     for name in known:
         try:
             dataset = registry.load("dataset", name)
-        except LongigenError as error:  # another data set may read the path all the same
+        except LongigenError as error:  # another data set may still be able to read the path
             broken.append(str(error))
             continue
         if "path" in parameters(dataset):
@@ -47,15 +49,15 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
             claims.append(name)
     if len(claims) > 1:
         raise LongigenError(
-            f"{path} is claimed by the data sets {' and '.join(claims)}; say which is meant: "
+            f"{path} can be read by the data sets {' and '.join(claims)}; choose one, as "
             f"{' or '.join(f'{name}:{data}' for name in claims)}."
         )
     if not claims:
         raise LongigenError(
             " ".join(
                 [
-                    f"No data set recognises {path}; say which is meant, NAME:{data} with one of "
-                    f"{', '.join(readers)} (longigen info NAME), or give a CSV manifest (subject, time, path).",
+                    f"No data set recognises {path}; choose one as NAME:{data}, where NAME is one of "
+                    f"{', '.join(readers)} (see longigen info NAME), or give a CSV manifest (subject, time, path).",
                     *broken,
                 ]
             )
@@ -64,14 +66,14 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
 
 
 def open_dataset(name_or_path: Path | str, changes: Sequence[str] = ()) -> tuple[str, Dataset]:
-    """Return the name of a data set in the registry, and the data set, opened.
+    """Open a data set; return its name in the registry and the data set.
 
     Args:
-        name_or_path: as `find_dataset` takes it.
+        name_or_path: a name, a path or ``name:path``; see `find_dataset`.
         changes: ``key=value`` of its parameters.
 
     Raises:
-        LongigenError: if there is none, or a parameter is unknown or cannot have that value.
+        LongigenError: as `find_dataset`; also if a parameter is unknown or has an invalid value.
     """
     name, config = find_dataset(str(name_or_path))
     known = {"data": parameters(registry.load("dataset", name))}

@@ -1,4 +1,4 @@
-"""From a subject's files to what the model sees, and back."""
+"""Preprocess a subject's visits for the model (grid and intensities), and map generated volumes back."""
 
 import json
 import warnings
@@ -19,32 +19,33 @@ from longigen.data.intensity import FOREGROUND, IntensityRange
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError, LongigenWarning
 
-VERSION = 1
-"""Raised whenever a preprocessed volume changes, so that the cache makes it again."""
+CACHE_VERSION = 1
+"""Part of the cache's keys; raised whenever preprocessing changes its results."""
 
 Normalise = Literal["subject", "visit"]
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The pipeline: what is done to every volume before the model sees it; the model's configuration keeps it.
+    """The preprocessing pipeline that is applied to every volume; it is stored in a model's configuration.
 
     Its steps, in this order:
 
     1. ``orientation``: axes to RAS, by flips and permutations.
-    2. ``box``: of the first visit, what the grid is centred on.
+    2. ``box``: what the grid is centred on in the first visit.
     3. ``fit``, ``spacing``, ``shape``: cropping and padding, or resampling, to the model's grid (`Placement`), the same
        for all visits of a subject.
-    4. ``lower``, ``upper``, ``normalise``: intensities to [-1, 1] (`IntensityRange`), what a visit does not show to -1.
+    4. ``lower``, ``upper``, ``normalise``: intensities to [-1, 1] (`IntensityRange`); voxels outside the visit's field
+       of view become -1.
 
-    Writing inverts them: the intensities, then the place on the first visit's own grid.
+    `Prepared.restore` inverts them: first the intensities, then the grid.
 
     Attributes:
-        grid: of the model.
-        lower: percentile of intensities that becomes -1; with lower 0 and upper 100, min–max.
-        upper: percentile of intensities that becomes 1.
-        normalise: by the first visit's range for all visits of a subject, or each ``visit`` by its own. The latter
-            erases what changed between visits, and warns.
+        grid: the model's voxel grid.
+        lower: percentile of intensities that is mapped to -1; lower 0 and upper 100 is min–max scaling.
+        upper: percentile of intensities that is mapped to 1.
+        normalise: ``subject`` scales all visits by the first visit's range; ``visit`` scales each visit by its own,
+            which removes changes of intensity between visits and gives a warning.
 
     Raises:
         LongigenError: if the percentiles are not 0 ≤ lower < upper ≤ 100.
@@ -59,7 +60,7 @@ class Preprocess:
         _require_ordered(self.lower, self.upper)
         if self.normalise == "visit":
             warnings.warn(
-                "preprocess.normalise=visit scales each visit by itself, which erases changes of intensity between "
+                "preprocess.normalise=visit scales each visit separately, which removes changes of intensity between "
                 "visits; use normalise=subject unless scanners differ.",
                 LongigenWarning,
                 stacklevel=2,
@@ -67,7 +68,7 @@ class Preprocess:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `from_config` makes the same preprocessing from, in the order of its steps, as JSON would hold it."""
+        """The configuration for `from_config`, in the order of the steps, as JSON values."""
         grid = self.grid
         return {
             "orientation": "RAS",
@@ -82,12 +83,12 @@ class Preprocess:
 
     @classmethod
     def from_config(cls, given: Mapping[str, Any]) -> Self:
-        """Make the preprocessing of a `config`.
+        """Create the pipeline from a `config`.
 
         Raises:
-            LongigenError: for an unknown or missing name, or a value that is not allowed.
+            LongigenError: for an unknown or missing key, or an invalid value.
         """
-        return cls._of(**cls.checked_config(given))
+        return cls._from_values(**cls.checked_config(given))
 
     @classmethod
     def checked_config(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,10 +97,10 @@ class Preprocess:
         Raises:
             LongigenError: for an unknown or missing name, or a value that is not allowed.
         """
-        return checked(parameters(cls._of), given, "Section 'preprocess'")
+        return checked(parameters(cls._from_values), given, "Section 'preprocess'")
 
     @classmethod
-    def _of(
+    def _from_values(
         cls,
         *,
         shape: tuple[Voxels, Voxels, Voxels],
@@ -111,15 +112,15 @@ class Preprocess:
         upper: Percentile = 99.9,
         normalise: Normalise = "subject",
     ) -> Self:
-        del orientation  # what every version does; a later one may have a choice
+        del orientation  # RAS is the only choice
         return cls(Grid(shape, spacing, box, fit), lower, upper, normalise)
 
     def subject(self, subject: Subject, cache: VisitCache | None = None) -> "Prepared":
-        """Return a subject's visits as the model sees them, read when they are asked for.
+        """Return a subject whose visits are preprocessed lazily.
 
         Args:
-            subject: as the data set has it.
-            cache: keeps what was read; without one, every `Prepared.visit` reads its file.
+            subject: a subject of the data set.
+            cache: stores preprocessed visits; without one, every call of `Prepared.visit` reads the file.
         """
         return Prepared(self, subject, cache)
 
@@ -129,8 +130,8 @@ class PreprocessSettings(Settings):
     """What a recipe may say of preprocessing; see `Preprocess`.
 
     Args:
-        shape: W, H, D of the model's grid in RAS order; by default the smallest that holds every visit.
-        spacing: millimetres per voxel; None keeps each subject's own voxels.
+        shape: W, H, D of the model's grid in RAS order; by default the smallest that contains every visit.
+        spacing: voxel size in mm; None keeps each subject's voxel size.
         box: centre the grid on the whole ``image`` or on its ``foreground``.
         fit: ``crop`` and pad to the shape, or ``resize`` to it.
         lower: percentile of the first visit's intensities that becomes -1.
@@ -154,21 +155,25 @@ class PreprocessSettings(Settings):
         _require_ordered(self.lower, self.upper)
 
     def pipeline(self, subjects: Sequence[Subject]) -> Preprocess:
-        """Return the pipeline, its grid chosen for these subjects where the settings leave it open."""
+        """Return the pipeline; without a `shape`, its grid is chosen for these subjects.
+
+        Raises:
+            LongigenError: if `box` or `fit` is set without a `shape`, or a value is invalid.
+        """
         if self.shape is not None:
             grid = Grid(self.shape, self.spacing, self.box, self.fit)
         elif (self.box, self.fit) != ("image", "crop"):
-            raise LongigenError("preprocess.box and preprocess.fit need a shape beside them, such as shape=64,80,64.")
+            raise LongigenError("preprocess.box and preprocess.fit need a shape; set preprocess.shape=64,80,64, say.")
         else:
             grid = Grid.default(subjects, self.spacing)
         return Preprocess(grid, self.lower, self.upper, self.normalise)
 
 
 class Prepared:
-    """A subject as the model sees it: visits on the model's grid in [-1, 1], and the way back.
+    """A preprocessed subject: visits on the model's grid in [-1, 1], and the inverse mapping.
 
-    Placement and intensity range come from the first visit, which is read, or found in the cache, when any visit is
-    first asked for, or `restore` called. Every method raises the `BadData` of a visit that cannot be read or used.
+    Placement and intensity range are computed from the first visit, which is read (or found in the cache) at the first
+    call of `visit` or `restore`. Every method raises the `BadData` of a visit that cannot be read or used.
     """
 
     def __init__(self, pipeline: Preprocess, subject: Subject, cache: VisitCache | None) -> None:
@@ -179,14 +184,17 @@ class Prepared:
 
     def visit(self, index: int) -> Tensor:
         """Return a visit (1, W, H, D), float32, in [-1, 1]."""
-        held = self._cache.get(self._key(index)) if self._cache else None
-        return self._read(index) if held is None else held[0]
+        cached = self._cache.get(self._key(index)) if self._cache else None
+        return self._read(index)[0] if cached is None else cached[0]
 
     def restore(self, volume: Tensor) -> Volume:
-        """Return a volume (1, W, H, D) of the model on the first visit's grid, affine and intensity scale, float32.
+        """Map a volume (1, W, H, D) in [-1, 1] to the first visit's grid, affine and intensity scale, float32.
 
-        What the model's grid does not cover gets the intensity of -1. Intensities are not rounded, whatever the type
-        of the subject's files: rounding would make small changes vanish.
+        Voxels outside the model's grid get the intensity that corresponds to -1. Intensities are not rounded, whatever
+        the data type of the subject's files, since rounding would remove small changes.
+
+        Raises:
+            ValueError: if the volume does not have that shape.
         """
         if volume.ndim != 4 or volume.shape[0] != 1:
             raise ValueError(f"a volume is (1, W, H, D), got {tuple(volume.shape)}")
@@ -194,7 +202,7 @@ class Prepared:
         return self.placement.to_subject(self.intensity.to_subject(array), self.intensity.low)
 
     def lost_share(self) -> float:
-        """Return the share of the first visit's foreground that lies outside of the model's grid, from 0 to 1."""
+        """Return the share of the first visit's foreground that is outside the model's grid, from 0 to 1."""
         volume = self.subject.visits[0].load()
         span = self.intensity.high - self.intensity.low
         foreground = volume.data > self.intensity.low + FOREGROUND / 2 * span
@@ -203,44 +211,45 @@ class Prepared:
 
     @property
     def placement(self) -> Placement:
+        """The position of the model's grid in the subject's space, from the first visit."""
         return self._fit()[0]
 
     @property
     def intensity(self) -> IntensityRange:
-        """The first visit's range."""
+        """The intensity range of the first visit."""
         return self._fit()[1]
 
     def _fit(self) -> tuple[Placement, IntensityRange]:
+        """Return placement and intensity range of the first visit, which is read at the first call."""
         if self._fitted is None:
-            held = self._cache.get(self._key(0)) if self._cache else None
-            if held is None:
-                self._read(0)
-            else:
-                self._fitted = _from_notes(held[1])
-        assert self._fitted is not None
+            cached = self._cache.get(self._key(0)) if self._cache else None
+            self._fitted = self._read(0)[1] if cached is None else _from_notes(cached[1])
         return self._fitted
 
-    def _read(self, index: int) -> Tensor:
+    def _read(self, index: int) -> tuple[Tensor, tuple[Placement, IntensityRange]]:
+        """Read, preprocess and cache a visit; return it with placement and intensity range of the first visit."""
         visit, subject = self.subject.visits[index], self.subject.id
         volume = visit.load()
         if index == 0 and self._fitted is None:
-            self._fitted = Placement.of(volume, self.pipeline.grid), self._range(volume, visit.source)
-        array = self.placement.to_model(volume, self.intensity.low, visit.source, subject)
-        intensity = self.intensity if self.pipeline.normalise == "subject" else self._range(volume, visit.source)
+            placement = Placement.from_first_visit(volume, self.pipeline.grid)
+            self._fitted = placement, self._range(volume, visit.source)
+        placement, first_range = self._fit()
+        array = placement.to_model(volume, first_range.low, visit.source, subject)
+        intensity = first_range if self.pipeline.normalise == "subject" else self._range(volume, visit.source)
         tensor = torch.from_numpy(intensity.to_model(array))[None]
         if self._cache is not None:
-            self._cache.put(self._key(index), tensor, _to_notes(self.placement, self.intensity))
-        return tensor
+            self._cache.put(self._key(index), tensor, _to_notes(placement, first_range))
+        return tensor, (placement, first_range)
 
     def _range(self, volume: Volume, source: str) -> IntensityRange:
         pipeline = self.pipeline
-        return IntensityRange.of(
+        return IntensityRange.from_percentiles(
             volume.data, lower=pipeline.lower, upper=pipeline.upper, source=source, subject=self.subject.id
         )
 
     def _key(self, index: int) -> str:
         first, visit = self.subject.visits[0], self.subject.visits[index]
-        return VisitCache.key(str(VERSION), json.dumps(self.pipeline.config), first.identity, visit.identity)
+        return VisitCache.key(str(CACHE_VERSION), json.dumps(self.pipeline.config), first.identity, visit.identity)
 
 
 def _require_ordered(lower: float, upper: float) -> None:
@@ -249,13 +258,14 @@ def _require_ordered(lower: float, upper: float) -> None:
 
 
 def _to_notes(placement: Placement, intensity: IntensityRange) -> dict[str, str]:
-    """Return what was fitted to the first visit as text, digit for digit."""
-    plain = {name: np.asarray(value).tolist() for name, value in vars(placement).items()}
-    return {"placement": json.dumps(plain), "intensity": json.dumps(vars(intensity))}
+    """Serialise placement and intensity range as JSON texts, with all digits."""
+    values = {name: np.asarray(value).tolist() for name, value in vars(placement).items()}
+    return {"placement": json.dumps(values), "intensity": json.dumps(vars(intensity))}
 
 
 def _from_notes(notes: Mapping[str, str]) -> tuple[Placement, IntensityRange]:
-    plain = json.loads(notes["placement"])
-    shape, own_shape = tuple(plain["shape"]), tuple(plain["own_shape"])
-    placement = Placement(shape, np.array(plain["affine"]), own_shape, np.array(plain["own_affine"]))
+    """Return the placement and intensity range that `_to_notes` serialised."""
+    values = json.loads(notes["placement"])
+    shape, own_shape = tuple(values["shape"]), tuple(values["own_shape"])
+    placement = Placement(shape, np.array(values["affine"]), own_shape, np.array(values["own_affine"]))
     return placement, IntensityRange(**json.loads(notes["intensity"]))

@@ -1,4 +1,4 @@
-"""Splitting a data set by subject."""
+"""Split a data set by subject into training, validation and test parts."""
 
 import hashlib
 from collections.abc import Sequence
@@ -44,18 +44,18 @@ class SplitSettings(Settings):
 
 @dataclass(frozen=True)
 class Split:
-    """Subjects in three disjoint parts."""
+    """A split of subjects into three disjoint parts."""
 
     train: tuple[Subject, ...]
     validation: tuple[Subject, ...]
     test: tuple[Subject, ...]
 
     @classmethod
-    def of(cls, subjects: Sequence[Subject], settings: SplitSettings) -> "Split":
+    def by_subject(cls, subjects: Sequence[Subject], settings: SplitSettings) -> "Split":
         """Split by subject, never by visit.
 
-        A subject whose data set assigns it a part goes there. A part that the data set fills is left as it is; the
-        fractions are of the other subjects.
+        A subject that the data set assigns to a part (`Subject.part`) is put there. No other subjects are added to a
+        part that has assigned subjects; the fractions are of the subjects that are not assigned.
 
         Raises:
             LongigenError: if an id occurs twice, the fractions leave no subject to train on, or a part that is asked
@@ -66,15 +66,17 @@ class Split:
             twice = next(name for name in ids if ids.count(name) > 1)
             raise LongigenError(f"The subject '{twice}' occurs twice in the data set; merge its visits or rename one.")
         assigned = {part: tuple(s for s in subjects if s.part == part) for part in ("train", "validation", "test")}
-        free = [subject for subject in subjects if subject.part is None]
-        ranked = sorted(free, key=lambda subject: derive_seed("split", settings.split_seed, subject.id))
+        unassigned = [subject for subject in subjects if subject.part is None]
+        ranked = sorted(unassigned, key=lambda subject: derive_seed("split", settings.split_seed, subject.id))
         fractions = {part: 0.0 if assigned[part] else getattr(settings, part) for part in ("validation", "test")}
         needed = (not assigned["train"]) + sum(fraction > 0 for fraction in fractions.values())
-        if subjects and not free and not assigned["train"]:
-            raise LongigenError("The data set's own split has no subject to train on; write 'train' for some of them.")
-        if len(free) < needed and (free or not subjects):
+        if subjects and not unassigned and not assigned["train"]:
             raise LongigenError(
-                f"The data set has {len(free)} subjects, too few for {needed} parts; add subjects, or set "
+                "The split that the data set assigns has no training subjects; assign some subjects to 'train'."
+            )
+        if len(unassigned) < needed and (unassigned or not subjects):
+            raise LongigenError(
+                f"The data set has {len(unassigned)} subjects, too few for {needed} parts; add subjects, or set "
                 "validation=0 and test=0."
             )
         test = _count(fractions["test"], len(ranked))
@@ -92,7 +94,7 @@ class Split:
 
     @property
     def ids(self) -> dict[str, list[str]]:
-        """The subjects' ids, by part: what a run records."""
+        """The subjects' ids by part of the split, as a run records them."""
         return {part: [subject.id for subject in self.part(part)] for part in get_args(Assigned)}
 
     def part(self, name: Part) -> tuple[Subject, ...]:
@@ -101,7 +103,7 @@ class Split:
 
 
 def fingerprint(subjects: Sequence[Subject]) -> str:
-    """Return a hash of the ids and times of a data set: the same for the same data, and telling no id."""
+    """Return a hash of the ids and times of a data set, which identifies the data without revealing an id."""
     text = "\n".join(f"{subject.id}\t{subject.times}" for subject in sorted(subjects, key=lambda s: s.id))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

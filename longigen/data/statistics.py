@@ -1,4 +1,4 @@
-"""What a model must know of the data it is trained on."""
+"""Statistics of the training data that a model needs: channels, time scale, and the variance of the residual."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,10 +15,9 @@ class Statistics(Settings):
 
     Args:
         channels: C of the volumes.
-        residual_std: standard deviation of follow-up minus last visit over the training set, in model intensities.
-        residual_noise_std: s in the model of the residual's variance at a gap Δ, s² + (p Δ)²: what is there without any
-            time between, such as noise.
-        residual_std_per_gap: p in it, per typical gap.
+        residual_std: standard deviation of the residual over the training set, in model intensities.
+        residual_noise_std: s, the standard deviation at a gap of 0, such as that of image noise.
+        residual_std_per_gap: p, the increase of the standard deviation per typical gap.
         time_scale: the typical gap between visits, in `time_unit`.
         time_unit: the unit of all times.
         covariates: names of the covariates that histories carry.
@@ -36,11 +35,16 @@ class Statistics(Settings):
     covariates: tuple[str, ...] = ()
 
 
-def growth(gaps: np.ndarray, squares: np.ndarray) -> tuple[float, float]:
-    """Return s and p of s² + (p Δ)², fitted to mean squared residuals by their relative error."""
+def fit_residual_variance(gaps: np.ndarray, squares: np.ndarray) -> tuple[float, float]:
+    """Fit s² + (p Δ)² to mean squared residuals; return s and p.
+
+    Args:
+        gaps: Δ (N,), in typical gaps between visits.
+        squares: mean squared residual of each pair (N,); the fit minimises the relative squared error.
+    """
     from scipy.optimize import nnls
 
     weights = 1 / np.maximum(squares, 1e-3 * squares.mean())
     columns = np.stack([np.ones_like(gaps), gaps**2], axis=1)
-    found, _ = nnls(columns * weights[:, None], squares * weights)
-    return float(np.sqrt(found[0])), float(np.sqrt(found[1]))
+    coefficients, _ = nnls(columns * weights[:, None], squares * weights)
+    return float(np.sqrt(coefficients[0])), float(np.sqrt(coefficients[1]))

@@ -1,4 +1,4 @@
-"""Training pairs: what SADM's Algorithm 1 draws."""
+"""Draw training pairs of a history and a target visit (SADM, Algorithm 1)."""
 
 from collections.abc import Sequence
 
@@ -14,23 +14,23 @@ from longigen.utils.randomness import derive_seed
 
 
 class TrainingPairs(Dataset[Batch]):
-    """Pairs of a history and a later visit, drawn as in SADM, Algorithm 1.
+    """Random training pairs of a history and a target visit, drawn as in SADM, Algorithm 1.
 
-    A subject's visits are parted at random: one after the first is the target (of F), some of the others are missing
-    (M: their times are known, their images not) and the rest is given (C). The first visit is always given. The
-    number of missing visits is uniform, so that training sees everything from the single setting to the full one.
-    With a causal conditioner only visits before the target are kept.
+    Each subject's visits are divided at random: one visit after the first is the target (of F in the paper), some of
+    the others are missing (M: their times are known, their images not), and the rest is given (C). The first visit is
+    always given. The number of missing visits is uniform, so that training covers all scenarios from single to full.
+    With a causal conditioner, only visits before the target are used.
 
-    Pair number k depends on (seed, k) alone: not on workers, processes or on where a run was resumed. Each pass over
-    the subjects is a new permutation.
+    Pair number k depends only on (seed, k), and not on workers, processes or resuming. Each pass over the subjects uses
+    a new permutation.
 
     Args:
-        subjects: preprocessed subjects of at least two visits.
+        subjects: preprocessed subjects with at least two visits.
         length: the number of pairs.
-        seed: of all draws.
-        causal: keep only visits before the target.
-        covariates: names of covariates to carry.
-        augment: what to do to each pair; nothing by default.
+        seed: random seed of all draws.
+        causal: use only visits before the target.
+        covariates: names of the covariates in the histories.
+        augment: augmentation of each pair; None for no augmentation.
     """
 
     def __init__(
@@ -56,22 +56,30 @@ class TrainingPairs(Dataset[Batch]):
         return self.length
 
     def __getitem__(self, number: int) -> Batch:
-        turn, place = divmod(number, len(self.subjects))
-        order = np.random.default_rng(derive_seed("order", self.seed, turn)).permutation(len(self.subjects))
-        prepared = self.subjects[order[place]]
+        epoch, position = divmod(number, len(self.subjects))
+        order = np.random.default_rng(derive_seed("order", self.seed, epoch)).permutation(len(self.subjects))
+        prepared = self.subjects[order[position]]
         draw = np.random.default_rng(derive_seed("pair", self.seed, number))
         visits = len(prepared.subject.visits)
         target = int(draw.integers(1, visits))
         others = [index for index in range(1, target if self.causal else visits) if index != target]
         missing = {int(i) for i in draw.permutation(others)[: draw.integers(0, len(others) + 1)]}
-        drawn = make_pair(prepared, [0, *others], missing, target, self.covariates)
-        return drawn if self.augment is None else self.augment(drawn, seed=derive_seed("augment", self.seed, number))
+        pair = make_pair(prepared, [0, *others], missing, target, self.covariates)
+        return pair if self.augment is None else self.augment(pair, seed=derive_seed("augment", self.seed, number))
 
 
 def make_pair(
     prepared: Prepared, history: Sequence[int], missing: set[int], target: int, covariates: tuple[str, ...]
 ) -> Batch:
-    """Return a history of some visits of a subject, some of them missing, and the target visit, as a batch of one."""
+    """Return a history and a target visit of a subject as a batch of size 1.
+
+    Args:
+        prepared: the subject.
+        history: indices of the visits in the history.
+        missing: indices of the history's visits that are not observed.
+        target: index of the target visit.
+        covariates: names of the covariates in the history.
+    """
     return Batch(
         make_sequence(prepared, history, missing, covariates),
         prepared.visit(target)[None],
@@ -82,11 +90,12 @@ def make_pair(
 def make_sequence(
     prepared: Prepared, history: Sequence[int], missing: set[int], covariates: tuple[str, ...]
 ) -> VisitSequence:
-    """Return some visits of a subject, some of them not observed, as a batch of one."""
+    """Return visits of a subject as a `VisitSequence` of batch size 1; arguments as `make_pair`."""
     observed = [index not in missing for index in history]
     shape = prepared.visit(0).shape
     images = [
-        prepared.visit(i) if seen else torch.full(shape, BACKGROUND) for i, seen in zip(history, observed, strict=True)
+        prepared.visit(index) if is_observed else torch.full(shape, BACKGROUND)
+        for index, is_observed in zip(history, observed, strict=True)
     ]
     visits = [prepared.subject.visits[index] for index in history]
     return VisitSequence(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from longigen._version import __version__
-from longigen.components.metric import Metric, notes_of_sets
+from longigen.components.metric import Metric, set_metric_notes
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError
 from longigen.evaluation.benchmark_result import BenchmarkResult, csv_rows, json_values
@@ -35,7 +35,7 @@ from longigen.training.experiment import Experiment
 from longigen.training.recipe import Recipe
 from longigen.training.run import Run
 from longigen.utils.files import read_json, writable_folder
-from longigen.utils.memory import peak, peak_kind, process_device, start_peak
+from longigen.utils.memory import peak_memory, peak_memory_kind, process_device, reset_peak_memory
 from longigen.utils.progress import Progress, Update, silent
 
 EVALUATION, PICTURES = "evaluation", "pictures.png"
@@ -136,7 +136,7 @@ class Benchmark:
     @property
     def memory_kind(self) -> str:
         """The kind of memory whose peak is reported."""
-        return peak_kind(self.device)
+        return peak_memory_kind(self.device)
 
     @property
     def budget(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class Benchmark:
         experiment = Experiment(recipe, self.cohort)
         resume = run.started
         output = Run.open(run.output.folder) if resume else Run.create(run.output.folder)
-        start_peak(self.device)
+        reset_peak_memory(self.device)
         model = experiment.compose()
         parameters = model.parameter_count
         if not parameters:
@@ -245,7 +245,7 @@ class Benchmark:
                 parameters=parameters,
                 steps=trainer.step,
                 training_seconds=None if earlier is None else earlier + time.perf_counter() - started,
-                training_bytes=max(before.get("training_bytes") or 0, peak(self.device) or 0) or None,
+                training_bytes=max(before.get("training_bytes") or 0, peak_memory(self.device) or 0) or None,
             )
 
         with self.progress(f"training {run.name}") as update:
@@ -287,7 +287,7 @@ class Benchmark:
         cached = load_cached_scores(folder, session, generation, protocol)
         if cached is not None and "nfe" in run.cost:
             return cached
-        start_peak(self.device)
+        reset_peak_memory(self.device)
 
         def progress(scenario: str) -> AbstractContextManager[Update]:
             return self.progress(f"scoring {run.name}, {scenario}")
@@ -298,7 +298,7 @@ class Benchmark:
             guidance=evaluation.generation["guidance"],
             # The median over batches is not affected by the slow first one.
             seconds_per_visit=float(np.median(evaluation.seconds)),
-            generation_bytes=peak(self.device),
+            generation_bytes=peak_memory(self.device),
         )
         evaluation.write_scores(folder)
         return evaluation.scores
@@ -366,7 +366,7 @@ class Benchmark:
             "▲ better, ▼ worse than copy-last: the interval of the gain, paired by subject, excludes 0\n"
             "(and the gain is large enough for the digits shown)"
         )
-        notes = "\n".join([notes, *notes_of_sets(metrics)])
+        notes = "\n".join([notes, *set_metric_notes(metrics)])
         return "\n\n".join(
             ["\n".join(head), *benchmark_tables(rows, metrics), notes, cost_table(costs, self.memory_kind)]
         )

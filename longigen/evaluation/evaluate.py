@@ -15,7 +15,7 @@ from longigen.data.split import fingerprint
 from longigen.evaluation.scoring import Protocol, Score, score, summarise
 from longigen.evaluation.tables import evaluation_table
 from longigen.generation.session import GenerationSession
-from longigen.hub.metrics_file import SCHEMA_VERSION, MetricsFile, ResultRow
+from longigen.hub.metrics_file import METRICS_SCHEMA_VERSION, MetricsFile, ResultRow
 from longigen.models.figures import write_strip
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata
 from longigen.models.tasks import Scenario, Targets, last_only
@@ -172,7 +172,7 @@ class Evaluation:
         """The results in the form that is published with the weights."""
         return MetricsFile(
             {
-                "schema_version": SCHEMA_VERSION,
+                "schema_version": METRICS_SCHEMA_VERSION,
                 **self.summary,
                 "data": {
                     "name": self.protocol.data,

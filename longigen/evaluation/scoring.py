@@ -13,9 +13,9 @@ from torch import Tensor
 
 from longigen.components.metric import Metric, SetMetric
 from longigen.components.visit_sequence import BACKGROUND
-from longigen.data.intensity import FOREGROUND, foreground_of
+from longigen.data.intensity import FOREGROUND, foreground_mask
 from longigen.data.preprocess import Preprocess
-from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow, mean_of
+from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow, mean_method
 from longigen.models.predict import Generated
 from longigen.models.tasks import Scenario, Targets
 from longigen.utils.intervals import Summary
@@ -124,7 +124,7 @@ def score(
     """
     first = samples[0]
     prepared = first.prepared
-    foreground = foreground_of(prepared.visit(0))
+    foreground = foreground_mask(prepared.visit(0))
     last = len(prepared.subject.visits) - 1
     scores = []
     for index, visit in enumerate(first.task.targets):
@@ -134,7 +134,7 @@ def score(
         ensemble = torch.stack([sample.images[index] for sample in samples])
         methods = {COPY_LAST: previous[None], MODEL: ensemble[:1]}
         if len(samples) > 1:
-            methods[mean_of(len(samples))] = ensemble
+            methods[mean_method(len(samples))] = ensemble
         for method, images in methods.items():
             values, features = {}, {}
             for name, metric in metrics.items():
@@ -179,8 +179,10 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
                     gain = Summary.jackknife(value - base_value, [a - b for a, b in zip(without, base, strict=True)])
                 else:
                     copy_last = means[COPY_LAST]
-                    values[name] = Summary.of([mean[name] for mean in subjects.values()])
-                    gain = Summary.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
+                    values[name] = Summary.bootstrap([mean[name] for mean in subjects.values()])
+                    gain = Summary.bootstrap(
+                        [mean[name] - copy_last[subject][name] for subject, mean in subjects.items()]
+                    )
                 if method != COPY_LAST:
                     gains[name] = gain
             rows.append(ResultRow(scenario, method, len(visits), values, gains))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-from longigen.components.metric import Metric, SetMetric, notes_of_sets
+from longigen.components.metric import Metric, SetMetric, set_metric_notes
 from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow
 from longigen.utils.intervals import Summary
 
@@ -29,7 +29,7 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
         notes.append(f"mean of {samples}: metrics of the mean of {samples} samples")
     if samples > 1 and ensemble:
         notes[-1] += f";\n{', '.join(ensemble)}: of the samples themselves; → is the value of a calibrated model"
-    notes += notes_of_sets(metrics)
+    notes += set_metric_notes(metrics)
     lines: list[list[str] | None] = []
     copy_last = {row.setting: row for row in rows if row.method == COPY_LAST}
     for row in rows:

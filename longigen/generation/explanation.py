@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from longigen.components.visit_sequence import Covariate, VisitSequence
-from longigen.data.intensity import foreground_of
+from longigen.data.intensity import foreground_mask
 from longigen.data.preprocess import Prepared
 from longigen.data.training_pairs import make_sequence
 from longigen.data.volume import Volume, write_volume
@@ -56,7 +56,7 @@ class Explanation:
     @cached_property
     def means(self) -> list[float]:
         """The mean share of each of the L visits inside the foreground."""
-        return self.shares[:, foreground_of(self.prepared.visit(0))].mean(dim=1).tolist()
+        return self.shares[:, foreground_mask(self.prepared.visit(0))].mean(dim=1).tolist()
 
     @property
     def volume(self) -> Volume:

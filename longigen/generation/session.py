@@ -82,7 +82,7 @@ class GenerationSession:
         Raises:
             LongigenError: if the model or the data cannot be used, or do not fit each other.
         """
-        resolved = ModelSource.of(source) if isinstance(source, str) else source
+        resolved = ModelSource.parse(source) if isinstance(source, str) else source
         folder = resolved.find()
         model = load_folder(LongitudinalModel, folder)
         recorded = Run(resolved.run).read() if resolved.run else None

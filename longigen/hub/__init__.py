@@ -1,1 +1,1 @@
-"""A model as files: its format, where it is found, downloading and publishing it."""
+"""Models as files: their format, finding them by name, download from and publication on the Hugging Face Hub."""

@@ -1,4 +1,4 @@
-"""Citations: references as a ``registry.yaml`` gives them, for pages and for BibTeX."""
+"""Format the papers of ``registry.yaml`` entries as Markdown links and as BibTeX."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,16 +7,16 @@ ARXIV = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})", re.IGNORECASE)
 LINK = r"[arXiv \1](https://arxiv.org/abs/\1)"
 
 
-def linked(reference: str) -> str:
-    """Return a reference in Markdown, its arXiv numbers as links."""
+def markdown_links(reference: str) -> str:
+    """Return a reference in Markdown, with its arXiv numbers as links."""
     return ARXIV.sub(LINK, reference)
 
 
 def bibtex(references: Sequence[str]) -> Iterator[str]:
-    """Give the lines of an entry for each arXiv number, with nothing in it but what the references say.
+    """Yield the lines of a BibTeX entry for each arXiv number in the references.
 
-    Authors and title are not taken apart, which would be guessing: they are the entry's note. Of several references to
-    one number the longest is taken.
+    Authors and title are not separated, which would need guessing; the whole reference is the entry's ``note``. If
+    several references have the same number, the longest is used.
     """
     notes: dict[str, str] = {}
     for reference in references:

@@ -19,17 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longigen.errors import LongigenError
-from longigen.hub.hub_cache import blob_of, cached, require_names, verify_cached
+from longigen.hub.hub_cache import COMMIT, blob_path, cached_model, require_names, verify_cached
 from longigen.hub.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Content, Manifest, verify
-from longigen.hub.model_config import MAX_BYTES, read_config
+from longigen.hub.model_config import MAX_CONFIG_BYTES, read_config
 from longigen.hub.safetensors_header import read_header
 from longigen.utils.files import atomic, reason
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
-COMMIT = re.compile("[0-9a-f]{40}")
-LARGEST = {CONFIG: MAX_BYTES, CARD: 2**24, METRICS: 2**24}
+LARGEST = {CONFIG: MAX_CONFIG_BYTES, CARD: 2**24, METRICS: 2**24}
 """Longer ones are refused before they are fetched."""
 
 ByteCallback = Callable[[int, int, str], None]
@@ -98,7 +97,7 @@ class _Fetch:
         from huggingface_hub import constants
 
         require_names(self.repository, self.revision)
-        known = cached(self.repository, self.revision)
+        known = cached_model(self.repository, self.revision)
         pinned = self.revision is not None and COMMIT.fullmatch(self.revision) is not None
         if known is not None and (pinned or constants.is_offline_mode()) and self._is_whole(known):
             return Download(known, known.name, 0)
@@ -207,7 +206,7 @@ class _Fetch:
             if _intact(Path(held), expected):
                 self.there += content.size
                 return Path(held)
-            for path in (blob_of(Path(held)), Path(held)):
+            for path in (blob_path(Path(held)), Path(held)):
                 path.unlink(missing_ok=True)
         with self._told():
             url = hf_hub_url(self.repository, name, revision=commit)

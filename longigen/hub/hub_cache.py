@@ -1,36 +1,39 @@
-"""Snapshots: models in huggingface_hub's cache, found and checked without a network."""
+"""Find and verify models in huggingface_hub's local cache, without using the network."""
 
 import re
 from contextlib import suppress
 from pathlib import Path
 
 from longigen.errors import LongigenError
-from longigen.hub.manifest import FILES, NEEDED, Content, verify
+from longigen.hub.manifest import FILES, REQUIRED_FILES, Content, verify
 from longigen.hub.model_config import read_config
 
+COMMIT = re.compile("[0-9a-f]{40}")
+"""The full hash of a commit."""
 
-def cached(repository: str, revision: str | None = None) -> Path | None:
-    """Return the folder of a model that is in the cache, or None; no network is used.
+
+def cached_model(repository: str, revision: str | None = None) -> Path | None:
+    """Return the folder of a model in the cache, or None if it is not there; the network is not used.
 
     Args:
         repository: ``org/name``.
-        revision: a commit, or a branch or tag as it was when it was last pulled; ``main`` by default.
+        revision: a commit, or a branch or tag, meaning the commit at its last pull; ``main`` by default.
     """
     from huggingface_hub import try_to_load_from_cache
 
     require_names(repository, revision)
-    paths = [try_to_load_from_cache(repository, name, revision=revision or "main") for name in NEEDED]
+    paths = [try_to_load_from_cache(repository, name, revision=revision or "main") for name in REQUIRED_FILES]
     return Path(paths[0]).parent if all(isinstance(path, str) for path in paths) else None  # type: ignore[arg-type]
 
 
-def pulled() -> list[tuple[str, str, Path]]:
-    """Return repository, revision (a branch or a tag where one is known) and folder of each of our models in the cache.
+def cached_models() -> list[tuple[str, str, Path]]:
+    """Return repository, revision and folder of every longigen model in the cache; the network is not used.
 
-    No network is used, and what is no model of longigen's is passed over.
+    The revision is a branch or tag if one is known, and otherwise the commit. Models of other libraries are skipped.
     """
     from huggingface_hub import constants
 
-    found = []
+    models = []
     for storage in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*")):
         repository = storage.name.removeprefix("models--").replace("--", "/", 1)
         names = {}
@@ -38,26 +41,26 @@ def pulled() -> list[tuple[str, str, Path]]:
             if ref.is_file():
                 names.setdefault(ref.read_text(encoding="utf-8").strip(), str(ref.relative_to(storage / "refs")))
         for folder in sorted((storage / "snapshots").glob("*")):
-            if all((folder / name).is_file() for name in NEEDED):
-                with suppress(LongigenError):  # of another library
+            if all((folder / name).is_file() for name in REQUIRED_FILES):
+                with suppress(LongigenError):  # a model of another library
                     read_config(folder)
-                    found.append((repository, names.get(folder.name, folder.name), folder))
-    return found
+                    models.append((repository, names.get(folder.name, folder.name), folder))
+    return models
 
 
 def verify_cached(folder: Path, name: str) -> None:
-    """Check a model in the cache against the hashes that huggingface_hub names its files by.
+    """Verify a model in the cache by the hashes in the names of huggingface_hub's cache files.
 
     Args:
-        folder: as `cached` returns it.
-        name: that the model is pulled by.
+        folder: the folder from `cached_model`.
+        name: the name by which the model is pulled, for messages.
 
     Raises:
-        LongigenError: if a file has been changed or damaged since.
+        LongigenError: if a file was changed or damaged after its download.
     """
     manifest = {}
     for file in FILES:
-        digest = blob_of(folder / file).name
+        digest = blob_path(folder / file).name
         if re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", digest) and (folder / file).is_file():
             algorithm = "sha256" if len(digest) == 64 else "git"
             manifest[file] = Content((folder / file).stat().st_size, digest, algorithm)
@@ -65,21 +68,25 @@ def verify_cached(folder: Path, name: str) -> None:
 
 
 def require_names(repository: str, revision: str | None) -> None:
-    """Refuse names that are none, before they become part of a path."""
+    """Refuse invalid names of repositories and revisions, before they become part of a path.
+
+    Raises:
+        LongigenError: naming the one that is invalid.
+    """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise LongigenError(f"'{repository}' is no name of a repository, which is org/name.") from error
+        raise LongigenError(f"'{repository}' is not the name of a repository; give org/name.") from error
     if revision is not None and not all(re.fullmatch(r"[\w-][\w.+-]*", part) for part in revision.split("/")):
-        raise LongigenError(f"'{revision}' is no name of a revision; give a branch, a tag or a commit.")
+        raise LongigenError(f"'{revision}' is not the name of a revision; give a branch, a tag or a commit.")
 
 
-def blob_of(path: Path) -> Path:
-    """Return what a file of a snapshot is a link to, which the cache names by its hash; itself where it is no link.
+def blob_path(path: Path) -> Path:
+    """Return the target of a snapshot file's link, which is named by its hash; the path itself if it is not a link.
 
-    One step only: huggingface_hub may keep the content elsewhere again, under another kind of hash.
+    Only one link is followed, since huggingface_hub may link that file again to one named by another kind of hash.
     """
     return path.parent / path.readlink() if path.is_symlink() else path

@@ -1,10 +1,10 @@
-"""What there is, without importing or fetching it: components, recipes, tables, and models published or pulled."""
+"""List and describe components, recipes, tables and models for `longigen list` and `info`, without importing them."""
 
 from pathlib import Path
 from typing import Any
 
 from longigen.errors import LongigenError, did_you_mean
-from longigen.hub.hub_cache import pulled
+from longigen.hub.hub_cache import cached_models
 from longigen.hub.manifest import CONFIG, MODEL_FOLDER
 from longigen.hub.model_config import read_config
 from longigen.hub.model_summary import ModelSummary
@@ -12,20 +12,20 @@ from longigen.hub.resolve import ModelSource
 from longigen.hub.zoo import HUB, ZooModel
 from longigen.registry.catalog import CATALOG_SECTIONS, Catalog, Description
 from longigen.registry.registry import KINDS, registry
-from longigen.registry.signature import signature_of
+from longigen.registry.signature import read_signature
 
 
 def list_section(catalog: Catalog, section: str) -> list[dict[str, Any]]:
-    """Return the entries of one section of the catalog, a mapping each.
+    """Return the entries of one section of the catalog, each as a dict.
 
-    Every entry has ``name``, ``distribution`` and ``summary``; ``problem`` says why one cannot be used, and ``extra``
-    what to install.
+    Every entry has ``name``, ``distribution`` and ``summary``; ``problem`` is the reason why it cannot be used, and
+    ``extra`` the extra to install.
     """
     kind = section.removesuffix("s")
     if section == "models":
-        return [*_published(catalog), *_pulled()]
+        return [*_list_published_models(catalog), *_list_pulled_models()]
     if kind in KINDS:
-        return _components(catalog, section, kind)
+        return _list_components(catalog, section, kind)
     return [
         {"name": name, "distribution": entry.distribution, "summary": entry.summary}
         for name, entries in sorted(catalog.sections[section].items())
@@ -34,15 +34,15 @@ def list_section(catalog: Catalog, section: str) -> list[dict[str, Any]]:
 
 
 def describe_name(name: str) -> dict[str, Any]:
-    """Return what is known of a component, recipe, table or model, of a run or a folder.
+    """Describe a component, recipe, table or model by its name, or the model of a run or folder.
 
     Raises:
         LongigenError: if there is nothing of that name.
     """
-    return _model(name) if _names_model(name) else _named(name)
+    return _describe_model(name) if _must_be_model(name) else _describe_entries(name)
 
 
-def _components(catalog: Catalog, section: str, kind: str) -> list[dict[str, Any]]:
+def _list_components(catalog: Catalog, section: str, kind: str) -> list[dict[str, Any]]:
     rows = []
     for name, claims in registry.entries(kind).items():
         described = catalog.describe(section, name)
@@ -62,15 +62,15 @@ def _components(catalog: Catalog, section: str, kind: str) -> list[dict[str, Any
     return rows
 
 
-def _published(catalog: Catalog) -> list[dict[str, Any]]:
+def _list_published_models(catalog: Catalog) -> list[dict[str, Any]]:
     rows = []
     for name, entries in sorted(catalog.sections["models"].items()):
         for entry in entries:
             row: dict[str, Any] = {"name": name, "distribution": entry.distribution, "summary": entry.summary}
             try:
                 if len(entries) > 1:
-                    catalog.model(name)  # says who claims it
-                summary = ModelSummary.of_published(ZooModel.of(entry))
+                    catalog.model(name)  # raises the error that names both distributions
+                summary = ModelSummary.from_entry(ZooModel.from_entry(entry))
                 row |= {**summary.to_dict(), "line": summary.line}
             except LongigenError as error:
                 row["problem"] = str(error)
@@ -78,13 +78,13 @@ def _published(catalog: Catalog) -> list[dict[str, Any]]:
     return rows
 
 
-def _pulled() -> list[dict[str, Any]]:
+def _list_pulled_models() -> list[dict[str, Any]]:
     """Return the models in huggingface_hub's cache."""
     rows = []
-    for repository, revision, folder in pulled():
+    for repository, revision, folder in cached_models():
         row: dict[str, Any] = {"name": f"{HUB}{repository}@{revision}", "distribution": "pulled", "summary": ""}
         try:
-            summary = ModelSummary.of_folder(folder)
+            summary = ModelSummary.from_folder(folder)
             row |= {**summary.to_dict(), "line": summary.line, "folder": str(folder)}
         except LongigenError as error:
             row["problem"] = str(error)
@@ -92,9 +92,10 @@ def _pulled() -> list[dict[str, Any]]:
     return rows
 
 
-def _named(name: str) -> dict[str, Any]:
+def _describe_entries(name: str) -> dict[str, Any]:
+    """Return the descriptions of everything that has a name, by kind."""
     catalog = Catalog()
-    found: dict[str, Any] = {}
+    descriptions: dict[str, Any] = {}
     for section in CATALOG_SECTIONS:
         kind = section.removesuffix("s")
         described = catalog.describe(section, name)
@@ -104,7 +105,7 @@ def _named(name: str) -> dict[str, Any]:
         shown: dict[str, Any] = dict(described.content) if described else {}
         if entries:
             shown["provided by"] = [f"{e.distribution} {e.version}".strip() + f" ({e.reference})" for e in entries]
-            parameters = signature_of(entries[0].reference)
+            parameters = read_signature(entries[0].reference)
             shown |= {"parameters": parameters} if parameters else {}
             problems = [problem for entry in entries if (problem := entry.problem())]
             label = "not loadable" if any(entry.extra for entry in entries) else "broken"
@@ -112,35 +113,35 @@ def _named(name: str) -> dict[str, Any]:
         elif described:
             shown["provided by"] = described.distribution
         if section == "models" and described is not None:
-            shown |= _place_of(described)
-        found[kind] = shown
-    if not found and Path(name).is_dir():
-        raise LongigenError(f"{name} holds no model ({CONFIG} is not there); give a folder that 'train' wrote.")
-    if not found:
+            shown |= _find_published_model(described)
+        descriptions[kind] = shown
+    if not descriptions and Path(name).is_dir():
+        raise LongigenError(f"{name} has no model ({CONFIG} is missing); give a folder that 'longigen train' wrote.")
+    if not descriptions:
         known = {key for section in catalog.sections.values() for key in section}
         known |= {key for kind in KINDS for key in registry.entries(kind)}
-        raise LongigenError(f"There is nothing called '{name}'.{did_you_mean(name, known)} See 'longigen list'.")
-    return found
+        raise LongigenError(f"There is nothing named '{name}'.{did_you_mean(name, known)} See 'longigen list'.")
+    return descriptions
 
 
-def _names_model(name: str) -> bool:
-    """Say whether it can be nothing but a model's; a plugin's folder has its component's name and holds none."""
+def _must_be_model(name: str) -> bool:
+    """Return whether a name can only be a model's; a plugin's folder may have its component's name, but no model."""
     folders = Path(name), Path(name) / MODEL_FOLDER
     return any(mark in name for mark in "/:") or any((folder / CONFIG).exists() for folder in folders)
 
 
-def _place_of(described: Description) -> dict[str, Any]:
-    """Say where a published model is, or how to get it; or what is wrong with its entry."""
+def _find_published_model(described: Description) -> dict[str, Any]:
+    """Return a published model's folder, the command that downloads it, or the problem of its entry."""
     try:
-        folder = ModelSource(described.name, zoo_model=ZooModel.of(described)).here()
+        folder = ModelSource(described.name, zoo_model=ZooModel.from_entry(described)).local_folder()
     except LongigenError as error:
         return {"broken": [str(error)]}
     return {"folder": str(folder)} if folder is not None else {"not here yet": f"longigen pull {described.name}"}
 
 
-def _model(name: str) -> dict[str, Any]:
-    """Return what the files of a model say: its summary, and its configuration."""
-    folder = ModelSource.of(name).here()
+def _describe_model(name: str) -> dict[str, Any]:
+    """Return the summary and the configuration of a model on this machine."""
+    folder = ModelSource.parse(name).local_folder()
     if folder is None:
-        raise LongigenError(f"The model '{name}' is not on this machine; fetch it with 'longigen pull {name}'.")
-    return {"folder": str(folder), **ModelSummary.of_folder(folder).to_dict(), **read_config(folder)}
+        raise LongigenError(f"The model '{name}' is not on this machine; download it with 'longigen pull {name}'.")
+    return {"folder": str(folder), **ModelSummary.from_folder(folder).to_dict(), **read_config(folder)}

@@ -1,4 +1,4 @@
-"""Manifests: the files that a model consists of, and what an index says of their content."""
+"""The files of a model, and manifests with their sizes and hashes, against which a download is verified."""
 
 import hashlib
 import re
@@ -11,24 +11,24 @@ from longigen.errors import LongigenError
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.json", "model.safetensors", "README.md", "metrics.json"
 FILES = (CONFIG, CARD, METRICS, WEIGHTS)
-"""All files of a model, the weights last: no other file is ever fetched or read."""
+"""All files of a model, the weights last; no other file is downloaded or read."""
 RUN_FILE, MODEL_FOLDER = "run.json", "model"
-"""In the folder of a run: the file with its recipe and split, and the folder of its model."""
-NEEDED = (CONFIG, WEIGHTS)
-"""Without these there is no model."""
+"""Names inside a run's folder: the file with its recipe and split, and the folder of its model."""
+REQUIRED_FILES = (CONFIG, WEIGHTS)
+"""The files that every model has."""
 
 Algorithm = Literal["sha256", "git"]
-"""SHA-256 of the content, or the SHA-1 that git names a file by (the Hub, of files that are not in LFS)."""
+"""SHA-256 of the content, or git's SHA-1 of a blob (used by the Hub for files that are not in LFS)."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file must hold.
+    """The expected content of a file: its size and hash.
 
     Attributes:
         size: in bytes.
-        digest: hexadecimal.
-        algorithm: of the digest.
+        digest: the hash, in hexadecimal digits.
+        algorithm: the algorithm of the hash.
     """
 
     size: int
@@ -36,80 +36,79 @@ class Content:
     algorithm: Algorithm = "sha256"
 
     @classmethod
-    def of(cls, path: Path) -> "Content":
+    def from_file(cls, path: Path) -> "Content":
         """Return size and SHA-256 of a file."""
         return cls(path.stat().st_size, checksum(path))
 
     def problem(self, path: Path) -> str | None:
-        """Say in a few words how a file differs from this content, or return None."""
+        """Return in a few words how a file differs from this content, or None if it does not."""
         size = path.stat().st_size
         if size != self.size:
-            kind = "cut short" if size < self.size else "another file"
+            kind = "truncated" if size < self.size else "another file"
             return f"is {kind}: it has {size} bytes and should have {self.size}"
-        found = checksum(path) if self.algorithm == "sha256" else _git_digest(path)
-        if found != self.digest:
+        digest = checksum(path) if self.algorithm == "sha256" else _git_digest(path)
+        if digest != self.digest:
             name = "SHA-256" if self.algorithm == "sha256" else "git hash"
-            return f"is not what it should be: its {name} is {found[:12]}… and should be {self.digest[:12]}…"
+            return f"has the wrong content: its {name} is {digest[:12]}… and should be {self.digest[:12]}…"
         return None
 
 
 Manifest = Mapping[str, Content]
-"""By name of a file in `FILES`, its content."""
+"""The expected content of files, by name; the names are among `FILES`."""
 
 
-def manifest_of(folder: Path) -> dict[str, Content]:
-    """Return the manifest of a model's folder: what `read_manifest` reads, once `to_plain`."""
-    return {name: Content.of(folder / name) for name in FILES if (folder / name).is_file()}
+def build_manifest(folder: Path) -> dict[str, Content]:
+    """Compute the manifest of a model's folder."""
+    return {name: Content.from_file(folder / name) for name in FILES if (folder / name).is_file()}
 
 
-def to_plain(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Return a manifest as a ``registry.yaml`` holds it, under ``files``."""
+def manifest_to_dict(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Return a manifest as plain values, as they are under ``files`` in a ``registry.yaml``; see `read_manifest`."""
     return {name: {content.algorithm: content.digest, "size": content.size} for name, content in manifest.items()}
 
 
 def read_manifest(given: Any, owner: str) -> dict[str, Content]:
-    """Read the ``files`` of an entry in a ``registry.yaml``.
+    """Read and check the key ``files`` of a model's entry in a ``registry.yaml``.
 
     Args:
-        given: by name of a file, ``sha256`` and ``size``.
-        owner: whose files they are, for messages.
+        given: a mapping of file names to ``sha256`` and ``size``.
+        owner: the entry, for messages.
 
     Raises:
-        LongigenError: for a name that is none of a model's files (so none leaves its folder), for a missing or
-            misspelt key, or for a hash or a size that cannot be one.
+        LongigenError: for a name that is not a model's file, a missing or misspelt key, or an invalid hash or size.
     """
     if not isinstance(given, Mapping) or not given:
-        raise LongigenError(f"{owner} must have 'files', and of each its sha256 and size.")
-    found = {}
+        raise LongigenError(f"{owner} must have the key 'files', with sha256 and size of each file.")
+    manifest = {}
     for name, content in given.items():
         if name not in FILES:
             raise LongigenError(
-                f"{owner} names the file '{name}', which is no file of a model; there may be {', '.join(FILES)}."
+                f"{owner} has the file '{name}', which is not a file of a model; use only {', '.join(FILES)}."
             )
         if not isinstance(content, Mapping) or set(content) != {"sha256", "size"}:
-            raise LongigenError(f"{owner} must say sha256 and size of {name}, and nothing else.")
+            raise LongigenError(f"{owner} must have exactly the keys sha256 and size for {name}.")
         digest, size = content["sha256"], content["size"]
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
             raise LongigenError(f"{owner}: the sha256 of {name} must be 64 hexadecimal digits, got {digest!r}.")
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise LongigenError(f"{owner}: the size of {name} must be a number of bytes, got {size!r}.")
-        found[name] = Content(size, digest)
-    for name in NEEDED:
-        if name not in found:
+        manifest[name] = Content(size, digest)
+    for name in REQUIRED_FILES:
+        if name not in manifest:
             raise LongigenError(f"{owner} must have the file {name} among its 'files'.")
-    return found
+    return manifest
 
 
 def verify(folder: Path, manifest: Manifest, remedy: str) -> None:
-    """Check every file of a manifest before anything is used.
+    """Verify every file of a manifest before any is used.
 
     Args:
-        folder: that they are in.
-        manifest: what they must hold.
-        remedy: what to do about one that does not, as in ``reinstall longigen``.
+        folder: the folder of the files.
+        manifest: their expected content.
+        remedy: what to do if verification fails, for the message, such as ``reinstall longigen``.
 
     Raises:
-        LongigenError: if a file is missing, is cut short or holds something else.
+        LongigenError: if a file is missing, truncated or has another content.
     """
     for name, content in manifest.items():
         path = folder / name

@@ -1,4 +1,4 @@
-"""The model card: what is known of a published model, for those who find it on the Hub."""
+"""Write the model card: the Markdown page and metadata of a published model."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from longigen.hub.citation import bibtex, linked
+from longigen.hub.citation import bibtex, markdown_links
 from longigen.hub.metrics_file import MODEL, MetricsFile
 from longigen.hub.model_config import COMPONENTS
 from longigen.hub.zoo import HUB
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 
 TASK = "image-to-image"
-"""The Hub's task that fits: images of a subject in, an image of the same subject out."""
+"""The Hub's task for a model that generates images of a subject from other images of it."""
 
-FEW = 10
-"""Subjects below which a card warns of its own intervals."""
+MIN_SUBJECTS = 10
+"""With fewer test subjects, the card warns that the intervals are unreliable."""
 
 TAGS = ("medical-imaging", "longitudinal", "3d", "image-generation", "synthetic")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model, as a page with metadata by which the Hub finds it.
+    """The model card of one model: a Markdown page with the Hub's metadata.
 
-    Nothing is made up: what is not known is left out, or said to be unknown. What is said of components, recipe and
-    data set are the words of the installed ``registry.yaml`` files.
+    Unknown facts are left out or called unknown. Components, recipe and data set are described by the installed
+    ``registry.yaml`` files.
 
     Attributes:
-        name: of the model, as its title.
-        called: by which everything that takes a MODEL finds exactly this one, as ``hf-hub:org/name@v1``.
-        config: of the model, as it is published (`longigen.hub.publish`).
-        parameters: how many numbers were learnt.
-        result: what its evaluation found, if it was evaluated.
-        licence: of the weights; by default what the ``registry.yaml`` says of models trained on the data set
-            (``model_licence``), and not stated where it says nothing or the weights started from another model's.
+        name: the model's name, the title of the page.
+        full_name: the name of this version for commands that take a MODEL, such as ``hf-hub:org/name@v1``.
+        config: the published configuration (`longigen.hub.publish`).
+        parameters: number of trainable parameters.
+        result: the results of its evaluation, or None.
+        licence: licence of the weights. By default it is the ``model_licence`` of the data set's entry in its
+            ``registry.yaml``; it is not stated if there is none, or if the weights started from another model.
     """
 
     name: str
-    called: str
+    full_name: str
     config: Mapping[str, Any]
     parameters: int
     result: "MetricsFile | None" = None
@@ -52,7 +52,7 @@ class Card:
 
     @property
     def text(self) -> str:
-        """The page: metadata and Markdown."""
+        """The text of the page: metadata and Markdown."""
         return str(self.card)
 
     @property
@@ -80,26 +80,27 @@ class Card:
 
     @property
     def tags(self) -> list[str]:
-        """What the Hub's search finds it by: the field's words, those of the registry, the components' names."""
-        described = [self._described(kind) for kind in (*COMPONENTS, "data")]
-        words = [str(tag) for each in described if each for tag in each.content.get("tags", [])]
+        """The Hub's tags: general ones, those of the registry's entries, and the components' names."""
+        entries = [self._entry(kind) for kind in (*COMPONENTS, "data")]
+        words = [str(tag) for entry in entries if entry for tag in entry.content.get("tags", [])]
         return list(dict.fromkeys(["longigen", *TAGS, *words, *(self._name(kind) for kind in COMPONENTS)]))
 
     @property
     def chosen_licence(self) -> str | None:
-        described = self._described("data")
-        said = described.content.get("model_licence") if described and not self._starts else None
-        return self.licence or (str(said) if said else None)
+        """The licence of the weights: the given one, or that of models trained on the data set; None if not stated."""
+        entry = self._entry("data")
+        default = entry.content.get("model_licence") if entry and not self._starts else None
+        return self.licence or (str(default) if default else None)
 
     def _head(self) -> Iterator[str]:
         data, recipe = self.config.get("data", {}), self._recipe
         yield f"# {self.name}"
         yield ""
         yield (
-            "Generates the missing and the future visits of a subject as 3D volumes, from the visits that exist. "
-            f"A model of longigen: conditioner `{self._name('conditioner')}`, denoiser `{self._name('denoiser')}`, "
-            f"sampler `{self._name('sampler')}`, {_count(self.parameters)} parameters, trained on "
-            f"`{data.get('name', 'data that are not named')}`{', which is simulated' if self._simulated else ''}."
+            "Generates missing and future visits of a subject as 3D volumes, from the existing visits. "
+            f"A longigen model: conditioner `{self._name('conditioner')}`, denoiser `{self._name('denoiser')}`, "
+            f"sampler `{self._name('sampler')}`, {_count_text(self.parameters)} parameters, trained on "
+            f"`{data.get('name', 'unnamed data')}`{' (simulated)' if self._simulated else ''}."
         )
         if recipe is not None:
             yield ""
@@ -108,24 +109,27 @@ class Card:
     def _use(self) -> Iterator[str]:
         data = self.config.get("data", {})
         given = "" if self._needs_no_path else " --data PATH"
-        yield "## How to use it"
+        yield "## Usage"
         yield ""
         others = sorted({self._part(kind).get("distribution", "longigen") for kind in COMPONENTS} - {"longigen"})
         if others:
             yield f"It needs longigen and {', '.join(f'`{name}`' for name in others)}."
             yield ""
-        yield from ("```", f"longigen pull {self.called}", f"longigen generate {self.called}{given} --out made", "```")
+        command = f"longigen generate {self.full_name}{given} --out generated"
+        yield from ("```", f"longigen pull {self.full_name}", command, "```")
         yield ""
         if self._needs_no_path:
-            made = f"This makes visits of subjects of `{data.get('name')}` that training never saw"
-            yield f"{made}; for your own add `--data PATH`. In Python:"
+            yield (
+                f"This generates visits of subjects of `{data.get('name')}` that were not used in training; for your "
+                "own data add `--data PATH`. In Python:"
+            )
         else:
-            yield "`PATH` is your own data: `longigen doctor PATH` says whether they can be used. In Python:"
+            yield "`PATH` is your data; `longigen doctor PATH` checks whether it can be used. In Python:"
         yield ""
         yield "```python"
         yield "from longigen import LongitudinalModel"
         yield ""
-        yield f'model = LongitudinalModel.from_pretrained("{self.called}")'
+        yield f'model = LongitudinalModel.from_pretrained("{self.full_name}")'
         yield "```"
 
     def _intended(self) -> Iterator[str]:
@@ -133,142 +137,140 @@ class Card:
         unit = statistics.get("time_unit", "")
         yield "## Intended use and limits"
         yield ""
-        yield "- For research on methods. It is not a medical device: no decision about a person may rest on it."
+        yield "- For research on methods. It is not a medical device: do not base decisions about a person on it."
         yield (
-            "- Every volume it makes is synthetic. Files say so in their header and in the JSON beside them; keep that "
-            "with them."
+            "- Every generated volume is synthetic. The header of each file and its JSON sidecar state this; keep them "
+            "together."
         )
         if self._simulated and self._starts:
-            yield "- It was fine-tuned on simulated data. What it started from was trained before: see Training."
+            yield "- It was fine-tuned on simulated data, starting from a pretrained model: see Training."
         elif self._simulated:
-            yield (
-                "- It was trained on simulated data: no person, no scanner. What it does with real scans is not known."
-            )
+            yield "- It was trained on simulated images. Its performance on real scans is unknown."
         else:
             yield (
-                "- It was trained on images of people. Models that generate can repeat what they were trained on; "
-                "whether this one does was not tested."
+                "- It was trained on images of people. Generative models can reproduce training images; whether this "
+                "one does was not tested."
             )
         intervals = self.config.get("data", {}).get("intervals")
         if intervals:
             yield (
-                f"- The visits it was trained on are {intervals[0]:g} to {intervals[1]:g} {_times(unit)} apart. Beyond "
-                "that it extrapolates."
+                f"- The training visits are {intervals[0]:g} to {intervals[1]:g} {_unit_text(unit)} apart. Outside "
+                "this range the model extrapolates."
             )
         if preprocess.get("shape"):
             spacing = preprocess.get("spacing")
             size = " × ".join(map(str, preprocess["shape"]))
             voxels = (
-                f" of {' × '.join(f'{mm:g}' for mm in spacing)} mm" if spacing else ", of whatever size the data's are"
+                f" of {' × '.join(f'{mm:g}' for mm in spacing)} mm" if spacing else " of the subject's own voxel size"
             )
-            by = "by itself" if preprocess.get("normalise") == "visit" else "by the subject's first visit"
+            by = "of each visit" if preprocess.get("normalise") == "visit" else "of the subject's first visit"
             yield (
-                f"- It sees {size} voxels{voxels}, axes to RAS, each visit's intensities scaled {by}. Visits of a "
-                "subject must be registered to each other."
+                f"- Its grid has {size} voxels{voxels}, with axes in RAS order. Intensities are scaled by the range "
+                f"{by}. The visits of a subject must be registered to each other."
             )
         if statistics.get("covariates"):
-            yield f"- It takes the covariates {', '.join(statistics['covariates'])}; each may be missing."
+            yield f"- It uses the covariates {', '.join(statistics['covariates'])}; each may be missing."
 
     def _model(self) -> Iterator[str]:
         yield "## Model"
         yield ""
         rows = []
         for kind in COMPONENTS:
-            part, described = self._part(kind), self._described(kind)
-            chosen = ", ".join(f"{key} {_value(value)}" for key, value in part.get("config", {}).items())
-            provider = f"{part.get('distribution', '')} {part.get('version', '')}".strip()
-            rows.append([f"{kind} `{self._name(kind)}`", described.summary if described else "", chosen, provider])
-        yield from _markdown(["part", "what it is", "configuration", "from"], rows)
+            part, entry = self._part(kind), self._entry(kind)
+            config = ", ".join(f"{key} {_value_text(value)}" for key, value in part.get("config", {}).items())
+            package = f"{part.get('distribution', '')} {part.get('version', '')}".strip()
+            rows.append([f"{kind} `{self._name(kind)}`", entry.summary if entry else "", config, package])
+        yield from _markdown_table(["component", "description", "configuration", "package"], rows)
         settings = self.config.get("model", {})
         if settings:
             yield ""
-            yield f"Settings of the whole: {', '.join(f'{key} {_value(value)}' for key, value in settings.items())}."
+            yield f"Model settings: {', '.join(f'{key} {_value_text(value)}' for key, value in settings.items())}."
 
     def _data(self) -> Iterator[str]:
-        data, described = self.config.get("data", {}), self._described("data")
+        data, entry = self.config.get("data", {}), self._entry("data")
         yield "## Training data"
         yield ""
-        yield f"`{data.get('name', 'not named')}`" + (f": {described.summary}." if described else ".")
+        yield f"`{data.get('name', 'unnamed')}`" + (f": {entry.summary}." if entry else ".")
         yield ""
         if data.get("subjects"):
             parts = data.get("parts", {})
-            divided = ", ".join(f"{parts[part]} {verb}" for part, verb in PARTS.items() if parts.get(part))
+            divided = ", ".join(f"{parts[part]} {label}" for part, label in PART_LABELS.items() if parts.get(part))
             yield (
                 f"- {data['subjects']} subjects" + (f" ({divided})" if divided else "") + f", {data['visits']} visits."
             )
         if data.get("parameters"):
-            yield f"- Parameters: {', '.join(f'{k} {_value(v)}' for k, v in data['parameters'].items())}."
-        if described:
+            yield f"- Parameters: {', '.join(f'{k} {_value_text(v)}' for k, v in data['parameters'].items())}."
+        if entry:
             for label, key in (("Source", "source"), ("Licence", "licence")):
-                if described.content.get(key):
-                    yield f"- {label}: {described.content[key]}."
+                if entry.content.get(key):
+                    yield f"- {label}: {entry.content[key]}."
 
     def _training(self) -> Iterator[str]:
-        told = self.config.get("training", {})
+        training = self.config.get("training", {})
         yield "## Training"
         yield ""
         if self.command:
             yield from ("```", self.command, "```", "")
         if self.command and "..." in shlex.split(self.command)[-1]:
-            yield from ("What stands as `...` is text that may hold names or paths, and is not published.", "")
+            yield from ("`...` replaces text that may contain names or paths, which is not published.", "")
         for source in dict.fromkeys(self._starts.values()):
-            parts = " and ".join(part for part, of in self._starts.items() if of == source)
+            parts = " and ".join(part for part, start in self._starts.items() if start == source)
             repository = _repository(source)
             link = f"[{source}](https://hf.co/{repository})" if repository else f"`{source}`" if source else None
-            yield f"Started from another model: its {parts}, of {link or 'weights that are not published'}."
-            yield "What that was trained on is not told here."
-        if "steps" not in told:
-            yield "How it was trained was not recorded."
+            yield f"Initialised from another model: {parts} of {link or 'a model that is not published'}."
+            yield "This page does not describe the training data of that model."
+        if "steps" not in training:
+            yield "The details of training were not recorded."
             return
-        threads = f", {told['threads']} thread{'s' * (told['threads'] > 1)}" if told.get("threads") else ""
-        took = f" in {_duration(told['seconds'])}" if "seconds" in told else ""
-        number = f"{told['processes']} × " if told.get("processes", 1) > 1 else ""
+        threads = f", {training['threads']} thread{'s' * (training['threads'] > 1)}" if training.get("threads") else ""
+        duration = f" in {_duration_text(training['seconds'])}" if "seconds" in training else ""
+        number = f"{training['processes']} × " if training.get("processes", 1) > 1 else ""
         yield (
-            f"{told['steps']:,} steps{took} on {number}{told.get('device', 'hardware not told')}{threads}, with "
-            f"longigen {self.config.get('longigen_version', '')}. The weights are the moving average over the steps."
+            f"{training['steps']:,} steps{duration} on {number}{training.get('device', 'unknown hardware')}{threads}, "
+            f"with longigen {self.config.get('longigen_version', '')}. The weights are a moving average over the steps."
         )
 
     @property
     def command(self) -> str | None:
-        """The command that trains it again, `...` for what is not told; None where it was not recorded."""
-        told = self.config.get("training", {})
-        if not told.get("recipe"):
+        """The training command, with `...` for values that are not published; None if it was not recorded."""
+        training = self.config.get("training", {})
+        if not training.get("recipe"):
             return None
-        words = ["longigen", "train", "--recipe", told["recipe"]]
-        for section, name in told.get("components", {}).items():
+        words = ["longigen", "train", "--recipe", training["recipe"]]
+        for section, name in training.get("components", {}).items():
             words += [f"--{section}", name]
         name = str(self.config.get("data", {}).get("name"))
         if not self._needs_no_path:
             words += ["--data", f"{name}:PATH"]
-        elif told.get("data"):
+        elif training.get("data"):
             words += ["--data", name]
-        if told.get("init"):
+        if training.get("init"):
             words += ["--init", next(iter(self._starts.values()), None) or "MODEL"]
-        for part, source in self._starts.items() if not told.get("init") else ():
+        for part, source in self._starts.items() if not training.get("init") else ():
             words += [f"--init-{part}", source or "MODEL"]
-        said = {"data.path", *(f"training.init_{part}" for part in self._starts)}
-        for key, value in told.get("changes", {}).items():
-            words += ["--set", f"{key}={_yaml(value)}"]
-        for key in told.get("withheld", []):
-            words += [] if key in said else ["--set", f"{key}=..."]
+        has_option = {"data.path", *(f"training.init_{part}" for part in self._starts)}
+        for key, value in training.get("changes", {}).items():
+            words += ["--set", f"{key}={_set_value(value)}"]
+        for key in training.get("withheld", []):
+            words += [] if key in has_option else ["--set", f"{key}=..."]
         return shlex.join(words)
 
     def _metrics(self) -> Iterator[str]:
         yield "## Metrics"
         yield ""
         if self.result is None:
-            yield f"It was not evaluated before it was published. `longigen evaluate {self.called}` does."
+            yield f"It was not evaluated before publication; `longigen evaluate {self.full_name}` does so."
             return
         content = self.result.content
-        data, protocol, how = (content[key] for key in ("data", "protocol", "generation"))
-        seen = "that training never saw" if data["unseen"] else "some of which training saw"
-        simulated = ", simulated" if data["simulated"] else ""
-        steps = f"{how['steps']} network evaluation{'s' * (how['steps'] > 1)} a visit"
+        data, protocol, generation = (content[key] for key in ("data", "protocol", "generation"))
+        unseen = "that were not used in training" if data["unseen"] else "some of which were used in training"
+        simulated = " (simulated)" if data["simulated"] else ""
+        steps = f"{generation['steps']} network evaluation{'s' * (generation['steps'] > 1)} per visit"
         yield (
-            f"`{data['name']}`{simulated}: {data['subjects']} subjects {seen}; target: "
+            f"`{data['name']}`{simulated}: {data['subjects']} subjects {unseen}; target: "
             f"{'the last visit' if protocol['targets'] == 'last' else 'every visit'}; {steps}. Protocol "
-            f"`{content['protocol_hash']}` (`metrics.json`, where each metric is defined): numbers of another "
-            "protocol must not stand beside these. copy-last repeats the last visit that was given."
+            f"`{content['protocol_hash']}` (`metrics.json` defines the metrics): do not compare these values with "
+            "those of another protocol. copy-last repeats the last given visit."
         )
         yield ""
         rows, last = [], ""
@@ -277,13 +279,13 @@ class Card:
             cells = [copied.cell(), row.values[name].cell(), row.gains[name].cell(signed=True)]
             rows.append([label if label != last else "", f"{name} {self.result.arrows[name]}".strip(), *cells])
             last = label
-        yield from _markdown(["setting", "metric", "copy-last", "model", "gain"], rows)
+        yield from _markdown_table(["setting", "metric", "copy-last", "model", "gain"], rows)
         yield ""
-        yield "Means over subjects [95 % interval]; gain: model minus copy-last, subject by subject."
+        yield "Means over subjects [95 % interval]; gain: model minus copy-last, paired by subject."
         yield ""
-        yield from (f"- {word}: {', '.join(names)}." for word, names in self.result.verdict().items())
-        if data["subjects"] < FEW:
-            yield f"- {data['subjects']} subjects are few: intervals of so few say little."
+        yield from (f"- {verdict}: {', '.join(names)}." for verdict, names in self.result.verdict().items())
+        if data["subjects"] < MIN_SUBJECTS:
+            yield f"- The intervals are unreliable, because there are only {data['subjects']} subjects."
 
     def _eval_results(self) -> Iterator["EvalResult"]:
         from huggingface_hub import EvalResult
@@ -310,28 +312,29 @@ class Card:
 
     def _citation(self) -> Iterator[str]:
         recipe = self._recipe
-        described = [*([recipe] if recipe else []), *(self._described(kind) for kind in COMPONENTS)]
-        papers = list(dict.fromkeys(str(d.content["paper"]) for d in described if d and d.content.get("paper")))
+        entries = [*([recipe] if recipe else []), *(self._entry(kind) for kind in COMPONENTS)]
+        papers = list(dict.fromkeys(str(e.content["paper"]) for e in entries if e and e.content.get("paper")))
         yield "## Papers to cite"
         yield ""
         if not papers:
-            yield "The registry names none for these components."
+            yield "The registry has no papers for these components."
             return
-        yield from (f"- {linked(paper)}" for paper in papers)
-        entries = list(bibtex(papers))
-        if entries:
-            yield from ("", "```bibtex", *entries, "```")
+        yield from (f"- {markdown_links(paper)}" for paper in papers)
+        lines = list(bibtex(papers))
+        if lines:
+            yield from ("", "```bibtex", *lines, "```")
 
     def _licence(self) -> Iterator[str]:
         yield "## Licence"
         yield ""
         if self.chosen_licence:
-            yield f"The weights: {self.chosen_licence}. Code and data have their own, as said above."
+            yield f"Weights: {self.chosen_licence}. Code and data have their own licences."
         else:
-            yield "Of the weights it is not stated. Ask who published them before you use them or pass them on."
+            yield "The licence of the weights is not stated. Ask the publisher before using or distributing them."
 
     @property
     def _starts(self) -> Mapping[str, str | None]:
+        """The public name of the model from which each part was initialised; None if that is not published."""
         return self.config.get("training", {}).get("initialised", {})
 
     @property
@@ -340,7 +343,7 @@ class Card:
 
     @cached_property
     def _needs_no_path(self) -> bool:
-        """Whether the data set is at hand for everyone who has its package."""
+        """Whether the data set needs no path, so that everyone who installs its package has it."""
         from longigen.components.base import parameters
         from longigen.registry.registry import registry
 
@@ -360,51 +363,51 @@ class Card:
     def _name(self, kind: str) -> str:
         return str(self._part(kind).get("name", "unknown"))
 
-    def _described(self, kind: str) -> Description | None:
+    def _entry(self, kind: str) -> Description | None:
         section = "datasets" if kind == "data" else f"{kind}s"
         return self.catalog.describe(section, self._name(kind))
 
 
-PARTS = {"train": "to train", "validation": "to validate", "test": "kept for testing"}
+PART_LABELS = {"train": "for training", "validation": "for validation", "test": "for testing"}
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     for row in (head, ["---"] * len(head), *rows):
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
 
 
-def _value(value: Any) -> str:
-    """Return a value in words."""
+def _value_text(value: Any) -> str:
+    """Return a parameter's value as text for a reader."""
     if isinstance(value, list | tuple):
-        return f"({', '.join(map(_value, value))})" if value else "none"
+        return f"({', '.join(map(_value_text, value))})" if value else "none"
     if value is None or isinstance(value, bool):
         return "yes" if value else "none" if value is None else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _yaml(value: Any) -> str:
-    """Return a value as ``--set`` takes it."""
+def _set_value(value: Any) -> str:
+    """Return a parameter's value in the syntax of ``--set``."""
     if isinstance(value, list | tuple):
-        return ",".join(map(_yaml, value)) or "[]"
+        return ",".join(map(_set_value, value)) or "[]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _repository(source: str | None) -> str | None:
-    """Return the repository of the Hub in what a model is called; None where it is no repository."""
+    """Return the repository in the name of a model on the Hub; None for another name."""
     name = (source or "").removeprefix(HUB).partition("@")[0]
     return name if "/" in name else None
 
 
-def _count(number: int) -> str:
+def _count_text(number: int) -> str:
     return f"{number / 1e6:.2f} million" if number >= 10_000 else f"{number:,}"
 
 
-def _duration(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     for size, unit in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
 
 
-def _times(unit: str) -> str:
+def _unit_text(unit: str) -> str:
     return "of a cycle" if unit == "cycle" else unit

@@ -1,4 +1,4 @@
-"""Configurations: a model's ``config.json``, read, brought to today's schema, and checked before anything is made."""
+"""Read a model's ``config.json``: migrate it to the current schema, and validate it without importing components."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,17 +13,18 @@ from longigen.registry.registry import registry
 from longigen.utils.files import read_json
 from longigen.utils.time_units import TIME_UNITS
 
-SCHEMA_VERSION = 3
-"""What is written today; every version before is still read. 2 added ``training``, 3 renamed two of ``statistics``."""
+CONFIG_SCHEMA_VERSION = 3
+"""The schema that is written; all earlier ones can be read. 2 added ``training``, 3 renamed two keys of
+``statistics``."""
 
 COMPONENTS = ("conditioner", "denoiser", "sampler")
 CONFIG_SECTIONS = (*COMPONENTS, "model", "statistics", "preprocess", "data", "training")
-"""Of a configuration, what holds keys and values."""
-KEYS = ("schema_version", "library_name", "longigen_version", *CONFIG_SECTIONS)
-DESCRIBED = ("name", "distribution", "version", "config")
-"""What is written of a component."""
+"""The keys of a configuration that have sections as values."""
+CONFIG_KEYS = ("schema_version", "library_name", "longigen_version", *CONFIG_SECTIONS)
+COMPONENT_KEYS = ("name", "distribution", "version", "config")
+"""The keys of a component's section."""
 
-MAX_BYTES = 2**20
+MAX_CONFIG_BYTES = 2**20
 """A longer ``config.json`` is refused before it is read."""
 MAX_VOXELS = 2**31
 
@@ -40,57 +41,57 @@ CHECKED: Mapping[str, tuple[Parameter, ...]] = {
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of the model in a folder, as today's schema has it.
+    """Read and validate the configuration of the model in a folder, migrated to the current schema.
 
-    What can be checked without the components is checked; nothing is imported.
+    Components are not imported; their own parameters are checked when they are loaded.
 
     Raises:
-        LongigenError: if it cannot be read, is none of longigen's, is newer than this longigen, or holds what no
-            configuration holds: an unknown or missing key, a value of another type or out of its range.
+        LongigenError: if the file cannot be read, is not the configuration of a longigen model, has a newer schema, or
+            has an unknown or missing key, or a value of the wrong type or out of range.
     """
     path = folder / CONFIG
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise LongigenError(f"{path} is longer than any configuration of a model ({MAX_BYTES} bytes), so it is none.")
+    if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
+        raise LongigenError(f"{path} is not a model's configuration: it is larger than {MAX_CONFIG_BYTES} bytes.")
     config = read_json(path)
     version = config.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or config.get("library_name") != "longigen":
         raise LongigenError(f"{path} is not the configuration of a longigen model.")
-    if version > SCHEMA_VERSION:
+    if version > CONFIG_SCHEMA_VERSION:
         raise LongigenError(
-            f"{path} has schema_version {version}, which is newer than this longigen reads ({SCHEMA_VERSION}); "
+            f"{path} has schema_version {version}, which is newer than this longigen reads ({CONFIG_SCHEMA_VERSION}); "
             "upgrade longigen."
         )
     if version < 1:
-        raise LongigenError(f"{path} has schema_version {version}, and there was none before 1.")
-    for old in range(version, SCHEMA_VERSION):
+        raise LongigenError(f"{path} has schema_version {version}, but the first one is 1.")
+    for old in range(version, CONFIG_SCHEMA_VERSION):
         config = {**MIGRATIONS[old](config), "schema_version": old + 1}
     _check(config, path)
     return config
 
 
-def _with_training(config: dict[str, Any]) -> dict[str, Any]:
+def _add_training(config: dict[str, Any]) -> dict[str, Any]:
     return {"training": {}, **config}
 
 
-def _with_field_terms(config: dict[str, Any]) -> dict[str, Any]:
+def _rename_statistics(config: dict[str, Any]) -> dict[str, Any]:
     renamed = {"residual_still": "residual_noise_std", "residual_pace": "residual_std_per_gap"}
     statistics = config.get("statistics")
     if not isinstance(statistics, dict):
-        return config  # refused by the checks that follow
+        return config  # `_check` refuses it
     return {**config, "statistics": {renamed.get(name, name): value for name, value in statistics.items()}}
 
 
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_training, 2: _with_field_terms}
-"""By version, what makes of its configuration one of the next."""
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _add_training, 2: _rename_statistics}
+"""For each schema version, the function that converts a configuration to the next version."""
 
 
 def _check(config: Mapping[str, Any], path: Path) -> None:
     for key in config:
-        if key not in KEYS:
-            raise LongigenError(f"{path} has an unknown key '{key}'.{did_you_mean(key, KEYS)}")
+        if key not in CONFIG_KEYS:
+            raise LongigenError(f"{path} has an unknown key '{key}'.{did_you_mean(key, CONFIG_KEYS)}")
     for section in CONFIG_SECTIONS:
         if not isinstance(config.get(section, {}), dict):
-            raise LongigenError(f"{path}: '{section}' must hold keys and values, got {config[section]!r}.")
+            raise LongigenError(f"{path}: '{section}' must be an object of keys and values, got {config[section]!r}.")
     for kind in COMPONENTS:
         _check_component(kind, config.get(kind, {}), path)
     given = {
@@ -109,20 +110,22 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
 
 def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> None:
     for key in described:
-        if key not in DESCRIBED:
-            raise LongigenError(f"{path}: the {kind} has an unknown key '{key}'.{did_you_mean(key, DESCRIBED)}")
+        if key not in COMPONENT_KEYS:
+            raise LongigenError(f"{path}: the {kind} has an unknown key '{key}'.{did_you_mean(key, COMPONENT_KEYS)}")
     name = described.get("name")
     if not isinstance(name, str) or not name:
-        raise LongigenError(f"{path} names no {kind}.")
+        raise LongigenError(f"{path} has no name of a {kind}.")
     if not isinstance(described.get("config", {}), dict):
-        raise LongigenError(f"{path}: the config of the {kind} must hold keys and values, got {described['config']!r}.")
+        raise LongigenError(
+            f"{path}: the config of the {kind} must be an object of keys and values, got {described['config']!r}."
+        )
 
 
 def require_installed(config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a configuration of a component that is not installed, saying which package to install.
+    """Check that the model's components are installed.
 
     Raises:
-        LongigenError: if so.
+        LongigenError: naming the package to install, if one is not.
     """
     for kind in COMPONENTS:
         described = config[kind]

@@ -1,4 +1,4 @@
-"""Overviews: what is known of a model without loading it, and without a network."""
+"""`ModelSummary`: a model's components, training data, size and metrics, read without loading it."""
 
 import math
 from collections.abc import Mapping
@@ -16,26 +16,26 @@ from longigen.hub.safetensors_header import number_count, read_header
 from longigen.hub.zoo import ZooModel
 from longigen.utils.files import read_json
 
-Table = Mapping[str, Mapping[str, tuple[float, float]]]
-"""By setting and metric, the model's mean and copy-last's."""
-FIRST = ("full", "missing", "single")
-"""The setting whose numbers are shown where there is room for one."""
+MetricTable = Mapping[str, Mapping[str, tuple[float, float]]]
+"""For each scenario and metric, the means of the model and of copy-last."""
+PREFERRED_SCENARIOS = ("full", "missing", "single")
+"""The order in which a scenario is chosen where the metrics of only one are shown."""
 
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What is shown of a model.
+    """A summary of a model, for lists and pages.
 
     Attributes:
-        name: by which the model is found; empty of a folder.
-        summary: one line.
-        parts: conditioner, denoiser and sampler; empty where only an index tells of the model.
-        data: what it was trained on.
-        parameters: how many numbers the weights hold.
-        size: of all its files, in bytes.
-        licence: of the weights; empty where none is said.
-        protocol: the hash of the protocol of the metrics; empty where there are none.
-        metrics: the model's means beside copy-last's.
+        name: name of a published model; empty for the model in a folder.
+        summary: a short description.
+        parts: conditioner, denoiser and sampler; empty if the model's files are not read.
+        data: the data set that it was trained on.
+        parameters: number of parameters in the weights.
+        size: size of all files, in bytes.
+        licence: licence of the weights; empty if it is not stated.
+        protocol: hash of the protocol of the metrics; empty if there are no metrics.
+        metrics: means of the model and of copy-last.
     """
 
     name: str
@@ -46,11 +46,11 @@ class ModelSummary:
     size: int
     licence: str
     protocol: str = ""
-    metrics: Table = field(default_factory=dict)
+    metrics: MetricTable = field(default_factory=dict)
 
     @classmethod
-    def of_published(cls, model: ZooModel) -> "ModelSummary":
-        """Return what a ``registry.yaml`` says of a model."""
+    def from_entry(cls, model: ZooModel) -> "ModelSummary":
+        """Return the summary of a published model from its entry in a ``registry.yaml``."""
         return cls(
             name=model.name,
             summary=model.summary,
@@ -64,18 +64,18 @@ class ModelSummary:
         )
 
     @classmethod
-    def of_folder(cls, folder: Path) -> "ModelSummary":
-        """Return what the files of a model say of it.
+    def from_folder(cls, folder: Path) -> "ModelSummary":
+        """Return the summary of a model from the files in its folder.
 
         Raises:
-            LongigenError: if a file that it needs is missing or is not what it should be.
+            LongigenError: if a required file is missing or invalid.
         """
         config = read_config(folder)
         parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
         data = config.get("data", {})
         trained_on = str(data.get("name") or "unknown data")
         simulated = ", simulated" if data.get("simulated") else ""
-        protocol, metrics = _measured(folder / METRICS)
+        protocol, metrics = _read_means(folder / METRICS)
         return cls(
             name="",
             summary=f"{parts}, trained on {trained_on}",
@@ -90,38 +90,38 @@ class ModelSummary:
 
     @property
     def measured(self) -> str:
-        """The numbers of one setting, each beside copy-last's, as in ``full: psnr 43.43 (copy-last 41.44)``."""
-        setting = next((name for name in (*FIRST, *self.metrics) if self.metrics.get(name)), None)
-        if setting is None:
+        """Two metrics of one scenario, with copy-last's, such as ``full: psnr 43.43 (copy-last 41.44)``."""
+        scenario = next((name for name in (*PREFERRED_SCENARIOS, *self.metrics) if self.metrics.get(name)), None)
+        if scenario is None:
             return ""
-        told = [
-            f"{name} {model:.4g} (copy-last {copied:.4g})" for name, (model, copied) in self.metrics[setting].items()
+        texts = [
+            f"{name} {model:.4g} (copy-last {copied:.4g})" for name, (model, copied) in self.metrics[scenario].items()
         ]
-        return f"{setting}: {', '.join(told[:2])}"
+        return f"{scenario}: {', '.join(texts[:2])}"
 
     @property
     def line(self) -> str:
-        """Size, data, numbers and licence in one line."""
+        """Parameters, size, data, metrics and licence in one line."""
         count = f"{self.parameters / 1e6:.2f} M" if self.parameters >= 1e5 else f"{self.parameters:,}"
-        known = [f"{count} parameters", megabytes(self.size), self.data, self.measured]
-        return ", ".join(filter(None, [*known, self.licence or "no licence said"]))
+        texts = [f"{count} parameters", megabytes(self.size), self.data, self.measured]
+        return ", ".join(filter(None, [*texts, self.licence or "licence not stated"]))
 
     def __repr__(self) -> str:
-        """Return one line: name, and what `line` says."""
+        """Return one line: the name, and `line`."""
         return f"ModelSummary({self.name or self.parts}: {self.line})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, without those that are not known."""
+        """Return plain values for JSON; metrics only if there are some."""
         metrics = {
             setting: {name: list(pair) for name, pair in table.items()} for setting, table in self.metrics.items()
         }
-        told: dict[str, Any] = {"summary": self.summary, "parameters": self.parameters, "size": self.size}
-        told |= {"data": self.data, "licence": self.licence or None}
-        return told | ({"metrics": {"protocol": self.protocol, **metrics}} if metrics else {})
+        content: dict[str, Any] = {"summary": self.summary, "parameters": self.parameters, "size": self.size}
+        content |= {"data": self.data, "licence": self.licence or None}
+        return content | ({"metrics": {"protocol": self.protocol, **metrics}} if metrics else {})
 
 
 def front_matter(card: Path) -> dict[str, Any]:
-    """Return the YAML at the head of a model card; empty where there is none that can be read."""
+    """Return the YAML metadata at the head of a model card; empty if there is none or it cannot be read."""
     try:
         text = card.read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -137,24 +137,23 @@ def front_matter(card: Path) -> dict[str, Any]:
 
 
 def megabytes(size: int) -> str:
-    """Say a size."""
+    """Return a size in bytes as text, in MB or kB."""
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def _measured(path: Path) -> tuple[str, dict[str, dict[str, tuple[float, float]]]]:
-    """Return the protocol's hash and the means of a ``metrics.json``; nothing where there is none that can be read."""
+def _read_means(path: Path) -> tuple[str, dict[str, dict[str, tuple[float, float]]]]:
+    """Return the protocol's hash and the means in a ``metrics.json``; empty if there is none or it cannot be read."""
     try:
         content = read_json(path)
         rows = [ResultRow.from_dict(row) for row in content["rows"]]
         copied = {row.setting: row.values for row in rows if row.method == COPY_LAST}
-        found: dict[str, dict[str, tuple[float, float]]] = {}
+        means: dict[str, dict[str, tuple[float, float]]] = {}
         for row in rows:
             for name, value in row.values.items() if row.method == MODEL else ():
                 base = copied.get(row.setting, {}).get(name)
-                if base is not None and not math.isnan(
-                    value.mean + base.mean
-                ):  # change-correlation: none for copy-last
-                    found.setdefault(row.setting, {})[name] = (value.mean, base.mean)
-        return str(content["protocol_hash"]), found
+                # NaN: change-correlation is not defined for copy-last
+                if base is not None and not math.isnan(value.mean + base.mean):
+                    means.setdefault(row.setting, {})[name] = (value.mean, base.mean)
+        return str(content["protocol_hash"]), means
     except (LongigenError, KeyError, TypeError, ValueError, AttributeError):
         return "", {}

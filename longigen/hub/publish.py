@@ -1,4 +1,4 @@
-"""Publications: a model as it is put on the Hub, with nothing private in it."""
+"""Publish a model on the Hugging Face Hub, or export it for a package, without private values in its configuration."""
 
 import shutil
 import tempfile
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from longigen.components.base import Parameter, parameters
-from longigen.components.privacy import is_path, names_path, public_values
+from longigen.components.privacy import accepts_path, is_path, public_values
 from longigen.errors import LongigenError
-from longigen.hub.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Manifest, manifest_of, to_plain
+from longigen.hub.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Manifest, build_manifest, manifest_to_dict
 from longigen.hub.model_config import COMPONENTS, read_config
 from longigen.hub.repository import HubRepository, hub_errors
 from longigen.hub.resolve import ModelSource
@@ -44,31 +44,31 @@ PUBLISHED_KEYS = {
         "processes",
     ),
 }
-"""What is published of each section of a configuration; where none is listed, all. `published_config` adds to these."""
+"""The published keys of each section of a configuration; () means all. `published_config` adds some more."""
 
 
 class LoadedModel(Protocol):
-    """What publishing must know of a model that was loaded."""
+    """The attributes of a loaded model that publishing uses."""
 
     @property
     def parameter_count(self) -> int: ...
 
 
 Loader = Callable[[Path], LoadedModel]
-"""Loads the model in a folder, strictly; `longigen.models` has it, which stands above this module."""
+"""Loads the model in a folder, strictly. It is passed in, since `longigen.models` imports this package."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """A version, as it was published.
+    """A published version of a model.
 
     Attributes:
         repository: ``org/name``.
-        address: of the repository, for a browser.
-        commit: its id.
-        commit_url: its address.
-        tag: the version.
-        private: whether the repository is.
+        address: URL of the repository's page.
+        commit: hash of the commit.
+        commit_url: URL of the commit's page.
+        tag: the version's tag.
+        private: whether the repository is private.
     """
 
     repository: str
@@ -80,17 +80,17 @@ class Release:
 
     @property
     def name(self) -> str:
-        """By which everything that takes a MODEL finds exactly this version."""
+        """The name of this version for commands and functions that take a MODEL."""
         return f"{HUB}{self.repository}@{self.tag}"
 
 
 @dataclass(frozen=True)
 class Publication:
-    """A model's files in a folder of their own, ready to go, and where they go.
+    """A model's files in a temporary folder, ready for upload, and their destination.
 
-    - ``config.json`` without what is private (`published_config`), from which the model was loaded once, as a check;
-    - ``model.safetensors``, as it is;
-    - ``README.md``, the `longigen.hub.model_card`;
+    - ``config.json`` without private values (`published_config`); the model was loaded from it once, as a check;
+    - ``model.safetensors``, unchanged;
+    - ``README.md``, the model card (`longigen.hub.model_card`);
     - ``metrics.json``, if the weights were evaluated.
     """
 
@@ -104,12 +104,12 @@ class Publication:
 
     @property
     def files(self) -> Manifest:
-        """What goes, and nothing else does."""
-        return manifest_of(self.folder)
+        """The files that are uploaded, and no others."""
+        return build_manifest(self.folder)
 
     def to_dict(self, release: Release) -> dict[str, Any]:
-        """Return plain values: where the model was published, and what each of its files holds."""
-        return {**asdict(release), "model": release.name, "files": to_plain(self.files)}
+        """Return plain values for JSON: where the model was published, and size and hash of each file."""
+        return {**asdict(release), "model": release.name, "files": manifest_to_dict(self.files)}
 
     @property
     def evaluated(self) -> bool:
@@ -117,41 +117,41 @@ class Publication:
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """What is taken out of the repository: metrics that are of other weights."""
+        """The files that are deleted from the repository: metrics of other weights."""
         return () if self.evaluated or METRICS not in self.destination.files else (METRICS,)
 
     def publish(self, message: str | None = None) -> Release:
-        """Create the repository if need be, upload the files in one commit, and tag it.
+        """Create the repository if needed, upload the files in one commit, and tag it.
 
         Args:
-            message: of the commit; by default it names the tag.
+            message: the commit message; by default ``Version TAG``.
 
         Raises:
-            LongigenError: if any of it is refused or breaks off; it says what is there then. The commit is made whole
-                or not at all.
+            LongigenError: if a step fails; the message tells what was published until then. The commit has all files
+                or is not created.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-        api, there = HfApi(token=self.token), self.destination
+        api, hub = HfApi(token=self.token), self.destination
         so_far = "nothing was published"
-        if not there.exists:
-            hidden = "exists, and the token may not see it; take another name"
-            with hub_errors(there.repository, there.endpoint, conflict=hidden):
-                api.create_repo(there.repository, private=self.private)
-            so_far = "nothing was published, but the repository is there now, and empty"
+        if not hub.exists:
+            conflict = "exists, and the token may not see it; choose another name"
+            with hub_errors(hub.repository, hub.endpoint, conflict=conflict):
+                api.create_repo(hub.repository, private=self.private)
+            so_far = "nothing was published, but an empty repository was created"
         operations = [
             *(CommitOperationAdd(name, str(self.folder / name)) for name in self.files),
             *(CommitOperationDelete(name) for name in self.removed),
         ]
-        with hub_errors(there.repository, there.endpoint, so_far):
+        with hub_errors(hub.repository, hub.endpoint, so_far):
             commit = api.create_commit(
-                there.repository, operations, commit_message=message or f"Version {self.tag}", parent_commit=there.head
+                hub.repository, operations, commit_message=message or f"Version {self.tag}", parent_commit=hub.head
             )
         so_far = f"the files are published, as commit {commit.oid}, but have no tag"
-        with hub_errors(there.repository, there.endpoint, so_far):
-            api.create_tag(there.repository, tag=self.tag, revision=commit.oid)
-        address = f"{there.endpoint}/{there.repository}"
-        return Release(there.repository, address, commit.oid, commit.commit_url, self.tag, self.private)
+        with hub_errors(hub.repository, hub.endpoint, so_far):
+            api.create_tag(hub.repository, tag=self.tag, revision=commit.oid)
+        address = f"{hub.endpoint}/{hub.repository}"
+        return Release(hub.repository, address, commit.oid, commit.commit_url, self.tag, self.private)
 
 
 @contextmanager
@@ -165,85 +165,86 @@ def publication(
     licence: str | None = None,
     token: str | None = None,
 ) -> Iterator[Publication]:
-    """Give a model as it would be published; nothing is changed on the Hub, and the folder is gone afterwards.
+    """Prepare a model for publication; nothing is changed on the Hub, and the folder is deleted at the end.
 
     Args:
-        source: what the model is called; see `longigen.hub.resolve`.
+        source: name of the model; see `longigen.hub.resolve`.
         repository: ``org/name``.
         load: loads the model in a folder; it is called once, as a check.
-        tag: of the version; by default v1, v2 … after the last.
-        private: of a repository that does not exist yet, True by default; of one that does, what it must be.
-        licence: of the weights, as `longigen.hub.model_card`.
-        token: of the Hub; by default the one that ``hf auth login`` or HF_TOKEN set.
+        tag: tag of the version; by default v1, v2 … after the last one.
+        private: whether to create a private repository, by default True; an existing repository must match it.
+        licence: licence of the weights; see `longigen.hub.model_card`.
+        token: Hub token; by default that of ``hf auth login`` or HF_TOKEN.
 
     Raises:
-        LongigenError: if there is no such model, its metrics are of other weights, it cannot be loaded without what is
-            private, or as `HubRepository.of` and `HubRepository.version`.
+        LongigenError: if there is no such model, its metrics are of other weights, or it cannot be loaded without
+            private values; also as `HubRepository.fetch` and `HubRepository.version`.
     """
     from huggingface_hub import HfApi
 
-    with tempfile.TemporaryDirectory(prefix="longigen-push-") as place:
-        folder = Path(place)
-        gathered = _gather(source, folder, load)
-        destination = _destination(repository, HfApi(token=token), private)
+    with tempfile.TemporaryDirectory(prefix="longigen-push-") as temporary:
+        folder = Path(temporary)
+        model = _collect_files(source, folder, load)
+        destination = _fetch_destination(repository, HfApi(token=token), private)
         version = destination.version(tag)
-        card = gathered.card(repository.partition("/")[2], f"{HUB}{repository}@{version}", licence)
+        card = model.card(repository.partition("/")[2], f"{HUB}{repository}@{version}", licence)
         (folder / CARD).write_text(card.text, encoding="utf-8")
-        hidden = destination.private if destination.private is not None else private is not False
-        covariates = tuple(gathered.config["statistics"].get("covariates", ()))
-        yield Publication(folder, destination, version, hidden, card.chosen_licence, covariates, token)
+        is_private = destination.private if destination.private is not None else private is not False
+        covariates = tuple(model.config["statistics"].get("covariates", ()))
+        yield Publication(folder, destination, version, is_private, card.chosen_licence, covariates, token)
 
 
 def export(source: str, folder: Path, *, load: Loader, name: str, licence: str | None = None) -> Manifest:
-    """Write a model's files as they would be published, for a package to ship; return what a ``registry.yaml`` says of
-    them (`longigen.hub.zoo`).
+    """Write a model's files, as they would be published, into a folder of a package; return their manifest.
+
+    The manifest is for the model's entry in the package's ``registry.yaml`` (`longigen.hub.zoo`).
 
     Args:
-        source: what the model is called; see `longigen.hub.resolve`.
-        folder: to write; files of a model in it are replaced.
+        source: name of the model; see `longigen.hub.resolve`.
+        folder: the output folder; a model's files in it are replaced.
         load: loads the model in a folder; it is called once, as a check.
-        name: by which the ``registry.yaml`` will name the model.
-        licence: of the weights, as `longigen.hub.model_card`.
+        name: name of the model in the ``registry.yaml``.
+        licence: licence of the weights; see `longigen.hub.model_card`.
 
     Raises:
-        LongigenError: as `publication`, but for what concerns the Hub.
+        LongigenError: as `publication`, apart from errors of the Hub.
     """
-    with tempfile.TemporaryDirectory(prefix="longigen-export-") as place:
-        gathered = _gather(source, Path(place), load)
-        (Path(place) / CARD).write_text(gathered.card(name, name, licence).text, encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="longigen-export-") as temporary:
+        model = _collect_files(source, Path(temporary), load)
+        (Path(temporary) / CARD).write_text(model.card(name, name, licence).text, encoding="utf-8")
         for file in FILES:
             (folder / file).unlink(missing_ok=True)
-            if (Path(place) / file).exists():
+            if (Path(temporary) / file).exists():
                 with atomic(folder / file) as part:
-                    shutil.copyfile(Path(place) / file, part)
-    return manifest_of(folder)
+                    shutil.copyfile(Path(temporary) / file, part)
+    return build_manifest(folder)
 
 
 @dataclass(frozen=True)
-class _Gathered:
-    """What is known of a model whose files, but for the card, were put into a folder."""
+class _PreparedModel:
+    """Configuration, parameter count and metrics of the model to publish, from which its card is written."""
 
     config: Mapping[str, Any]
     parameters: int
     result: "MetricsFile | None"
 
-    def card(self, name: str, called: str, licence: str | None) -> "Card":
+    def card(self, name: str, full_name: str, licence: str | None) -> "Card":
         from longigen.hub.model_card import Card
 
-        return Card(name, called, self.config, self.parameters, self.result, licence)
+        return Card(name, full_name, self.config, self.parameters, self.result, licence)
 
 
-def _gather(source: str, folder: Path, load: Loader) -> _Gathered:
-    """Put a model's files, but for the card, into a folder, and load it from there, as a check."""
+def _collect_files(source: str, folder: Path, load: Loader) -> _PreparedModel:
+    """Copy a model's files, apart from the card, into a folder without private values, and load it as a check."""
     from longigen.hub.metrics_file import MetricsFile
 
-    origin = ModelSource.of(source).find()
+    origin = ModelSource.parse(source).find()
     if not (origin / WEIGHTS).exists():
         raise LongigenError(f"{origin} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
     config = published_config(read_config(origin))
-    shutil.copyfile(origin / WEIGHTS, folder / WEIGHTS)  # what is shown is what goes, though training goes on
+    shutil.copyfile(origin / WEIGHTS, folder / WEIGHTS)  # a copy, since training may replace the original meanwhile
     write_json(config, folder / CONFIG)
-    _refuse_notes(folder / WEIGHTS, origin / WEIGHTS)
+    _check_header_metadata(folder / WEIGHTS, origin / WEIGHTS)
     result = MetricsFile.read(origin, weights=folder / WEIGHTS)
     if result is not None:
         result.write(folder)
@@ -251,25 +252,25 @@ def _gather(source: str, folder: Path, load: Loader) -> _Gathered:
         model = load(folder)
     except LongigenError as error:
         raise LongigenError(str(error).replace(str(folder), str(origin))) from None
-    return _Gathered(config, model.parameter_count, result)
+    return _PreparedModel(config, model.parameter_count, result)
 
 
 def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's configuration without what is private.
+    """Return a model's configuration without private values.
 
-    What longigen writes is kept and anything else left out; of the data set its name, counts and those parameters that
-    can hold neither path nor free text. A component's parameter that is a path becomes its default: paths say where
-    something was to begin with, and the weights are beside the configuration.
+    Only keys that longigen writes are included; of the data set its name, its counts, and parameters that can have
+    neither a path nor free text as value. A component's parameter with a path as value is replaced by its default:
+    such paths are of initial weights, which the model's weights replace.
 
     Raises:
-        LongigenError: if a component cannot be made without a path.
+        LongigenError: if a component has a required parameter that is a path.
     """
     content = {key: config[key] for key in HEADER if key in config}
     content |= {kind: _published_component(kind, config[kind]) for kind in COMPONENTS if config.get(kind)}
     for section, keys in PUBLISHED_KEYS.items():
-        given = config.get(section) or {}
-        kept = {key: given[key] for key in keys or given if key in given}
-        content[section] = {key: value for key, value in kept.items() if not is_path(value)}
+        values = config.get(section) or {}
+        public = {key: values[key] for key in keys or values if key in values}
+        content[section] = {key: value for key, value in public.items() if not is_path(value)}
     data, training = config.get("data") or {}, config.get("training") or {}
     known = _parameters("dataset", data.get("name"))
     if data.get("parameters"):
@@ -288,46 +289,51 @@ def _published_component(kind: str, described: Mapping[str, Any]) -> dict[str, A
     known = _parameters(kind, name)
     for key, value in config.items():
         parameter = known.get(key)
-        private = is_path(value) or (value is not None and parameter is not None and names_path(parameter.annotation))
+        private = is_path(value) or (value is not None and parameter is not None and accepts_path(parameter.annotation))
         if private and (parameter is None or parameter.required):
             raise LongigenError(
-                f"The {kind} '{name}' needs the path '{key}', which nobody else has, so this model cannot be "
-                f"published; give the {kind} a default for it."
+                f"The {kind} '{name}' requires the path '{key}', which exists only on this machine, so this model "
+                f"cannot be published; give the {kind} a default for it."
             )
         if private and parameter is not None:
             default = parameter.default
             config[key] = str(default) if isinstance(default, Path) else default
-    kept = {key: described[key] for key in ("name", "distribution", "version") if key in described}
-    return {**kept, "config": config}
+    identity = {key: described[key] for key in ("name", "distribution", "version") if key in described}
+    return {**identity, "config": config}
 
 
 def _parameters(kind: str, name: Any) -> Mapping[str, Parameter]:
-    """Return what a component takes, nothing where it is not installed."""
+    """Return the parameters of a component; empty if it is not installed."""
     return parameters(registry.load(kind, name)) if name in registry.entries(kind) else {}
 
 
-def _refuse_notes(weights: Path, origin: Path) -> None:
-    """Refuse weights with text in their header that longigen did not write."""
+def _check_header_metadata(weights: Path, origin: Path) -> None:
+    """Refuse weights whose header has metadata that longigen did not write, since it may be private."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(weights, framework="pt") as file:
-            notes = set(file.metadata() or {}) - {"format"}
+            metadata = set(file.metadata() or {}) - {"format"}
     except (SafetensorError, OSError) as error:
         raise LongigenError(f"{origin} is damaged ({error}); copy or download it again.") from None
-    if notes:
+    if metadata:
         raise LongigenError(
-            f"{origin} has notes in its header ('{min(notes)}') that longigen did not write and that would be "
+            f"{origin} has metadata in its header ('{min(metadata)}') that longigen did not write and that would be "
             "published; load the model and save it again with save_pretrained."
         )
 
 
-def _destination(repository: str, api: "HfApi", private: bool | None) -> HubRepository:
-    found = HubRepository.of(repository, api)
-    if found.private is not None and private is not None and found.private != private:
-        is_, wanted = ("private", "--public") if found.private else ("public", "--private")
+def _fetch_destination(repository: str, api: "HfApi", private: bool | None) -> HubRepository:
+    """Return the repository as it is on the Hub.
+
+    Raises:
+        LongigenError: as `HubRepository.fetch`; also if it exists and is not `private` as requested.
+    """
+    destination = HubRepository.fetch(repository, api)
+    if destination.private is not None and private is not None and destination.private != private:
+        actual, option = ("private", "--public") if destination.private else ("public", "--private")
         raise LongigenError(
-            f"{repository} exists and is {is_}, which push does not change; leave out {wanted}, or change it in the "
-            f"settings at {found.endpoint}/{repository} (nothing was published)."
+            f"{repository} exists and is {actual}, which push does not change; leave out {option}, or change it in the "
+            f"settings at {destination.endpoint}/{repository} (nothing was published)."
         )
-    return found
+    return destination

@@ -1,4 +1,4 @@
-"""Destinations: a repository of the Hub that is published to, and what goes wrong on the way there."""
+"""The repository on the Hugging Face Hub to which a model is published, and the Hub's errors as messages."""
 
 import re
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-NUMBERED = re.compile(r"v(\d+)")
-TYPES = ("dataset", "space")
+NUMBERED_TAG = re.compile(r"v(\d+)")
+OTHER_TYPES = ("dataset", "space")
 
 
 @dataclass(frozen=True)
 class HubRepository:
-    """A repository as it is before anything is published.
+    """The state of a repository on the Hub before publication.
 
     Attributes:
         repository: ``org/name``.
-        endpoint: the address of the Hub.
-        private: whether it is; None where it does not exist.
-        head: the commit that publishing follows; None where it does not exist.
-        files: what it holds at `head`.
-        tags: names of its versions.
+        endpoint: URL of the Hub.
+        private: whether it is private; None if it does not exist.
+        head: the last commit; None if it does not exist.
+        files: names of its files at `head`.
+        tags: names of its tags.
         branches: names of its branches.
     """
 
@@ -41,12 +41,12 @@ class HubRepository:
     branches: tuple[str, ...] = ("main",)
 
     @classmethod
-    def of(cls, repository: str, api: "HfApi") -> "HubRepository":
-        """Ask the Hub for a repository.
+    def fetch(cls, repository: str, api: "HfApi") -> "HubRepository":
+        """Fetch the state of a repository from the Hub.
 
         Raises:
-            LongigenError: if the name is none, there is no token or the Hub does not know it, the name is that of a
-                data set or a space and no model's, or the Hub cannot be reached.
+            LongigenError: if the name is invalid or that of a data set or a space, there is no valid token, or the Hub
+                cannot be reached.
         """
         from huggingface_hub import get_token
         from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -58,14 +58,14 @@ class HubRepository:
         except HFValidationError:
             repository = ""
         if repository.count("/") != 1:
-            raise LongigenError("A repository's name is ORG/NAME, of letters, digits and .-_; give one of that form.")
+            raise LongigenError("The repository must be given as ORG/NAME, of letters, digits and .-_ only.")
         if api.token is None and get_token() is None:
             raise LongigenError(
-                f"There is no token for {endpoint}, without which nothing can be published; log in with 'hf auth "
-                "login', or set HF_TOKEN to a token that may write."
+                f"There is no token for {endpoint}, which publishing needs; log in with 'hf auth login', or set "
+                "HF_TOKEN to a token with the role 'write'."
             )
         with hub_errors(repository, endpoint):
-            api.whoami()  # a wrong token is told from a repository that it may not see
+            api.whoami()  # distinguishes an invalid token from a repository that it may not see
             try:
                 info = api.model_info(repository)
             except RepositoryNotFoundError:
@@ -87,22 +87,22 @@ class HubRepository:
         return self.head is not None
 
     def version(self, tag: str | None) -> str:
-        """Return the tag of a new version: the one that is asked for, else v1, v2 … after the last.
+        """Return the tag of a new version: the given one, or by default the next of v1, v2 ….
 
         Raises:
-            LongigenError: if it exists, or cannot be the name of a tag.
+            LongigenError: if the tag exists already or is invalid.
         """
         if tag is None:
-            numbers = [int(match[1]) for name in self.tags if (match := NUMBERED.fullmatch(name))]
+            numbers = [int(match[1]) for name in self.tags if (match := NUMBERED_TAG.fullmatch(name))]
             return f"v{max(numbers, default=0) + 1}"
         if tag in self.tags or tag in self.branches:
             noun = "version" if tag in self.tags else "branch"
             raise LongigenError(
-                f"{self.repository} has a {noun} '{tag}' already; give another --tag, or none for "
+                f"{self.repository} already has a {noun} '{tag}'; give another --tag, or none for "
                 f"'{self.version(None)}' (nothing was published)."
             )
         if not TAG.fullmatch(tag) or ".." in tag or tag.endswith((".", ".lock")):
-            raise LongigenError(f"'{tag}' cannot be the name of a version; use letters, digits and ._+-, as in v1.")
+            raise LongigenError(f"'{tag}' is not a valid tag; use letters, digits and ._+-, as in v1.")
         return tag
 
 
@@ -111,17 +111,17 @@ def hub_errors(
     repository: str,
     endpoint: str,
     so_far: str = "nothing was published",
-    conflict: str = "was changed by somebody else meanwhile; look at it and push again",
+    conflict: str = "was changed by another commit meanwhile; check it and push again",
 ) -> Iterator[None]:
-    """Turn what the Hub or the way to it refuses into a `LongigenError` of one sentence.
+    """Translate exceptions of the Hub and of the network into a `LongigenError`.
 
     Args:
-        repository: that is worked on.
-        endpoint: the address of the Hub.
-        so_far: what is there now, for the message.
-        conflict: what is the matter with the repository if the Hub speaks of a conflict.
+        repository: ``org/name``, for the message.
+        endpoint: URL of the Hub, for the message.
+        so_far: what has been published until now, for the message.
+        conflict: the message's wording of a conflict (HTTP status 409 or 412), following the repository's name.
     """
-    # HTTPError is of the client's library of HTTP, and which one that is depends on the client's version.
+    # HTTPError is that of requests or httpx, depending on huggingface_hub's version.
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HTTPError,  # pyright: ignore[reportPrivateImportUsage]
@@ -140,37 +140,36 @@ def hub_errors(
             raise LongigenError(f"{_refusal(cause, repository, endpoint, conflict)} ({so_far}).") from error
         if isinstance(cause, ValueError):
             why = " ".join(str(cause).split())[:300].rstrip(".")
-            raise LongigenError(f"{endpoint} does not take this ({why}); mend it and push again ({so_far}).") from error
+            raise LongigenError(f"{endpoint} refuses this ({why}); correct it and push again ({so_far}).") from error
         raise LongigenError(
-            f"{endpoint} cannot be reached, or the connection broke ({reason(cause)}); push again when it is back "
-            f"({so_far})."
+            f"{endpoint} cannot be reached, or the connection broke ({reason(cause)}); push again later ({so_far})."
         ) from error
 
 
 def _refusal(error: "HfHubHTTPError", repository: str, endpoint: str, conflict: str) -> str:
-    """Return what an answer of the Hub means, without a full stop."""
+    """Return the message for an HTTP error of the Hub, without a full stop."""
     status = error.response.status_code
-    words = " ".join((getattr(error, "server_message", None) or "").split())[:200].rstrip(".")
-    said = f": {words}" if words else ""
+    text = " ".join((getattr(error, "server_message", None) or "").split())[:200].rstrip(".")
+    detail = f": {text}" if text else ""
     if not str(error.response.url).startswith(endpoint):
-        return f"The storage that {endpoint} sends files to answered {status}{said}; push again later"
+        return f"The file storage of {endpoint} answered with status {status}{detail}; push again later"
     if status == 401:
-        return f"{endpoint} does not know the token in HF_TOKEN or of 'hf auth login'; make a new one and log in again"
+        return f"{endpoint} refuses the token of HF_TOKEN or 'hf auth login'; create a new one and log in again"
     if status == 403:
         return (
-            f"The token has no right to write to {repository}{said}; take one with the role 'write' of a member of "
+            f"The token may not write to {repository}{detail}; use one with the role 'write' of a member of "
             f"'{repository.partition('/')[0]}', or another repository"
         )
     if status in (409, 412):
         return f"{repository} {conflict}"
-    return f"{endpoint} answered {status}{said}; push again later"
+    return f"{endpoint} answered with status {status}{detail}; push again later"
 
 
 def _refuse_other_types(repository: str, api: "HfApi") -> None:
-    """Refuse a name under which there is something else: on the Hub a model could be put beside it, by mistake."""
+    """Refuse the name of a data set or space; the Hub would allow a model of the same name, probably by mistake."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    for kind in TYPES:
+    for kind in OTHER_TYPES:
         try:
             api.repo_info(repository, repo_type=kind)
         except HfHubHTTPError:

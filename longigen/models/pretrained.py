@@ -13,7 +13,7 @@ from longigen.data.split import SplitSettings
 from longigen.data.statistics import Statistics
 from longigen.errors import LongigenError
 from longigen.hub.manifest import CONFIG, WEIGHTS, checksum
-from longigen.hub.model_config import COMPONENTS, SCHEMA_VERSION, read_config, require_installed
+from longigen.hub.model_config import COMPONENTS, CONFIG_SCHEMA_VERSION, read_config, require_installed
 from longigen.hub.resolve import ModelSource
 from longigen.models.checkpoint import compose_checked
 from longigen.models.settings import ModelSettings, Provenance
@@ -40,7 +40,7 @@ def save(model: Any, folder: Path) -> None:
     from safetensors.torch import save_file
 
     config = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": CONFIG_SCHEMA_VERSION,
         "library_name": "longigen",
         "longigen_version": __version__,
         **{kind: describe(getattr(model, kind)) for kind in COMPONENTS},
@@ -94,7 +94,7 @@ def load(
         LongigenError: if there is no such model, its configuration is not longigen's or is newer than this version, a
             component is not installed, or the weights do not fit the configuration.
     """
-    return load_folder(cls, ModelSource.of(source, revision, token=token).find(), device=device, dtype=dtype)
+    return load_folder(cls, ModelSource.parse(source, revision, token=token).find(), device=device, dtype=dtype)
 
 
 def loader(cls: Callable[..., M]) -> Callable[[Path], M]:

@@ -1,4 +1,4 @@
-"""Which components are installed: entry points, registry.yaml, the new-plugin template."""
+"""Find installed components by entry point, read registry.yaml files, and create new plugin packages."""
 
 from longigen.registry.registry import (
     INTERACTIVE,

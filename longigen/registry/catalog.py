@@ -1,4 +1,4 @@
-"""The catalog: what the merged ``registry.yaml`` files say of components, recipes, tables and models, unimported."""
+"""The catalog: the merged ``registry.yaml`` files, which describe components, recipes, tables and models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +12,15 @@ from longigen.errors import LongigenError, did_you_mean
 from longigen.registry.packages import distribution_of, find_module, installed_entry_points
 from longigen.registry.registry import KINDS
 
-SCHEMA_VERSION = 1
+REGISTRY_SCHEMA_VERSION = 1
+"""The newest ``schema_version`` of a ``registry.yaml`` that this longigen reads."""
+
 CATALOG_SECTIONS = (*(f"{kind}s" for kind in KINDS), "recipes", "tables", "models")
 
 
 @dataclass(frozen=True)
 class Description:
-    """One entry of a ``registry.yaml``: its text, and the distribution that says it."""
+    """One entry of a ``registry.yaml``, and the distribution that ships the file."""
 
     section: str
     name: str
@@ -32,22 +34,22 @@ class Description:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All entries of all ``registry.yaml`` files that installed distributions name in the group ``longigen.registry``.
+    """All entries of the ``registry.yaml`` files of installed distributions.
 
-    A distribution's file lies in the package that its entry point names; in a source checkout, beside the package.
-    A file that cannot be read breaks only itself: `problems` says which and why.
+    A distribution names a package in the entry-point group ``longigen.registry``; its file is in that package, or in a
+    source checkout beside it. A file that cannot be read is skipped; `problems` has the reason by distribution.
     """
 
     problems: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def sections(self) -> dict[str, dict[str, list[Description]]]:
-        """Return the entries by section and name."""
+        """The entries by section and name."""
         merged: dict[str, dict[str, list[Description]]] = {section: {} for section in CATALOG_SECTIONS}
         for point in installed_entry_points("longigen.registry"):
             distribution, _ = distribution_of(point)
             try:
-                content = _read(_file(point.value))
+                content = _read_registry(_registry_path(point.value))
             except LongigenError as error:
                 self.problems[distribution] = str(error)
                 continue
@@ -58,20 +60,20 @@ class Catalog:
         return merged
 
     def describe(self, section: str, name: str) -> Description | None:
-        """Return what is said of a name, or None; where several say something, the first distribution by name."""
+        """Return the entry of a name, or None; of several entries, that of the first distribution by name."""
         entries = self.sections[section].get(name, [])
         return min(entries, key=lambda entry: entry.distribution) if entries else None
 
     def recipe(self, name: str) -> Description:
-        """Return a recipe.
+        """Return the entry of a recipe.
 
         Raises:
-            LongigenError: if there is none of that name, or two distributions claim it.
+            LongigenError: if there is no recipe of that name, or two distributions define it.
         """
         return self._only("recipe", name)
 
     def table(self, name: str) -> Description:
-        """Return a table.
+        """Return the entry of a table.
 
         Raises:
             LongigenError: as `recipe`.
@@ -79,7 +81,7 @@ class Catalog:
         return self._only("table", name)
 
     def model(self, name: str) -> Description:
-        """Return a published model; `longigen.hub.zoo` says what its entry holds.
+        """Return the entry of a published model; `longigen.hub.zoo` describes its keys.
 
         Raises:
             LongigenError: as `recipe`.
@@ -89,15 +91,15 @@ class Catalog:
     def _only(self, noun: str, name: str) -> Description:
         known = self.sections[f"{noun}s"]
         if name not in known:
-            there = ", ".join(sorted(known)) or "none"
-            raise LongigenError(f"There is no {noun} '{name}'.{did_you_mean(name, known)} There are: {there}.")
+            names = ", ".join(sorted(known)) or "none"
+            raise LongigenError(f"There is no {noun} '{name}'.{did_you_mean(name, known)} There are: {names}.")
         if len(known[name]) > 1:
             claims = " and by ".join(entry.distribution for entry in known[name])
             raise LongigenError(f"The {noun} '{name}' is claimed by {claims}; uninstall one of them.")
         return known[name][0]
 
 
-def _file(package: str) -> Path:
+def _registry_path(package: str) -> Path:
     spec = find_module(package.partition(":")[0].strip())
     if spec is None or not spec.submodule_search_locations:
         raise LongigenError(f"The package '{package}', which should hold a registry.yaml, is not installed.")
@@ -108,18 +110,18 @@ def _file(package: str) -> Path:
     return folder / "registry.yaml"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_registry(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise LongigenError(f"{path} cannot be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):
-        raise LongigenError(f"{path} has no schema_version; it is {SCHEMA_VERSION} today.")
-    if content["schema_version"] > SCHEMA_VERSION:
+        raise LongigenError(f"{path} has no schema_version; add 'schema_version: {REGISTRY_SCHEMA_VERSION}'.")
+    if content["schema_version"] > REGISTRY_SCHEMA_VERSION:
         raise LongigenError(
             f"{path} has schema_version {content['schema_version']}, which is newer than this longigen reads "
-            f"({SCHEMA_VERSION}); upgrade longigen."
+            f"({REGISTRY_SCHEMA_VERSION}); upgrade longigen."
         )
     unknown = sorted(set(content) - {"schema_version", *CATALOG_SECTIONS})
     if unknown:
@@ -130,8 +132,8 @@ def _read(path: Path) -> dict[str, Any]:
     for section in CATALOG_SECTIONS:
         entries = content.get(section) or {}
         if not isinstance(entries, dict):
-            raise LongigenError(f"{path}: section '{section}' must hold names and what is said of them.")
+            raise LongigenError(f"{path}: section '{section}' must map names to their descriptions.")
         for name, entry in entries.items():
             if not isinstance(entry or {}, dict):
-                raise LongigenError(f"{path}: '{name}' in section '{section}' must hold keys such as 'summary'.")
+                raise LongigenError(f"{path}: '{name}' in section '{section}' must have keys such as 'summary'.")
     return content

@@ -1,4 +1,4 @@
-"""A skeleton: a small package with a working component, for its author to change."""
+"""Create a new plugin package from a template: a small working component for its author to change."""
 
 import keyword
 import sys
@@ -14,26 +14,33 @@ from longigen.errors import LongigenError, did_you_mean
 from longigen.registry.catalog import CATALOG_SECTIONS, Catalog
 from longigen.registry.packages import find_module
 from longigen.registry.registry import KINDS, name_problem, registry
-from longigen.utils.files import atomic_folder, unwritable
+from longigen.utils.files import atomic_folder, write_errors
 
-LONGEST = 32
-"""Letters of a name: code that holds it keeps to lines of 120."""
+MAX_NAME_LENGTH = 32
+"""Longest name of a component: the generated code keeps to lines of 120 characters with it."""
 
-OWN = "longigen"
-"""What the project's packages begin with, and no skeleton's."""
+PREFIX = "longigen"
+"""Prefix of the project's own packages, and of every plugin's distribution."""
 
 
 @dataclass(frozen=True)
 class TemplateKind:
-    """What skeletons of a kind differ in, beside the component: what it is called, needs, and is tried with."""
+    """The template of one kind of component.
+
+    Attributes:
+        noun: what the component is called in text.
+        dependencies: packages that the plugin requires besides longigen.
+        command: a command that uses the component.
+        has_recipe: whether the template contains a recipe.
+    """
 
     noun: str
     dependencies: tuple[str, ...]
-    use: str
+    command: str
     has_recipe: bool = True
 
 
-SKELETONS: Mapping[str, TemplateKind] = {
+TEMPLATES: Mapping[str, TemplateKind] = {
     "conditioner": TemplateKind("conditioner", ("torch",), "longigen train --conditioner {name}"),
     "denoiser": TemplateKind("denoiser", ("torch",), "longigen train --denoiser {name}"),
     "sampler": TemplateKind("sampler", ("torch",), "longigen train --sampler {name}"),
@@ -44,19 +51,19 @@ SKELETONS: Mapping[str, TemplateKind] = {
 
 @dataclass(frozen=True)
 class PluginTemplate:
-    """The package of one new component.
+    """A new plugin package with one component.
 
-    A component ``my-denoiser`` comes in the distribution ``longigen-my-denoiser``, which pip installs, as the package
-    ``my_denoiser``, which Python imports. So the distribution does not take a general name on PyPI, and the package
-    cannot be one of the project's, which all begin with ``longigen``.
+    The component ``my-denoiser`` is in the package ``my_denoiser``, which Python imports, of the distribution
+    ``longigen-my-denoiser``, which pip installs. So the distribution does not occupy a general name on PyPI, and the
+    package cannot collide with the project's own, which all begin with ``longigen``.
 
     Attributes:
-        name: of the component.
+        name: the component's name.
         kind: one of `KINDS`.
 
     Raises:
-        LongigenError: if the kind is unknown, the name is not lower-case letters, digits and hyphens, cannot be
-            imported, or is taken: in the registry, as a distribution or as a package.
+        LongigenError: if the kind is unknown, or the name has other characters than lower-case letters, digits and
+            hyphens, cannot be imported, or is in use by the registry, a distribution or a package.
     """
 
     name: str
@@ -67,12 +74,12 @@ class PluginTemplate:
             raise LongigenError(
                 f"There is no kind '{self.kind}'.{did_you_mean(self.kind, KINDS)} Choose one of: {', '.join(KINDS)}."
             )
-        self._require_name()
-        self._require_free()
+        self._check_name()
+        self._check_not_taken()
 
     @property
     def distribution(self) -> str:
-        return f"{OWN}-{self.name}"
+        return f"{PREFIX}-{self.name}"
 
     @property
     def package(self) -> str:
@@ -86,16 +93,16 @@ class PluginTemplate:
 
     @property
     def recipe(self) -> str:
-        """The name of the recipe that comes with it, where its kind has one."""
+        """The name of the package's recipe, if the kind's template has one."""
         return f"{self.name}-tiny"
 
     @property
-    def uses(self) -> tuple[str, ...]:
-        """The commands that check the component and put it to use, once it is installed."""
-        return f"longigen check {self.name}", SKELETONS[self.kind].use.format(name=self.name)
+    def commands(self) -> tuple[str, ...]:
+        """The commands that check the component and use it, once it is installed."""
+        return f"longigen check {self.name}", TEMPLATES[self.kind].command.format(name=self.name)
 
     def files(self) -> dict[str, str]:
-        """Return the text of each file by its path in the package's folder."""
+        """Return the text of each file by its path inside the package's folder."""
         return {
             "pyproject.toml": self._render("pyproject.toml"),
             "README.md": self._render("README.md"),
@@ -106,15 +113,15 @@ class PluginTemplate:
         }
 
     def write(self, folder: Path) -> None:
-        """Write the package into a new or empty folder: all of it, or nothing.
+        """Write the package into a new or empty folder, completely or not at all.
 
         Raises:
-            LongigenError: if something is there, or it cannot be written.
+            LongigenError: if the folder is not empty, is the current one, or cannot be written.
         """
-        with unwritable(folder):
+        with write_errors(folder):
             path = folder.resolve()
             if path == Path.cwd():
-                raise LongigenError(f"{folder} is the folder you are in; name a new one with --out.")
+                raise LongigenError(f"{folder} is the current folder; name a new one with --out.")
             if path.exists() and not path.is_dir():
                 raise LongigenError(f"{folder} is a file; name a new folder with --out.")
             if path.exists() and any(path.iterdir()):
@@ -126,8 +133,8 @@ class PluginTemplate:
 
     def _render(self, template: str) -> str:
         text = files("longigen.registry").joinpath("templates", f"{template}.template").read_text(encoding="utf-8")
-        kind = SKELETONS[self.kind]
-        try_it = ["pip install -e .", *self.uses]
+        kind = TEMPLATES[self.kind]
+        try_it = ["pip install -e .", *self.commands]
         try_it += [f"longigen train --recipe {self.recipe}"] if kind.has_recipe else []
         return Template(text).substitute(
             name=self.name,
@@ -139,11 +146,11 @@ class PluginTemplate:
             recipe=self.recipe,
             recipes_too=f", and the recipe `{self.recipe}`" if kind.has_recipe else "",
             try_it="\n".join(f"    {line}" for line in try_it),
-            dependencies=", ".join(f'"{name}"' for name in (f"{OWN}>={__version__}", *kind.dependencies)),
+            dependencies=", ".join(f'"{name}"' for name in (f"{PREFIX}>={__version__}", *kind.dependencies)),
         )
 
-    def _require_name(self) -> None:
-        """Refuse what is no name."""
+    def _check_name(self) -> None:
+        """Refuse a name that cannot be a component's and a package's."""
         if self.name != self.name.lower():
             raise LongigenError(f"'{self.name}' has upper-case letters; write '{self.name.lower()}'.")
         if self.name[:1].isdigit():
@@ -151,29 +158,35 @@ class PluginTemplate:
         misnamed = name_problem(self.name)
         if misnamed:
             raise LongigenError(f"{misnamed}.")
-        if len(self.name) > LONGEST:
-            raise LongigenError(f"'{self.name}' has {len(self.name)} letters; choose a name of {LONGEST} or fewer.")
+        if len(self.name) > MAX_NAME_LENGTH:
+            raise LongigenError(
+                f"'{self.name}' has {len(self.name)} letters; choose a name of {MAX_NAME_LENGTH} or fewer."
+            )
         if keyword.iskeyword(self.package):
             raise LongigenError(f"'{self.name}' is a keyword of Python and cannot be imported; choose another name.")
-        if _yaml(self.name) != self.name:
-            raise LongigenError(f"'{self.name}' means {_yaml(self.name)} in a registry.yaml; choose another name.")
-        if self.name.startswith(OWN):
-            rest = self.name.removeprefix(OWN).strip("-")
-            advice = f"'{rest}' becomes the distribution {OWN}-{rest} by itself" if rest else "choose another"
-            raise LongigenError(f"'{self.name}' begins with '{OWN}', as the project's own packages do; {advice}.")
+        if _as_yaml(self.name) != self.name:
+            raise LongigenError(
+                f"'{self.name}' is read as {_as_yaml(self.name)} in a registry.yaml; choose another name."
+            )
+        if self.name.startswith(PREFIX):
+            rest = self.name.removeprefix(PREFIX).strip("-")
+            advice = f"write '{rest}' (its distribution is named {PREFIX}-{rest})" if rest else "choose another name"
+            raise LongigenError(
+                f"'{self.name}' begins with '{PREFIX}', like the packages of longigen itself; {advice}."
+            )
 
-    def _require_free(self) -> None:
-        """Refuse a name that somebody has."""
+    def _check_not_taken(self) -> None:
+        """Refuse a name that the registry, a distribution or a package has already."""
         for kind in KINDS:
             for claim in registry.entries(kind).get(self.name, []):
                 owner = f"{claim.distribution} {claim.version}".strip()
                 raise LongigenError(
-                    f"'{self.name}' is taken: {owner} has a {SKELETONS[kind].noun} of that name ({claim.reference}); "
+                    f"'{self.name}' is taken: {owner} has a {TEMPLATES[kind].noun} of that name ({claim.reference}); "
                     "choose another."
                 )
         catalog = Catalog()
         names = dict.fromkeys(CATALOG_SECTIONS, self.name)
-        names["recipes"] = self.recipe if SKELETONS[self.kind].has_recipe else self.name
+        names["recipes"] = self.recipe if TEMPLATES[self.kind].has_recipe else self.name
         for section, name in names.items():
             described = catalog.describe(section, name)
             if described is not None:
@@ -193,7 +206,7 @@ class PluginTemplate:
         if self.package in sys.stdlib_module_names:
             raise LongigenError(f"'{self.name}' is taken: Python has a module '{self.package}'; choose another.")
         spec = find_module(self.package)
-        if spec is not None and spec.origin is not None:  # a folder without an __init__.py is in nobody's way
+        if spec is not None and spec.origin is not None:  # a folder without an __init__.py does not collide
             owners = packages_distributions().get(self.package) or [spec.origin]
             raise LongigenError(
                 f"'{self.name}' is taken: {owners[0]} has a package '{self.package}', and only one of the two could be "
@@ -201,7 +214,8 @@ class PluginTemplate:
             )
 
 
-def _yaml(text: str) -> object:
+def _as_yaml(text: str) -> object:
+    """Return the value of a plain YAML scalar, such as True for ``on``."""
     import yaml
 
     return yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""What is installed, found without importing it."""
+"""Inspect installed packages without importing them: entry points, modules, and problems that an import would have."""
 
 import ast
 import functools
@@ -22,20 +22,20 @@ def distribution_of(point: EntryPoint) -> tuple[str, str]:
 
 
 def extra_with(point: EntryPoint, package: str) -> str | None:
-    """Return the smallest extra by which an entry point's distribution asks for a package, as ``longigen[monai]``."""
+    """Return the smallest extra, such as ``longigen[monai]``, by which a distribution requires a package."""
     extras: dict[str, list[str]] = {}
     for requirement in (point.dist.requires or []) if point.dist else []:
         name, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra *== *['\"]([^'\"]+)", requirement)
         if name and extra:
             extras.setdefault(extra[1], []).append(re.sub(r"[-_.]+", "_", name[0]).lower())
-    found = [extra for extra, packages in extras.items() if package.lower() in packages]
-    smallest = min(found, key=lambda extra: len(extras[extra]), default=None)
+    matching = [extra for extra, packages in extras.items() if package.lower() in packages]
+    smallest = min(matching, key=lambda extra: len(extras[extra]), default=None)
     return f"{distribution_of(point)[0]}[{smallest}]" if smallest else None
 
 
 @functools.cache
 def find_module(name: str) -> ModuleSpec | None:
-    """Return where a module lies, or None; nothing of it is run, nor of the packages it is in."""
+    """Return the import spec of a module, or None, without running the module or its parent packages."""
     package, *rest = name.split(".")
     try:
         spec = find_spec(package)
@@ -44,50 +44,50 @@ def find_module(name: str) -> ModuleSpec | None:
     for part in rest:
         if spec is None or spec.submodule_search_locations is None:
             return None
-        # By its last name alone: for the full one, PathFinder would ask for the package in `sys.modules`.
+        # With the last part of the name only: for the full name, PathFinder needs the parent in `sys.modules`.
         spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
     return spec
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why an import would fail, in words, and the package that is missing, if that is why."""
+class ImportProblem:
+    """Why an import would fail, in words, and the missing package, if that is the reason."""
 
     text: str
     package: str = ""
 
 
-def problem_of(module: str, attribute: str) -> Problem | None:
-    """Say what keeps an attribute of a module from being imported, as far as that can be seen without running anything.
+def find_import_problem(module: str, attribute: str) -> ImportProblem | None:
+    """Return why an attribute of a module cannot be imported, found without running code; None if nothing is found.
 
-    Looks for the module and the attribute; and for the syntax, and the packages imported at the top level, of the
-    module and of all modules of its own package that it imports so.
+    Checks that the module and the attribute exist. In the module, and in the modules of its package that it imports at
+    the top level, checks the syntax and that the imported packages are installed.
     """
     package = module.partition(".")[0]
-    waiting, seen = [module], set()
-    while waiting:
-        name = waiting.pop()
+    pending, seen = [module], set()
+    while pending:
+        name = pending.pop()
         if name in seen or not name:
             continue
         seen.add(name)
-        outline = outline_of(name)
-        if isinstance(outline, str):
-            return Problem(outline)
-        if name == module and attribute and not outline.defines(attribute.partition(".")[0]):
-            return Problem(f"'{module}' defines no '{attribute}'")
-        waiting.append(name.rpartition(".")[0])  # what a module is in is run before it
-        for imported in outline.imports:
+        names = parse_module(name)
+        if isinstance(names, str):
+            return ImportProblem(names)
+        if name == module and attribute and not names.defines(attribute.partition(".")[0]):
+            return ImportProblem(f"'{module}' defines no '{attribute}'")
+        pending.append(name.rpartition(".")[0])  # the parent package is run first
+        for imported in names.imports:
             root = imported.partition(".")[0]
             if root == package:
-                waiting.append(imported)
+                pending.append(imported)
             elif find_module(root) is None:
-                return Problem(f"it needs the package '{root}', which is not installed", root)
+                return ImportProblem(f"it needs the package '{root}', which is not installed", root)
     return None
 
 
 @dataclass(frozen=True)
-class Outline:
-    """What can be read off a module's source: names that may be defined in it, modules that it surely imports."""
+class ModuleNames:
+    """Names that a module's source may define (None: any name), and modules that it imports unconditionally."""
 
     names: frozenset[str] | None = None
     imports: tuple[str, ...] = ()
@@ -97,13 +97,13 @@ class Outline:
 
 
 @functools.cache
-def outline_of(module: str) -> Outline | str:
-    """Return the outline of a module, or why it has none."""
+def parse_module(module: str) -> ModuleNames | str:
+    """Parse a module's source; return its names and imports, or why it cannot be imported."""
     spec = find_module(module)
     if spec is None:
         return f"there is no module '{module}'"
     if spec.origin is None or not spec.origin.endswith(".py"):
-        return Outline()  # compiled, or a namespace: only importing would tell
+        return ModuleNames()  # compiled, or a namespace package: there is no source to parse
     try:
         tree = ast.parse(Path(spec.origin).read_bytes(), Path(spec.origin).name)
     except (SyntaxError, ValueError, OSError) as error:
@@ -118,7 +118,7 @@ def outline_of(module: str) -> Outline | str:
             names.add(node.asname or node.name.partition(".")[0])
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
     imports: list[str] = []
-    for node in tree.body:  # not those within an `if` or a `try`, which may do without
+    for node in tree.body:  # imports inside an `if` or a `try` may be optional
         if isinstance(node, ast.Import):
             imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -128,6 +128,6 @@ def outline_of(module: str) -> Outline | str:
                 return f"{Path(spec.origin).name} cannot be imported ({error})"
             imports.append(base)
             if base.partition(".")[0] == module.partition(".")[0]:
-                inside = [f"{base}.{alias.name}" for alias in node.names]
-                imports += [name for name in inside if find_module(name) is not None]
-    return Outline(None if {"*", "__getattr__"} & names else frozenset(names), tuple(imports))
+                submodules = [f"{base}.{alias.name}" for alias in node.names]
+                imports += [name for name in submodules if find_module(name) is not None]
+    return ModuleNames(None if {"*", "__getattr__"} & names else frozenset(names), tuple(imports))

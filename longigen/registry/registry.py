@@ -1,4 +1,4 @@
-"""The registry: which components are installed, without importing them, and the class behind a name."""
+"""The component registry: list installed components without importing them, and load a component's class by name."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,7 +8,13 @@ from typing import Any, TypeVar
 
 from longigen.components.base import Component
 from longigen.errors import LongigenError, did_you_mean
-from longigen.registry.packages import Problem, distribution_of, extra_with, installed_entry_points, problem_of
+from longigen.registry.packages import (
+    ImportProblem,
+    distribution_of,
+    extra_with,
+    find_import_problem,
+    installed_entry_points,
+)
 
 KINDS = ("conditioner", "denoiser", "sampler", "dataset", "metric")
 """The kinds of component; the entry-point group of a kind is ``longigen.<kind>s``."""
@@ -16,12 +22,12 @@ KINDS = ("conditioner", "denoiser", "sampler", "dataset", "metric")
 T = TypeVar("T", bound=type)
 
 INTERACTIVE = "this process"
-"""Stands for the distribution of a component that was registered with a decorator."""
+"""Shown as the distribution of a component that was registered with a decorator."""
 
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """One claim to a name: by an installed distribution, or by a decorator in this process."""
+    """One registration of a component name: by an installed distribution's entry point, or by a decorator."""
 
     kind: str
     name: str
@@ -37,42 +43,42 @@ class RegistryEntry:
         return f"{self.target.__module__}:{self.target.__qualname__}"
 
     def problem(self) -> str | None:
-        """Say what keeps the component from loading, as far as that can be seen without running any of its code."""
-        found = self._problem
-        if found is None:
+        """Return why the component cannot be loaded, found without running its code; None if no problem is found."""
+        problem = self._problem
+        if problem is None:
             return None
-        return f"{found.text}; pip install '{self.extra}'" if self.extra else found.text
+        return f"{problem.text}; pip install '{self.extra}'" if self.extra else problem.text
 
     @property
     def extra(self) -> str | None:
-        """The extra to install, as ``longigen[monai]``, if a package that it brings is all that is missing."""
-        found = self._problem
-        if found is None or not found.package or not isinstance(self.target, EntryPoint):
+        """The extra to install, such as ``longigen[monai]``, if only a package of that extra is missing."""
+        problem = self._problem
+        if problem is None or not problem.package or not isinstance(self.target, EntryPoint):
             return None
-        return extra_with(self.target, found.package)
+        return extra_with(self.target, problem.package)
 
     @property
-    def _problem(self) -> Problem | None:
+    def _problem(self) -> ImportProblem | None:
         misnamed = name_problem(self.name)
         if misnamed:
-            return Problem(misnamed)
+            return ImportProblem(misnamed)
         if not isinstance(self.target, EntryPoint):
             return None
         try:
             module, attribute = self.target.module, self.target.attr
-        except AttributeError:  # what importlib.metadata makes of it
-            return Problem(f"'{self.target.value}' is not of the form module:class")
-        return problem_of(module, attribute)
+        except AttributeError:  # raised by importlib.metadata for an invalid reference
+            return ImportProblem(f"'{self.target.value}' is not of the form module:class")
+        return find_import_problem(module, attribute)
 
 
 class Registry:
-    """Entries from the installed distributions' entry points and from this process's decorators."""
+    """All registered components: from the entry points of installed distributions and from decorators."""
 
     def __init__(self) -> None:
         self._registered: dict[tuple[str, str], RegistryEntry] = {}
 
     def entries(self, kind: str) -> dict[str, list[RegistryEntry]]:
-        """Return the claims of each name of a kind, sorted by name; more than one claim is a clash. Imports nothing."""
+        """Return the entries of each name of a kind, sorted by name; more than one is a conflict. Imports nothing."""
         found: dict[str, list[RegistryEntry]] = {}
         for point in installed_entry_points(f"longigen.{kind}s"):
             distribution, version = distribution_of(point)
@@ -83,7 +89,7 @@ class Registry:
         return dict(sorted(found.items()))
 
     def entry(self, kind: str, name: str) -> RegistryEntry:
-        """Return the one claim to a name.
+        """Return the entry of a name.
 
         Raises:
             LongigenError: if nobody claims the name, more than one distribution does, or it is no name to choose by.
@@ -106,7 +112,7 @@ class Registry:
         return claims[0]
 
     def load(self, kind: str, name: str) -> type[Any]:
-        """Import and return the class behind a name.
+        """Import and return the class of a component.
 
         Raises:
             LongigenError: as `entry`; also if the plugin cannot be imported or its class breaks the contract of a
@@ -122,7 +128,7 @@ class Registry:
                 raise LongigenError(f"The {kind} '{name}' cannot be loaded: {entry.problem()}.") from error
             raise LongigenError(
                 f"The {kind} '{name}' of {entry.distribution} {entry.version} cannot be loaded "
-                f"({type(error).__name__}: {error}); mend or uninstall {entry.distribution}."
+                f"({type(error).__name__}: {error}); repair or uninstall {entry.distribution}."
             ) from error
         _check_class(kind, name, cls)
         return cls
@@ -143,7 +149,7 @@ class Registry:
     def register(self, kind: str, name: str) -> Callable[[T], T]:
         """Return a decorator that registers a class for this process.
 
-        Running the same definition again (a notebook's cell) replaces it. A name that something else claims is refused.
+        Running the same definition again, as in a notebook, replaces it. A name that another class has is refused.
 
         Raises:
             LongigenError: if the name is taken or has other characters than lower-case letters, digits and single
@@ -168,20 +174,20 @@ class Registry:
         return decorate
 
     def unregister(self, kind: str, name: str) -> None:
-        """Forget a component that was registered with a decorator."""
+        """Remove a component that was registered with a decorator."""
         del self._registered[kind, name]
 
     def name_of(self, component: object) -> str:
         """Return the name under which a component's class is registered.
 
         Raises:
-            LongigenError: if it is not registered, so that a saved model could not be loaded again.
+            LongigenError: if the class is not registered, since a model saved with it could not be loaded.
         """
         cls = type(component)
         kind = cls.kind  # type: ignore[attr-defined]
         for name, claims in self.entries(kind).items():
             for claim in claims:
-                if claim.target is cls or (isinstance(claim.target, EntryPoint) and _names(claim.target, cls)):
+                if claim.target is cls or (isinstance(claim.target, EntryPoint) and _refers_to(claim.target, cls)):
                     return name
         raise LongigenError(
             f"{cls.__qualname__} is not registered as a {kind}; register it with @register_{kind}('name'), or by an "
@@ -231,16 +237,17 @@ def _check_class(kind: str, name: str, cls: Any) -> None:
     interface = cls.interface() if isinstance(cls, type) and issubclass(cls, Component) else None
     if interface is None or interface.kind != kind:
         raise LongigenError(
-            f"The {kind} '{name}' ({cls!r}) is not a subclass of longigen.{kind.capitalize()}; derive it."
+            f"The {kind} '{name}' ({cls!r}) is not a subclass of longigen.{kind.capitalize()}; derive it from that "
+            "class."
         )
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise LongigenError(f"The {kind} '{name}' ({cls.__qualname__}) does not define {', '.join(missing)}; it must.")
 
 
-def _names(point: EntryPoint, cls: type) -> bool:
-    """Say whether an entry point names a class, importing it only if its package is the class's own."""
+def _refers_to(point: EntryPoint, cls: type) -> bool:
+    """Return whether an entry point refers to a class; it is imported only if its package is that of the class."""
     try:
         return point.module.partition(".")[0] == cls.__module__.partition(".")[0] and point.load() is cls
-    except Exception:  # a plugin that does not load is not this class
+    except Exception:  # a plugin that cannot be imported is not this class
         return False

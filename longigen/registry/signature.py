@@ -1,4 +1,4 @@
-"""What a component's constructor takes, read off its source: nothing is imported."""
+"""Read the parameters of a component's constructor from its source, without importing it."""
 
 import ast
 import inspect
@@ -14,15 +14,15 @@ DEPTH = 5
 """How many imports and base classes are followed."""
 
 
-def signature_of(reference: str) -> dict[str, str]:
+def read_signature(reference: str) -> dict[str, str]:
     """Return the parameters of a class as text by name: ``float from 0 to 1 = 0.5; what the docstring says of it``.
 
     Args:
-        reference: ``module:Class`` of an entry point. The constructor, and what is said of a parameter, may be those of
-            a class that it is derived from.
+        reference: ``module:Class`` of an entry point. The constructor and the descriptions may be inherited from its
+            base classes.
 
     Returns:
-        Nothing where the source does not tell: a class that is compiled, computed or without a constructor.
+        An empty dict if the source cannot tell: for a class that is compiled, computed or without a constructor.
     """
     module, _, name = reference.partition(":")
     family = list(_family(module, name, DEPTH))
@@ -30,15 +30,15 @@ def signature_of(reference: str) -> dict[str, str]:
     place, init = next(inits, ("", None))
     if not isinstance(init, ast.FunctionDef):
         return {}
-    told: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for _, each in reversed(family):
-        told |= _told(ast.get_docstring(each) or "")
-    shown = {}
+        descriptions |= _parse_args_section(ast.get_docstring(each) or "")
+    signature = {}
     for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
         text = _spelt(argument.annotation, place, DEPTH) if argument.annotation else "anything"
         text += f" = {ast.unparse(default)}" if default else ", required"
-        shown[argument.arg] = f"{text}; {told[argument.arg]}" if argument.arg in told else text
-    return shown
+        signature[argument.arg] = f"{text}; {descriptions[argument.arg]}" if argument.arg in descriptions else text
+    return signature
 
 
 def _is_init(node: ast.stmt) -> bool:
@@ -62,7 +62,7 @@ def _definitions(module: str, name: str, depth: int) -> Iterator[tuple[str, ast.
     try:
         tree = ast.parse(Path(spec.origin).read_bytes())
     except (SyntaxError, ValueError, OSError):
-        return  # which `problem_of` tells
+        return  # `find_import_problem` reports it
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
     for node in _statements(tree.body):
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -121,14 +121,14 @@ def _range(node: ast.expr) -> str:
         return ast.unparse(node)
 
 
-def _told(docstring: str) -> dict[str, str]:
-    """Return what the section ``Args:`` of a docstring says of each parameter."""
+def _parse_args_section(docstring: str) -> dict[str, str]:
+    """Return the description of each parameter in the section ``Args:`` of a docstring."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", inspect.cleandoc(docstring), re.MULTILINE)
-    told: dict[str, list[str]] = {}
+    descriptions: dict[str, list[str]] = {}
     for line in inspect.cleandoc(section[1]).splitlines() if section else ():
         start = re.match(r"(\w+): (.*)", line)
         if start:
-            told[start[1]] = [start[2]]
-        elif told and line.strip():
-            told[next(reversed(told))].append(line.strip())
-    return {name: " ".join(lines) for name, lines in told.items()}
+            descriptions[start[1]] = [start[2]]
+        elif descriptions and line.strip():
+            descriptions[next(reversed(descriptions))].append(line.strip())
+    return {name: " ".join(lines) for name, lines in descriptions.items()}

@@ -27,30 +27,30 @@ def _volumes(size: tuple[int, int, int], seed: int = 0) -> tuple[Tensor, Tensor,
 
 def _value(metric: Metric, size: tuple[int, int, int], error: float) -> float:
     """Return the metric of true volumes with some noise: of one visit, or of several where it is of a set."""
-    described = []
+    features = []
     for seed in range(VISITS if isinstance(metric, SetMetric) else 1):
         true, previous, noise, foreground = _volumes(size, seed)
         generated = (true + error * noise).clamp(-1, 1)
         arguments = (generated if metric.ensemble else generated[0], true, previous, foreground)
         if not isinstance(metric, SetMetric):
             return metric(*arguments)
-        described.append(metric.describe(*arguments))
+        features.append(metric.describe(*arguments))
     assert isinstance(metric, SetMetric)
-    return metric.pooled(torch.stack(described))
+    return metric.pooled(torch.stack(features))
 
 
 def _calibration(metric: Metric, spread: float) -> float:
     """Return the metric where truth and samples are independent, the samples `spread` times as wide as the truth."""
-    described, values = [], []
+    features, values = [], []
     for seed in range(VISITS):
         _, previous, noise, foreground = _volumes((10, 10, 10), seed)
         true = previous + 0.1 * torch.randn(previous.shape, generator=torch.Generator().manual_seed(100 + seed))
         arguments = (previous + 0.1 * spread * noise, true, previous, foreground)
         if isinstance(metric, SetMetric):
-            described.append(metric.describe(*arguments))
+            features.append(metric.describe(*arguments))
         else:
             values.append(metric(*arguments))
-    return metric.pooled(torch.stack(described)) if isinstance(metric, SetMetric) else sum(values) / VISITS
+    return metric.pooled(torch.stack(features)) if isinstance(metric, SetMetric) else sum(values) / VISITS
 
 
 def prefers_what_is_closer(case: Case) -> None:
@@ -81,32 +81,38 @@ def _better(metric: Metric) -> str:
 
 
 def aims_at_calibration(case: Case) -> None:
-    """Check that where neither way is good, samples of the truth's own distribution have the value that is aimed at."""
+    """Check that where neither way is good, samples of the truth's own distribution have the ideal value."""
     metric = case.make()
     if metric.higher_is_better is not None:
         return
-    aim = metric.aim(SAMPLES)
-    assert isinstance(aim, float), "neither way is better, and it has no aim"
+    ideal = metric.aim(SAMPLES)
+    assert isinstance(ideal, float), "higher_is_better is None, and aim gives no float"
     values = {spread: _calibration(metric, spread) for spread in (0.3, 1.0, 3.0)}
-    assert abs(values[1.0] - aim) < 0.05, f"samples of the truth's distribution have {values[1.0]}, the aim is {aim}"
+    assert abs(values[1.0] - ideal) < 0.05, (
+        f"samples of the truth's distribution have {values[1.0]}, the ideal value is {ideal}"
+    )
     for spread in (0.3, 3.0):
-        assert abs(values[spread] - aim) > 0.1, f"samples {spread:g} times as wide have {values[spread]}, so near {aim}"
+        assert abs(values[spread] - ideal) > 0.1, (
+            f"samples {spread:g} times as wide have {values[spread]}, too near {ideal}"
+        )
 
 
 def pools_in_any_order(case: Case) -> None:
-    """Check that a metric of a set describes all visits in one shape, and that their order has no meaning."""
+    """Check that the features of all visits have one shape, and that the order of visits does not matter."""
     metric = case.make()
     if not isinstance(metric, SetMetric):
         return
-    described = []
+    features = []
     for seed in range(4):
         true, previous, noise, foreground = _volumes((10, 12, 9), seed)
         generated = (true + 0.1 * noise).clamp(-1, 1)
-        described.append(metric.describe(generated if metric.ensemble else generated[0], true, previous, foreground))
-    assert len({each.shape for each in described}) == 1, f"shapes are {[tuple(each.shape) for each in described]}"
-    assert described[0].is_floating_point(), f"describes in {described[0].dtype}"
-    assert described[0].device.type == "cpu", f"describes on {described[0].device}"
-    one, two = metric.pooled(torch.stack(described)), metric.pooled(torch.stack(described[::-1]))
+        features.append(metric.describe(generated if metric.ensemble else generated[0], true, previous, foreground))
+    assert len({each.shape for each in features}) == 1, (
+        f"shapes of features are {[tuple(each.shape) for each in features]}"
+    )
+    assert features[0].is_floating_point(), f"features are {features[0].dtype}"
+    assert features[0].device.type == "cpu", f"features are on {features[0].device}"
+    one, two = metric.pooled(torch.stack(features)), metric.pooled(torch.stack(features[::-1]))
     assert isinstance(one, float), f"gives {type(one).__name__}, not float"
     assert abs(one - two) <= 1e-6 * max(1.0, abs(one)), f"is {one}, and {two} in another order"
 

@@ -10,7 +10,7 @@ from typing import Any
 from longigen.errors import LongigenError
 from longigen.hub.manifest import MODEL_FOLDER, RUN_FILE
 from longigen.training.recipe import Recipe
-from longigen.utils.files import atomic, read_json, unwritable, writable_folder, write_json
+from longigen.utils.files import atomic, read_json, writable_folder, write_errors, write_json
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Run:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append one line to the training metrics."""
-        with unwritable(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+        with write_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind(self, step: int) -> None:

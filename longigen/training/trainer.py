@@ -26,7 +26,7 @@ from longigen.models.predict import predict_batch
 from longigen.models.tasks import tasks
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
-from longigen.utils.files import read_json, reason, unwritable
+from longigen.utils.files import read_json, reason, write_errors
 from longigen.utils.randomness import derive_seed
 
 VALIDATION_PAIRS = 16
@@ -188,7 +188,7 @@ class Trainer:
     def checkpoint(self) -> None:
         """Write a checkpoint and export the averaged weights, atomically."""
         part, final = self.run.checkpoint(self.step)
-        with unwritable(final):
+        with write_errors(final):
             if self.accelerator.is_main_process and part.exists():
                 shutil.rmtree(part)
             self.accelerator.wait_for_everyone()

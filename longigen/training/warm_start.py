@@ -41,7 +41,7 @@ class WarmStart:
         None if the source is a folder, or no longer exists (a resumed run does not need it).
         """
         try:
-            return ModelSource.of(self.source).public_name
+            return ModelSource.parse(self.source).public_name
         except LongigenError:
             return None
 
@@ -54,7 +54,7 @@ class WarmStart:
         Raises:
             LongigenError: if there is no such model, or it uses another component.
         """
-        self._check_same(read_config(ModelSource.of(self.source).find())[self.part]["name"], name)
+        self._check_same(read_config(ModelSource.parse(self.source).find())[self.part]["name"], name)
 
     def apply(self, model: LongitudinalModel) -> str | None:
         """Copy the other model's weights into `model`.
@@ -169,7 +169,7 @@ class FineTuning:
         require_installed(config, folder)
         pipeline = config.get("preprocess", {})
         grid = " × ".join(map(str, pipeline["shape"])) if "shape" in pipeline else "of the data"
-        pinned = source.pinned(folder)
+        pinned = source.pinned_name(folder)
         parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
         return cls(
             config,

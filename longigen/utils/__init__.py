@@ -1,1 +1,1 @@
-"""Helpers without knowledge of the domain."""
+"""General helpers: atomic file writes, seeds, confidence intervals, progress bars, threads, memory, time units."""

@@ -1,4 +1,4 @@
-"""Files: written atomically, and what goes wrong with them said in one sentence."""
+"""Read and write files: atomic writes, JSON, and file-system errors as one-sentence messages."""
 
 import json
 import os
@@ -12,19 +12,19 @@ from typing import Any
 from longigen.errors import LongigenError
 
 UMASK = os.umask(0)
-os.umask(UMASK)  # it can only be read by setting it, which threads must not do
+os.umask(UMASK)  # the umask can only be read by setting it, which is not thread-safe: do it once, at import
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, with the same extension; on leaving without an error it becomes `path`.
+    """Yield a temporary file path, with the extension of `path`, that is renamed to `path` when the block succeeds.
 
     Raises:
-        LongigenError: if the folder cannot be written or is full. What stood at `path` before is untouched then.
+        LongigenError: if the folder cannot be written or is full; an existing file at `path` is then unchanged.
     """
     part = None
     try:
-        with unwritable(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".part-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
             os.close(handle)
@@ -39,14 +39,14 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on leaving without an error it becomes `path`, which is new or empty.
+    """Yield a temporary folder that is renamed to `path`, which must be new or empty, when the block succeeds.
 
     Raises:
-        LongigenError: if it cannot be written. Nothing is left then.
+        LongigenError: if the folder cannot be written; the temporary folder is then removed.
     """
     part = None
     try:
-        with unwritable(path):
+        with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             part = Path(tempfile.mkdtemp(prefix=".part-", dir=path.parent))
             yield part
@@ -60,8 +60,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def unwritable(path: Path) -> Iterator[None]:
-    """Turn an error of the file system within into a `LongigenError` that names what could not be written."""
+def write_errors(path: Path) -> Iterator[None]:
+    """Translate an OSError in the block into a `LongigenError` that names the file or folder being written."""
     try:
         yield
     except OSError as error:
@@ -69,12 +69,12 @@ def unwritable(path: Path) -> Iterator[None]:
 
 
 def writable_folder(folder: Path) -> None:
-    """Make a folder, and see that a file can be written in it.
+    """Create a folder if needed, and check that a file can be written in it.
 
     Raises:
-        LongigenError: if not.
+        LongigenError: if the folder cannot be created or written.
     """
-    with unwritable(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"longigen")
@@ -90,7 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        LongigenError: if the file cannot be read, or holds something else.
+        LongigenError: if the file cannot be read, is not JSON, or holds something other than an object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -102,13 +102,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error says, in one short line."""
+    """Return the message of an exception as one short line, without a full stop."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return text.splitlines()[0].rstrip(".")[:160]
 
 
 def new_folder(parent: Path | str, stem: str) -> Path:
-    """Return the first of ``PARENT/STEM-1``, ``PARENT/STEM-2`` … that does not exist; it is not made."""
+    """Return the first of ``PARENT/STEM-1``, ``PARENT/STEM-2`` … that does not exist, without creating it."""
     number = 1
     while (folder := Path(parent) / f"{stem}-{number}").exists():
         number += 1

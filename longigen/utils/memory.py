@@ -1,4 +1,4 @@
-"""Memory: how much a piece of work took at its peak, and keeping what training frees."""
+"""Measure peak memory, and tune glibc malloc so that freed activation buffers are reused."""
 
 import ctypes
 import gc
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+PROC_STATUS, PROC_CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-LARGEST = 2**31 - 1
+INT_MAX = 2**31 - 1
 
 
 def process_device() -> torch.device:
-    """Return the device of this process, as Accelerate chooses it."""
+    """Return the device that Accelerate assigns to this process."""
     from accelerate import PartialState
 
     device = PartialState().device
@@ -23,49 +23,49 @@ def process_device() -> torch.device:
     return device
 
 
-def peak_kind(device: torch.device) -> str:
-    """Say what `peak` counts on a device."""
+def peak_memory_kind(device: torch.device) -> str:
+    """Return what `peak_memory` counts on a device, for a table's notes."""
     return "CUDA tensors" if device.type == "cuda" else "resident process (RSS)"
 
 
-def start_peak(device: torch.device) -> None:
-    """Give back what earlier work has freed, and count the peak from here."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Release memory that earlier work has freed, and start a new peak measurement."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; the heap may have been told to keep all
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; needed after `keep_freed_memory`
         if trim is not None:
             trim(0)
         try:
-            CLEAR.write_text("5")  # the kernel's documented way to reset VmHWM
-        except OSError:  # a sandbox without it: the peak is then that of the process's life
+            PROC_CLEAR_REFS.write_text("5")  # the kernel's documented way to reset VmHWM
+        except OSError:  # not writable in a sandbox: the peak is then that of the process's whole life
             return
 
 
-def peak(device: torch.device) -> int | None:
-    """Return the largest number of bytes in use since `start_peak`; None where the system does not tell."""
+def peak_memory(device: torch.device) -> int | None:
+    """Return the largest number of bytes in use since `reset_peak_memory`; None where it cannot be measured."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if not STATUS.exists():
+    if not PROC_STATUS.exists():
         return None
-    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-    return int(found[1]) * 1024 if found else None
+    match = re.search(r"VmHWM:\s+(\d+) kB", PROC_STATUS.read_text())
+    return int(match[1]) * 1024 if match else None
 
 
 def keep_freed_memory() -> bool:
-    """Stop glibc from giving memory back to the system at each free, and say whether that worked.
+    """Stop glibc from returning memory to the system at each free; return whether that worked.
 
-    On a CPU a training step allocates and frees the same large activations again and again. By default glibc maps each
-    afresh, and the kernel zeroes it page by page; see ``benchmarks/heap.py`` for what that costs. The process then
-    keeps its largest working set to its end, which suits a training and not a library: only `longigen train` and
-    `generate` do this. Elsewhere than on glibc it does nothing.
+    On a CPU a training step allocates and frees the same large activations again and again. By default glibc maps new
+    memory for each, and the kernel zeroes it page by page; ``benchmarks/heap.py`` measures the cost. After this call
+    the process keeps its largest working set until it exits, which suits a command such as `longigen train` but not a
+    library that others import. Without glibc it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # musl has none
+    except (OSError, AttributeError):  # musl has no mallopt
         return False
-    return all(mallopt(option, LARGEST) == 1 for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD))
+    return all(mallopt(option, INT_MAX) == 1 for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD))

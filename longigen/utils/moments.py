@@ -1,27 +1,27 @@
-"""Mean and standard deviation of arrays that are seen one at a time."""
+"""Running mean and standard deviation of arrays (Welford's algorithm)."""
 
 import numpy as np
 
 
 class Moments:
-    """The mean and standard deviation of arrays that are seen one at a time (Welford, Technometrics 1962).
+    """The mean and standard deviation of arrays that are added one at a time (Welford, Technometrics 1962).
 
-    After K arrays x_k: mean_K = mean_{K-1} + (x_K - mean_{K-1}) / K, and the sum of squares grows by
-    (x_K - mean_{K-1}) (x_K - mean_K), so neither the arrays nor the difference of two large sums is needed.
+    After K arrays x_k: mean_K = mean_{K-1} + (x_K - mean_{K-1}) / K, and the sum of squared deviations grows by
+    (x_K - mean_{K-1}) (x_K - mean_K). So the arrays are not stored, and no large sums are subtracted.
     """
 
     def __init__(self) -> None:
         self.count = 0
 
     def add(self, array: np.ndarray) -> None:
-        """See one more array, of the same shape as those before."""
+        """Include one more array, of the same shape as the others."""
         values = array.astype(np.float64)
         if not self.count:
             self._mean, self._squares = np.zeros_like(values), np.zeros_like(values)
         self.count += 1
-        before = values - self._mean
-        self._mean += before / self.count
-        self._squares += before * (values - self._mean)
+        deviation = values - self._mean
+        self._mean += deviation / self.count
+        self._squares += deviation * (values - self._mean)
 
     @property
     def mean(self) -> np.ndarray:

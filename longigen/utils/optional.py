@@ -1,4 +1,4 @@
-"""Packages that longigen uses where they are installed and does not require."""
+"""Import packages that are optional: longigen does not require them."""
 
 from importlib import import_module
 from typing import Any
@@ -7,14 +7,14 @@ from longigen.errors import LongigenError
 
 
 def optional_import(package: str, user: str) -> Any:
-    """Import a package that is not among longigen's requirements.
+    """Import an optional package.
 
     Args:
         package: its name, for pip and for Python.
-        user: what needs it, for the message.
+        user: the command or option that needs it, for the message.
 
     Raises:
-        LongigenError: if it is not installed.
+        LongigenError: if the package is not installed.
     """
     try:
         return import_module(package)

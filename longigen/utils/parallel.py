@@ -1,4 +1,4 @@
-"""Work in parallel, in threads: reading files, and arithmetic on arrays, which leave the interpreter free."""
+"""Map a function over items in threads, in order; for file reading and NumPy work, which release the GIL."""
 
 import os
 from collections import deque
@@ -11,26 +11,26 @@ R = TypeVar("R")
 
 
 def in_parallel(work: Callable[[T], R], items: Iterable[T], *, workers: int | None = None) -> Iterator[R]:
-    """Yield the result of `work` on each item, in the order of the items.
+    """Yield the result of `work` for each item, in the order of the items.
 
-    An error of `work` is raised in its turn, and nothing more is begun. At most a few items per worker are under way
-    or waiting to be taken, so that memory does not grow with their number.
+    An exception in `work` is raised when its item's turn comes, and no further items are started. At most a few items
+    per worker are in progress or waiting to be consumed, so memory does not grow with the number of items.
 
     Args:
-        work: on one item.
-        items: taken as they are needed.
-        workers: threads; by default as many as the machine has processors.
+        work: the function, called with one item.
+        items: consumed lazily.
+        workers: number of threads; by default the number of processors.
     """
     workers = workers or os.cpu_count() or 1
-    under_way: deque[Future[R]] = deque()
+    pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
-                under_way.append(pool.submit(work, item))
-                if len(under_way) > 2 * workers:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
+                pending.append(pool.submit(work, item))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in under_way:
+            for future in pending:
                 future.cancel()

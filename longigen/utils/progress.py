@@ -1,4 +1,4 @@
-"""Progress: one bar for terminals and notebooks, plain lines elsewhere."""
+"""Progress bars on terminals and in notebooks, plain lines of text elsewhere."""
 
 import sys
 import time
@@ -10,10 +10,10 @@ Update = Callable[..., None]
 """Called as ``update(done, total, note="")``."""
 
 Progress = Callable[[str], AbstractContextManager[Update]]
-"""Called with a name; gives an `Update` for as long as the work lasts."""
+"""Called with the name of the work; a context manager that yields an `Update`."""
 
-LINES = 10
-"""Elsewhere than on a terminal a line is printed about every so many per cent."""
+PERCENT_PER_LINE = 10
+"""Without a terminal, one line is printed each time this many more per cent are done."""
 
 
 def silent(name: str) -> AbstractContextManager[Update]:
@@ -23,24 +23,24 @@ def silent(name: str) -> AbstractContextManager[Update]:
 
 @contextmanager
 def progress(name: str) -> Iterator[Update]:
-    """Show how much is done of a number of items, with rate and time left, on stderr."""
-    with _shown(name, in_bytes=False) as update:
+    """Show how many items are done, with rate and time left, on stderr."""
+    with _display(name, in_bytes=False) as update:
         yield update
 
 
 @contextmanager
 def transfer(name: str) -> Iterator[Update]:
-    """Show how many bytes have come, with rate and time left, on stderr; nothing where there is nothing to transfer."""
-    with _shown(name, in_bytes=True) as update:
+    """Show how many bytes were transferred, with rate and time left, on stderr."""
+    with _display(name, in_bytes=True) as update:
         yield update
 
 
-def _shown(name: str, *, in_bytes: bool) -> AbstractContextManager[Update]:
+def _display(name: str, *, in_bytes: bool) -> AbstractContextManager[Update]:
     return _bar(name, in_bytes=in_bytes) if sys.stderr.isatty() or _in_notebook() else _lines(name, in_bytes=in_bytes)
 
 
 def _in_notebook() -> bool:
-    """Say whether a bar can be shown in a notebook; rich draws it with ipywidgets."""
+    """Return whether a bar can be shown in a notebook, which needs ipywidgets for rich's bars."""
     ipython = sys.modules.get("IPython")
     if find_spec("ipywidgets") is None:
         return False
@@ -91,12 +91,12 @@ def _lines(name: str, *, in_bytes: bool) -> Iterator[Update]:
 
     def update(done: int, total: int, note: str = "") -> None:
         nonlocal shown, first
-        # What of a transfer had come before says nothing of its rate.
+        # Bytes that were downloaded earlier do not count for the rate.
         first = (done if in_bytes else 0) if first is None else first
-        part = 100 * done // (max(total, 1) * LINES)
-        if part == shown and done != total:
+        decile = 100 * done // (max(total, 1) * PERCENT_PER_LINE)
+        if decile == shown and done != total:
             return
-        shown = part
+        shown = decile
         rate = (done - first) / max(time.perf_counter() - started, 1e-9)
         left = f"  {(total - done) / rate:.0f} s left" if rate else ""
         if in_bytes:

@@ -1,4 +1,4 @@
-"""Seeds that depend on what is made and not on when, where or beside what."""
+"""Seeds derived from (seed, subject, visit, sample), independent of batch, order and process."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 
 def derive_seed(*parts: object) -> int:
-    """Return a seed in [0, 2^63) from the text of `parts`, the same on every machine."""
+    """Return a seed in [0, 2^63) hashed from the text of `parts`, the same on every machine."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def derived_generator(*parts: object) -> torch.Generator:
-    """Return a CPU generator seeded by `derive_seed`; its noise is the same for every device."""
+    """Return a CPU generator seeded with `derive_seed(*parts)`; its noise is the same whatever the device."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 def randn_like(x: Tensor, generator: Generators) -> Tensor:
     """Return standard normal noise of the shape of `x`; a CPU generator gives the same noise on every device."""
-    from diffusers.utils.torch_utils import randn_tensor  # slow to import, and a mistake should be told quickly
+    from diffusers.utils.torch_utils import randn_tensor  # slow to import
 
     generators = generator if isinstance(generator, torch.Generator) else list(generator)
     return randn_tensor(tuple(x.shape), generator=generators, device=x.device, dtype=x.dtype)

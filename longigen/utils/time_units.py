@@ -1,24 +1,24 @@
-"""Units of time."""
+"""The units of time that a data set's visit times may have."""
 
 from longigen.errors import LongigenError, did_you_mean
 
 TIME_UNITS = ("years", "months", "weeks", "days", "hours", "seconds", "cycle", "frames", "index")
-"""What a data set's times may be in. A ``cycle`` is a fraction of the heart's, ``frames`` and ``index`` count."""
+"""Units of visit times: ``cycle`` is a fraction of the cardiac cycle, ``frames`` and ``index`` are counts."""
 
 
 def time_unit(name: str, where: str = "") -> str:
-    """Return `name` if it is a unit of time.
+    """Return `name` if it is one of `TIME_UNITS`.
 
     Args:
-        name: of the unit.
-        where: it was said, for the message: a file and a column.
+        name: the name of a unit.
+        where: where the name was read, for the message, such as a file and a column.
 
     Raises:
-        LongigenError: if it is none.
+        LongigenError: if `name` is not a unit of time.
     """
     if name not in TIME_UNITS:
-        place = f"{where}: there" if where else "There"
+        start = f"{where}: there" if where else "There"
         raise LongigenError(
-            f"{place} is no time unit '{name}'.{did_you_mean(name, TIME_UNITS)} There is: {', '.join(TIME_UNITS)}."
+            f"{start} is no time unit '{name}'.{did_you_mean(name, TIME_UNITS)} Choose one of: {', '.join(TIME_UNITS)}."
         )
     return name

@@ -1,4 +1,4 @@
-"""Constructors as configuration: what is accepted, converted and refused."""
+"""Tests of components' configuration: which values are accepted, converted and refused."""
 
 import copy
 import pickle
@@ -32,7 +32,7 @@ class Part(Component):
 DEFAULTS = {"rate": 0.5, "mode": "fast", "shape": None, "steps": (), "name": None, "flag": False}
 
 
-def test_the_configuration_is_complete_and_makes_the_same_component_again() -> None:
+def test_config_is_complete_and_recreates_component() -> None:
     part = Part.from_config({"size": 3, "rate": 1, "shape": [1, 2, 3]})
     assert part.config == {"size": 3, **DEFAULTS, "rate": 1.0, "shape": (1, 2, 3)}
     assert type(part.config["rate"]) is float
@@ -43,7 +43,7 @@ def test_the_configuration_is_complete_and_makes_the_same_component_again() -> N
 @pytest.mark.parametrize(
     "again", [copy.copy, copy.deepcopy, lambda part: pickle.loads(pickle.dumps(part))], ids=["copy", "deep", "pickle"]
 )
-def test_a_component_with_a_required_parameter_can_be_copied(again: Any) -> None:
+def test_copy_of_component_with_required_parameter(again: Any) -> None:
     part = Part(size=3)
     other = again(part)
     assert other is not part
@@ -75,7 +75,7 @@ def test_a_component_with_a_required_parameter_can_be_copied(again: Any) -> None
         (tuple[int, int] | None, None, None),
     ],
 )
-def test_values_that_fit_are_converted(annotation: Any, given: Any, kept: Any) -> None:
+def test_value_is_converted_to_annotated_type(annotation: Any, given: Any, kept: Any) -> None:
     value = Parameter("p", annotation).check(given, "X")
     assert value == kept
     assert type(value) is type(kept)
@@ -108,7 +108,7 @@ def test_values_that_fit_are_converted(annotation: Any, given: Any, kept: Any) -
         (tuple[int, int] | None, 1, "2 × int or None"),
     ],
 )
-def test_values_that_do_not_fit_are_refused(annotation: Any, given: Any, spelt: str) -> None:
+def test_value_of_wrong_type_is_refused(annotation: Any, given: Any, spelt: str) -> None:
     with pytest.raises(LongigenError) as caught:
         Parameter("p", annotation).check(given, "The part 'x'")
     assert str(caught.value) == f"The part 'x': p must be {spelt}, got {given!r}."
@@ -124,17 +124,17 @@ def test_values_that_do_not_fit_are_refused(annotation: Any, given: Any, spelt: 
         ({"rate": 1.0}, r"Part needs 'size' \(int\); give it"),
     ],
 )
-def test_a_component_checks_what_it_is_given(make: Any, given: dict[str, Any], message: str) -> None:
+def test_component_checks_its_arguments(make: Any, given: dict[str, Any], message: str) -> None:
     with pytest.raises(LongigenError, match=message):
         make(given)
 
 
-def test_positional_arguments_are_a_programmers_mistake() -> None:
+def test_positional_argument_is_type_error() -> None:
     with pytest.raises(TypeError, match="Part takes keyword arguments only"):
         Part(3)  # type: ignore[misc]
 
 
-def test_a_class_that_breaks_the_rules_is_refused_when_it_is_defined() -> None:
+def test_invalid_constructor_is_refused_at_class_definition() -> None:
     with pytest.raises(TypeError, match=r"Variadic: \*\*rest hides what can be configured; name every parameter"):
 
         class Variadic(Component):

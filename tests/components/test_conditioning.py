@@ -1,4 +1,4 @@
-"""The routes from a conditioner to a denoiser."""
+"""Tests of Conditioning: routes, null, drop, concatenation."""
 
 import pytest
 import torch
@@ -18,13 +18,13 @@ def every(batch: int = 3, seed: int = 0) -> Conditioning:
     return Conditioning(noise(2, 3, 4, 5), noise(6, 3, 4, 5), noise(7), noise(8, 9))
 
 
-def test_routes_are_the_channels_that_are_there() -> None:
+def test_routes_count_channels() -> None:
     assert every().routes == Routes(concat=2, stem=6, embedding=7, tokens=9)
     assert Conditioning().routes == Routes()
     assert Conditioning(tokens=torch.zeros(1, 8, 9)).routes == Routes(tokens=9)
 
 
-def test_null_has_the_same_routes_and_says_nothing() -> None:
+def test_null_has_same_routes_and_is_zero() -> None:
     conditioning = every()
     null = conditioning.null()
     assert null.routes == conditioning.routes
@@ -36,7 +36,7 @@ def test_null_has_the_same_routes_and_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("dropped", [[True, False, True], [False] * 3, [True] * 3])
-def test_drop_puts_null_where_it_is_asked(dropped: list[bool]) -> None:
+def test_drop_replaces_selected_samples_by_null(dropped: list[bool]) -> None:
     conditioning, null = every(), every().null()
     result = conditioning.drop(torch.tensor(dropped))
     for route in ROUTES:
@@ -46,14 +46,14 @@ def test_drop_puts_null_where_it_is_asked(dropped: list[bool]) -> None:
     assert Conditioning().drop(torch.tensor(dropped)) == Conditioning()
 
 
-def test_a_dropped_nan_is_gone() -> None:
+def test_drop_removes_nan() -> None:
     conditioning = Conditioning(embedding=torch.full((2, 3), torch.nan))
     embedding = conditioning.drop(torch.tensor([True, False])).embedding
     assert embedding is not None
     assert embedding.isnan().any(dim=1).tolist() == [False, True]
 
 
-def test_beside_is_one_batch_the_first_first() -> None:
+def test_cat_batch_keeps_order() -> None:
     first, second = every(2, seed=1), every(3, seed=2)
     both = first.cat_batch(second)
     assert both.routes == first.routes
@@ -62,7 +62,7 @@ def test_beside_is_one_batch_the_first_first() -> None:
         assert torch.equal(getattr(both, route)[2:], getattr(second, route))
 
 
-def test_with_concat_goes_behind_what_is_there() -> None:
+def test_with_concat_appends_channels() -> None:
     conditioning, volume = every(), torch.ones(3, 1, 3, 4, 5)
     more = conditioning.with_concat(volume)
     assert more.routes == Routes(concat=3, stem=6, embedding=7, tokens=9)

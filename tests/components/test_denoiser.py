@@ -1,4 +1,4 @@
-"""What denoisers are trained with beyond the error of a prediction: named losses, an adversary, what they predict."""
+"""Tests of Denoiser: prediction types, named losses, the base visit, training with a discriminator."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ STD, SCALE = 0.3, 2.0
 
 
 class Constant(Denoiser):
-    """Answers a constant; its adversary holds another, and each is drawn to the other's sign."""
+    """Predicts a learnt constant; its discriminator has another one, and each is pulled to the other's sign."""
 
     needs_base = True
 
@@ -49,13 +49,13 @@ class Constant(Denoiser):
 
 
 class ConstantX(Constant):
-    """The same, as x."""
+    """The same denoiser with ``predicts = "x"``."""
 
     predicts = "x"
 
 
 class ConstantImage(Constant):
-    """The same, as the follow-up image."""
+    """The same denoiser with ``predicts = "image"``."""
 
     predicts = "image"
 
@@ -77,8 +77,8 @@ def batch_of(seed: int = 3) -> Batch:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "x", "v"])
 @pytest.mark.parametrize("target", ["image", "residual"])
-def test_what_a_denoiser_says_it_predicts_is_what_is_made_of_it(prediction, target) -> None:
-    """With one step the walk ends at the prediction: the constant as x or as an image, whatever the sampler says."""
+def test_generation_uses_the_prediction_type(prediction, target) -> None:
+    """With one step the sample is the predicted constant, as x or as an image, whatever the sampler predicts."""
     visits = history(SIZE)
     time = after(visits)
     base = visits.last(time)[0]
@@ -93,7 +93,7 @@ def test_what_a_denoiser_says_it_predicts_is_what_is_made_of_it(prediction, targ
 
 
 @pytest.mark.parametrize("kind", [ConstantX, ConstantImage])
-def test_the_default_loss_is_of_what_is_predicted(kind) -> None:
+def test_default_loss_compares_with_prediction_target(kind) -> None:
     batch = batch_of()
     base = batch.history.last(batch.target_time)[0]
     for prediction in ("epsilon", "x"):
@@ -105,10 +105,10 @@ def test_the_default_loss_is_of_what_is_predicted(kind) -> None:
         torch.testing.assert_close(losses["denoising"], expected)
 
 
-def test_the_last_visit_and_its_gap_are_given_to_whom_needs_them() -> None:
-    """With either target, in training and generation, dropped or not.
+def test_base_and_gap_are_passed_if_needed() -> None:
+    """For both targets, in training and generation, with and without condition dropout.
 
-    The base is once more behind `concat` only where it is what the residual is relative to.
+    With a residual target the base is also appended to `concat`.
     """
     batch = batch_of()
     base, time = batch.history.last(batch.target_time)
@@ -133,12 +133,12 @@ def test_the_last_visit_and_its_gap_are_given_to_whom_needs_them() -> None:
 
 
 class ConstantWithout(Constant):
-    """The same, and looks at no last visit."""
+    """The same denoiser without ``needs_base``."""
 
     needs_base = False
 
 
-def test_an_adversary_is_no_part_of_what_generates() -> None:
+def test_generation_does_not_use_the_discriminator() -> None:
     model = composed(Constant(), RegressionSampler())
     assert model.parameter_count == 1
     assert [id(p) for p in model.generator_parameters] == [id(p) for p in model.parameters() if p.ndim == 4]
@@ -150,7 +150,7 @@ def test_an_adversary_is_no_part_of_what_generates() -> None:
     class Silent(ConstantWithout):
         adversary_losses = Denoiser.adversary_losses
 
-    with pytest.raises(NotImplementedError, match="does not say what it is trained with"):
+    with pytest.raises(NotImplementedError, match="must override adversary_losses"):
         composed(Silent(), RegressionSampler())(batch_of(), torch.Generator(), adversary=True)
 
 
@@ -168,7 +168,7 @@ def trainer(manifest: Path, folder: Path, *changes: str, resume: bool = False) -
     return trainings.trainer(manifest, folder, *changes, resume=resume, recipe="gan-tiny", small=SMALL)
 
 
-def test_training_with_an_adversary_resumes_exactly(manifest: Path, tmp_path: Path) -> None:
+def test_training_with_a_discriminator_resumes_exactly(manifest: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     first = trainer(manifest, whole, "training.steps=6")
     start = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
@@ -198,8 +198,8 @@ def test_training_with_an_adversary_resumes_exactly(manifest: Path, tmp_path: Pa
     assert last["adversary_loss"] == pytest.approx(both, rel=1e-5)
 
 
-def test_each_of_the_two_stands_still_while_the_other_steps(manifest: Path, tmp_path: Path) -> None:
-    """With gradient accumulation, and clipped apart; the exported adversary is the last one, not an average."""
+def test_denoiser_and_discriminator_step_alternately(manifest: Path, tmp_path: Path) -> None:
+    """With gradient accumulation and separate clipping; the exported discriminator is the last one, not an average."""
     made = trainer(manifest, tmp_path / "run", "training.steps=2", "gradient_accumulation=2", "training.warmup=0")
     adversary, others = made.model.denoiser.adversary, made.averaged
     assert adversary is not None
@@ -219,7 +219,7 @@ def test_each_of_the_two_stands_still_while_the_other_steps(manifest: Path, tmp_
 
         optimizer.step = watched
     made.fit()
-    # Two batches to a step: of the four calls of each optimiser, every second moves something, and only its own.
+    # Two batches per step: of four calls of each optimiser, every second one changes parameters, and only its own.
     assert changed == [(0, False, False), (1, False, False), (0, True, False), (1, False, True)] * 2
     exported = load_file(tmp_path / "run" / "model" / "model.safetensors")
     for name, parameter in adversary.named_parameters():
@@ -227,7 +227,7 @@ def test_each_of_the_two_stands_still_while_the_other_steps(manifest: Path, tmp_
     assert all(parameter.requires_grad for parameter in adversary.parameters())
 
 
-def test_a_frozen_denoiser_freezes_its_adversary(manifest: Path, tmp_path: Path) -> None:
+def test_frozen_denoiser_freezes_its_discriminator(manifest: Path, tmp_path: Path) -> None:
     made = trainer(manifest, tmp_path / "run", "training.steps=2", "training.freeze=denoiser")
     before = {name: tensor.clone() for name, tensor in made.model.denoiser.state_dict().items()}
     made.fit()
@@ -236,7 +236,7 @@ def test_a_frozen_denoiser_freezes_its_adversary(manifest: Path, tmp_path: Path)
     assert "adversary_loss" not in trainings.lines(tmp_path / "run")[-1]
 
 
-def test_an_adversary_that_breaks_is_said(manifest: Path, tmp_path: Path) -> None:
+def test_nan_in_the_discriminator_is_an_error(manifest: Path, tmp_path: Path) -> None:
     made = trainer(manifest, tmp_path / "run", "training.steps=2")
     with torch.no_grad():
         next(made.model.denoiser.adversary.parameters()).fill_(float("nan"))

@@ -1,4 +1,4 @@
-"""α, σ and the conversions between ε, x and v, against values worked out by hand."""
+"""Tests of α, σ and the conversions between ε, x and v against values computed by hand."""
 
 import math
 from typing import get_args
@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from longigen.components.parameterization import Prediction, alpha_sigma, expand, target_of, to_epsilon, to_x
+from longigen.components.parameterization import Prediction, alpha_sigma, expand, prediction_target, to_epsilon, to_x
 
 PREDICTIONS = get_args(Prediction)
 ROOT = math.sqrt(0.75)  # α at λ = log 3, where α² = 3/4 and σ² = 1/4
@@ -30,7 +30,7 @@ def test_alpha_and_sigma_by_hand(log_snr: float, alpha2: float) -> None:
     assert sigma.item() == pytest.approx(math.sqrt(1 - alpha2), abs=1e-15)
 
 
-def test_the_process_preserves_variance_and_has_the_log_snr_it_says() -> None:
+def test_variance_is_preserved_and_log_snr_is_exact() -> None:
     log_snr = torch.linspace(-20, 20, 401, dtype=torch.float64)
     alpha, sigma = alpha_sigma(log_snr)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(log_snr), rtol=0, atol=1e-15)
@@ -44,30 +44,32 @@ def test_conversions_by_hand(log_snr: float, x: float, eps: float, z: float, v: 
     level = torch.tensor([log_snr], dtype=torch.float64)
     outputs: dict[Prediction, float] = {"x": x, "epsilon": eps, "v": v}
     for prediction, output in outputs.items():
-        assert target_of(prediction, volume(x), volume(eps), level).mean().item() == pytest.approx(output, abs=1e-14)
+        assert prediction_target(prediction, volume(x), volume(eps), level).mean().item() == pytest.approx(
+            output, abs=1e-14
+        )
         assert to_x(prediction, volume(output), volume(z), level).mean().item() == pytest.approx(x, abs=1e-14)
         assert to_epsilon(prediction, volume(output), volume(z), level).mean().item() == pytest.approx(eps, abs=1e-14)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_round_trips_with_a_level_of_its_own_for_each_sample(prediction: Prediction) -> None:
+def test_round_trips_with_a_noise_level_per_sample(prediction: Prediction) -> None:
     generator = torch.Generator().manual_seed(0)
     log_snr = torch.linspace(-15, 15, 7, dtype=torch.float64)
     x, eps = torch.randn(2, 7, 2, 3, 4, 5, generator=generator, dtype=torch.float64)
     alpha, sigma = (expand(part, x) for part in alpha_sigma(log_snr))
     assert alpha.shape == (7, 1, 1, 1, 1)
     z_t = alpha * x + sigma * eps
-    output = target_of(prediction, x, eps, log_snr)
+    output = prediction_target(prediction, x, eps, log_snr)
     torch.testing.assert_close(to_x(prediction, output, z_t, log_snr), x, rtol=0, atol=1e-10)
     torch.testing.assert_close(to_epsilon(prediction, output, z_t, log_snr), eps, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_of_any_answer_x_and_epsilon_make_up_z_again(prediction: Prediction) -> None:
+def test_x_and_epsilon_of_any_output_recompose_z(prediction: Prediction) -> None:
     generator = torch.Generator().manual_seed(1)
     log_snr = torch.tensor([-3.0, 0.5, 6.0], dtype=torch.float64)
     z_t, output = torch.randn(2, 3, 1, 2, 2, 2, generator=generator, dtype=torch.float64)
     alpha, sigma = (expand(part, z_t) for part in alpha_sigma(log_snr))
     x, eps = to_x(prediction, output, z_t, log_snr), to_epsilon(prediction, output, z_t, log_snr)
     torch.testing.assert_close(alpha * x + sigma * eps, z_t)
-    torch.testing.assert_close(target_of(prediction, x, eps, log_snr), output)
+    torch.testing.assert_close(prediction_target(prediction, x, eps, log_snr), output)

@@ -1,4 +1,4 @@
-"""The visits of a batch of subjects."""
+"""Tests of VisitSequence: masks, selection, padding, collation, rates."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def values(visits: VisitSequence) -> list[list[float]]:
     return visits.images[:, :, 0, 0, 0, 0].tolist()
 
 
-def test_an_image_that_is_not_observed_is_background() -> None:
+def test_unobserved_image_is_background() -> None:
     visits = sequence([[0.1, 0.2, 0.3]], observed=[[T, F, T]])
     assert values(visits)[0] == pytest.approx([0.1, BACKGROUND, 0.3])
     assert (len(visits), visits.batch_size) == (3, 1)
@@ -64,13 +64,13 @@ def test_shapes_and_masks_must_agree(name: str, value: Any, message: str) -> Non
         VisitSequence(**{**parts, name: value})
 
 
-def test_before_is_strict_and_sees_no_padding() -> None:
+def test_before_is_strict_and_excludes_padding() -> None:
     visits = sequence([[0, 1, 2], [0, 1, 0]], valid=[[T, T, T], [T, T, F]])
     assert visits.before(torch.tensor([2.0, 5.0])).tolist() == [[T, T, F], [T, T, F]]
     assert visits.before(torch.tensor([0.0, 0.5])).tolist() == [[F, F, F], [T, F, F]]
 
 
-def test_the_last_observed_visit_before_a_time() -> None:
+def test_last_observed_visit_before_a_time() -> None:
     visits = sequence(
         [[0, 1, 2, 3], [0.5, 1.5, 0, 0]],
         observed=[[T, T, F, T], [T, F, F, F]],
@@ -85,7 +85,7 @@ def test_the_last_observed_visit_before_a_time() -> None:
         visits.last(torch.tensor([3.0, 0.5]))
 
 
-def test_the_latest_visits() -> None:
+def test_latest_visits() -> None:
     visits = sequence([[0, 1, 2, 3], [5, 6, 7, 0]], valid=[[T, T, T, T], [T, T, T, F]])
     before = torch.tensor([2.5, 99.0])
     two = visits.latest(2, before)
@@ -99,7 +99,7 @@ def test_the_latest_visits() -> None:
 
 
 @pytest.mark.parametrize("number", [3, 4, 6])
-def test_where_there_are_fewer_the_latest_visits_are_padded_in_front(number: int) -> None:
+def test_latest_visits_are_padded_in_front(number: int) -> None:
     visits = sequence([[0, 1, 2, 3], [5, 6, 7, 8]], observed=[[T, F, T, T], [T, T, T, T]])
     latest = visits.latest(number, torch.tensor([2.0, 9.0]))
     assert len(latest) == number
@@ -107,7 +107,7 @@ def test_where_there_are_fewer_the_latest_visits_are_padded_in_front(number: int
     assert latest.valid.tolist() == [[F] * (number - first) + [T] * first, [F] * (number - second) + [T] * second]
     assert latest.times[0, -2:].tolist() == [0, 1]
     assert latest.observed[0, -2:].tolist() == [T, F]
-    assert values(latest)[0] == [BACKGROUND] * (number - 2) + [0, BACKGROUND]  # nothing of the visits at 2 and 3
+    assert values(latest)[0] == [BACKGROUND] * (number - 2) + [0, BACKGROUND]  # the visits at 2 and 3 are excluded
     assert values(latest)[1][-second:] == [5, 6, 7, 8][-second:]
     assert all(len(part[0]) == number for part in latest.covariates["age"])
 
@@ -160,7 +160,7 @@ def test_collating_different_lengths_and_covariates() -> None:
         ),
     ],
 )
-def test_moving_to_a_device_moves_everything(device: str) -> None:
+def test_to_moves_every_tensor(device: str) -> None:
     visits = sequence([[0, 1]], observed=[[T, F]])
     moved = visits.to(device)
     age = moved.covariates["age"]
@@ -171,13 +171,13 @@ def test_moving_to_a_device_moves_everything(device: str) -> None:
     assert torch.equal(back.covariates["age"].values, visits.covariates["age"].values)
 
 
-def test_rates_are_the_slope_of_what_changes_linearly() -> None:
+def test_rates_are_the_slope_of_linear_change() -> None:
     visits = sequence(
         [[0.0, 0.1, 0.4, 0.8], [0.2, 0.3, 0.9, 0.0]],
         observed=[[T, F, T, T], [T, T, T, F]],
         valid=[[T, T, T, T], [T, T, T, F]],
     )
     rates = visits.rates(torch.tensor([0.6, 1.0]))[:, :, 0, 0, 0, 0]
-    # The images hold their time, so the slope is 1; the last visit before the time, and a missing one, have none.
+    # The images hold their time, so the slope is 1; it is 0 for the last visit before the time and for a missing one.
     torch.testing.assert_close(rates, torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0]]))
-    assert not visits.rates(torch.tensor([0.0, 1.0]))[0].any()  # nothing observed before
+    assert not visits.rates(torch.tensor([0.0, 1.0]))[0].any()  # no observed visit before

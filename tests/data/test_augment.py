@@ -1,4 +1,4 @@
-"""Augmentation: one transform per subject, the same for all its visits."""
+"""Tests of augmentation: one transform per subject, the same for all of its visits."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ SIZE = (12, 10, 8)
 
 
 def smooth(*widths: float) -> torch.Tensor:
-    """A blob per width, in [-1, 1], (L, 1, W, H, D); off the centre, so that flips and shifts show."""
+    """A Gaussian blob per width, in [-1, 1], (L, 1, W, H, D); off-centre, so that flips and shifts change it."""
     axes = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in SIZE), indexing="ij")
     distance = (axes[0] - 1) ** 2 + (axes[1] + 1) ** 2 + axes[2] ** 2
     return torch.stack([2 * torch.exp(-distance / (2 * width**2)) - 1 for width in widths])[:, None]
@@ -46,7 +46,7 @@ ONE_BY_ONE = [
 
 
 @pytest.mark.parametrize("settings", ONE_BY_ONE, ids=str)
-def test_all_visits_of_a_subject_are_transformed_alike(settings: AugmentSettings) -> None:
+def test_all_visits_of_a_subject_get_the_same_transform(settings: AugmentSettings) -> None:
     images = smooth(2.0, 1.5, 2.0)
     batch = batch_of(images, images[1])
     augment = Augment(settings)
@@ -64,7 +64,7 @@ def test_all_visits_of_a_subject_are_transformed_alike(settings: AugmentSettings
     assert made.history.times.equal(batch.history.times)
 
 
-def test_the_change_between_visits_is_moved_and_not_made() -> None:
+def test_change_between_visits_is_transformed_with_them() -> None:
     images = smooth(2.0, 1.5)
     augment = Augment(AugmentSettings(flip=(True, True, True), rotate=(0, 0, 40), scale=0.2, shift=0.1))
     batch = batch_of(images[:1], images[1])
@@ -75,7 +75,7 @@ def test_the_change_between_visits_is_moved_and_not_made() -> None:
         torch.testing.assert_close(made.target[0] - made.history.images[0, 0], expected, atol=1e-5, rtol=0)
 
 
-def test_subjects_of_a_batch_have_transforms_of_their_own() -> None:
+def test_subjects_of_a_batch_get_different_transforms() -> None:
     images = smooth(2.0, 1.5)
     made = Augment(EVERYTHING)(batch_of(images, images[0], rows=3), seed=0)
     assert not torch.equal(made.target[0], made.target[1])
@@ -89,21 +89,21 @@ def test_missing_images_stay_background() -> None:
     assert (made.history.images[0, 1] == BACKGROUND).all()
 
 
-def test_a_shift_and_a_quarter_turn_by_hand() -> None:
-    from longigen.data.augment import _moved, _rotation
+def test_shift_rotation_and_scaling_by_hand() -> None:
+    from longigen.data.augment import _resample_affine, _rotation_matrix
 
     image = torch.full((1, 1, 9, 9, 3), -1.0)
     image[0, 0, 6, 4, 1] = 1
-    shifted = _moved(image, torch.eye(3), torch.tensor([2 / 9, 0, 0]))
-    assert shifted[0, 0, 4, 4, 1] == pytest.approx(1, abs=1e-5)  # what was at +2 is now in the middle
-    turned = _moved(image, _rotation(torch.tensor([0, 0, torch.pi / 2])), torch.zeros(3))
+    shifted = _resample_affine(image, torch.eye(3), torch.tensor([2 / 9, 0, 0]))
+    assert shifted[0, 0, 4, 4, 1] == pytest.approx(1, abs=1e-5)  # the voxel at +2 is now in the middle
+    turned = _resample_affine(image, _rotation_matrix(torch.tensor([0, 0, torch.pi / 2])), torch.zeros(3))
     assert turned[0, 0, 4, 2, 1] == pytest.approx(1, abs=1e-5)
-    grown = _moved(image, torch.eye(3) / 2, torch.zeros(3))
+    grown = _resample_affine(image, torch.eye(3) / 2, torch.zeros(3))
     assert grown[0, 0, 8, 4, 1] == pytest.approx(1, abs=1e-5)  # twice as far from the middle
     assert float((turned + 1).sum()) == pytest.approx(2, abs=1e-4)
 
 
-def test_nothing_is_the_default_and_nonsense_is_refused() -> None:
+def test_default_is_no_augmentation_and_invalid_values_are_refused() -> None:
     assert AugmentSettings().augment is None
     assert AugmentSettings(shift=0.1).augment is not None
     for given in ({"rotate": (0, 0, 181)}, {"scale": -0.1}, {"shift": 1.5}, {"gamma": 0.5}):
@@ -111,7 +111,7 @@ def test_nothing_is_the_default_and_nonsense_is_refused() -> None:
             AugmentSettings(**given)  # type: ignore[arg-type]
 
 
-def test_training_takes_it(manifest: Path) -> None:
+def test_recipe_sets_augmentation(manifest: Path) -> None:
     changes = ["augment.flip=true,false,false", "rotate=0,0,15", "gamma=1.3"]
     recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=changes)
     study = Experiment.of(recipe)
@@ -124,7 +124,7 @@ def test_training_takes_it(manifest: Path) -> None:
     assert Experiment.of(Recipe.resolve("sadm-tiny", data=str(manifest))).recipe.settings("augment").augment is None
 
 
-def test_the_trainer_gets_it(manifest: Path, tmp_path: Path) -> None:
+def test_trainer_uses_augmentation(manifest: Path, tmp_path: Path) -> None:
     small = ["denoiser.width=8", "denoiser.heads=2", "conditioner.dim=16", "training.steps=1", "preprocess.shape=8,8,8"]
     recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=[*small, "augment.shift=0.1"])
     trainer = Experiment.of(recipe).trainer(Run.create(tmp_path / "run"))

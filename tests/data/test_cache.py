@@ -1,4 +1,4 @@
-"""The cache of preprocessed visits: whole entries or none, bounded, shared, and no growth of memory."""
+"""Tests of the visit cache: atomic, bounded, shared by processes, and without growth of memory."""
 
 import os
 import pickle
@@ -18,7 +18,7 @@ from safetensors import safe_open
 from helpers.files import ball, write_image
 from helpers.processes import Longigen
 from longigen import LongigenError
-from longigen.data.cache import ABANDONED, VisitCache
+from longigen.data.cache import TEMPORARY_FILE_SECONDS, VisitCache
 from longigen.data.cohort import Cohort
 from longigen.data.preprocess import PreprocessSettings
 from longigen.data.split import SplitSettings
@@ -26,8 +26,8 @@ from longigen.data.training_pairs import TrainingPairs
 from longigen.errors import LongigenWarning
 from longigen_csv import CSVDataset
 
-SIZE = 4 * 8**3  # bytes of a visit
-ENTRY = 1.2 * SIZE  # of its file, with its header
+SIZE = 4 * 8**3  # bytes of a visit's voxels
+ENTRY = 1.2 * SIZE  # bytes of its file with header, at most
 
 
 def visit(number: float) -> torch.Tensor:
@@ -38,7 +38,7 @@ def entries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("??/*.safetensors") if not path.name.startswith("."))
 
 
-def test_what_is_put_is_got_by_any_process(tmp_path: Path) -> None:
+def test_entry_can_be_read_by_another_process(tmp_path: Path) -> None:
     cache, key = VisitCache(tmp_path / "new", 10**6), VisitCache.key("file", "pipeline")
     assert cache.get(key) is None
     cache.put(key, visit(3), {"note": "ü"})
@@ -47,11 +47,11 @@ def test_what_is_put_is_got_by_any_process(tmp_path: Path) -> None:
         assert held is not None
         assert torch.equal(held[0], visit(3))
         assert held[1] == {"note": "ü"}
-    assert (tmp_path / "new").stat().st_mode & 0o077 == 0  # scans of people
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0  # medical images are private
     assert VisitCache.key("ab", "c") != VisitCache.key("a", "bc")
 
 
-def test_what_is_handed_out_is_private(tmp_path: Path) -> None:
+def test_changing_a_returned_tensor_does_not_change_the_entry(tmp_path: Path) -> None:
     cache = VisitCache(tmp_path, 10**6)
     cache.put("aa", visit(1), {})
     first = cache.get("aa")
@@ -62,12 +62,12 @@ def test_what_is_handed_out_is_private(tmp_path: Path) -> None:
     assert torch.equal(second[0], visit(1))
 
 
-def test_it_is_bounded_and_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
+def test_least_recently_used_entries_are_evicted(tmp_path: Path) -> None:
     cache = VisitCache(tmp_path, int(10 * ENTRY))
     for number in range(8):
         cache.put(f"{number:02x}", visit(number), {})
         os.utime(entries(tmp_path)[-1], (number, number))
-    assert cache.get("00") is not None  # used now
+    assert cache.get("00") is not None  # recently used
     for number in range(8, 60):
         cache.put(f"{number:02x}", visit(number), {})
         assert cache.used_bytes <= cache.limit_bytes
@@ -80,7 +80,7 @@ def test_it_is_bounded_and_drops_what_was_used_longest_ago(tmp_path: Path) -> No
     assert cache.get("aa") is not None
 
 
-def test_processes_and_threads_may_write_at_once(tmp_path: Path) -> None:
+def test_concurrent_writes(tmp_path: Path) -> None:
     limit = int(20 * ENTRY)
     caches = [VisitCache(tmp_path, limit) for _ in range(2)]
     wrong = []
@@ -114,7 +114,7 @@ for number in range(10**6):
 """
 
 
-def test_a_kill_at_any_moment_leaves_whole_entries(tmp_path: Path) -> None:
+def test_killed_process_leaves_no_partial_entry(tmp_path: Path) -> None:
     for moment in (0.0, 0.01, 0.037, 0.1, 0.2):
         process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -128,14 +128,14 @@ def test_a_kill_at_any_moment_leaves_whole_entries(tmp_path: Path) -> None:
             assert (file.get_tensor("visit") == float(file.metadata()["n"])).all()
     part = tmp_path / "00" / ".part-x.safetensors"
     part.write_bytes(b"half")
-    before = time.time() - 2 * ABANDONED
+    before = time.time() - 2 * TEMPORARY_FILE_SECONDS
     os.utime(part, (before, before))
     assert VisitCache(tmp_path, 10**9).used_bytes > 0
     assert not part.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff" * 5000])
-def test_a_damaged_entry_is_made_again(content: bytes, tmp_path: Path) -> None:
+def test_damaged_entry_is_written_again(content: bytes, tmp_path: Path) -> None:
     cache = VisitCache(tmp_path, 10**6)
     cache.put("aa", visit(1), {})
     (path,) = entries(tmp_path)
@@ -146,10 +146,10 @@ def test_a_damaged_entry_is_made_again(content: bytes, tmp_path: Path) -> None:
     assert cache.get("aa") is not None
 
 
-def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path: Path) -> None:
+def test_unwritable_folder_gives_one_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     cache = VisitCache(tmp_path / "file", 10**6)
-    with pytest.warns(LongigenWarning, match="set LONGIGEN_CACHE to a folder with room"):
+    with pytest.warns(LongigenWarning, match="set LONGIGEN_CACHE to a folder with free space"):
         cache.put("aa", visit(1), {})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path: Path) -> None:
     assert cache.get("aa") is None
 
 
-def test_where_it_is_and_how_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_and_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGIGEN_CACHE", str(tmp_path / "mine"))
     monkeypatch.setenv("LONGIGEN_CACHE_GB", "0.5")
     cache = VisitCache.default()
@@ -169,7 +169,7 @@ def test_where_it_is_and_how_large(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("LONGIGEN_CACHE_GB")
     assert 0 < VisitCache.default().limit_bytes <= 20e9
     monkeypatch.setenv("LONGIGEN_CACHE_GB", "many")
-    with pytest.raises(LongigenError, match="LONGIGEN_CACHE_GB is 'many', which is no number of GB"):
+    with pytest.raises(LongigenError, match="LONGIGEN_CACHE_GB is 'many', which is not a number of GB"):
         VisitCache.default()
 
 
@@ -196,7 +196,7 @@ print(resident("VmRSS") - before, resident("VmHWM") - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_memory_is_flat_over_ten_times_the_limit(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     shape, lines = (64, 64, 48), ["subject,time,path"]
     for number in range(64):  # 50 MB once preprocessed
         path = write_image(tmp_path / f"v{number % 4}.nii", ball(shape, 0.3 + 0.1 * (number % 4)))
@@ -217,7 +217,7 @@ def test_memory_is_flat_over_ten_times_the_limit(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in entries(tmp_path / "cache" / "visits")) <= limit
 
 
-def test_two_trainings_at_once_on_a_cold_cache(manifest: Path, longigen: Longigen, tmp_path: Path) -> None:
+def test_two_concurrent_trainings_on_an_empty_cache(manifest: Path, longigen: Longigen, tmp_path: Path) -> None:
     options = ["--set", "denoiser.width=8", "--set", "denoiser.heads=2", "--steps", 2]
 
     def train(name: str, cache: str) -> None:
@@ -234,7 +234,7 @@ def test_two_trainings_at_once_on_a_cold_cache(manifest: Path, longigen: Longige
     assert len(entries(tmp_path / "cold" / "visits")) == len(entries(tmp_path / "other" / "visits")) > 0
 
 
-def test_a_second_epoch_reads_no_nifti(tmp_path: Path) -> None:
+def test_second_epoch_reads_no_nifti(tmp_path: Path) -> None:
     lines = ["subject,time,path"]
     for subject in range(4):
         for number in range(2):
@@ -250,6 +250,8 @@ def test_a_second_epoch_reads_no_nifti(tmp_path: Path) -> None:
     ]
     for path in tmp_path.glob("*.nii.gz"):
         path.write_bytes(b"")
-    again = Cohort("csv", cohort.dataset, cohort.pipeline, settings)  # knows nothing, and finds all of it
+    again = Cohort(
+        "csv", cohort.dataset, cohort.pipeline, settings
+    )  # a new object, which finds all entries in the cache
     pairs = TrainingPairs(again.part("train"), length=4, seed=0, causal=True)
     assert all(torch.equal(pairs[k].target, target) for k, target in enumerate(first))

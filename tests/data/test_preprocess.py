@@ -1,4 +1,4 @@
-"""Grid, intensity range and the pipeline that joins them."""
+"""Tests of preprocessing: grid placement, intensity range, and the pipeline with its inverse."""
 
 import itertools
 import json
@@ -37,14 +37,14 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def oriented(code: str, shape: tuple[int, int, int] = (7, 8, 5), seed: int = 0) -> Volume:
-    """A volume whose file has the axes of `code`, somewhere oblique in the world."""
+    """A volume with the axis codes `code` and an oblique affine."""
     affine = OBLIQUE @ np.linalg.inv(inv_ornt_aff(axcodes2ornt(tuple(code)), shape))
     assert "".join(nibabel.aff2axcodes(affine)) == code
     return Volume(noise(*shape, seed=seed), affine)
 
 
 def world_line(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """f(x, y, z) = 100 + 2x - 3y + z/2 at each voxel's place in the world."""
+    """f(x, y, z) = 100 + 2x - 3y + z/2 at each voxel's world coordinates."""
     points = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
     return (100 + points @ [2.0, -3.0, 0.5]).astype(np.float32)
 
@@ -63,9 +63,9 @@ def subject_of(*volumes: Volume, reads: list[int] | None = None) -> Subject:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_every_orientation_comes_back_voxel_by_voxel(code: str) -> None:
+def test_every_orientation_is_restored_exactly(code: str) -> None:
     volume = oriented(code)
-    placement = Placement.of(volume, Grid((10, 10, 10)))  # pads each axis
+    placement = Placement.from_first_visit(volume, Grid((10, 10, 10)))  # pads each axis
     model = placement.to_model(volume, -1.0, "v", "s")
     canonical = nibabel.as_closest_canonical(volume.image)
     sizes = canonical.shape
@@ -80,9 +80,9 @@ def test_every_orientation_comes_back_voxel_by_voxel(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["RAS", "LPS", "ASR", "PIR"])
-def test_cropping_comes_back_where_the_grid_covers_it(code: str) -> None:
+def test_cropped_volume_is_restored_inside_the_grid(code: str) -> None:
     volume = oriented(code)
-    placement = Placement.of(volume, Grid((4, 4, 4)))
+    placement = Placement.from_first_visit(volume, Grid((4, 4, 4)))
     back = placement.to_subject(placement.to_model(volume, 0.0, "v", "s"), -7.0)
     covered = back.data != -7
     assert covered.sum() == 64
@@ -91,36 +91,36 @@ def test_cropping_comes_back_where_the_grid_covers_it(code: str) -> None:
 
 def test_cropping_and_padding_by_hand() -> None:
     volume = Volume(np.arange(5, dtype=np.float32).reshape(5, 1, 1), np.diag([2.0, 2, 2, 1]))
-    cropped = Placement.of(volume, Grid((3, 1, 1)))
+    cropped = Placement.from_first_visit(volume, Grid((3, 1, 1)))
     assert cropped.to_model(volume, 9, "v", "s").ravel().tolist() == [1, 2, 3]
     np.testing.assert_array_equal(cropped.affine[:3, 3], [2, 0, 0])
-    padded = Placement.of(volume, Grid((8, 1, 1)))  # an odd difference: one voxel more in front
+    padded = Placement.from_first_visit(volume, Grid((8, 1, 1)))  # an odd difference: one voxel more in front
     assert padded.to_model(volume, 9, "v", "s").ravel().tolist() == [9, 9, 0, 1, 2, 3, 4, 9]
     np.testing.assert_array_equal(padded.affine[:3, 3], [-4, 0, 0])
 
 
-def test_own_spacing_is_not_resampled() -> None:
+def test_grid_with_the_visits_spacing_does_not_resample() -> None:
     volume = oriented("RAS", (7, 8, 5))
-    free = Placement.of(volume, Grid((6, 6, 6)))
-    same = Placement.of(volume, Grid((6, 6, 6), (1.0, 1.50001, 2.0)))  # as rounded in a header
+    free = Placement.from_first_visit(volume, Grid((6, 6, 6)))
+    same = Placement.from_first_visit(volume, Grid((6, 6, 6), (1.0, 1.50001, 2.0)))  # as rounded in a header
     np.testing.assert_array_equal(free.affine, same.affine)
 
 
-def test_a_visit_shifted_by_whole_voxels_is_cropped_exactly() -> None:
+def test_visit_shifted_by_whole_voxels_is_not_resampled() -> None:
     first = Volume(noise(8, 8, 8), OBLIQUE)
     later = Volume(noise(6, 9, 7, seed=1), OBLIQUE @ from_matvec(np.eye(3), [1, -2, 3]))
-    model = Placement.of(first, Grid((8, 8, 8))).to_model(later, 0.0, "v", "s")
+    model = Placement.from_first_visit(first, Grid((8, 8, 8))).to_model(later, 0.0, "v", "s")
     expected = np.zeros((8, 8, 8), dtype=np.float32)
     expected[1:7, 0:7, 3:8] = later.data[:, 2:, :5]
     np.testing.assert_array_equal(model, expected)
 
 
-def test_resampling_reproduces_a_linear_function_of_the_world() -> None:
+def test_resampling_reproduces_a_linear_function() -> None:
     first = Volume(world_line(OBLIQUE, (20, 16, 12)), OBLIQUE)
     turned = OBLIQUE @ from_matvec(Rotation.from_euler("zyx", [0.1, 0.05, -0.1]).as_matrix() * 0.9, [-3.0, -3.0, -2.0])
     later = Volume(world_line(turned, (28, 26, 20)), turned)
     for spacing, rim in [((1.3, 1.4, 1.5), 0), ((3.0, 3.0, 3.0), 1)]:  # the second smooths first
-        placement = Placement.of(first, Grid((5, 5, 5), spacing))
+        placement = Placement.from_first_visit(first, Grid((5, 5, 5), spacing))
         np.testing.assert_allclose(voxel_sizes(placement.affine), spacing, rtol=1e-9)
         inside = (slice(rim, 5 - rim),) * 3
         truth = world_line(placement.affine, (5, 5, 5))[inside]
@@ -128,66 +128,68 @@ def test_resampling_reproduces_a_linear_function_of_the_world() -> None:
             np.testing.assert_allclose(placement.to_model(visit, 0.0, "v", "s")[inside], truth, atol=0.02)
 
 
-def test_the_grids_centre_is_the_centre_of_the_field_of_view() -> None:
+def test_grid_is_centred_on_the_field_of_view() -> None:
     volume = oriented("PIR")
-    placement = Placement.of(volume, Grid((9, 4, 6), (1.1, 1.7, 3.0)))
+    placement = Placement.from_first_visit(volume, Grid((9, 4, 6), (1.1, 1.7, 3.0)))
     own = apply_affine(volume.affine, (np.array(volume.data.shape) - 1) / 2)
     np.testing.assert_allclose(apply_affine(placement.affine, (np.array([9, 4, 6]) - 1) / 2), own)
 
 
 def test_downsampling_does_not_alias() -> None:
     stripes = np.zeros((48, 4, 4), dtype=np.float32)
-    stripes[::2] = 1  # every third voxel of it would again be stripes
-    model = Placement.of(Volume(stripes, np.eye(4)), Grid((16, 4, 4), (3.0, 1.0, 1.0))).to_model(
+    stripes[::2] = 1  # every third voxel would again be stripes
+    model = Placement.from_first_visit(Volume(stripes, np.eye(4)), Grid((16, 4, 4), (3.0, 1.0, 1.0))).to_model(
         Volume(stripes, np.eye(4)), 0.0, "v", "s"
     )
     np.testing.assert_allclose(model[2:-2], 0.5, atol=0.01)
 
 
-def test_resampling_fills_up_to_the_edge_and_gives_one_slice_its_thickness() -> None:
+def test_resampling_covers_the_voxels_full_extent() -> None:
     slab = Volume(np.full((6, 6, 1), 4, dtype=np.float32), np.diag([1.0, 1, 8, 1]))
-    placement = Placement.of(slab, Grid((12, 12, 4), (0.5, 0.5, 2.0)))
+    placement = Placement.from_first_visit(slab, Grid((12, 12, 4), (0.5, 0.5, 2.0)))
     assert (placement.to_model(slab, 0.0, "v", "s") == 4).all()
     model = np.full((12, 12, 4), 3, dtype=np.float32)
     assert (placement.to_subject(model, 0.0).data == 3).all()
 
 
 @pytest.mark.parametrize("offset", [(1000, 0, 0), (0, 0, -8.01), (0, 6.5, 0), (0, -6.5, 0)])
-def test_a_visit_elsewhere_is_refused(offset: tuple[float, float, float]) -> None:
+def test_visit_without_overlap_is_refused(offset: tuple[float, float, float]) -> None:
     first = Volume(noise(8, 8, 8), np.eye(4))
-    placement = Placement.of(first, Grid((4, 4, 4)))  # holds 2 to 5: a visit from 6.5 on is outside it
+    placement = Placement.from_first_visit(
+        first, Grid((4, 4, 4))
+    )  # covers 2 to 5: a visit from 6.5 on does not overlap
     elsewhere = Volume(first.data, from_matvec(np.eye(3), offset))
-    with pytest.raises(LongigenError, match=r"b\.nii \(subject s1\) shows no part"):
+    with pytest.raises(LongigenError, match=r"b\.nii \(subject s1\) does not overlap"):
         placement.to_model(elsewhere, 0.0, "b.nii", "s1")
 
 
-def test_a_volume_of_another_shape_is_not_the_models() -> None:
-    placement = Placement.of(oriented("RAS"), Grid((4, 4, 4)))
+def test_volume_of_another_shape_is_refused() -> None:
+    placement = Placement.from_first_visit(oriented("RAS"), Grid((4, 4, 4)))
     with pytest.raises(ValueError, match="model's grid"):
         placement.to_subject(np.zeros((4, 4, 5)), 0.0)
 
 
-def test_default_grid_holds_every_visit() -> None:
+def test_default_grid_contains_every_visit() -> None:
     def visit(*shape: int) -> Visit:
         return visit_of(lambda: oriented("RAS"), shape=(shape[0], shape[1], shape[2]), spacing=(1.0, 1.5, 2.0))
 
     subjects = [Subject("a", (visit(4, 9, 2), visit(5, 1, 1))), Subject("b", (visit(1, 1, 7),))]
     assert Grid.default(subjects) == Grid((5, 9, 7), None)
     assert Grid.default(subjects, (2.0, 1.0, 2.0)) == Grid((3, 14, 7), (2.0, 1.0, 2.0))
-    with pytest.raises(LongigenError, match="no subject"):
+    with pytest.raises(LongigenError, match="there are no visits"):
         Grid.default([])
 
 
 @pytest.mark.parametrize(
     ("shape", "spacing"), [((4, 4, 0), None), ((4, 4, 4), (1.0, 0.0, 1.0)), ((4, 4, 4), (1.0, np.nan, 1.0))]
 )
-def test_a_grid_must_be_positive(shape: tuple[int, int, int], spacing: tuple[float, float, float] | None) -> None:
+def test_grid_must_be_positive(shape: tuple[int, int, int], spacing: tuple[float, float, float] | None) -> None:
     with pytest.raises(LongigenError, match="positive"):
         Grid(shape, spacing)
 
 
 def test_intensity_range_by_hand() -> None:
-    scale = IntensityRange.of(np.arange(1001.0), lower=0.0, upper=99.9, source="v", subject="s")
+    scale = IntensityRange.from_percentiles(np.arange(1001.0), lower=0.0, upper=99.9, source="v", subject="s")
     assert (scale.low, scale.high) == pytest.approx((0.0, 999.0))
     array = np.array([-5, 0, 499.5, 999, 1000], dtype=np.float32)
     np.testing.assert_allclose(scale.to_model(array), [-1, -1, 0, 1, 1], atol=1e-6)
@@ -195,16 +197,16 @@ def test_intensity_range_by_hand() -> None:
     assert scale.to_model(array).dtype == scale.to_subject(array).dtype == np.float32
 
 
-def test_a_volume_without_contrast_is_refused() -> None:
-    with pytest.raises(LongigenError, match=r"a\.nii \(subject s\) has one intensity everywhere \(3 is"):
-        IntensityRange.of(np.full((4, 4, 4), 3.0), lower=0, upper=99.9, source="a.nii", subject="s")
+def test_constant_volume_is_refused() -> None:
+    with pytest.raises(LongigenError, match=r"a\.nii \(subject s\) has the same intensity everywhere \(percentiles"):
+        IntensityRange.from_percentiles(np.full((4, 4, 4), 3.0), lower=0, upper=99.9, source="a.nii", subject="s")
     dot = np.zeros(10_000)
     dot[0] = 1
-    with pytest.raises(LongigenError, match="one intensity almost everywhere"):
-        IntensityRange.of(dot, lower=0, upper=99.9, source="a.nii", subject="s")
+    with pytest.raises(LongigenError, match="same intensity almost everywhere"):
+        IntensityRange.from_percentiles(dot, lower=0, upper=99.9, source="a.nii", subject="s")
 
 
-def test_one_range_and_one_grid_for_all_visits() -> None:
+def test_all_visits_have_the_same_range_and_grid() -> None:
     first, second = oriented("LPS"), oriented("LPS", seed=1)
     brighter = Volume(first.data * 0.5, first.affine)
     prepared = Preprocess(Grid((8, 8, 8)), upper=100.0).subject(subject_of(first, brighter, second))
@@ -215,10 +217,10 @@ def test_one_range_and_one_grid_for_all_visits() -> None:
     assert zero.dtype == torch.float32
     assert (zero.min(), zero.max()) == (-1, 1)
     assert half.max().item() == pytest.approx((high / 2 - low) / (high - low) * 2 - 1, abs=1e-5)
-    assert (zero == -1).sum() == 8**3 - first.data.size + 1  # what the visit does not show, and its minimum
+    assert (zero == -1).sum() == 8**3 - first.data.size + 1  # voxels outside the visit's field of view, and its minimum
 
 
-def test_restore_is_the_way_back() -> None:
+def test_restore_inverts_preprocessing() -> None:
     first, second = oriented("ASR"), oriented("ASR", seed=1)
     prepared = Preprocess(Grid((8, 8, 8)), upper=100.0).subject(subject_of(first, second))
     for index, volume in enumerate((first, second)):
@@ -231,7 +233,7 @@ def test_restore_is_the_way_back() -> None:
         prepared.restore(torch.zeros(8, 8, 8))
 
 
-def test_what_the_grid_does_not_cover_is_background() -> None:
+def test_restored_voxels_outside_the_grid_are_background() -> None:
     first = oriented("RAS")
     prepared = Preprocess(Grid((4, 4, 4))).subject(subject_of(first))
     restored = prepared.restore(torch.ones(1, 4, 4, 4))
@@ -248,7 +250,7 @@ def test_each_file_is_read_once_with_a_cache(tmp_path: Path) -> None:
         prepared.visit(index)
     assert sorted(reads) == [0, 1, 2]
     reads.clear()
-    again = pipeline.subject(subject, VisitCache(tmp_path, 10**6))  # as another process would
+    again = pipeline.subject(subject, VisitCache(tmp_path, 10**6))  # like in another process
     without = pipeline.subject(subject)
     volume = again.restore(again.visit(1))
     assert reads == []
@@ -261,7 +263,7 @@ def test_each_file_is_read_once_with_a_cache(tmp_path: Path) -> None:
     assert reads == [0, 1, 2, 1]
 
 
-def test_another_pipeline_file_or_first_visit_is_another_entry(tmp_path: Path) -> None:
+def test_cache_key_depends_on_pipeline_file_and_first_visit(tmp_path: Path) -> None:
     reads: list[int] = []
     subject = subject_of(oriented("RAS"), oriented("RAS", seed=1), oriented("RAS", seed=2), reads=reads)
     cache = VisitCache(tmp_path, 10**6)
@@ -283,10 +285,10 @@ def test_another_pipeline_file_or_first_visit_is_another_entry(tmp_path: Path) -
     assert not reads
 
 
-def test_per_visit_normalisation_is_warned_of_and_erases_change() -> None:
+def test_per_visit_normalisation_warns_and_removes_change() -> None:
     first = oriented("RAS")
     brighter = Volume(first.data * 2 + 7, first.affine)
-    with pytest.warns(LongigenWarning, match="normalise=visit scales each visit by itself, which erases changes"):
+    with pytest.warns(LongigenWarning, match="normalise=visit scales each visit separately, which removes changes"):
         pipeline = Preprocess(Grid((7, 8, 5)), upper=100.0, normalise="visit")
     prepared = pipeline.subject(subject_of(first, brighter))
     np.testing.assert_allclose(prepared.visit(0), prepared.visit(1), atol=1e-5)
@@ -294,14 +296,14 @@ def test_per_visit_normalisation_is_warned_of_and_erases_change() -> None:
     assert PreprocessSettings().normalise == "subject"
 
 
-def test_the_order_of_the_pipeline_is_written_down() -> None:
+def test_config_lists_steps_in_order() -> None:
     config = Preprocess(Grid((4, 4, 4))).config
     assert list(config) == ["orientation", "box", "fit", "spacing", "shape", "lower", "upper", "normalise"]
     assert Preprocess.from_config({"shape": [4, 4, 4], "spacing": None, "lower": 0.0, "upper": 99.9}).config == config
 
 
 def head(shape: tuple[int, int, int] = (24, 20, 16)) -> Volume:
-    """A smooth bright blob off the centre, noise below a tenth around it, and one bright speck that is far away."""
+    """A smooth bright blob off-centre, noise below a tenth around it, and one distant bright voxel."""
     places = np.moveaxis(np.indices(shape), 0, -1)
     data = 100 * np.exp(-((((places - [15, 8, 9]) / [4.0, 3.0, 2.0]) ** 2).sum(axis=-1) ** 2))
     data += np.random.default_rng(0).uniform(0, 5, shape)
@@ -309,13 +311,13 @@ def head(shape: tuple[int, int, int] = (24, 20, 16)) -> Volume:
     return Volume(data.astype(np.float32), np.diag([2.0, 2.0, 4.0, 1.0]))
 
 
-def test_the_foreground_box_is_centred_and_comes_back() -> None:
+def test_foreground_box_is_centred_and_restored() -> None:
     volume = head()
-    placement = Placement.of(volume, Grid((12, 10, 8), box="foreground"))
+    placement = Placement.from_first_visit(volume, Grid((12, 10, 8), box="foreground"))
     model = placement.to_model(volume, 0.0, "v", "s")
     bright = np.argwhere(model > 30)
     np.testing.assert_allclose((bright.min(axis=0) + bright.max(axis=0)) / 2, (np.array(model.shape) - 1) / 2, atol=0.5)
-    assert (model > 30).sum() == (volume.data > 30).sum() - 1  # all of it, and not the speck
+    assert (model > 30).sum() == (volume.data > 30).sum() - 1  # all of the blob, without the distant voxel
     back = placement.to_subject(model, -1.0)
     covered = back.data != -1
     assert covered.sum() == model.size
@@ -323,10 +325,10 @@ def test_the_foreground_box_is_centred_and_comes_back() -> None:
 
 
 @pytest.mark.parametrize("box", ["image", "foreground"])
-def test_resizing_stretches_the_box_to_the_shape(box: Box) -> None:
+def test_resize_stretches_the_box_to_the_shape(box: Box) -> None:
     volume = Volume(world_line(OBLIQUE, (20, 16, 12)), OBLIQUE) if box == "image" else head()
     shape = (10, 16, 18)
-    placement = Placement.of(volume, Grid(shape, box=box, fit="resize"))
+    placement = Placement.from_first_visit(volume, Grid(shape, box=box, fit="resize"))
     own = voxel_sizes(volume.affine)
     if box == "image":
         np.testing.assert_allclose(voxel_sizes(placement.affine), own * [2, 1, 12 / 18])
@@ -350,13 +352,13 @@ def test_resizing_stretches_the_box_to_the_shape(box: Box) -> None:
     ],
     ids=["spacing", "resize", "foreground"],
 )
-def test_the_error_of_a_resampled_round_trip_is_bounded(grid: Grid) -> None:
-    """Linear interpolation errs by at most h²/8 max|f″| an axis; there and back, twice the sum over the axes."""
+def test_error_of_resampled_round_trip_is_bounded(grid: Grid) -> None:
+    """The error of linear interpolation is at most h²/8 max|f″| per axis; of a round trip, twice the sum over axes."""
     places = np.moveaxis(np.indices((24, 20, 16)), 0, -1)
     scale = np.array([5.0, 4.0, 3.0])
     data = 100 * np.exp(-(((places - [12, 10, 8]) / scale) ** 2).sum(axis=-1) / 2)  # |f″| ≤ 100 / scale²
     volume = Volume(data.astype(np.float32), np.diag([2.0, 2.0, 4.0, 1.0]))
-    placement = Placement.of(volume, grid)
+    placement = Placement.from_first_visit(volume, grid)
     back = placement.to_subject(placement.to_model(volume, 0.0, "v", "s"), 0.0)
     assert (back.affine == volume.affine).all()
     assert back.data.shape == volume.data.shape
@@ -367,19 +369,19 @@ def test_the_error_of_a_resampled_round_trip_is_bounded(grid: Grid) -> None:
     assert np.abs(back.data - volume.data)[covered].max() < bound < 10
 
 
-def test_an_unusable_visit_is_named_with_its_subject() -> None:
+def test_error_names_visit_and_subject() -> None:
     flat = Volume(np.zeros((7, 8, 5), dtype=np.float32), np.eye(4))
-    with pytest.raises(LongigenError, match=r"visit0\.nii \(subject s1\) has one intensity everywhere"):
+    with pytest.raises(LongigenError, match=r"visit0\.nii \(subject s1\) has the same intensity everywhere"):
         Preprocess(Grid((8, 8, 8))).subject(subject_of(flat)).visit(0)
     elsewhere = Volume(noise(7, 8, 5), from_matvec(np.eye(3), [500, 0, 0]))
     prepared = Preprocess(Grid((8, 8, 8))).subject(subject_of(oriented("RAS"), elsewhere))
-    with pytest.raises(LongigenError, match=r"visit1\.nii \(subject s1\) shows no part"):
+    with pytest.raises(LongigenError, match=r"visit1\.nii \(subject s1\) does not overlap"):
         prepared.visit(1)
 
 
 @pytest.mark.parametrize("spacing", [None, (1.0, 1.5, 3.0)])
 @pytest.mark.parametrize("box", ["image", "foreground"])
-def test_config_survives_json(spacing: tuple[float, float, float] | None, box: Box) -> None:
+def test_config_round_trip_through_json(spacing: tuple[float, float, float] | None, box: Box) -> None:
     pipeline = Preprocess(Grid((4, 5, 6), spacing, box, "crop" if spacing else "resize"), lower=1.0, upper=99.0)
     assert Preprocess.from_config(json.loads(json.dumps(pipeline.config))) == pipeline
     assert json.loads(json.dumps(pipeline.config)) == pipeline.config
@@ -395,21 +397,21 @@ def test_config_survives_json(spacing: tuple[float, float, float] | None, box: B
         ({"shape": [4, 4, 4], "lower": 50, "upper": 50}, "percentiles"),
     ],
 )
-def test_a_wrong_config_is_refused(given: dict[str, object], message: str) -> None:
+def test_invalid_config_is_refused(given: dict[str, object], message: str) -> None:
     with pytest.raises(LongigenError, match=message):
         Preprocess.from_config(given)
 
 
 @pytest.mark.skipif(not REAL, reason="needs the volumes of ms_bids and ixi beside the checkout, in ../shared/data")
 @pytest.mark.parametrize("path", REAL[:2] + REAL[-2:], ids=lambda path: path.name)
-def test_real_volumes_come_back(path: Path, tmp_path: Path) -> None:
+def test_real_volumes_are_restored(path: Path, tmp_path: Path) -> None:
     volume = read_volume(path, "s")
     largest = max(volume.data.shape)
-    exact = Placement.of(volume, Grid((largest, largest, largest)))
+    exact = Placement.from_first_visit(volume, Grid((largest, largest, largest)))
     np.testing.assert_array_equal(exact.to_subject(exact.to_model(volume, 0.0, "v", "s"), 0.0).data, volume.data)
 
     size = int(np.ceil(largest * voxel_sizes(volume.affine).max() / 3))
-    coarse = Placement.of(volume, Grid((size, size, size), (3.0, 3.0, 3.0)))
+    coarse = Placement.from_first_visit(volume, Grid((size, size, size), (3.0, 3.0, 3.0)))
     back = coarse.to_subject(coarse.to_model(volume, float(volume.data.min()), "v", "s"), float(volume.data.min()))
     assert back.data.shape == volume.data.shape
     assert (back.affine == volume.affine).all()

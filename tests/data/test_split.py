@@ -1,4 +1,4 @@
-"""Splitting by subject."""
+"""Tests of the split by subject."""
 
 import random
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ def ids(split: Split) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("size", [3, 4, 7, 48, 200])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_no_subject_is_in_two_parts_and_none_is_lost(size: int, seed: int) -> None:
+def test_parts_are_disjoint_and_complete(size: int, seed: int) -> None:
     subjects = cohort(size)
-    split = Split.of(subjects, SplitSettings(split_seed=seed))
+    split = Split.by_subject(subjects, SplitSettings(split_seed=seed))
     parts = [set(names) for names in ids(split).values()]
     assert all(parts)
     assert sum(map(len, parts)) == len(set.union(*parts)) == size
@@ -51,36 +51,36 @@ def test_no_subject_is_in_two_parts_and_none_is_lost(size: int, seed: int) -> No
         (2, 0.0, 0.1, (1, 0, 1)),
     ],
 )
-def test_the_sizes_of_parts(size: int, validation: float, test: float, sizes: tuple[int, ...]) -> None:
-    split = Split.of(cohort(size), SplitSettings(validation=validation, test=test))
+def test_sizes_of_parts(size: int, validation: float, test: float, sizes: tuple[int, ...]) -> None:
+    split = Split.by_subject(cohort(size), SplitSettings(validation=validation, test=test))
     assert (len(split.train), len(split.validation), len(split.test)) == sizes
 
 
-def test_the_split_is_of_ids_and_seed_alone() -> None:
+def test_split_depends_only_on_ids_and_seed() -> None:
     subjects, settings = cohort(40), SplitSettings()
-    expected = ids(Split.of(subjects, settings))
-    assert ids(Split.of(cohort(40), settings)) == expected
+    expected = ids(Split.by_subject(subjects, settings))
+    assert ids(Split.by_subject(cohort(40), settings)) == expected
     shuffled = random.Random(0).sample(subjects, len(subjects))
-    assert ids(Split.of(shuffled, settings)) == expected
-    assert ids(Split.of([subject(s.id, (3.0, 4.0, 9.0)) for s in subjects], settings)) == expected
-    assert ids(Split.of(subjects, SplitSettings(split_seed=1))) != expected
+    assert ids(Split.by_subject(shuffled, settings)) == expected
+    assert ids(Split.by_subject([subject(s.id, (3.0, 4.0, 9.0)) for s in subjects], settings)) == expected
+    assert ids(Split.by_subject(subjects, SplitSettings(split_seed=1))) != expected
 
 
-def test_the_split_is_not_of_the_order_of_ids() -> None:
-    split = Split.of(cohort(40), SplitSettings())
+def test_split_does_not_follow_the_order_of_ids() -> None:
+    split = Split.by_subject(cohort(40), SplitSettings())
     numbers = sorted(int(name[1:]) for name in ids(split)["test"])
     assert numbers not in (list(range(8)), list(range(32, 40)))
 
 
-def test_subjects_that_join_move_few_others() -> None:
-    before = {s.id for s in Split.of(cohort(100), SplitSettings()).test}
-    after = {s.id for s in Split.of(cohort(110), SplitSettings()).test}
+def test_added_subjects_move_few_others() -> None:
+    before = {s.id for s in Split.by_subject(cohort(100), SplitSettings()).test}
+    after = {s.id for s in Split.by_subject(cohort(110), SplitSettings()).test}
     assert len(before - after) <= 5
 
 
-def test_a_subject_that_occurs_twice() -> None:
+def test_duplicate_subject_id_is_refused() -> None:
     with pytest.raises(LongigenError, match="The subject 's1' occurs twice"):
-        Split.of([*cohort(5), subject("s1", (7.0, 8.0))], SplitSettings())
+        Split.by_subject([*cohort(5), subject("s1", (7.0, 8.0))], SplitSettings())
 
 
 @pytest.mark.parametrize(
@@ -97,31 +97,31 @@ def test_a_subject_that_occurs_twice() -> None:
         (10, 0.48, 0.5, "of 10 subjects leave none to train on"),
     ],
 )
-def test_splits_that_cannot_be_made(size: int, validation: float, test: float, message: str) -> None:
+def test_impossible_split_is_refused(size: int, validation: float, test: float, message: str) -> None:
     with pytest.raises(LongigenError, match=message):
-        Split.of(cohort(size), SplitSettings(validation=validation, test=test))
+        Split.by_subject(cohort(size), SplitSettings(validation=validation, test=test))
 
 
-def test_a_data_set_may_assign_parts() -> None:
+def test_data_set_can_assign_parts() -> None:
     settings = SplitSettings()
     own = [subject("x", part="test"), subject("y", part="test")]
-    split = Split.of([*cohort(20), *own], settings)
-    assert {s.id for s in split.test} == {"x", "y"}  # a part that is filled gets no others
+    split = Split.by_subject([*cohort(20), *own], settings)
+    assert {s.id for s in split.test} == {"x", "y"}  # no other subjects are added to an assigned part
     assert (len(split.train), len(split.validation)) == (17, 3)
     every = [*own, subject("v", part="validation"), subject("t", part="train")]
-    assert ids(Split.of(every, settings)) == {"train": ["t"], "validation": ["v"], "test": ["x", "y"]}
-    with pytest.raises(LongigenError, match="own split has no subject to train on"):
-        Split.of(own, settings)
+    assert ids(Split.by_subject(every, settings)) == {"train": ["t"], "validation": ["v"], "test": ["x", "y"]}
+    with pytest.raises(LongigenError, match="has no training subjects"):
+        Split.by_subject(own, settings)
 
 
-def test_every_split_that_is_made_has_the_parts_that_were_asked_for() -> None:
+def test_every_valid_split_has_the_requested_parts() -> None:
     fractions = [0, 0.1, 0.25, 0.4, 0.49, 0.5, 0.8]
     made = refused = 0
     for size in range(1, 12):
         for validation in fractions:
             for test in fractions:
                 try:
-                    split = Split.of(cohort(size), SplitSettings(validation=validation, test=test))
+                    split = Split.by_subject(cohort(size), SplitSettings(validation=validation, test=test))
                 except LongigenError:
                     refused += 1
                     continue
@@ -132,7 +132,7 @@ def test_every_split_that_is_made_has_the_parts_that_were_asked_for() -> None:
     assert made > refused > 0
 
 
-def test_the_fingerprint_is_of_ids_and_times() -> None:
+def test_fingerprint_depends_on_ids_and_times() -> None:
     subjects = cohort(5)
     expected = fingerprint(subjects)
     assert fingerprint(subjects[::-1]) == expected

@@ -1,4 +1,4 @@
-"""Training pairs: SADM's Algorithm 1."""
+"""Tests of training pairs (SADM, Algorithm 1)."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ SHAPE = (2, 2, 2)
 
 
 def prepared(name: str, visits: int, covariates: Mapping[int, Mapping[str, float]] | None = None) -> Prepared:
-    """A subject whose visit k is at time 1.5 k and, after the first, has k per cent of the range everywhere."""
+    """A subject whose visit k has time 1.5 k and, after the first, the constant intensity k per cent of the range."""
 
     def load(index: int) -> Volume:
         data = np.full(SHAPE, float(index)) if index else np.linspace(0, 100, 8).reshape(SHAPE)
@@ -37,7 +37,7 @@ def pairs(
 
 
 def places(batch: Batch) -> tuple[list[int], int]:
-    """Which visits the history is of, and which the target is, by their times."""
+    """Return the indices of the history's visits and of the target, computed from their times."""
     return [round(time / 1.5) for time in batch.history.times[0].tolist()], round(batch.target_time.item() / 1.5)
 
 
@@ -51,7 +51,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_what_a_pair_is_made_of(causal: bool) -> None:
+def test_history_and_target_of_a_pair(causal: bool) -> None:
     visits = 6
     drawn = pairs(prepared("s", visits), length=200, causal=causal)
     targets = Counter()
@@ -74,7 +74,7 @@ def test_what_a_pair_is_made_of(causal: bool) -> None:
     assert all(abs(count - 40) < 24 for count in targets.values())  # 4.2 standard deviations of a uniform draw
 
 
-def test_from_none_to_all_visits_are_missing_and_every_number_as_often() -> None:
+def test_number_of_missing_visits_is_uniform() -> None:
     drawn = pairs(prepared("s", 5), length=1000, causal=False)
     counts, which = Counter(), Counter()
     for number in range(len(drawn)):
@@ -88,14 +88,14 @@ def test_from_none_to_all_visits_are_missing_and_every_number_as_often() -> None
     assert max(which.values()) < 1.3 * min(which.values())
 
 
-def test_with_two_visits_the_first_is_the_history() -> None:
+def test_subject_with_two_visits() -> None:
     for causal in (True, False):
         batch = pairs(prepared("s", 2), causal=causal)[7]
         assert places(batch) == ([0], 1)
         assert batch.history.observed.all()
 
 
-def test_a_pair_is_of_seed_and_number_alone() -> None:
+def test_pair_depends_only_on_seed_and_number() -> None:
     subjects = [prepared("a", 4), prepared("b", 6), prepared("c", 5)]
     first, again = pairs(*subjects, causal=False), pairs(*subjects, length=1000, causal=False)
     numbers = list(range(40))
@@ -105,27 +105,29 @@ def test_a_pair_is_of_seed_and_number_alone() -> None:
     assert sum(same(first[number], other[number]) for number in numbers) < 10
 
 
-def test_each_pass_is_another_permutation_of_the_subjects() -> None:
+def test_each_epoch_is_another_permutation() -> None:
     subjects = [prepared(str(visits), visits) for visits in range(2, 9)]
     drawn = pairs(*subjects, length=70, causal=False)
-    lengths = [len(drawn[number].history) + 1 for number in range(len(drawn))]  # tells the subject
+    lengths = [len(drawn[number].history) + 1 for number in range(len(drawn))]  # identifies the subject
     passes = [tuple(lengths[start : start + 7]) for start in range(0, 70, 7)]
     assert all(sorted(order) == list(range(2, 9)) for order in passes)
     assert len(set(passes)) > 5
 
 
-def test_covariates_are_carried_with_where_they_are_present() -> None:
+def test_covariates_and_their_masks() -> None:
     subject = prepared("s", 3, {0: {"age": 60.0, "sex": 1.0}, 1: {"age": 61.5}})
     history = make_sequence(subject, [0, 1, 2], {1}, ("age", "dose"))
     assert set(history.covariates) == {"age", "dose"}
     assert history.covariates["age"].values.tolist() == [[60.0, 61.5, 0.0]]
-    assert history.covariates["age"].present.tolist() == [[True, True, False]]  # of a missing visit too: not an image
+    assert history.covariates["age"].present.tolist() == [
+        [True, True, False]
+    ]  # also of a missing visit, which lacks only its image
     assert history.covariates["dose"].present.tolist() == [[False, False, False]]
     drawn = pairs(subject, causal=True, covariates=("age",))[0]
     assert set(drawn.history.covariates) == {"age"}
 
 
-def test_pairs_of_different_lengths_make_a_batch() -> None:
+def test_pairs_of_different_lengths_are_collated() -> None:
     drawn = pairs(prepared("a", 3), prepared("b", 6), length=2, causal=False)
     batch = Batch.collate([drawn[0], drawn[1]])
     assert len(batch.history) == 5
@@ -135,6 +137,6 @@ def test_pairs_of_different_lengths_make_a_batch() -> None:
     assert batch.target_time[1] == drawn[1].target_time[0]
 
 
-def test_without_subjects_there_are_no_pairs() -> None:
+def test_no_subjects_is_refused() -> None:
     with pytest.raises(ValueError, match="there are no subjects"):
         pairs(causal=True)

@@ -1,4 +1,4 @@
-"""Reading volumes suspiciously, writing them atomically."""
+"""Tests of reading volumes with validation and writing them atomically."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ def raw(*shape: int) -> bytes:
 
 
 def with_dim(content: bytes, *dim: int) -> bytes:
-    """The header of `content` alone, claiming another shape."""
+    """The header of `content` without its data, with another shape."""
     sizes = np.array([len(dim), *dim, *[1] * (7 - len(dim))], dtype="<i2")
     return content[:40] + sizes.tobytes() + content[56:352]
 
@@ -61,7 +61,7 @@ BROKEN: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_one_sentence(name: str, tmp_path: Path) -> None:
+def test_broken_file_is_refused_with_one_sentence(name: str, tmp_path: Path) -> None:
     file, content = BROKEN[name]
     path = tmp_path / file
     path.write_bytes(content)
@@ -79,7 +79,7 @@ def test_a_broken_file_is_one_sentence(name: str, tmp_path: Path) -> None:
     assert time.perf_counter() - began < 5
 
 
-def test_no_corruption_escapes(tmp_path: Path) -> None:
+def test_random_corruption_raises_bad_data_only(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     refused = 0
     for number in range(300):
@@ -104,11 +104,11 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite(bad: float, tmp_path: Path) -> None:
+def test_nan_and_infinity_are_refused(bad: float, tmp_path: Path) -> None:
     values = np.ones((3, 3, 3), dtype=np.float32)
     values[0, 0, :2] = bad
     nibabel.save(nibabel.Nifti1Image(values, AFFINE), tmp_path / "v.nii")
-    with pytest.raises(LongigenError, match=r"v\.nii \(subject s\) holds 2 NaN or infinite voxels"):
+    with pytest.raises(LongigenError, match=r"v\.nii \(subject s\) has 2 NaN or infinite voxels"):
         read_volume(tmp_path / "v.nii", "s")
 
 
@@ -119,7 +119,7 @@ def test_voxels_must_be_real_numbers(dtype: object, tmp_path: Path) -> None:
         open_image(tmp_path / "v.nii", "s")
 
 
-def test_an_affine_that_cannot_be_inverted(tmp_path: Path) -> None:
+def test_singular_affine_is_refused(tmp_path: Path) -> None:
     content = WHOLE[:280] + np.zeros(12, dtype="<f4").tobytes() + WHOLE[328:]
     (tmp_path / "v.nii").write_bytes(content)
     with pytest.raises(LongigenError, match="affine that cannot be inverted"):
@@ -144,7 +144,7 @@ def test_wrong_dimensions(shape: tuple[int, ...], frame: int | None, message: st
 
 
 @pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
-def test_what_is_read_is_what_is_there(name: str, tmp_path: Path) -> None:
+def test_voxels_and_affine_are_read_exactly(name: str, tmp_path: Path) -> None:
     four = image(4, 5, 6, 3)
     nibabel.save(four, tmp_path / name)
     for frame in range(3):
@@ -155,8 +155,8 @@ def test_what_is_read_is_what_is_there(name: str, tmp_path: Path) -> None:
     assert read_volume(tmp_path / name, "s").data.shape == (4, 5, 1)
 
 
-def test_scaled_integers_and_zeros_are_not_taken_for_truncated(tmp_path: Path) -> None:
-    zeros = nibabel.Nifti1Image(np.zeros((128, 128, 64), np.uint8), AFFINE)  # gzip at its densest
+def test_highly_compressed_and_scaled_images_are_not_truncated(tmp_path: Path) -> None:
+    zeros = nibabel.Nifti1Image(np.zeros((128, 128, 64), np.uint8), AFFINE)  # the highest compression of gzip
     nibabel.save(zeros, tmp_path / "z.nii.gz")
     assert not read_volume(tmp_path / "z.nii.gz", "s").data.any()
     scaled = nibabel.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), AFFINE)
@@ -168,7 +168,7 @@ def test_scaled_integers_and_zeros_are_not_taken_for_truncated(tmp_path: Path) -
     np.testing.assert_array_equal(data, stored)
 
 
-def test_canonical_shape_is_that_of_nibabel() -> None:
+def test_canonical_shape_matches_nibabel() -> None:
     volume = image(4, 5, 6)
     assert canonical_shape(AFFINE, (4, 5, 6)) == nibabel.as_closest_canonical(volume).shape == (5, 4, 6)
 
@@ -191,7 +191,7 @@ def test_writing_and_reading_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "failure", [ValueError("of ours"), KeyboardInterrupt(), OSError(28, "No space left on device")]
 )
-def test_an_interrupted_write_loses_nothing(failure: BaseException, tmp_path: Path) -> None:
+def test_interrupted_write_keeps_old_file(failure: BaseException, tmp_path: Path) -> None:
     path = tmp_path / "v.json"
     write_json({"a": 1}, path)
 
@@ -210,22 +210,22 @@ def test_an_interrupted_write_loses_nothing(failure: BaseException, tmp_path: Pa
 
 
 @pytest.mark.parametrize("write", [lambda path: write_json({}, path), lambda path: write_volume(VOLUME, path, "")])
-def test_a_folder_that_cannot_be_made(write: Callable[[Path], None], tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created(write: Callable[[Path], None], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
     with pytest.raises(LongigenError, match="cannot be written"):
         write(tmp_path / "file" / "v.nii")
     assert (tmp_path / "file").read_text() == "here"
 
 
-def test_a_decompression_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
+def test_decompression_bomb_is_refused_without_decompressing(tmp_path: Path) -> None:
     content = with_dim(WHOLE, 1024, 1024, 1023)
     with gzip.open(tmp_path / "bomb.nii.gz", "wb", compresslevel=9) as file:
         file.write(content)
-        for _ in range(256):  # 256 MB of zeros, after a header that claims 4 GB
+        for _ in range(256):  # 256 MB of zeros, after a header of a 4 GB image
             file.write(bytes(2**20))
     size = (tmp_path / "bomb.nii.gz").stat().st_size
     with (tmp_path / "bomb.nii.gz").open("ab") as file:
-        file.write(bytes(5 * 2**20 - size))  # long enough for what deflate can hold
+        file.write(bytes(5 * 2**20 - size))  # long enough for the ratio that deflate can reach
     tracemalloc.start()
     with pytest.raises(BadData, match="would grow from 5242880 to 4290773344 bytes") as caught:
         read_volume(tmp_path / "bomb.nii.gz", "s")
@@ -236,7 +236,7 @@ def test_a_decompression_bomb_is_refused_before_it_grows(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_the_frames_of_a_compressed_series_are_read_from_one_pass(dtype: type, tmp_path: Path) -> None:
+def test_frames_of_compressed_series_are_decompressed_once(dtype: type, tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 100, (6, 5, 4, 7)).astype(dtype)
     series = nibabel.Nifti1Image(values, AFFINE)
     series.header.set_slope_inter(2.0, -3.0)
@@ -245,7 +245,7 @@ def test_the_frames_of_a_compressed_series_are_read_from_one_pass(dtype: type, t
     for frame in (6, 0, 3, 3):
         np.testing.assert_array_equal(read_volume(tmp_path / "s.nii.gz", "s", frame).data, stored[..., frame])
     other = nibabel.Nifti1Image(values[..., ::-1], AFFINE)
-    nibabel.save(other, tmp_path / "s.nii.gz")  # another file in its place is read again
+    nibabel.save(other, tmp_path / "s.nii.gz")  # a replaced file is read again
     np.testing.assert_array_equal(read_volume(tmp_path / "s.nii.gz", "s", 0).data, values[..., 6])
 
 

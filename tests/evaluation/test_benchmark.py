@@ -103,7 +103,7 @@ def test_a_subjects_seeds_are_averaged_first_and_the_gain_is_paired(done: tuple[
     mean = {subject: (by_model[0][subject] + by_model[1][subject]) / 2 for subject in copy_last}
     place = [(row.setting, row.method) for row in result.rows].index(("full", "without attention"))
     row, by_seed = result.rows[place], result.by_seed[place]
-    assert row.values["psnr"] == Summary.of(list(mean.values()))
+    assert row.values["psnr"] == Summary.bootstrap(list(mean.values()))
     assert row.gains["psnr"].mean == pytest.approx(np.mean([mean[s] - copy_last[s] for s in copy_last]))
     assert by_seed["psnr"] == {seed: pytest.approx(np.mean(list(by_model[seed].values()))) for seed in (0, 1)}
 
@@ -204,7 +204,7 @@ def test_an_interrupted_row_is_continued(manifest: Path, tmp_path: Path) -> None
         ((), {"steps": 3}, r"seed-0 was trained with training\.steps = 2, which is now 3; use the same value"),
         (("denoiser.width=16",), {}, r"without-attention/seed-0 was trained with denoiser\.width = 8, which is now 16"),
         (("split.test=0.4",), {}, r"was trained with split\.test = 0\.2, which is now 0\.4"),
-        (("widht=3",), {}, r"widht: nothing has that name\. Did you mean 'width'"),
+        (("widht=3",), {}, r"widht: there is no parameter of that name\. Did you mean 'width'"),
         ((), {"rows": ("nothing",)}, "no row 'nothing'"),
     ],
 )

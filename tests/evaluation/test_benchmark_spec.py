@@ -3,14 +3,14 @@
 import pytest
 from typer.testing import CliRunner
 
-from helpers.sites import OWN, Site, add_registry
+from helpers.sites import PROJECT_REGISTRY, Site, add_registry
 from longigen import LongigenError
 from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
 from longigen.registry.catalog import Catalog
 from longigen_cli.main import app
 
 
-@pytest.mark.parametrize("name", OWN["tables"])
+@pytest.mark.parametrize("name", PROJECT_REGISTRY["tables"])
 def test_every_table_has_rows_that_resolve(name: str) -> None:
     table = BenchmarkSpec.of(name)
     assert table.summary

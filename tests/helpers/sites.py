@@ -1,4 +1,4 @@
-"""Distributions of strangers, installed in a folder of their own."""
+"""Install third-party distributions in a temporary folder, for tests of the registry."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ import yaml
 from helpers.files import ROOT
 from longigen.registry import packages
 
-OWN = yaml.safe_load((ROOT / "registry.yaml").read_text(encoding="utf-8"))
+PROJECT_REGISTRY = yaml.safe_load((ROOT / "registry.yaml").read_text(encoding="utf-8"))
 """The project's own registry.yaml."""
 
 SCALE = """\
@@ -37,7 +37,7 @@ class Scale(Denoiser):
 
 
 class Site:
-    """A folder on the path where distributions are packages."""
+    """A folder on Python's path into which distributions are installed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,10 +55,10 @@ class Site:
         for path, text in files.items():
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / path).write_text(text)
-        forget_what_is_installed()
+        clear_package_caches()
 
     def python(self, code: str) -> str:
-        """Run code in a fresh process that sees the folder, and return what it prints."""
+        """Run code in a fresh process that sees the folder, and return its output."""
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=self.folder, check=False
@@ -67,13 +67,13 @@ class Site:
         return done.stdout
 
     def longigen(self, *words: str) -> str:
-        """Run ``longigen`` so, and return what it prints."""
+        """Run ``longigen`` in a fresh process that sees the folder, and return its output."""
         return self.python(f"import sys; sys.argv[1:] = {list(words)}; from longigen_cli.main import main; main()")
 
 
-def forget_what_is_installed() -> None:
+def clear_package_caches() -> None:
     importlib.invalidate_caches()
-    for found in (packages.installed_entry_points, packages.find_module, packages.outline_of):
+    for found in (packages.installed_entry_points, packages.find_module, packages.parse_module):
         found.cache_clear()
 
 

@@ -11,8 +11,8 @@ from huggingface_hub import ModelCard
 from longigen import LongigenError
 from longigen.components.base import parameters
 from longigen.components.privacy import is_path, private_keys, public_values
-from longigen.hub.citation import bibtex, linked
-from longigen.hub.manifest import read_manifest, to_plain
+from longigen.hub.citation import bibtex, markdown_links
+from longigen.hub.manifest import manifest_to_dict, read_manifest
 from longigen.hub.metrics_file import MetricsFile
 from longigen.hub.model_card import Card
 from longigen.hub.publish import export, published_config
@@ -187,7 +187,7 @@ def test_a_model_is_exported_for_a_package(tmp_path: Path) -> None:
     manifest = export(str(tmp_path / "model"), tmp_path / "shipped", load=loader(LongitudinalModel), name="tiny-brain")
     assert sorted(manifest) == ["README.md", "config.json", "model.safetensors"]
     assert sorted(path.name for path in (tmp_path / "shipped").iterdir()) == sorted(manifest)
-    assert read_manifest(to_plain(manifest), "it") == manifest
+    assert read_manifest(manifest_to_dict(manifest), "it") == manifest
     text = (tmp_path / "shipped" / "README.md").read_text(encoding="utf-8")
     assert "longigen pull tiny-brain\n" in text
     assert "# tiny-brain\n" in text
@@ -227,7 +227,7 @@ def test_citations_hold_what_the_registry_says() -> None:
         "Doe & Roe, On Brains, IPMI 2023, arXiv 2212.08228, Section 3; Roe, arXiv:1234.56789",
         "Poe, arXiv 2212.08228",
     ]
-    assert linked(papers[1]) == "Poe, [arXiv 2212.08228](https://arxiv.org/abs/2212.08228)"
+    assert markdown_links(papers[1]) == "Poe, [arXiv 2212.08228](https://arxiv.org/abs/2212.08228)"
     lines = list(bibtex(papers))
     assert lines[:3] == [
         "@misc{arXiv:2212.08228,",

@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from helpers.files import FIXTURES
 from longigen import Covariate, LongigenError, LongitudinalModel, VisitSequence
-from longigen.hub.model_config import KEYS, MIGRATIONS, SCHEMA_VERSION, read_config
+from longigen.hub.model_config import CONFIG_KEYS, CONFIG_SCHEMA_VERSION, MIGRATIONS, read_config
 from longigen.hub.safetensors_header import read_header
 
 
-@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+@pytest.mark.parametrize("version", range(1, CONFIG_SCHEMA_VERSION + 1))
 def test_a_model_of_every_schema_loads_and_does_what_it_did(version: int) -> None:
     """The folders were written by the longigen of their time, and the numbers by its generation."""
     folder = FIXTURES / f"schema-{version}"
@@ -44,11 +44,11 @@ def test_a_model_of_every_schema_loads_and_does_what_it_did(version: int) -> Non
 
 
 def test_every_older_schema_has_its_migration_and_its_fixture() -> None:
-    assert sorted(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
+    assert sorted(MIGRATIONS) == list(range(1, CONFIG_SCHEMA_VERSION))
     assert sorted(path.name for path in FIXTURES.glob("schema-*")) == [
-        f"schema-{n}" for n in range(1, SCHEMA_VERSION + 1)
+        f"schema-{n}" for n in range(1, CONFIG_SCHEMA_VERSION + 1)
     ]
-    assert set(read_config(FIXTURES / "schema-1")) == set(KEYS)
+    assert set(read_config(FIXTURES / "schema-1")) == set(CONFIG_KEYS)
 
 
 @pytest.fixture
@@ -65,7 +65,10 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda c: c.update(schema_version=SCHEMA_VERSION + 1), f"schema_version {SCHEMA_VERSION + 1}, which is newer"),
+        (
+            lambda c: c.update(schema_version=CONFIG_SCHEMA_VERSION + 1),
+            f"schema_version {CONFIG_SCHEMA_VERSION + 1}, which is newer",
+        ),
         (lambda c: c.update(schema_version=0), "schema_version 0, and there was none before 1"),
         (lambda c: c.update(schema_version=True), "is not the configuration of a longigen model"),
         (lambda c: c.update(library_name="diffusers"), "is not the configuration of a longigen model"),

@@ -14,7 +14,7 @@ from helpers.models import FIXTURE, METRICS
 from helpers.processes import Longigen
 from helpers.sites import Site
 from longigen import LongigenError, LongitudinalModel
-from longigen.hub.manifest import FILES, manifest_of, to_plain
+from longigen.hub.manifest import FILES, build_manifest, manifest_to_dict
 from longigen.hub.model_summary import ModelSummary, front_matter
 from longigen.hub.resolve import ModelSource
 from longigen.hub.zoo import ZooModel, zoo_model
@@ -35,7 +35,7 @@ def entry_of(folder: Path, source: str, **changes: Any) -> dict[str, Any]:
     return {
         "summary": "a tiny model, from outside",
         "source": source,
-        "files": to_plain(manifest_of(folder)),
+        "files": manifest_to_dict(build_manifest(folder)),
         "licence": "cc-by-4.0",
         "data": "sim-brain, simulated",
         "recipe": "sadm-tiny",
@@ -64,9 +64,9 @@ def test_a_model_ships_in_a_strangers_package_which_is_not_imported(site: Site) 
     assert (model.distribution, model.parameters, model.protocol) == ("of-tiny", 3708, "17dfacfebf2e")
     assert model.metrics == {"full": {"psnr": (43.43, 41.44)}}
     assert model.size == sum(path.stat().st_size for path in folder.iterdir())
-    source = ModelSource.of("tiny")
+    source = ModelSource.parse("tiny")
     assert source.find() == folder
-    assert source.pinned(folder) == "tiny"
+    assert source.pinned_name(folder) == "tiny"
     assert source.public_name == "tiny"
     assert source.origin(folder) == "shipped with of-tiny"
     assert LongitudinalModel.from_pretrained("tiny").parameter_count == 3708
@@ -81,7 +81,7 @@ def test_pull_list_info_and_generate_with_no_network(site: Site, longigen: Longi
     assert str(folder) in pulled.stdout
     assert "next: longigen generate tiny" in pulled.stdout
     plain = json.loads(longigen("pull", "tiny", "--json", **environment).stdout)
-    assert plain["files"] == to_plain(manifest_of(folder))
+    assert plain["files"] == manifest_to_dict(build_manifest(folder))
     assert (plain["received"], plain["revision"]) == (0, None)
     rows = json.loads(longigen("list", "models", "--json", **environment).stdout)["models"]
     row = next(row for row in rows if row["name"] == "tiny")
@@ -121,11 +121,11 @@ def test_a_folder_of_the_name_is_said_to_be_meant(
     desk.mkdir()
     monkeypatch.chdir(desk)
     (desk / "tiny").mkdir()
-    assert ModelSource.of("tiny").find() == shipped  # a folder that holds no model is not meant
+    assert ModelSource.parse("tiny").find() == shipped  # a folder that holds no model is not meant
     shutil.copytree(FIXTURE, desk / "tiny" / "model")
     with pytest.raises(LongigenError, match="'tiny' is a published model and a folder here; write local-dir:tiny for"):
-        ModelSource.of("tiny")
-    assert ModelSource.of("local-dir:tiny").find() == Path("tiny/model")
+        ModelSource.parse("tiny")
+    assert ModelSource.parse("local-dir:tiny").find() == Path("tiny/model")
 
 
 def test_what_is_not_what_the_registry_says_is_refused(site: Site) -> None:
@@ -154,11 +154,11 @@ def test_a_link_out_of_the_package_is_refused(site: Site, tmp_path: Path) -> Non
     (folder / "config.json").unlink()
     (folder / "config.json").symlink_to(outside / "config.json")
     with pytest.raises(LongigenError, match="is a link that leads out of the package 'of_tiny', which is refused"):
-        ModelSource.of("tiny").find()
+        ModelSource.parse("tiny").find()
     shutil.rmtree(folder)
     folder.symlink_to(outside)
     with pytest.raises(LongigenError, match="is a link that leads out of the package"):
-        ModelSource.of("tiny").find()
+        ModelSource.parse("tiny").find()
 
 
 GOOD = {"sha256": "0" * 64, "size": 5}
@@ -200,7 +200,7 @@ def test_an_entry_that_is_not_right_breaks_only_itself(
 ) -> None:
     publish(site, **changes)
     with pytest.raises(LongigenError) as caught:
-        ModelSource.of("tiny")
+        ModelSource.parse("tiny")
     assert problem in str(caught.value)
     assert "'tiny' in the registry.yaml of of-tiny" in str(caught.value)
     assert Catalog().sections["recipes"]["sadm-tiny"]
@@ -220,7 +220,7 @@ def test_a_name_that_two_distributions_claim(site: Site) -> None:
     files = {"copycat/__init__.py": "", "copycat/registry.yaml": yaml.safe_dump(other)}
     site.install("copycat", {"longigen.registry": {"c": "copycat"}}, files)
     with pytest.raises(LongigenError, match=r"The model 'tiny' is claimed by .*; uninstall one of them"):
-        ModelSource.of("tiny")
+        ModelSource.parse("tiny")
 
 
 @pytest.mark.parametrize(
@@ -239,30 +239,30 @@ def test_a_name_that_two_distributions_claim(site: Site) -> None:
 def test_what_is_no_model(site: Site, text: str, problem: str) -> None:
     publish(site)
     with pytest.raises(LongigenError, match=problem):
-        ModelSource.of(text)
+        ModelSource.parse(text)
 
 
 def test_repositories() -> None:
     for text in ("lab/brain@v1", "hf-hub:lab/brain@v1"):
-        source = ModelSource.of(text)
+        source = ModelSource.parse(text)
         assert (source.repository, source.revision, source.stem) == ("lab/brain", "v1", "brain")
-    assert ModelSource.of("lab/brain", "v2").revision == "v2"
+    assert ModelSource.parse("lab/brain", "v2").revision == "v2"
     with pytest.raises(LongigenError, match="names one revision and 'v2' is another"):
-        ModelSource.of("lab/brain@v1", "v2")
+        ModelSource.parse("lab/brain@v1", "v2")
     with pytest.raises(LongigenError, match="is no repository, so it has no revision 'v2'"):
-        ModelSource.of(str(FIXTURE), "v2")
+        ModelSource.parse(str(FIXTURE), "v2")
     for repository, revision in (("../etc", None), ("lab/a b", None), ("lab/brain", "../../x"), ("lab/brain", "")):
         with pytest.raises(LongigenError, match="is no name of a re"):
-            ModelSource("x", repository=repository, revision=revision).here()
+            ModelSource("x", repository=repository, revision=revision).local_folder()
 
 
 def test_an_overview_of_a_folder(tmp_path: Path) -> None:
-    overview = ModelSummary.of_folder(model_folder(tmp_path / "model"))
+    overview = ModelSummary.from_folder(model_folder(tmp_path / "model"))
     assert overview.line == (
         "3,708 parameters, 24.8 kB, sim-brain, simulated, full: psnr 43.43 (copy-last 41.44), cc-by-4.0"
     )
     assert overview.to_dict()["metrics"] == {"protocol": "17dfacfebf2e", "full": {"psnr": [43.43, 41.44]}}
-    bare = ModelSummary.of_folder(FIXTURE)
+    bare = ModelSummary.from_folder(FIXTURE)
     assert bare.line.endswith("no licence said")
     assert "metrics" not in bare.to_dict()
     card = tmp_path / "README.md"
@@ -277,11 +277,11 @@ def test_the_shipped_models_are_what_the_index_says() -> None:
     shipped = {path.name: path for path in (root / "plugins" / "longigen_models").iterdir() if path.is_dir()}
     shipped.pop("__pycache__", None)
     index = yaml.safe_load((root / "registry.yaml").read_text(encoding="utf-8"))["models"] or {}
-    entries = [ZooModel.of(Catalog().model(name)) for name in index]
+    entries = [ZooModel.from_entry(Catalog().model(name)) for name in index]
     assert {entry.source for entry in entries if not entry.repository} == {
         f"package:longigen_models/{name}" for name in shipped
     }
     for name, folder in shipped.items():
-        assert ModelSource.of(name).find() == folder
+        assert ModelSource.parse(name).find() == folder
         assert set(os.listdir(folder)) <= set(FILES)
         assert LongitudinalModel.from_pretrained(name).parameter_count == zoo_model(name).parameters

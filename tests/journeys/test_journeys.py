@@ -108,7 +108,7 @@ def test_bad_files_stop_training_unless_they_are_skipped(damaged: Path, longigen
 def test_a_harmful_setting_is_warned_of(manifest: Path, longigen: Longigen, tmp_path: Path) -> None:
     changes = options("normalise=visit")
     printed = longigen("train", "--data", manifest, *changes, *SMALL, "--out", tmp_path / "run").stderr
-    assert "longigen: preprocess.normalise=visit scales each visit by itself, which erases changes" in printed
+    assert "longigen: preprocess.normalise=visit scales each visit separately, which removes changes" in printed
     assert "Warning" not in printed
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert config["preprocess"]["normalise"] == "visit"

@@ -227,7 +227,7 @@ def test_a_model_with_one_noise_level_cannot_be_sampled_in_steps() -> None:
     within = registry.load("sampler", "regression")().trained_range
     assert within[0] == within[1]
     z = torch.zeros(1, 1)
-    with pytest.raises(LongigenError, match=r"λ from -20 to -20 cannot be walked with DPMSolverSampler in 20 steps"):
+    with pytest.raises(LongigenError, match=r"λ from -20 to -20 cannot be used with DPMSolverSampler in 20 steps"):
         DPMSolverSampler().sample(gaussian, z, torch.Generator(), within=within)
     assert torch.isfinite(DPMSolverSampler().sample(gaussian, z, torch.Generator(), steps=1, within=within)).all()
 

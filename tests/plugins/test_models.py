@@ -16,7 +16,7 @@ from longigen.registry.registry import registry
 SHIPPED = [
     name
     for name, entries in Catalog().sections["models"].items()
-    if entries[0].distribution == "longigen" and ZooModel.of(entries[0]).source.startswith(PACKAGE)
+    if entries[0].distribution == "longigen" and ZooModel.from_entry(entries[0]).source.startswith(PACKAGE)
 ]
 MAX_BYTES = 8_000_000
 """Largest size of a model that ships with the package."""

@@ -1,4 +1,4 @@
-"""The catalog: several registry.yaml files as one, and the project's own kept in step with its entry points."""
+"""Tests of the catalog: merging registry.yaml files, broken files, and the project's own registry.yaml."""
 
 import re
 import tomllib
@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from helpers.files import ROOT
-from helpers.sites import OWN, SCALE, Site, add_registry
+from helpers.sites import PROJECT_REGISTRY, SCALE, Site, add_registry
 from longigen import LongigenError
 from longigen.components.base import parameters
 from longigen.registry.catalog import CATALOG_SECTIONS, Catalog
@@ -19,13 +19,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 @pytest.mark.parametrize("kind", KINDS)
 def test_entry_points_and_registry_name_the_same_components(kind: str) -> None:
     points = PROJECT["project"]["entry-points"][f"longigen.{kind}s"]
-    assert set(points) == set(OWN[f"{kind}s"])
-    for name, entry in OWN[f"{kind}s"].items():
+    assert set(points) == set(PROJECT_REGISTRY[f"{kind}s"])
+    for name, entry in PROJECT_REGISTRY[f"{kind}s"].items():
         assert entry["summary"].strip(), name
 
 
-@pytest.mark.parametrize("name", OWN["recipes"])
-def test_every_recipe_resolves_and_says_where_it_is_from(name: str) -> None:
+@pytest.mark.parametrize("name", PROJECT_REGISTRY["recipes"])
+def test_every_recipe_resolves_and_has_a_source(name: str) -> None:
     described = Catalog().recipe(name)
     assert described.summary
     assert described.content["source"].strip()
@@ -38,7 +38,7 @@ def test_every_recipe_resolves_and_says_where_it_is_from(name: str) -> None:
         assert vars(recipe.settings(section)) == recipe.configs[section]
 
 
-def test_files_are_merged(site: Site) -> None:
+def test_registry_files_are_merged(site: Site) -> None:
     add_registry(
         site, "zed", "schema_version: 1\nrecipes:\n  r: {summary: of zed}\ndenoisers:\n  d: {summary: of zed}\n"
     )
@@ -58,7 +58,7 @@ def test_files_are_merged(site: Site) -> None:
     assert catalog.problems == {}
 
 
-def test_a_recipe_that_two_distributions_claim(site: Site) -> None:
+def test_recipe_claimed_by_two_distributions(site: Site) -> None:
     add_registry(
         site, "stranger", "schema_version: 1\nrecipes:\n  sadm-tiny: {summary: mine}\n  other: {summary: mine too}\n"
     )
@@ -68,7 +68,7 @@ def test_a_recipe_that_two_distributions_claim(site: Site) -> None:
     assert Catalog().recipe("other").summary == "mine too"
 
 
-def test_an_unknown_recipe() -> None:
+def test_unknown_recipe() -> None:
     with pytest.raises(
         LongigenError, match=r"no recipe 'sadm-tny'\. Did you mean 'sadm-tiny'\? There are: .*sadm-tiny"
     ):
@@ -80,17 +80,17 @@ def test_an_unknown_recipe() -> None:
     [
         ("denoisers: {d: {", "cannot be read"),
         (b"\xff\xfe\x00bad", "cannot be read"),
-        ("[1, 2]", "has no schema_version; it is 1 today"),
+        ("[1, 2]", "has no schema_version; add 'schema_version: 1'"),
         ("denoisers: {}", "has no schema_version"),
         ("", "has no schema_version"),
         ("schema_version: 99", "schema_version 99, which is newer than this longigen reads"),
         ("schema_version: 1\ndenoiser: {}", "unknown section 'denoiser'. Did you mean 'denoisers'?"),
-        ("schema_version: 1\ndenoisers: [d]", "section 'denoisers' must hold names"),
-        ("schema_version: 1\ndenoisers: {d: a text}", "'d' in section 'denoisers' must hold keys"),
+        ("schema_version: 1\ndenoisers: [d]", "section 'denoisers' must map names"),
+        ("schema_version: 1\ndenoisers: {d: a text}", "'d' in section 'denoisers' must have keys"),
         ("schema_version: 1\ndenoisers: !!python/object:os.system {}", "cannot be read"),
     ],
 )
-def test_a_broken_file_breaks_only_itself(site: Site, text: str | bytes, problem: str) -> None:
+def test_broken_file_is_skipped_and_reported(site: Site, text: str | bytes, problem: str) -> None:
     add_registry(site, "breaker", text)
     add_registry(site, "other", "schema_version: 1\ndenoisers:\n  d: {summary: of other}\n")
     catalog = Catalog()
@@ -103,7 +103,7 @@ def test_a_broken_file_breaks_only_itself(site: Site, text: str | bytes, problem
     assert problem in catalog.problems["breaker"]
 
 
-def test_a_file_or_package_that_is_not_there(site: Site) -> None:
+def test_missing_file_or_package(site: Site) -> None:
     site.install("empty", {"longigen.registry": {"empty": "of_empty"}}, {"of_empty/__init__.py": ""})
     site.install("gone", {"longigen.registry": {"gone": "of_gone"}}, {})
     site.install("module", {"longigen.registry": {"module": "of_module"}}, {"of_module.py": ""})
@@ -114,7 +114,7 @@ def test_a_file_or_package_that_is_not_there(site: Site) -> None:
     assert "'of_module'" in catalog.problems["module"]
 
 
-def test_the_file_lies_in_the_package_that_is_named_and_is_not_run(site: Site) -> None:
+def test_file_of_nested_package_is_found_without_import(site: Site) -> None:
     files = {
         "outer/__init__.py": "raise RuntimeError",
         "outer/inner/__init__.py": "raise RuntimeError",
@@ -126,7 +126,7 @@ def test_the_file_lies_in_the_package_that_is_named_and_is_not_run(site: Site) -
     assert described.summary == "inner"
 
 
-def test_list_reports_a_broken_file_and_shows_the_rest(site: Site) -> None:
+def test_list_reports_broken_file_and_shows_the_rest(site: Site) -> None:
     add_registry(site, "breaker", "denoisers: {d: {")
     site.install("worker", {"longigen.denoisers": {"scale": "scaling:Scale"}}, {"scaling.py": SCALE})
     code = (

@@ -1,4 +1,4 @@
-"""New plugins: written, installed, checked, tested, linted and used, as they are."""
+"""Tests of new-plugin: the packages it writes are installed, checked, tested, linted, type-checked and used."""
 
 import ast
 import importlib.util
@@ -18,12 +18,12 @@ from helpers.files import ROOT, ball, write_image
 from helpers.processes import Longigen
 from longigen import LongigenError
 from longigen.registry.catalog import CATALOG_SECTIONS
-from longigen.registry.new_plugin import LONGEST, SKELETONS, PluginTemplate
+from longigen.registry.new_plugin import MAX_NAME_LENGTH, TEMPLATES, PluginTemplate
 from longigen.registry.registry import KINDS
 
 GUIDE = (ROOT / "CONTRIBUTING-PLUGINS.md").read_text(encoding="utf-8")
 LONG = "-".join(["a23456789"] * 3) + "-b"
-assert len(LONG) == LONGEST - 1
+assert len(LONG) == MAX_NAME_LENGTH - 1
 
 USE = {
     "conditioner": ("train", "--conditioner"),
@@ -35,9 +35,9 @@ USE = {
 
 
 @pytest.fixture(scope="module")
-def skeletons(longigen: Longigen, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return a folder per kind, which the command line has written."""
-    folder = tmp_path_factory.mktemp("skeletons")
+def plugins(longigen: Longigen, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folder that the command line wrote for each kind."""
+    folder = tmp_path_factory.mktemp("plugins")
     for kind in KINDS:
         said = longigen("new-plugin", f"my-{kind}", "--kind", kind, "--out", folder / kind).stdout.splitlines()
         assert [line.strip() for line in said[1:]] == [
@@ -49,17 +49,17 @@ def skeletons(longigen: Longigen, tmp_path_factory: pytest.TempPathFactory) -> d
 
 
 @pytest.fixture(scope="module")
-def installed(skeletons: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the environment of a process that has all of them installed."""
+def installed(plugins: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment variables of a process in which all of them are installed."""
     site = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-               "--target", str(site), *map(str, skeletons.values())]  # fmt: skip
+               "--target", str(site), *map(str, plugins.values())]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
 
 def run(*command: object, folder: Path, **environment: str) -> str:
-    """Return what a command prints, run with this Python in a folder; it must end with status 0."""
+    """Run a Python module in a folder and return its output; the exit status must be 0."""
     result = subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         cwd=folder,
@@ -73,12 +73,12 @@ def run(*command: object, folder: Path, **environment: str) -> str:
     return result.stdout
 
 
-def test_every_kind_has_a_skeleton() -> None:
-    assert tuple(SKELETONS) == KINDS
+def test_every_kind_has_a_template() -> None:
+    assert tuple(TEMPLATES) == KINDS
 
 
-def test_what_is_written(skeletons: dict[str, Path]) -> None:
-    folder = skeletons["denoiser"]
+def test_written_files(plugins: dict[str, Path]) -> None:
+    folder = plugins["denoiser"]
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         "README.md",
         "pyproject.toml",
@@ -93,7 +93,7 @@ def test_what_is_written(skeletons: dict[str, Path]) -> None:
     assert project["entry-points"]["longigen.denoisers"] == {"my-denoiser": "my_denoiser:MyDenoiser"}
 
 
-def test_they_are_listed(installed: dict[str, str], longigen: Longigen) -> None:
+def test_plugins_are_listed(installed: dict[str, str], longigen: Longigen) -> None:
     result = longigen("list", "--json", **installed)
     assert "left out" not in result.stderr
     found = json.loads(result.stdout)
@@ -107,9 +107,9 @@ def test_they_are_listed(installed: dict[str, str], longigen: Longigen) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_their_own_tests(kind: str, skeletons: dict[str, Path], installed: dict[str, str]) -> None:
-    """The contracts but for the matrix of compositions, which takes half a minute, and what is their own."""
-    said = run("pytest", "-p", "no:cacheprovider", "-k", "not composes", folder=skeletons[kind], **installed)
+def test_tests_of_the_plugin_pass(kind: str, plugins: dict[str, Path], installed: dict[str, str]) -> None:
+    """All tests of the plugin but the matrix of compositions, which takes half a minute."""
+    said = run("pytest", "-p", "no:cacheprovider", "-k", "not composes", folder=plugins[kind], **installed)
     passed = re.search(r"(\d+) passed", said)
     assert passed
     assert int(passed[1]) >= 7
@@ -117,13 +117,13 @@ def test_their_own_tests(kind: str, skeletons: dict[str, Path], installed: dict[
 
 
 @pytest.mark.parametrize("kind", ["dataset", "metric"])
-def test_the_check(kind: str, installed: dict[str, str], longigen: Longigen) -> None:
+def test_check_command(kind: str, installed: dict[str, str], longigen: Longigen) -> None:
     assert_checked(longigen("check", f"my-{kind}", **installed).stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["conditioner", "denoiser", "sampler"])
-def test_the_check_with_every_composition(kind: str, installed: dict[str, str], longigen: Longigen) -> None:
+def test_check_command_with_every_composition(kind: str, installed: dict[str, str], longigen: Longigen) -> None:
     assert_checked(longigen("check", f"my-{kind}", **installed).stdout)
 
 
@@ -134,7 +134,7 @@ def assert_checked(said: str) -> None:
     assert found[1] == found[2]
 
 
-def test_a_model_of_all_of_them(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:
+def test_model_of_all_plugins(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:
     """Conditioner, denoiser and sampler train together on the data set, and the metric scores what they generate."""
     run = tmp_path / "run"
     longigen(
@@ -147,32 +147,32 @@ def test_a_model_of_all_of_them(installed: dict[str, str], longigen: Longigen, t
     assert "my-metric ↓" in scored
 
 
-def test_their_recipes(installed: dict[str, str], tmp_path: Path) -> None:
-    """They are complete, and say nothing of a part that it does not know."""
+def test_recipes_of_the_plugins(installed: dict[str, str], tmp_path: Path) -> None:
+    """Their recipes are complete and have no unknown key."""
     code = "import sys; from longigen.training.recipe import Recipe; "
     code += "print(*[Recipe.resolve(name).names for name in sys.argv[1:]], sep='\\n')"
     (tmp_path / "resolve.py").write_text(code)
-    kinds = [kind for kind in KINDS if SKELETONS[kind].has_recipe]
+    kinds = [kind for kind in KINDS if TEMPLATES[kind].has_recipe]
     said = run("resolve", *(f"my-{kind}-tiny" for kind in kinds), folder=tmp_path, **installed).splitlines()
     for kind, names in zip(kinds, said, strict=True):
         assert ast.literal_eval(names)["data" if kind == "dataset" else kind] == f"my-{kind}"
 
 
 @pytest.mark.parametrize("name", ["a", "my-model", LONG])
-def test_ruff_finds_nothing(name: str, tmp_path: Path) -> None:
-    """Names as short and as long as they may be: no line gets too long, and none is broken that need not be."""
+def test_ruff_reports_nothing(name: str, tmp_path: Path) -> None:
+    """Also for the shortest and longest names: no line is too long, and the formatter changes nothing."""
     for kind in KINDS:
         PluginTemplate(name, kind).write(tmp_path / kind)
     run("ruff", "check", "--no-cache", ".", folder=tmp_path)
     run("ruff", "format", "--no-cache", "--check", ".", folder=tmp_path)
 
 
-def test_pyright_finds_nothing(skeletons: dict[str, Path]) -> None:
-    """All of them at once, each by the settings that its pyproject.toml has."""
-    settings = [tomllib.loads((path / "pyproject.toml").read_text())["tool"]["pyright"] for path in skeletons.values()]
+def test_pyright_reports_nothing(plugins: dict[str, Path]) -> None:
+    """All plugins in one run, with the settings that each pyproject.toml has."""
+    settings = [tomllib.loads((path / "pyproject.toml").read_text())["tool"]["pyright"] for path in plugins.values()]
     assert settings == [{"include": ["src", "tests"], "pythonVersion": "3.11"}] * len(KINDS)
     everything = {"include": [*KINDS], "extraPaths": [f"{kind}/src" for kind in KINDS], "pythonVersion": "3.11"}
-    folder = skeletons["denoiser"].parent
+    folder = plugins["denoiser"].parent
     (folder / "pyrightconfig.json").write_text(json.dumps(everything))
     said = json.loads(run("pyright", "--pythonpath", sys.executable, "--outputjson", folder=folder))
     assert said["generalDiagnostics"] == []
@@ -189,12 +189,12 @@ def test_pyright_finds_nothing(skeletons: dict[str, Path]) -> None:
         ("-my--denoiser", "denoiser", "single hyphens; write 'my-denoiser'"),
         ("../my-denoiser", "denoiser", "single hyphens; write 'my-denoiser'"),
         ("größe", "denoiser", "single hyphens"),
-        ("", "denoiser", "such as my-denoiser"),
-        ("a" * (LONGEST + 1), "denoiser", f"choose a name of {LONGEST} or fewer"),
+        ("", "denoiser", "choose one such as my-denoiser"),
+        ("a" * (MAX_NAME_LENGTH + 1), "denoiser", f"choose a name of {MAX_NAME_LENGTH} or fewer"),
         ("lambda", "denoiser", "keyword of Python"),
-        ("on", "denoiser", "means True in a registry.yaml"),
-        ("longigen", "denoiser", "as the project's own packages do; choose another"),
-        ("longigen-mine", "denoiser", "'mine' becomes the distribution longigen-mine by itself"),
+        ("on", "denoiser", "is read as True in a registry.yaml"),
+        ("longigen", "denoiser", "like the packages of longigen itself; choose another name"),
+        ("longigen-mine", "denoiser", "write 'mine' \\(its distribution is named longigen-mine\\)"),
         ("sadm", "denoiser", r"longigen \S+ has a conditioner of that name \(longigen_sadm:SADMConditioner\)"),
         ("csv", "metric", "has a data set of that name"),
         ("sadm-tiny", "metric", "the registry.yaml of longigen has 'sadm-tiny' among its recipes"),
@@ -204,14 +204,14 @@ def test_pyright_finds_nothing(skeletons: dict[str, Path]) -> None:
         ("mine", "denoisers", "There is no kind 'denoisers'. Did you mean 'denoiser'"),
     ],
 )
-def test_mistakes(name: str, kind: str, message: str) -> None:
+def test_invalid_name_is_refused(name: str, kind: str, message: str) -> None:
     with pytest.raises(LongigenError, match=message) as caught:
         PluginTemplate(name, kind)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_of_the_plugins_name(tmp_path: Path) -> None:
-    """Beside the folder that new-plugin wrote, the name is still the component's; where there is none, it says so."""
+def test_folder_with_the_name_of_a_component(tmp_path: Path) -> None:
+    """`info NAME` describes the component, even if a folder NAME exists; without a component it is an error."""
     for name in ("sadm", "mine"):
         (tmp_path / name).mkdir()
     assert "longigen_sadm:SADMConditioner" in run("longigen_cli", "info", "sadm", folder=tmp_path)
@@ -220,7 +220,7 @@ def test_a_folder_of_the_plugins_name(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr.startswith("longigen: mine holds no model")) == (2, True)
 
 
-def test_a_name_of_anothers_plugin(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:
+def test_name_of_an_installed_plugin(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:
     said = longigen("new-plugin", "my-sampler", "--kind", "denoiser", "--out", tmp_path / "x", status=2, **installed)
     assert said.stderr == (
         "longigen: 'my-sampler' is taken: longigen-my-sampler 0.1.0 has a sampler of that name (my_sampler:MySampler); "
@@ -229,12 +229,12 @@ def test_a_name_of_anothers_plugin(installed: dict[str, str], longigen: Longigen
     assert not (tmp_path / "x").exists()
 
 
-def test_no_kind(longigen: Longigen) -> None:
+def test_missing_kind(longigen: Longigen) -> None:
     error = longigen("new-plugin", "mine", status=2).stderr
     assert error == f"longigen: The kind of 'mine' is missing; give --kind with one of: {', '.join(KINDS)}.\n"
 
 
-def test_nothing_is_overwritten(longigen: Longigen, tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(longigen: Longigen, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "work.py").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -243,14 +243,14 @@ def test_nothing_is_overwritten(longigen: Longigen, tmp_path: Path) -> None:
     assert "exists and is not empty" in longigen(*arguments, tmp_path / "full", status=2).stderr
     assert "is a file" in longigen(*arguments, tmp_path / "file", status=2).stderr
     assert "cannot be written" in longigen(*arguments, tmp_path / "file" / "deeper", status=2).stderr
-    assert "the folder you are in" in longigen(*arguments, ".", status=2).stderr
+    assert "the current folder" in longigen(*arguments, ".", status=2).stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "file", "full", "work.py"]
     longigen(*arguments, tmp_path / "empty")
     assert (tmp_path / "empty" / "pyproject.toml").exists()
 
 
-def test_all_or_nothing(tmp_path: Path) -> None:
-    """A disk on which the component no longer fits, after three files did, is left as it was."""
+def test_full_disk_leaves_no_folder(tmp_path: Path) -> None:
+    """A disk that is full after three files is left unchanged."""
     code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
     code += "from longigen_cli.main import main; main()"
     command = [sys.executable, "-c", code, "new-plugin", "mine", "--kind", "dataset", "--out", str(tmp_path / "mine")]
@@ -262,8 +262,8 @@ def test_all_or_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_default_folder(longigen: Longigen, tmp_path: Path) -> None:
-    """./NAME, and the commands that are printed then are those to copy."""
+def test_default_folder(longigen: Longigen, tmp_path: Path) -> None:
+    """Without --out the folder is ./NAME, and the printed commands refer to it."""
     code = f"import os, sys; os.chdir({str(tmp_path)!r}); sys.argv[1:] = ['new-plugin', 'mine', '--kind', 'metric']"
     code += "; from longigen_cli.main import main; main()"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
@@ -272,7 +272,7 @@ def test_the_default_folder(longigen: Longigen, tmp_path: Path) -> None:
 
 
 class TestGuide:
-    """What CONTRIBUTING-PLUGINS.md shows is so."""
+    """Tests of the code and links in CONTRIBUTING-PLUGINS.md."""
 
     def blocks(self, language: str) -> list[str]:
         return [textwrap.dedent(text) for text in re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)]
@@ -296,7 +296,7 @@ class TestGuide:
                     assert {alias.name for alias in node.names} <= set(public)
 
     def test_its_losses(self, installed: dict[str, str], tmp_path: Path) -> None:
-        """The denoiser with a loss of its own, made from the skeleton's, keeps the contracts."""
+        """The denoiser with its own loss, derived from the template's, passes the conformance suite."""
         (code,) = (block for block in self.blocks("python") if "@register_denoiser" in block)
         code += "from longigen.testing import cases, run_check\n"
         code += "for kind, label in cases('denoiser')[:-1]:\n    run_check(kind, label, 'sharp')\n    print(label)\n"
@@ -304,7 +304,7 @@ class TestGuide:
         assert "has losses, named and of each sample" in run("sharp", folder=tmp_path, **installed)
 
     def test_its_reader(self, tmp_path: Path) -> None:
-        """The data set that it shows reads a folder as it says, and tells what is bad."""
+        """The data set in the guide reads a folder, and reports a bad file."""
         (code,) = (block for block in self.blocks("python") if "(Dataset)" in block)
         (tmp_path / "reader.py").write_text(code)
         spec = importlib.util.spec_from_file_location("reader", tmp_path / "reader.py")

@@ -27,7 +27,7 @@ def problems(listed: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
     return {row["name"]: row["problem"] for rows in listed.values() for row in rows if "problem" in row}
 
 
-def test_a_strangers_component_is_found_and_nothing_is_imported_to_list_it(site: Site) -> None:
+def test_third_party_component_is_listed_without_import(site: Site) -> None:
     site.install(
         "stranger",
         {"longigen.denoisers": {"scale": "strange:Scale"}, "longigen.registry": {"stranger": "strange"}},
@@ -51,7 +51,7 @@ def test_a_strangers_component_is_found_and_nothing_is_imported_to_list_it(site:
 
 
 @pytest.mark.parametrize(("name", "owners"), [("scale", ("one", "two")), ("unet3d", ("one", "two", "longigen"))])
-def test_a_name_that_several_distributions_claim(site: Site, name: str, owners: tuple[str, ...]) -> None:
+def test_name_claimed_by_several_distributions(site: Site, name: str, owners: tuple[str, ...]) -> None:
     for distribution in ("one", "two"):
         site.install(
             distribution, {"longigen.denoisers": {name: f"of_{distribution}:Scale"}}, {f"of_{distribution}.py": SCALE}
@@ -111,7 +111,7 @@ BROKEN: dict[str, tuple[str, dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_plugin_breaks_only_itself(site: Site, case: str) -> None:
+def test_broken_plugin_does_not_affect_others(site: Site, case: str) -> None:
     reference, files, reason = BROKEN[case]
     site.install("breaker", {"longigen.denoisers": {"breaking": reference}}, files)
     site.install("other", {"longigen.denoisers": {"other": "of_other:Scale"}}, {"of_other.py": SCALE})
@@ -129,7 +129,7 @@ def test_a_broken_plugin_breaks_only_itself(site: Site, case: str) -> None:
     assert registry.name_of(registry.load("sampler", "continuous")()) == "continuous"
 
 
-def test_the_list_says_what_is_broken(site: Site) -> None:
+def test_list_reports_broken_plugin(site: Site) -> None:
     site.install("breaker", {"longigen.samplers": {"breaking": "bad:S"}}, {"bad.py": "from absent import S\n"})
     listed = json.loads(site.longigen("list", "--json"))
     assert problems(listed) == {"breaking": "it needs the package 'absent', which is not installed"}
@@ -158,7 +158,7 @@ def test_the_list_says_what_is_broken(site: Site) -> None:
     ],
     ids=["optional", "typing", "star", "circular", "either", "namespace", "nested"],
 )
-def test_a_plugin_that_works_is_not_marked(site: Site, reference: str, files: dict[str, str]) -> None:
+def test_working_plugin_has_no_problem(site: Site, reference: str, files: dict[str, str]) -> None:
     site.install("worker", {"longigen.denoisers": {"works": reference}}, files)
     assert registry.entry("denoiser", "works").problem() is None
     assert registry.load("denoiser", "works").__name__ == "Scale"
@@ -180,7 +180,7 @@ def test_a_plugin_that_works_is_not_marked(site: Site, reference: str, files: di
     ],
     ids=["kwargs", "positional", "other-class", "abstract", "signature", "annotation", "no-class"],
 )
-def test_a_class_that_breaks_the_contract_is_refused(site: Site, source: str, message: str) -> None:
+def test_class_that_breaks_the_contract_is_refused(site: Site, source: str, message: str) -> None:
     site.install("breaker", {"longigen.denoisers": {"breaking": "bad:Scale"}}, {"bad.py": source})
     with pytest.raises(LongigenError, match=message):
         registry.load("denoiser", "breaking")
@@ -222,7 +222,7 @@ class TestDecorator:
         if ("denoiser", "mine") in registry._registered:
             registry.unregister("denoiser", "mine")
 
-    def test_registers_for_this_process(self) -> None:
+    def test_decorator_registers_for_this_process(self) -> None:
         assert register_denoiser("mine")(Half) is Half
         assert registry.load("denoiser", "mine") is Half
         assert registry.name_of(Half()) == "mine"
@@ -234,7 +234,7 @@ class TestDecorator:
         with pytest.raises(LongigenError, match="Half is not registered as a denoiser"):
             registry.name_of(Half())
 
-    def test_running_a_cell_again_replaces_the_class(self) -> None:
+    def test_running_a_notebook_cell_again_replaces_the_class(self) -> None:
         def cell() -> type[Denoiser]:
             @register_denoiser("mine")
             class Mine(Half):
@@ -246,7 +246,7 @@ class TestDecorator:
         assert first is not second
         assert registry.load("denoiser", "mine") is second
 
-    def test_a_name_that_is_taken(self) -> None:
+    def test_name_that_is_taken(self) -> None:
         register_denoiser("mine")(Half)
         with pytest.raises(LongigenError, match=r"'mine' is already claimed by this process \(.*:Half\)"):
             register_denoiser("mine")(type("Other", (Half,), {}))
@@ -270,7 +270,7 @@ class TestDecorator:
             register_metric("mine")(Half)
         assert not {"mine"} & {*registry.entries("denoiser"), *registry.entries("metric")}
 
-    def test_the_same_name_in_another_kind(self) -> None:
+    def test_same_name_in_another_kind(self) -> None:
         class Mean(Metric):
             @property
             def definition(self) -> str:
@@ -296,7 +296,7 @@ HEAVY = ("torch", "numpy", "nibabel", "diffusers", "timm")
     [(), ("--help",), ("list",), ("info", "sadm"), ("info", "sadm-tiny"), ("train", "--help")],
     ids=lambda words: "-".join(words) or "import",
 )
-def test_what_needs_no_torch_loads_none(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_import_help_list_and_info_load_no_torch(tmp_path: Path, words: tuple[str, ...]) -> None:
     code = f"""\
 import sys
 import longigen
@@ -313,7 +313,7 @@ print("loaded:", sorted({{*{HEAVY}}} & set(sys.modules)) + plugins)
     assert Site(tmp_path).python(code).splitlines()[-1] == "loaded: []"
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     for name in longigen.__all__:
         assert getattr(longigen, name) is not None
     assert {*longigen.__all__} - {"__version__"} == set(dir(longigen))

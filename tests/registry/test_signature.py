@@ -1,4 +1,4 @@
-"""Parameters read off the source."""
+"""Tests of read_signature: constructor parameters read from source."""
 
 from pathlib import Path
 
@@ -6,23 +6,23 @@ import pytest
 
 from longigen.components.base import parameters, ranges
 from longigen.registry.registry import KINDS, registry
-from longigen.registry.signature import signature_of
+from longigen.registry.signature import read_signature
 
-EVERY = [(kind, name) for kind in KINDS for name in registry.entries(kind)]
+COMPONENTS = [(kind, name) for kind in KINDS for name in registry.entries(kind)]
 
 
-@pytest.mark.parametrize(("kind", "name"), EVERY)
-def test_it_names_what_the_constructor_takes(kind: str, name: str) -> None:
-    found = signature_of(registry.entries(kind)[name][0].reference)
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_signature_lists_the_constructors_parameters(kind: str, name: str) -> None:
+    found = read_signature(registry.entries(kind)[name][0].reference)
     known = parameters(registry.load(kind, name))
     assert list(found) == list(known)
     for parameter in known.values():
         text = found[parameter.name]
         assert ", required" in text if parameter.required else " = " in text
-        assert "; " in text, f"the docstring of {name} does not say what {parameter.name} is"
+        assert "; " in text, f"the docstring of {name} does not describe {parameter.name}"
 
 
-def test_it_follows_imports_and_reads_google_docstrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signature_follows_imports_and_reads_google_docstrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "sigpack"
     package.mkdir()
     (package / "__init__.py").write_text("from .inner import Real as Mine\nraise RuntimeError('not to be run')\n")
@@ -32,7 +32,7 @@ def test_it_follows_imports_and_reads_google_docstrings(tmp_path: Path, monkeypa
         "    def __init__(self, *, a: int, b: float = 0.5, c=None):\n        pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert signature_of("sigpack:Mine") == {
+    assert read_signature("sigpack:Mine") == {
         "a": "int, required; first, and more.",
         "b": "float = 0.5; second.",
         "c": "anything = None",
@@ -40,15 +40,15 @@ def test_it_follows_imports_and_reads_google_docstrings(tmp_path: Path, monkeypa
     (package / "derived.py").write_text(
         'from sigpack.inner import Real\n\nclass Child(Real):\n    """Two.\n\n    Args:\n        b: another.\n    """\n'
     )
-    assert signature_of("sigpack.derived:Child")["a"] == "int, required; first, and more."
-    assert signature_of("sigpack.derived:Child")["b"] == "float = 0.5; another."
-    assert signature_of("sigpack:Other") == {}
-    assert signature_of("nowhere:Mine") == {}
+    assert read_signature("sigpack.derived:Child")["a"] == "int, required; first, and more."
+    assert read_signature("sigpack.derived:Child")["b"] == "float = 0.5; another."
+    assert read_signature("sigpack:Other") == {}
+    assert read_signature("nowhere:Mine") == {}
 
 
-@pytest.mark.parametrize(("kind", "name"), EVERY)
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
 def test_it_says_every_range_as_a_message_does(kind: str, name: str) -> None:
-    found = signature_of(registry.entries(kind)[name][0].reference)
+    found = read_signature(registry.entries(kind)[name][0].reference)
     for parameter in parameters(registry.load(kind, name)).values():
         for of, limits in ranges(parameter.annotation):
             assert f"{of.__name__} {limits}" in found[parameter.name].partition(" = ")[0]
@@ -78,7 +78,7 @@ def test_it_says_types_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "    ):\n        pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert signature_of("worded.part:Part") == {
+    assert read_signature("worded.part:Part") == {
         "a": "float from 0 to 1 = 0.1",
         "b": "float above -1 and below 1 | None = None",
         "c": "3 × int at least 1 = (1, 1, 1)",

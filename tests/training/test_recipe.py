@@ -64,7 +64,10 @@ def test_the_last_of_several_changes_holds() -> None:
         ("width", r"--set takes KEY=VALUE, got 'width'\."),
         ("=3", "--set takes KEY=VALUE"),
         ("steps=3", r"--set steps could mean sampler\.steps or training\.steps; write it out\."),
-        ("widht=3", r"--set widht: nothing has that name\. Did you mean 'width'\? You can set: .*denoiser\.width"),
+        (
+            "widht=3",
+            r"--set widht: there is no parameter of that name\. Did you mean 'width'\? You can set: .*denoiser\.width",
+        ),
         ("denoiser.widht=3", r"denoiser has no 'widht'\. Did you mean 'width'\? It has: .*width"),
         ("denoisr.width=3", r"no section 'denoisr'\. Did you mean 'denoiser'\? Sections: conditioner, denoiser"),
         ("denoiser.name=other", "denoiser has no 'name'"),
@@ -129,10 +132,12 @@ def test_a_path_is_read_by_the_data_set_that_claims_it(tmp_path: Path) -> None:
 
 
 def test_data_that_do_not_exist_or_are_not_recognised(tmp_path: Path) -> None:
-    with pytest.raises(LongigenError, match=r"no data set and no path 'sim-brian'\. Did you mean 'sim-brain'\?"):
+    with pytest.raises(
+        LongigenError, match=r"neither a data set nor a path named 'sim-brian'\. Did you mean 'sim-brain'\?"
+    ):
         find_dataset("sim-brian")
     (tmp_path / "notes.unknown").write_text("")
-    with pytest.raises(LongigenError, match=r"No data set recognises .*notes\.unknown; say which is meant"):
+    with pytest.raises(LongigenError, match=r"No data set recognises .*notes\.unknown; choose one as NAME:"):
         find_dataset(str(tmp_path / "notes.unknown"))
 
 
@@ -158,7 +163,7 @@ class Greedy(Dataset):
         find_dataset(str(site.folder / "m.unknown"))
     both = site.folder / "both.csv"
     with pytest.raises(
-        LongigenError, match=r"both\.csv is claimed by .* csv and greedy; .* csv:.*both\.csv or greedy:"
+        LongigenError, match=r"both\.csv can be read by .* csv and greedy; .* csv:.*both\.csv or greedy:"
     ):
         find_dataset(str(both))
     assert find_dataset(f"greedy:{both}") == ("greedy", {"path": str(both)})

@@ -1,4 +1,4 @@
-"""Files: whole or not at all, and what goes wrong in one sentence."""
+"""Tests of longigen.utils.files: atomic writes, and errors as one sentence."""
 
 import json
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from longigen import LongigenError
-from longigen.utils.files import atomic, read_json, reason, unwritable, writable_folder, write_json
+from longigen.utils.files import atomic, read_json, reason, writable_folder, write_errors, write_json
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_written_is_there_with_ordinary_permissions(tmp_path: Path) -> None:
+def test_write_json_creates_folders_and_uses_default_permissions(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "v.json"
     write_json({"a": [1, None], "β": "γ"}, path)
     assert read_json(path) == {"a": [1, None], "β": "γ"}
@@ -26,7 +26,7 @@ def test_what_is_written_is_there_with_ordinary_permissions(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "extension"), [("v.nii.gz", ".nii.gz"), ("v.json", ".json"), ("v", "")])
-def test_the_temporary_file_has_the_extension_and_the_folder(tmp_path: Path, name: str, extension: str) -> None:
+def test_atomic_temporary_file_has_same_folder_and_extension(tmp_path: Path, name: str, extension: str) -> None:
     with atomic(tmp_path / name) as part:
         assert part.parent == tmp_path
         assert part.name.endswith(extension)
@@ -37,7 +37,7 @@ def test_the_temporary_file_has_the_extension_and_the_folder(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), SystemExit(1)])
-def test_an_exception_leaves_the_old_file(tmp_path: Path, failure: BaseException) -> None:
+def test_exception_keeps_old_file(tmp_path: Path, failure: BaseException) -> None:
     (tmp_path / "v.txt").write_text("old")
 
     def write() -> None:
@@ -51,7 +51,7 @@ def test_an_exception_leaves_the_old_file(tmp_path: Path, failure: BaseException
     assert names(tmp_path) == ["v.txt"]
 
 
-def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
+def test_value_not_allowed_in_json_keeps_old_file(tmp_path: Path) -> None:
     write_json({"a": 1}, tmp_path / "v.json")
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json({"a": float("nan")}, tmp_path / "v.json")
@@ -59,7 +59,7 @@ def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["v.json"]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_error_names_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
     for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/longigen")):
         with pytest.raises(
@@ -71,14 +71,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-def test_a_folder_stands_where_the_file_should(tmp_path: Path) -> None:
+def test_folder_at_path_of_file(tmp_path: Path) -> None:
     (tmp_path / "v.json").mkdir()
     with pytest.raises(LongigenError, match=r"v\.json cannot be written"):
         write_json({}, tmp_path / "v.json")
     assert names(tmp_path) == ["v.json"]
 
 
-def test_probing_a_folder_leaves_nothing_and_harms_nothing(tmp_path: Path) -> None:
+def test_writable_folder_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "probe").write_text("the user's own")
     writable_folder(tmp_path)
     assert names(tmp_path) == ["probe"]
@@ -87,9 +87,9 @@ def test_probing_a_folder_leaves_nothing_and_harms_nothing(tmp_path: Path) -> No
     assert names(tmp_path / "a" / "b") == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a limit on the size of files stands for a full disk")
+@pytest.mark.skipif(sys.platform != "linux", reason="simulates a full disk by a limit on file size")
 @pytest.mark.parametrize("call", ["writable_folder(path)", "write_json({'a': 1}, path / 'v.json')"])
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, call: str) -> None:
+def test_full_disk_keeps_old_file(tmp_path: Path, call: str) -> None:
     import resource
 
     (tmp_path / "v.json").write_text("old")
@@ -117,24 +117,24 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, call: str) -> None:
         (None, r"v\.json cannot be read \(No such file or directory\)\."),
     ],
 )
-def test_a_file_that_is_no_json_object(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_read_json_of_invalid_file(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "v.json").write_bytes(content)
     with pytest.raises(LongigenError, match=message):
         read_json(tmp_path / "v.json")
 
 
-def test_only_errors_of_the_file_system_are_the_users() -> None:
+def test_write_errors_translates_only_os_errors() -> None:
     with (
         pytest.raises(LongigenError, match=r"out cannot be written \(No space left on device\)"),
-        unwritable(Path("out")),
+        write_errors(Path("out")),
     ):
         raise OSError(28, os.strerror(28))
-    with pytest.raises(ZeroDivisionError), unwritable(Path("out")):
+    with pytest.raises(ZeroDivisionError), write_errors(Path("out")):
         raise ZeroDivisionError
 
 
-def test_a_reason_is_one_short_line() -> None:
+def test_reason_is_one_short_line() -> None:
     assert reason(OSError(2, "No such file or directory", "a/b")) == "No such file or directory"
     assert reason(ValueError("first.\nsecond")) == "first"
     assert reason(EOFError()) == "EOFError"

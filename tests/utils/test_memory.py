@@ -1,23 +1,23 @@
-"""The peak of memory is that of the work since the start."""
+"""Tests of longigen.utils.memory: the peak since the last reset."""
 
 import pytest
 import torch
 
-from longigen.utils.memory import peak, start_peak
+from longigen.utils.memory import peak_memory, reset_peak_memory
 
 
-def test_the_peak_of_memory_is_of_the_work_since_the_start() -> None:
+def test_peak_memory_counts_from_the_last_reset() -> None:
     device = torch.device("cpu")
-    start_peak(device)
-    low = peak(device)
+    reset_peak_memory(device)
+    low = peak_memory(device)
     if low is None:
-        pytest.skip("this system does not tell a process its peak")
+        pytest.skip("peak memory cannot be measured on this system")
     held = torch.ones(50_000_000)
-    high = peak(device)
+    high = peak_memory(device)
     assert high is not None
     assert high - low > 150e6
     del held
-    start_peak(device)
-    after = peak(device)
+    reset_peak_memory(device)
+    after = peak_memory(device)
     assert after is not None
     assert after < high - 100e6

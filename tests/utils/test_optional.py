@@ -1,4 +1,4 @@
-"""Packages that are used where they are installed."""
+"""Tests of longigen.utils.optional."""
 
 import json
 
@@ -8,10 +8,10 @@ from longigen import LongigenError
 from longigen.utils.optional import optional_import
 
 
-def test_an_installed_package_is_imported() -> None:
+def test_installed_package_is_imported() -> None:
     assert optional_import("json", "this") is json
 
 
-def test_a_missing_one_is_named_with_what_needs_it() -> None:
+def test_error_names_missing_package_and_its_user() -> None:
     with pytest.raises(LongigenError, match=r"Evaluation\.to_pandas needs no_such_package; install it with 'pip"):
         optional_import("no_such_package", "Evaluation.to_pandas")

@@ -1,4 +1,4 @@
-"""Work in threads: the order of the items, errors in their turn, and bounded memory."""
+"""Tests of longigen.utils.parallel: order of results, exceptions, lazy consumption."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import pytest
 from longigen.utils.parallel import in_parallel
 
 
-def test_results_come_in_the_order_of_the_items() -> None:
+def test_results_have_the_order_of_the_items() -> None:
     def slow_first(item: int) -> int:
         time.sleep(0.02 if item == 0 else 0)
         return item * item
@@ -16,7 +16,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
     assert list(in_parallel(slow_first, range(20), workers=4)) == [item * item for item in range(20)]
 
 
-def test_an_error_is_raised_in_its_turn() -> None:
+def test_exception_is_raised_at_its_item() -> None:
     def refuse_three(item: int) -> int:
         if item == 3:
             raise ValueError("three")
@@ -28,7 +28,7 @@ def test_an_error_is_raised_in_its_turn() -> None:
         next(results)
 
 
-def test_items_are_taken_only_as_they_are_needed() -> None:
+def test_items_are_consumed_lazily() -> None:
     taken = 0
     lock = threading.Lock()
 

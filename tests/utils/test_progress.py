@@ -1,4 +1,4 @@
-"""Progress as plain lines, where there is neither a terminal nor a notebook."""
+"""Tests of progress as lines of text, without a terminal or notebook."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from longigen.utils.progress import progress, silent, transfer
 
 
-def test_a_line_about_every_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_per_ten_per_cent(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("training") as update:
         for done in range(1, 101):
             update(done, 100, f"loss {done}")
@@ -17,7 +17,7 @@ def test_a_line_about_every_tenth(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"training 100/100  [\d.]+/s  0 s left  loss 100", lines[-1])
 
 
-def test_what_had_come_before_says_nothing_of_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rate_ignores_bytes_of_an_earlier_download(capsys: pytest.CaptureFixture[str]) -> None:
     with transfer("pulling") as update:
         update(900, 1000, "model.safetensors")
         update(1000, 1000, "model.safetensors")
@@ -26,7 +26,7 @@ def test_what_had_come_before_says_nothing_of_the_rate(capsys: pytest.CaptureFix
     assert last.startswith("pulling 1.0 kB of 1.0 kB")
 
 
-def test_silence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with silent("training") as update:
         update(1, 2, "loss")
     assert capsys.readouterr().err == ""

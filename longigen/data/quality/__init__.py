@@ -1,1 +1,1 @@
-"""`longigen doctor`: checks of a data set."""
+"""The checks of `longigen doctor`: per volume, per subject, over the cohort, and for duplicate subjects."""

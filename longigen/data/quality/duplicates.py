@@ -1,4 +1,4 @@
-"""Resemblance: subjects that are one and the same scan."""
+"""Find duplicate subjects: one scan stored under two ids, even if it was rescaled, resampled, flipped or turned."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,81 +8,82 @@ import numpy as np
 from longigen.data.issues import Finding
 from longigen.data.quality.subject_checks import SubjectRecord
 
-SAME = 0.999
-"""Thumbnails that correlate more than this are of one person. The first visits of different subjects reach 0.77 among
-cropped hearts, and 0.99 among simulated brains that are one template deformed; a scan stored in another type, resampled
-or clipped keeps 0.9993, and two sessions of a registered brain 0.9996."""
+DUPLICATE_CORRELATION = 0.999
+"""Thumbnails with a higher correlation are of the same scan. The first visits of different subjects reach 0.77 among
+cropped hearts, and 0.99 among simulated brains deformed from one template; a scan stored with another data type,
+resampled or clipped has 0.9993, and two sessions of a registered brain 0.9996."""
 
-BLOCK = 512
+BLOCK_SIZE = 512
+"""Number of thumbnails that are compared in one matrix product."""
 
 ORIENTATIONS = tuple(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
 """The 48 ways to flip and permute three axes."""
 
 
 def find_duplicates(records: Sequence[SubjectRecord], parts: Mapping[str, str]) -> Iterator[Finding]:
-    """Give each subject that is stored a second time, under another id.
+    """Yield a finding for each subject that duplicates an earlier one.
 
-    It is an error where the two are in different parts of the split: training then sees what it is tested on.
+    It is an error if the two are in different parts of the split, since training then sees a test subject, and a
+    warning otherwise.
 
     Args:
-        records: of all subjects.
-        parts: of the split that a subject falls into, by id; empty where there is no split.
+        records: the records of all subjects.
+        parts: the part of the split of each subject, by id; empty if there is no split.
     """
-    pairs = {**_resembling(records), **_identical(records)}
-    second: dict[int, list[int]] = {}
-    for first, other in sorted(pairs):
-        second.setdefault(other, []).append(first)
-    for other, firsts in second.items():
-        subject = records[other].subject
-        apart = [first for first in firsts if parts.get(records[first].subject.id) != parts.get(subject.id)]
-        first = (apart or firsts)[0]
+    pairs = {**_find_similar(records), **_find_identical(records)}
+    originals: dict[int, list[int]] = {}
+    for first, duplicate in sorted(pairs):
+        originals.setdefault(duplicate, []).append(first)
+    for duplicate, firsts in originals.items():
+        subject = records[duplicate].subject
+        across = [first for first in firsts if parts.get(records[first].subject.id) != parts.get(subject.id)]
+        first = (across or firsts)[0]
         original = records[first].subject.id
-        problem = pairs[first, other].format(original)
-        if apart:
+        problem = pairs[first, duplicate].format(original)
+        if across:
             problem += f", though the split puts it in {parts[subject.id]} and {original} in {parts[original]}"
         advice = "keep one of the two, or make them one subject"
-        severity = "error" if apart else "warning"
+        severity = "error" if across else "warning"
         yield Finding("duplicate-subject", subject.visits[0].source, problem, advice, subject.id, severity)
 
 
-def _identical(records: Sequence[SubjectRecord]) -> dict[tuple[int, int], str]:
-    """Return the pairs of subjects that share a visit, voxel by voxel."""
-    seen: dict[bytes, int] = {}
-    found: dict[tuple[int, int], str] = {}
+def _find_identical(records: Sequence[SubjectRecord]) -> dict[tuple[int, int], str]:
+    """Return the pairs of subjects that have a visit with identical voxels, with a description."""
+    first_with: dict[bytes, int] = {}
+    pairs: dict[tuple[int, int], str] = {}
     for index, record in enumerate(records):
-        for _, vitals in record.read:
-            if vitals.constant:
+        for _, stats in record.readable:
+            if stats.constant:
                 continue
-            first = seen.setdefault(vitals.digest, index)
+            first = first_with.setdefault(stats.digest, index)
             if first != index:
-                found[first, index] = "holds the same voxels as subject {}"
-    return found
+                pairs[first, index] = "has the same voxels as subject {}"
+    return pairs
 
 
-def _resembling(records: Sequence[SubjectRecord]) -> dict[tuple[int, int], str]:
-    """Return the pairs of subjects whose first visits look the same, also flipped or turned.
+def _find_similar(records: Sequence[SubjectRecord]) -> dict[tuple[int, int], str]:
+    """Return the pairs of subjects whose first visits look the same in any orientation, with a description.
 
-    Turning one of the two stands for turning the other, so all pairs are compared in all 48 ways, as products of
-    matrices of a bounded size.
+    One thumbnail of each pair is turned to all 48 orientations. The comparisons are matrix products of bounded size.
     """
-    drawn = [(index, record.thumbnail) for index, record in enumerate(records) if record.thumbnail is not None]
-    if len(drawn) < 2:
+    thumbnails = [(index, record.thumbnail) for index, record in enumerate(records) if record.thumbnail is not None]
+    if len(thumbnails) < 2:
         return {}
-    indices = [index for index, _ in drawn]
-    cubes = np.stack([picture for _, picture in drawn])
-    found: dict[tuple[int, int], str] = {}
-    for start in range(0, len(cubes), BLOCK):
-        block = cubes[start : start + BLOCK]
+    indices = [index for index, _ in thumbnails]
+    cubes = np.stack([thumbnail for _, thumbnail in thumbnails])
+    pairs: dict[tuple[int, int], str] = {}
+    for start in range(0, len(cubes), BLOCK_SIZE):
+        block = cubes[start : start + BLOCK_SIZE]
         for axes, signs in ORIENTATIONS:
             turned = block.transpose(0, *(axis + 1 for axis in axes))[:, :: signs[0], :: signs[1], :: signs[2]]
             turned = turned.reshape(len(block), -1)
-            own = axes == (0, 1, 2) and signs == (1, 1, 1)
-            for left in range(0, start + 1, BLOCK):
-                likeness = cubes[left : left + BLOCK].reshape(-1, turned.shape[1]) @ turned.T
-                for row, column in np.argwhere(likeness > SAME):
+            is_identity = axes == (0, 1, 2) and signs == (1, 1, 1)
+            for left in range(0, start + 1, BLOCK_SIZE):
+                correlation = cubes[left : left + BLOCK_SIZE].reshape(-1, turned.shape[1]) @ turned.T
+                for row, column in np.argwhere(correlation > DUPLICATE_CORRELATION):
                     if left + row < start + column:
                         pair = indices[left + row], indices[start + column]
-                        turn = "" if own else ", once flipped or turned"
-                        text = f"looks the same as subject {{}}{turn} (correlation {likeness[row, column]:.4f})"
-                        found.setdefault(pair, text)
-    return found
+                        turn = "" if is_identity else " after flipping or turning"
+                        text = f"looks the same as subject {{}}{turn} (correlation {correlation[row, column]:.4f})"
+                        pairs.setdefault(pair, text)
+    return pairs

@@ -1,4 +1,4 @@
-"""The doctor: reads everything of a data set once, and says what is wrong with it."""
+"""`examine`, the function behind `longigen doctor`: read every visit of a data set once and report its problems."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from longigen.utils.parallel import in_parallel
 
 @dataclass(frozen=True)
 class Examination:
-    """What the doctor found.
+    """The result of examining a data set.
 
     Attributes:
-        findings: errors first, then by subject; the same whatever the number of workers.
-        subjects: how many the data set gave.
-        visits: how many of their visits could be read.
-        time_unit: of the data set.
-        path: of the data set; None where it reads no files.
+        findings: the problems, errors first, then by subject; independent of the number of workers.
+        subjects: number of subjects.
+        visits: number of visits that could be read.
+        time_unit: the data set's time unit.
+        path: the data set's path; None if it reads no files.
     """
 
     findings: tuple[Finding, ...]
@@ -41,7 +41,7 @@ class Examination:
     path: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values for JSON."""
         return {
             "time_unit": self.time_unit,
             "subjects": self.subjects,
@@ -63,41 +63,40 @@ class Examination:
 def examine(
     dataset: Dataset, *, workers: int | None = None, callback: Callable[[int, int], None] | None = None
 ) -> Examination:
-    """Read every visit of a data set once, and look at visits, subjects and the whole.
+    """Read every visit of a data set once, and check visits, subjects and the cohort.
 
-    A bad visit does not stop the rest. Of a volume only its `VolumeStats` are kept, so that memory does not grow with
-    the size or the number of volumes.
+    A bad visit does not stop the others. Only the `VolumeStats` of a volume are kept in memory.
 
     Args:
         dataset: the data set.
-        workers: subjects that are read at a time, in threads; by default as many as there are processors.
-        callback: is told how many visits have been read, and of how many.
+        workers: number of threads, each reading one subject; by default the number of processors.
+        callback: called as ``callback(visits read, all visits)``.
 
     Raises:
-        LongigenError: if all of the data set cannot be used: there is no such folder, or no such column.
+        LongigenError: if the whole data set cannot be read, such as for a missing folder or column.
     """
     findings: list[Finding] = []
     subjects = dataset.subjects(findings.append)
-    records = _read(subjects, workers, callback or (lambda done, total: None))
+    records = _read_subjects(subjects, workers, callback or (lambda done, total: None))
     place = str(dataset.config.get("path") or type(dataset).__name__)
-    parts = _parts(subjects, place, findings)
+    parts = _split_parts(subjects, place, findings)
     for record in records:
         findings += check_subject(record)
     findings += find_duplicates(records, parts)
     findings += check_cohort(records, dataset.time_unit, place)
     return Examination(
-        tuple(sorted(findings, key=lambda found: (found.severity == "warning", natural_sort_key(found.subject)))),
+        tuple(sorted(findings, key=lambda finding: (finding.severity == "warning", natural_sort_key(finding.subject)))),
         len(subjects),
-        sum(vitals is not None for record in records for vitals in record.vitals),
+        sum(len(record.readable) for record in records),
         dataset.time_unit,
         dataset.config.get("path"),
     )
 
 
-def _parts(subjects: Sequence[Subject], place: str, findings: list[Finding]) -> dict[str, str]:
-    """Return the part of the default split that each subject falls into, by id; empty where there is no such split."""
+def _split_parts(subjects: Sequence[Subject], place: str, findings: list[Finding]) -> dict[str, str]:
+    """Return the part of the default split of each subject, by id; empty if the data set cannot be split."""
     try:
-        split = Split.of(subjects, SplitSettings())
+        split = Split.by_subject(subjects, SplitSettings())
     except LongigenError as error:
         problem = f"cannot be split into {', '.join(get_args(Assigned))} by default"
         findings.append(Finding("no-split", place, problem, str(error).rstrip(".")))
@@ -105,45 +104,45 @@ def _parts(subjects: Sequence[Subject], place: str, findings: list[Finding]) -> 
     return {name: part for part, ids in split.ids.items() for name in ids}
 
 
-def _read(
+def _read_subjects(
     subjects: Sequence[Subject], workers: int | None, callback: Callable[[int, int], None]
 ) -> list[SubjectRecord]:
     total = sum(len(subject.visits) for subject in subjects)
     records: list[SubjectRecord] = []
     done = 0
-    for record in in_parallel(_examine_subject, subjects, workers=workers):
+    for record in in_parallel(_read_subject, subjects, workers=workers):
         records.append(record)
         done += len(record.subject.visits)
         callback(done, total)
     return records
 
 
-def _examine_subject(subject: Subject) -> SubjectRecord:
+def _read_subject(subject: Subject) -> SubjectRecord:
     findings: list[Finding] = []
-    vitals: list[VolumeStats | None] = []
+    stats: list[VolumeStats | None] = []
     picture: np.ndarray | None = None
     for visit in subject.visits:
         try:
             volume = _load(visit, subject.id)
         except BadData as error:
             findings.append(error.finding)
-            vitals.append(None)
+            stats.append(None)
             continue
         try:
             _check_range(volume, visit, subject.id)
         except BadData as error:
             findings.append(error.finding)
-        kept = VolumeStats.of(volume)
-        vitals.append(kept)
-        if picture is None and not kept.constant:
+        volume_stats = VolumeStats.from_volume(volume)
+        stats.append(volume_stats)
+        if picture is None and not volume_stats.constant:
             picture = thumbnail(volume)
-    return SubjectRecord(subject, tuple(vitals), picture, tuple(findings))
+    return SubjectRecord(subject, tuple(stats), picture, tuple(findings))
 
 
 def _load(visit: Visit, subject: str) -> Volume:
-    """Load a visit; whatever a data set's reader raises is a finding, since it must not stop the rest.
+    """Load a visit; any exception of the data set's reader becomes a finding, so that it does not stop the others.
 
-    Only the reader's own code runs inside the ``try``: a defect of ours keeps its traceback.
+    Only the reader's code runs inside the ``try``, so an exception in longigen itself keeps its traceback.
     """
 
     def refuse(kind: str, problem: str, advice: str) -> BadData:
@@ -155,21 +154,23 @@ def _load(visit: Visit, subject: str) -> Volume:
         raise
     except Exception as error:
         problem = f"cannot be read ({type(error).__name__}: {reason(error)})"
-        raise refuse("unreadable", problem, "replace or remove it, or mend its reader") from error
+        raise refuse("unreadable", problem, "replace or remove it, or correct its reader") from error
     if not isinstance(volume, Volume) or volume.data.ndim != 3 or not volume.data.size or volume.affine.shape != (4, 4):
-        raise refuse("unreadable", "is not given as a 3D volume with an affine", "mend its reader")
+        raise refuse("unreadable", "is not loaded as a 3D volume with an affine", "correct its reader")
     if not np.isfinite(volume.data).all():
-        raise refuse("not-finite", "holds NaN or infinity", "replace them, or remove the visit")
+        raise refuse("not-finite", "has NaN or infinite voxels", "replace them, or remove the visit")
     if not np.isfinite(volume.affine).all() or np.linalg.matrix_rank(volume.affine[:3, :3]) < 3:
         raise refuse("bad-affine", "has an affine that cannot be inverted", "correct it")
     return volume
 
 
 def _check_range(volume: Volume, visit: Visit, subject: str) -> None:
-    """Refuse what training refuses: a visit of (almost) one intensity has no range.
+    """Check that the visit has an intensity range with the default settings of preprocessing.
 
     Raises:
-        BadData: for such a visit.
+        BadData: if it has (almost) only one intensity.
     """
     defaults = PreprocessSettings()
-    IntensityRange.of(volume.data, lower=defaults.lower, upper=defaults.upper, source=visit.source, subject=subject)
+    IntensityRange.from_percentiles(
+        volume.data, lower=defaults.lower, upper=defaults.upper, source=visit.source, subject=subject
+    )

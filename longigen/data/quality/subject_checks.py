@@ -1,4 +1,4 @@
-"""Symptoms: what is wrong with one subject, told from the vitals of its visits."""
+"""Checks of one subject from the statistics of its visits: label masks, voxel sizes, geometry, copies, intensities."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -10,45 +10,45 @@ from nibabel.orientations import aff2axcodes
 
 from longigen.data.dataset import Subject, Visit
 from longigen.data.grid import Grid, Placement
-from longigen.data.issues import BadData, Finding, Severity
+from longigen.data.issues import BadData, Finding
 from longigen.data.quality.volume_stats import VolumeStats
-from longigen.data.volume import Volume, canonical_shape, canonical_spacing
+from longigen.data.volume import Volume, canonical_shape, canonical_spacing, format_shape
 
-DRIFT = 1.4
-"""Visits whose intensities differ by this factor are not on one scale. From the first to any frame of 55 ACDC patients,
-with all the blood that moves, it is 1.17 at most."""
+MAX_GAIN = 1.4
+"""Visits whose intensities differ by a larger factor are on different scales. Between the first and any other frame of
+55 ACDC patients, where the blood moves, the factor is at most 1.17."""
 
-SHIFT = 0.25
-"""Visits whose dark intensities differ by this share of what tissue has above them are not on one scale either."""
+MAX_OFFSET = 0.25
+"""Visits whose dark intensities differ by more than this share of the tissue's intensity are on different scales."""
 
-THIN = 1 / 3
-"""A volume with fewer slices than this share of its in-plane voxels has thick slices, and no voxels of 1 × 1 × 1 mm."""
+THICK_SLICE_RATIO = 1 / 3
+"""A volume with fewer slices than this share of its in-plane voxels has thick slices, so not voxels of 1 × 1 × 1 mm."""
 
-SMALLEST, LARGEST = 0.02, 50.0
-"""Sizes in mm between which a voxel of a scan lies."""
+MIN_VOXEL_MM, MAX_VOXEL_MM = 0.02, 50.0
+"""The range of plausible voxel sizes of a scan, in mm."""
 
 
 @dataclass(frozen=True, eq=False)
 class SubjectRecord:
-    """What is known of a subject once it has been read.
+    """The result of reading a subject: statistics of its visits, a thumbnail, and problems of reading.
 
     Attributes:
         subject: the subject.
-        vitals: of each of its visits; None for one that could not be read.
-        thumbnail: of the first that could, and is not constant.
-        findings: what was wrong with visits as they were read.
+        stats: statistics of each visit; None for a visit that could not be read.
+        thumbnail: of the first readable visit that is not constant; None if there is none.
+        findings: problems found while reading the visits.
     """
 
     subject: Subject
-    vitals: tuple[VolumeStats | None, ...]
+    stats: tuple[VolumeStats | None, ...]
     thumbnail: np.ndarray | None
     findings: tuple[Finding, ...]
 
     @property
-    def read(self) -> list[tuple[Visit, VolumeStats]]:
-        """The visits that could be read, in order of time."""
-        pairs = zip(self.subject.visits, self.vitals, strict=True)
-        return [(visit, vitals) for visit, vitals in pairs if vitals is not None]
+    def readable(self) -> list[tuple[Visit, VolumeStats]]:
+        """The visits that could be read and their statistics, in order of time."""
+        pairs = zip(self.subject.visits, self.stats, strict=True)
+        return [(visit, stats) for visit, stats in pairs if stats is not None]
 
 
 def natural_sort_key(text: str) -> tuple[tuple[int, int | str], ...]:
@@ -57,146 +57,141 @@ def natural_sort_key(text: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def check_subject(record: SubjectRecord) -> Iterator[Finding]:
-    """Give what is wrong with a subject."""
+    """Yield the findings on a subject: problems of reading, single visits, geometry, copies and intensities."""
     yield from record.findings
-    read = record.read
-    if len(read) < 2:
+    readable = record.readable
+    if len(readable) < 2:
         visit = record.subject.visits[0]
-        problem = f"has {'only one visit' if read else 'no visit'} that can be used, and a change needs two"
+        problem = f"has {'only one visit' if readable else 'no visit'} that can be used, where two are needed"
         yield Finding("single-visit", visit.source, problem, "add visits or remove the subject", record.subject.id)
-    if not read:
+    if not readable:
         return
-    yield from _alone(record.subject.id, read)
-    yield from _geometry(record.subject.id, read)
-    yield from _copies(record.subject.id, read)
-    yield from _drift(record.subject.id, read)
+    yield from _check_each_visit(record.subject.id, readable)
+    yield from _check_geometry(record.subject.id, readable)
+    yield from _check_copies(record.subject.id, readable)
+    yield from _check_intensity_scale(record.subject.id, readable)
 
 
-def _alone(subject: str, read: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
-    """Look at each visit by itself; what several show is told once."""
+def _check_each_visit(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
+    """Check each visit separately; a problem of several visits is one finding."""
 
-    def told(
-        kind: str, says: Callable[[VolumeStats], str | None], advice: str, severity: Severity
-    ) -> Iterator[Finding]:
-        ill = [(visit, problem) for visit, vitals in read if (problem := says(vitals)) is not None]
-        if ill:
-            visit, problem = ill[0]
-            yield Finding(kind, visit.source, problem + _more(len(ill) - 1), advice, subject, severity)
+    def check(kind: str, find_problem: Callable[[VolumeStats], str | None], advice: str) -> Iterator[Finding]:
+        bad = [(visit, problem) for visit, stats in visits if (problem := find_problem(stats)) is not None]
+        if bad:
+            visit, problem = bad[0]
+            yield Finding(kind, visit.source, problem + _and_more(len(bad) - 1), advice, subject, "warning")
 
-    advice = "give the scan itself"
-    yield from told("label-mask", _label_mask, advice, "warning")
-    advice = "write the true voxel size into its header"
-    yield from told("lost-zooms", _lost_zooms, advice, "warning")
-    yield from told("voxel-size", _voxel_size, "correct its header, whose unit is probably not mm", "warning")
+    yield from check("label-mask", _label_mask_problem, "give the scan itself")
+    yield from check("lost-zooms", _lost_voxel_size_problem, "write the true voxel size into its header")
+    yield from check("voxel-size", _voxel_size_problem, "correct its header, whose unit is probably not mm")
 
 
-def _label_mask(vitals: VolumeStats) -> str | None:
-    return "holds whole numbers in flat patches, as a label mask does" if vitals.labels else None
+def _label_mask_problem(stats: VolumeStats) -> str | None:
+    return "has whole numbers in uniform regions, like a label mask" if stats.labels else None
 
 
-def _lost_zooms(vitals: VolumeStats) -> str | None:
-    if not np.allclose(voxel_sizes(vitals.affine), 1.0, rtol=0, atol=1e-6):
+def _lost_voxel_size_problem(stats: VolumeStats) -> str | None:
+    if not np.allclose(voxel_sizes(stats.affine), 1.0, rtol=0, atol=1e-6):
         return None
-    if min(vitals.shape) < THIN * max(vitals.shape):
-        why = f"in a grid of {_times(vitals.shape)}"
-    elif not vitals.affine[:3, 3].any():
-        why = "and no origin"
+    if min(stats.shape) < THICK_SLICE_RATIO * max(stats.shape):
+        reason = f"in a grid of {format_shape(stats.shape)}"
+    elif not stats.affine[:3, 3].any():
+        reason = "and its origin at 0"
     else:
         return None
-    return f"has voxels of exactly 1 × 1 × 1 mm {why}, so their true size is probably lost"
+    return f"has voxels of exactly 1 × 1 × 1 mm {reason}, so their true size is probably lost"
 
 
-def _voxel_size(vitals: VolumeStats) -> str | None:
-    sizes = voxel_sizes(vitals.affine)
-    if sizes.min() >= SMALLEST and sizes.max() <= LARGEST:
+def _voxel_size_problem(stats: VolumeStats) -> str | None:
+    sizes = voxel_sizes(stats.affine)
+    if sizes.min() >= MIN_VOXEL_MM and sizes.max() <= MAX_VOXEL_MM:
         return None
-    return f"has voxels of {_millimetres(sizes)} mm, as no scan of a person has"
+    return f"has voxels of {_format_mm(sizes)} mm, which is implausible for a scan of a person"
 
 
-def _geometry(subject: str, read: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
-    """Compare each visit's grid with that of the first."""
-    first = read[0][1]
+def _check_geometry(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
+    """Compare shape, spacing, orientation and position of each visit with those of the first."""
+    first = visits[0][1]
 
-    def differing(kind: str, spelt: Callable[[VolumeStats], str], noun: str, advice: str) -> Iterator[Finding]:
-        other = [(visit, spelt(vitals)) for visit, vitals in read if spelt(vitals) != spelt(first)]
-        if other:
-            visit, its = other[0]
-            problem = f"has {noun} {its} where the first visit has {spelt(first)}{_more(len(other) - 1)}"
+    def compare(kind: str, describe: Callable[[VolumeStats], str], noun: str, advice: str) -> Iterator[Finding]:
+        different = [(visit, describe(stats)) for visit, stats in visits if describe(stats) != describe(first)]
+        if different:
+            visit, text = different[0]
+            problem = f"has {noun} {text} where the first visit has {describe(first)}{_and_more(len(different) - 1)}"
             yield Finding(kind, visit.source, problem, advice, subject, "warning")
 
     advice = "check that it is the same region, registered"
-    yield from differing("shape-differs", lambda v: _times(canonical_shape(v.affine, v.shape)), "shape", advice)
+    yield from compare("shape-differs", lambda v: format_shape(canonical_shape(v.affine, v.shape)), "shape", advice)
     advice = "check its header"
-    yield from differing("spacing-differs", lambda v: _millimetres(canonical_spacing(v.affine)), "voxels of", advice)
-    yield from differing("orientation-differs", lambda v: "".join(map(str, aff2axcodes(v.affine))), "axes", advice)
-    placement = Placement.of(_field_of_view(first), Grid((1, 1, 1)))
-    for visit, vitals in read[1:]:
-        if vitals.shape == first.shape and np.array_equal(vitals.affine, first.affine):
+    yield from compare("spacing-differs", lambda v: _format_mm(canonical_spacing(v.affine)), "voxels of", advice)
+    yield from compare("orientation-differs", lambda v: "".join(map(str, aff2axcodes(v.affine))), "axes", advice)
+    placement = Placement.from_first_visit(_one_voxel_volume(first), Grid((1, 1, 1)))
+    for visit, stats in visits[1:]:
+        if stats.shape == first.shape and np.array_equal(stats.affine, first.affine):
             continue
         try:
-            placement.to_model(_field_of_view(vitals), 0.0, visit.source, subject)
+            placement.to_model(_one_voxel_volume(stats), 0.0, visit.source, subject)
         except BadData as error:
             yield error.finding
 
 
-def _field_of_view(vitals: VolumeStats) -> Volume:
-    """Return a volume of one voxel that is as large as a visit, and lies where it does."""
-    size = np.array(vitals.shape)
-    affine = vitals.affine @ from_matvec(np.diag(size), (size - 1) / 2)
+def _one_voxel_volume(stats: VolumeStats) -> Volume:
+    """Return a volume of a single voxel that covers the visit's field of view."""
+    size = np.array(stats.shape)
+    affine = stats.affine @ from_matvec(np.diag(size), (size - 1) / 2)
     return Volume(np.full((1, 1, 1), 0.5, dtype=np.float32), affine)  # nilearn warns of images of 0 and 1
 
 
-def _copies(subject: str, read: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
-    """Look for visits that are one file twice."""
-    seen: dict[bytes, Visit] = {}
-    for visit, vitals in read:
-        if vitals.constant:  # which is told
+def _check_copies(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
+    """Find visits with identical voxels."""
+    first_with: dict[bytes, Visit] = {}
+    for visit, stats in visits:
+        if stats.constant:  # another finding already
             continue
-        earlier = seen.setdefault(vitals.digest, visit)
+        earlier = first_with.setdefault(stats.digest, visit)
         if earlier is not visit:
-            problem = f"holds the same voxels as the visit at time {earlier.time:g}"
+            problem = f"has the same voxels as the visit at time {earlier.time:g}"
             yield Finding("identical-visits", visit.source, problem, "give each visit its own scan", subject)
 
 
-def _drift(subject: str, read: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
-    """Compare the scale of intensities, as far as all bright tissue agrees on it, with that of the first visit.
+def _check_intensity_scale(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
+    """Compare the intensity scale (gain and offset) of each visit with that of the first; report the largest change.
 
-    A subject has one intensity range, the first visit's: visits on another scale are clipped or dim, and the model
-    learns the scanner's gain for change.
+    All visits of a subject are scaled by the first visit's intensity range. Visits on another scale become too dark or
+    are clipped, and the model learns a change of gain as if it were a change of anatomy. The gain is the smallest
+    factor of the bright percentiles, if all three change in the same direction.
     """
-    first = np.subtract(read[0][1].bright, read[0][1].dark)
+    baseline = visits[0][1]
+    first = np.subtract(baseline.bright, baseline.dark)
     if first.min() <= 0:
         return
-    worst, told = 1.0, None
-    for visit, vitals in read[1:]:
-        bright = np.subtract(vitals.bright, vitals.dark)
-        shift = (vitals.dark - read[0][1].dark) / first[1]
+    largest, finding = 1.0, None
+    advice = "bring the visits to one intensity scale, or check that all were converted in the same way"
+    for visit, stats in visits[1:]:
+        bright = np.subtract(stats.bright, stats.dark)
+        offset = (stats.dark - baseline.dark) / first[1]
         if bright.min() <= 0:
             continue
         change = np.log(bright / first)
         gain = float(np.exp(change[np.abs(change).argmin()])) if abs(np.sign(change).sum()) == 3 else 1.0
-        size = max(gain, 1 / gain, DRIFT * abs(shift) / SHIFT)
-        if size >= DRIFT and size > worst:
-            worst = size
-            if max(gain, 1 / gain) >= DRIFT:
-                told = visit, f"is {gain:.2g} times as bright as the first visit"
+        size = max(gain, 1 / gain, MAX_GAIN * abs(offset) / MAX_OFFSET)
+        if size >= MAX_GAIN and size > largest:
+            largest = size
+            if max(gain, 1 / gain) >= MAX_GAIN:
+                problem = f"is {gain:.2g} times as bright as the first visit"
             else:
-                told = (
-                    visit,
-                    f"has intensities that start at {vitals.dark:.4g}, the first visit's at {read[0][1].dark:.4g}",
+                problem = (
+                    f"has a darkest intensity of {stats.dark:.4g}, where the first visit has {baseline.dark:.4g} "
+                    "(1st percentiles)"
                 )
-    if told is not None:
-        advice = "bring the visits to one scale, or check that one was not converted otherwise"
-        yield Finding("intensity-drift", told[0].source, told[1], advice, subject, "warning")
+            finding = Finding("intensity-drift", visit.source, problem, advice, subject, "warning")
+    if finding is not None:
+        yield finding
 
 
-def _more(others: int) -> str:
-    return f" ({others} more of its visits likewise)" if others else ""
+def _and_more(others: int) -> str:
+    return f" (and {others} more of its visits)" if others else ""
 
 
-def _times(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
-
-
-def _millimetres(sizes: Sequence[float] | np.ndarray) -> str:
+def _format_mm(sizes: Sequence[float] | np.ndarray) -> str:
     return " × ".join(f"{size:.4g}" for size in sizes)

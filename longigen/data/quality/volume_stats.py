@@ -1,4 +1,4 @@
-"""The vitals of a visit: what is kept of a volume once it has been read, a few hundred bytes."""
+"""`VolumeStats`: geometry, intensity percentiles and a hash of a volume, and a thumbnail to compare volumes."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,30 +9,30 @@ from nibabel.orientations import apply_orientation, io_orientation
 
 from longigen.data.volume import Volume
 
-SAMPLE = 2**20
-"""Percentiles of a volume of more voxels than this are taken of a lattice of about as many."""
+SAMPLE_VOXELS = 2**20
+"""Percentiles of a larger volume are computed on a regular subsample of about this many voxels."""
 
-THUMBNAIL = 12
-"""Voxels along each side of a thumbnail: enough to tell the brains of a registered cohort apart."""
+THUMBNAIL_SIZE = 12
+"""Voxels along each side of a thumbnail: enough to distinguish the brains of a registered cohort."""
 
-FLAT = 0.5
-"""A volume of whole numbers is a label mask where more than this share of its voxels equal their neighbour. Scans of
-8 bits stay below a fifth."""
+LABEL_MASK_SHARE = 0.5
+"""A volume of whole numbers is a label mask if more than this share of its voxels equal their neighbour. In scans of 8
+bits it is less than a fifth."""
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeStats:
-    """What is kept of a visit.
+    """Statistics of one volume, a few hundred bytes that are kept instead of its voxels.
 
     Attributes:
-        shape: of the voxels as they were read.
+        shape: (W, H, D), as stored in the file.
         affine: (4, 4), voxel index to mm.
-        dark: the intensity of the darkest hundredth.
-        bright: the percentiles 10, 50 and 90 of what is brighter than the mean. Anatomy that changes moves them apart;
-            another gain moves all three.
-        constant: whether all voxels have one intensity.
-        labels: whether it looks like a label mask.
-        digest: of shape and voxels: two visits are the same voxel by voxel if theirs are.
+        dark: the 1st percentile of intensities.
+        bright: the 10th, 50th and 90th percentile of the voxels brighter than the mean. A change of anatomy changes
+            them by different factors, a change of gain by the same factor.
+        constant: whether all voxels have the same intensity.
+        labels: whether the volume looks like a label mask.
+        digest: a hash of shape and voxels, equal for volumes with identical voxels.
     """
 
     shape: tuple[int, int, int]
@@ -44,10 +44,10 @@ class VolumeStats:
     digest: bytes
 
     @classmethod
-    def of(cls, volume: Volume) -> Self:
-        """Take the vitals of a volume."""
+    def from_volume(cls, volume: Volume) -> Self:
+        """Compute the statistics of a volume."""
         data = volume.data
-        sample = _lattice(data)
+        sample = _subsample(data)
         bright = sample[sample > sample.mean()]
         digest = hashlib.blake2b(repr(data.shape).encode(), digest_size=16)
         digest.update(np.ravel(data.astype(np.float32, copy=False), order="F").data)
@@ -59,46 +59,46 @@ class VolumeStats:
             dark=float(np.percentile(sample, 1)),
             bright=(float(tenth), float(middle), float(top)),
             constant=bool(data.min() == data.max()),
-            labels=_labels(data, sample),
+            labels=_is_label_mask(data, sample),
             digest=digest.digest(),
         )
 
 
 def thumbnail(volume: Volume) -> np.ndarray:
-    """Return a small copy of a volume that is not constant, `THUMBNAIL` voxels a side, float32, of mean 0 and length 1.
+    """Downsample a volume that is not constant to a cube, `THUMBNAIL_SIZE` voxels a side, float32, mean 0 and norm 1.
 
-    Axes are in RAS order; slices of nothing but the darkest intensity are cut off first, and each voxel is the average
-    of a block. So it is (nearly) the same for the same scan in another type, scale of intensities, order of axes or
-    size of voxels, or with another margin around it.
+    Axes are permuted to RAS order, empty slices (only the darkest intensity) at the borders are cut off, and each voxel
+    is the average of a block. So the thumbnail is nearly the same if the scan is stored with another data type,
+    intensity scale, axis order, voxel size or margin.
     """
     data = apply_orientation(volume.data, io_orientation(volume.affine))
-    seen = data > data.min()
+    occupied = data > data.min()
     for axis in range(3):
-        kept = np.flatnonzero(seen.any(axis=tuple(other for other in range(3) if other != axis)))
-        seen = np.take(seen, range(kept[0], kept[-1] + 1), axis)
-        data = np.take(data, range(kept[0], kept[-1] + 1), axis)
+        slices = np.flatnonzero(occupied.any(axis=tuple(other for other in range(3) if other != axis)))
+        occupied = np.take(occupied, range(slices[0], slices[-1] + 1), axis)
+        data = np.take(data, range(slices[0], slices[-1] + 1), axis)
     for axis in range(3):
-        data = np.moveaxis(np.tensordot(_blocks(data.shape[axis]), data, (1, axis)), 0, axis)
+        data = np.moveaxis(np.tensordot(_averaging_matrix(data.shape[axis]), data, (1, axis)), 0, axis)
     data = data - data.mean()
     return (data / max(float(np.linalg.norm(data)), np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def _lattice(data: np.ndarray) -> np.ndarray:
-    step = max(1, round((data.size / SAMPLE) ** (1 / 3)))
+def _subsample(data: np.ndarray) -> np.ndarray:
+    step = max(1, round((data.size / SAMPLE_VOXELS) ** (1 / 3)))
     return data[::step, ::step, ::step]
 
 
-def _labels(data: np.ndarray, sample: np.ndarray) -> bool:
-    """Say whether a volume is whole numbers in flat patches, its darkest intensity left out."""
+def _is_label_mask(data: np.ndarray, sample: np.ndarray) -> bool:
+    """Return whether a volume has whole numbers in uniform regions, apart from the darkest intensity."""
     if (sample != np.rint(sample)).any():
         return False
     inside = data[1:] > data.min()
-    return bool(inside.any()) and float((data[1:] == data[:-1])[inside].mean()) > FLAT
+    return bool(inside.any()) and float((data[1:] == data[:-1])[inside].mean()) > LABEL_MASK_SHARE
 
 
-def _blocks(size: int) -> np.ndarray:
-    """Return the averages over `THUMBNAIL` equal blocks of an axis, a matrix (THUMBNAIL, size)."""
-    edges = np.linspace(0, size, THUMBNAIL + 1)
+def _averaging_matrix(size: int) -> np.ndarray:
+    """Return the matrix (THUMBNAIL_SIZE, size) that averages an axis over `THUMBNAIL_SIZE` equal blocks."""
+    edges = np.linspace(0, size, THUMBNAIL_SIZE + 1)
     voxels = np.arange(size)
     share = np.minimum(edges[1:, None], voxels + 1) - np.maximum(edges[:-1, None], voxels)
-    return (np.clip(share, 0, None) * THUMBNAIL / size).astype(np.float32)
+    return (np.clip(share, 0, None) * THUMBNAIL_SIZE / size).astype(np.float32)

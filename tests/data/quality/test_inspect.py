@@ -1,4 +1,4 @@
-"""The doctor: a folder with every kind of damage, each found and named, and nothing else."""
+"""Tests of the doctor: a data set with every kind of damage, each of which must be reported, and nothing else."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ from helpers.files import write_image
 from helpers.processes import Longigen
 from longigen import Dataset, Finding, LongigenError, Subject, Visit, Volume
 from longigen.data.quality.inspect import Examination, examine
-from longigen.data.quality.volume_stats import THUMBNAIL, VolumeStats, thumbnail
+from longigen.data.quality.volume_stats import THUMBNAIL_SIZE, VolumeStats, thumbnail
 from longigen_acdc import ACDCDataset
 from longigen_bids import BIDSDataset
 from longigen_cli.main import app
@@ -36,14 +36,14 @@ AFFINE = np.array([[-2.0, 0, 0, 20], [0, 2, 0, -15], [0, 0, 2.5, 7], [0, 0, 0, 1
 
 
 def scan(person: int, visit: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
-    """Return a volume of 0 to about 1000 with a person's own pattern, which changes a little from visit to visit."""
+    """Return a volume of 0 to about 1000 with a random pattern per person, which changes slightly between visits."""
     noise = [np.random.default_rng(seed).standard_normal(shape) for seed in ((person, 0), (person, visit + 1))]
     pattern = gaussian_filter(noise[0], 1.5) + 0.03 * gaussian_filter(noise[1], 1)
     return (1000 / (1 + np.exp(-8 * pattern))).astype(np.float32)
 
 
 class Folder:
-    """Images and the lines of their manifest, written subject by subject."""
+    """Writes a data set of images and a CSV manifest, subject by subject."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,7 +69,7 @@ class Folder:
 
 
 def header(shape: tuple[int, ...]) -> bytes:
-    """Return a NIfTI header that claims a shape, without what it claims."""
+    """Return a NIfTI header with a shape, without voxels."""
     claimed = nibabel.Nifti1Header()
     claimed.set_data_dtype(np.float32)
     claimed.set_data_shape(shape)
@@ -78,7 +78,7 @@ def header(shape: tuple[int, ...]) -> bytes:
     return claimed.binaryblock + bytes(4)
 
 
-# Each damage spoils a healthy subject called after it, and returns the source where it should be found.
+# Each function damages a healthy subject named after it, and returns the source that the finding should have.
 Damage = Callable[[Folder, str], Path | str]
 DAMAGES: dict[str, tuple[str, str, Damage]] = {}
 
@@ -311,7 +311,7 @@ def offset(folder: Folder, name: str) -> Path:
 
 @damage("duplicate-subject")
 def copied(folder: Folder, name: str) -> Path:
-    """The same bytes in two parts of the split."""
+    """Identical files in two parts of the split."""
     originals = folder.images("original", split="train")
     paths = folder.images(name, split="test")
     for original, path in zip(originals, paths, strict=True):
@@ -321,7 +321,7 @@ def copied(folder: Folder, name: str) -> Path:
 
 @damage("duplicate-subject", "warning")
 def mirrored(folder: Folder, name: str) -> Path:
-    """Turned, in 8 bits, with its brightest voxels clipped and a margin; both for training."""
+    """Turned, stored in 8 bits, clipped and padded; both subjects are in the training part."""
     folder.images("mirror", split="train")
     person = folder.people
     paths = folder.images(name, split="train")
@@ -364,7 +364,7 @@ HEALTHY = {f"healthy{number}" for number in range(9)} | {"original", "mirror"}
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """Return a manifest of every damage, and where each should be found, by subject."""
+    """Return a manifest with every kind of damage, and the expected source of each finding, by subject."""
     folder, places = Folder(tmp_path_factory.mktemp("damaged")), {}
     for number in range(5):
         folder.images(f"healthy{number}")
@@ -385,7 +385,7 @@ def of(examination: Examination, subject: str) -> list[Finding]:
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_found_and_named_and_nothing_else(
+def test_each_damage_gives_exactly_one_finding(
     name: str, damaged: tuple[Path, dict[str, str]], examined: Examination
 ) -> None:
     kind, severity, _ = DAMAGES[name]
@@ -397,7 +397,7 @@ def test_damage_is_found_and_named_and_nothing_else(
     assert finding.advice
 
 
-def test_the_rest_is_read(examined: Examination) -> None:
+def test_healthy_subjects_have_no_findings(examined: Examination) -> None:
     assert len(DAMAGES) > 20
     assert not [finding for finding in examined.findings if finding.subject in HEALTHY]
     assert len(examined.findings) == len(DAMAGES)
@@ -407,7 +407,7 @@ def test_the_rest_is_read(examined: Examination) -> None:
     assert examined.subjects == len(HEALTHY) + len(DAMAGES) - len(left_out)
     unread = sum(kind in ("truncated", "not-finite") for kind, _, _ in DAMAGES.values())
     given = sum(len(subject.visits) for subject in CSVDataset(path=_manifest(examined)).subjects(lambda bad: None))
-    assert given - examined.visits == unread - 1  # one is so short that its header tells
+    assert given - examined.visits == unread - 1  # one is so short that the header reveals it
 
 
 def _manifest(examined: Examination) -> Path:
@@ -423,12 +423,12 @@ def test_order_of_findings_does_not_depend_on_workers(
     assert severities == sorted(severities)  # errors first
 
 
-def test_parts_of_a_duplicate_are_told(examined: Examination) -> None:
+def test_duplicate_names_original_and_parts(examined: Examination) -> None:
     (finding,) = of(examined, "copied")
-    assert finding.problem.startswith("holds the same voxels as subject original")
+    assert finding.problem.startswith("has the same voxels as subject original")
     assert "puts it in test and original in train" in finding.problem
     (finding,) = of(examined, "mirrored")
-    assert "subject mirror, once flipped or turned" in finding.problem
+    assert "subject mirror after flipping or turning" in finding.problem
 
 
 def test_process_of_damaged_data(
@@ -471,16 +471,18 @@ def test_process_of_healthy_data(tmp_path: Path, longigen: Longigen) -> None:
     assert line.endswith(f"nothing is wrong; next: longigen train --data csv:{table}")
     content = json.loads(longigen("doctor", table, "--set", "time_unit=months", "--json").stdout)
     assert (content["time_unit"], content["visits"], content["errors"], content["warnings"]) == ("months", 18, 0, 6)
-    assert {finding["kind"] for finding in content["findings"]} == {"age-and-time"}  # people age faster than months go
+    assert {finding["kind"] for finding in content["findings"]} == {
+        "age-and-time"
+    }  # ages increase by years, not months
     mistake = longigen("doctor", "no-such-data", status=2)
-    assert mistake.stderr.startswith("longigen: There is no data set and no path 'no-such-data'.")
+    assert mistake.stderr.startswith("longigen: There is neither a data set nor a path named 'no-such-data'.")
     assert mistake.stdout == ""
     result = CliRunner().invoke(app, ["doctor", str(table), "--set", "data.time_unt=days"])
     assert isinstance(result.exception, LongigenError)
     assert "has no 'time_unt'. Did you mean 'time_unit'?" in str(result.exception)
 
 
-def test_what_is_repeated_is_one_row(tmp_path: Path) -> None:
+def test_repeated_findings_are_one_row(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     for number in range(8):
         folder.images(f"s{number}", times=(0,))
@@ -526,7 +528,7 @@ def test_ages_in_days(tmp_path: Path) -> None:
     assert finding.kind == "age-unit"
 
 
-def test_too_few_subjects_and_a_data_set_that_is_all_bad(tmp_path: Path) -> None:
+def test_too_few_subjects_and_unusable_data_set(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.images("a")
     (finding,) = examine(CSVDataset(path=folder.write())).findings
@@ -540,7 +542,7 @@ def test_too_few_subjects_and_a_data_set_that_is_all_bad(tmp_path: Path) -> None
         examine(CSVDataset(path=tmp_path / "nothing.csv"))
 
 
-def test_a_brain_of_1_mm_is_fine_and_thick_slices_of_1_mm_are_not(tmp_path: Path) -> None:
+def test_1_mm_is_plausible_for_a_brain_but_not_for_thick_slices(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     for number in range(4):
         for visit, path in enumerate(folder.images(f"s{number}")):
@@ -549,11 +551,11 @@ def test_a_brain_of_1_mm_is_fine_and_thick_slices_of_1_mm_are_not(tmp_path: Path
     (finding,) = examine(CSVDataset(path=folder.write())).findings
     assert (finding.kind, finding.subject) == ("lost-zooms", "s2")
     assert "18 × 16 × 5" in finding.problem
-    assert finding.problem.endswith("(2 more of its visits likewise)")
+    assert finding.problem.endswith("(and 2 more of its visits)")
 
 
-class Stranger(Dataset):
-    """A data set whose reader breaks in ways of its own."""
+class BrokenReader(Dataset):
+    """A third-party data set whose reader raises its own exceptions."""
 
     def subjects(self, bad: object = None) -> list[Subject]:
         def visit(person: int, number: int, load: Callable[[], Volume]) -> Visit:
@@ -579,8 +581,8 @@ class Stranger(Dataset):
         return [*subjects, Subject("p5", (good(5, 0), good(5, 1), *ill))]
 
 
-def test_a_stranger_s_reader_does_not_stop_the_rest() -> None:
-    examination = examine(Stranger(), workers=3)
+def test_exception_of_a_reader_does_not_stop_the_examination() -> None:
+    examination = examine(BrokenReader(), workers=3)
     assert [(f.kind, f.source, f.subject) for f in examination.findings] == [
         ("unreadable", "p5 v2", "p5"),
         ("unreadable", "p5 v3", "p5"),
@@ -591,27 +593,27 @@ def test_a_stranger_s_reader_does_not_stop_the_rest() -> None:
     assert (examination.subjects, examination.visits) == (6, 12)
 
 
-def test_a_defect_of_ours_is_not_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_in_longigen_is_not_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(cls: type, volume: Volume) -> VolumeStats:
-        raise ZeroDivisionError("a defect")
+        raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(VolumeStats, "of", classmethod(broken))
-    with pytest.raises(ZeroDivisionError, match="a defect"):
-        examine(Stranger(), workers=2)
+    monkeypatch.setattr(VolumeStats, "from_volume", classmethod(broken))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        examine(BrokenReader(), workers=2)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("doctor")]
 
 
 def test_callback_counts_visits() -> None:
-    told: list[tuple[int, int]] = []
-    examine(Stranger(), workers=2, callback=lambda done, total: told.append((done, total)))
-    assert told[-1] == (16, 16)
-    assert all(a[0] < b[0] for a, b in pairwise(told))
+    calls: list[tuple[int, int]] = []
+    examine(BrokenReader(), workers=2, callback=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (16, 16)
+    assert all(a[0] < b[0] for a, b in pairwise(calls))
 
 
-def test_thumbnail_survives_storage() -> None:
+def test_thumbnail_is_invariant_to_storage() -> None:
     data = scan(1, 0)
     small = thumbnail(Volume(data, AFFINE))
-    assert small.shape == (THUMBNAIL,) * 3
+    assert small.shape == (THUMBNAIL_SIZE,) * 3
     assert abs(float(small.mean())) < 1e-6
     np.testing.assert_allclose(np.linalg.norm(small), 1, rtol=1e-5)
     padded = np.pad(data, 3, constant_values=data.min())
@@ -664,8 +666,8 @@ print(examination.visits, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - 
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
-def test_memory_is_flat() -> None:
-    """48 visits of 2 MB are read in no more memory than 8, give or take a few of them."""
+def test_memory_does_not_grow_with_the_data() -> None:
+    """Reading 48 visits of 2 MB needs little more memory than reading 8."""
     result = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True, timeout=120)
     visits, growth = map(int, result.stdout.split())
     assert visits == 48
@@ -694,7 +696,7 @@ examine(Slow(), workers=2)
 """
 
 
-def test_ctrl_c_stops_it() -> None:
+def test_ctrl_c_stops_the_examination() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
@@ -706,7 +708,7 @@ def test_ctrl_c_stops_it() -> None:
     _, stderr = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in stderr
     assert process.returncode != 0
-    assert time.monotonic() - started < 10  # all of it would take 41 minutes
+    assert time.monotonic() - started < 10  # reading everything would take 41 minutes
 
 
 def test_acdc(tmp_path: Path) -> None:
@@ -752,7 +754,7 @@ def test_bids(tmp_path: Path) -> None:
     assert found == {("no-time", "sub-02"), ("duplicate-time", "sub-03"), ("truncated", "sub-04")}
 
 
-def test_simulated_brains_are_healthy() -> None:
+def test_simulated_brains_have_no_findings() -> None:
     assert examine(SimBrain(subject_count=4), workers=2).findings == ()
 
 
