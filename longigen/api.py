@@ -70,7 +70,7 @@ ARGUMENTS: Mapping[str, Any] = {
     "minutes": Annotated[float, Range(0.01)],
     "workers": Count,
 }
-"""The types of numeric arguments, with their ranges."""
+"""Types of numeric arguments, with their ranges."""
 
 Changes = Mapping[str, Any] | Sequence[str]
 """Hyperparameters by ``section.key`` (or ``key`` if only one section has it), or strings ``section.key=value``."""
@@ -640,10 +640,10 @@ def log_skipped(findings: "Sequence[Finding]", limit: int = 20) -> None:
 
 
 def _require(**arguments: float | None) -> None:
-    """Refuse numbers outside of their range, but for None, before anything is loaded for them.
+    """Check that numeric arguments are None or within their ranges, before anything is loaded.
 
     Raises:
-        LongigenError: naming the argument.
+        LongigenError: if one is not; the message names the argument.
     """
     for name, value in arguments.items():
         if value is not None:

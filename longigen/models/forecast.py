@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from longigen.models.longitudinal import LongitudinalModel
 
 
-LOST = 0.01
-"""A larger share of a subject outside of the model's grid is said."""
+MAX_OUTSIDE = 0.01
+"""Largest fraction of a subject outside the model's grid without a warning."""
 
 Times = float | str | Sequence[float | str]
 """Times to generate, in the model's unit; ``"+1"`` is one unit after the last visit."""
@@ -199,7 +199,7 @@ def as_subject(given: Subject | Sequence[Path | str], times: Sequence[float] | N
             raise LongigenError(f"Subject {given.id} has no visits; it needs at least one.")
         if given.time_unit is None:
             warnings.warn(
-                f"Subject {given.id} does not say the unit of its times; they are taken to be in {unit}, the model's.",
+                f"Subject {given.id} has no time unit; its times are assumed to be in {unit}, the unit of the model.",
                 LongigenWarning,
                 stacklevel=4,
             )
@@ -303,24 +303,24 @@ def generate_forecast(
 
 
 def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[float]) -> Iterator[str]:
-    """Say in what a subject and the times asked for differ from what the model was trained on."""
+    """Yield warnings: unused covariates, times beyond those of training, parts of the subject outside the grid."""
     subject, unit = prepared.subject, model.statistics.time_unit
     unknown = sorted({name for visit in subject.visits for name in visit.covariates} - {*model.statistics.covariates})
     if unknown:
         known = ", ".join(model.statistics.covariates) or "none"
-        yield f"The model does not use the covariates {', '.join(unknown)} of subject {subject.id}; it knows: {known}."
+        yield f"The model does not use the covariates {', '.join(unknown)} of subject {subject.id}; it uses: {known}."
     _, longest = model.provenance.data.get("intervals", (0.0, math.inf))
     ahead = times[-1] - subject.times[0]
     if ahead > 1.5 * longest:
         yield (
-            f"Time {times[-1]:g} is {ahead:g} {unit} after the first visit of subject {subject.id}, and the model was "
-            f"trained on at most {longest:g}; do not expect it to be right."
+            f"Time {times[-1]:g} is {ahead:g} {unit} after the first visit of subject {subject.id}, but the model was "
+            f"trained on at most {longest:g} {unit}; the generated image is not reliable."
         )
-    lost = prepared.lost_share()
-    if lost > LOST:
+    outside = prepared.lost_share()
+    if outside > MAX_OUTSIDE:
         yield (
-            f"{lost:.0%} of subject {subject.id} lies outside the model's grid of "
-            f"{' × '.join(map(str, prepared.pipeline.grid.shape))} voxels and is background in what is generated; "
+            f"{outside:.0%} of subject {subject.id} lies outside the model's grid of "
+            f"{' × '.join(map(str, prepared.pipeline.grid.shape))} voxels and is background in generated images; "
             "resample the scans to the voxels of the training data."
         )
 

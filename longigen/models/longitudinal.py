@@ -186,7 +186,7 @@ class LongitudinalModel(nn.Module):
             LongigenError: for steps, a guidance weight or a seed that is not allowed.
             ValueError: if a target has the time of an observed visit, or no observed visit before it.
         """
-        asked = GenerationSettings(sampler=sampler, steps=steps, guidance=guidance, seed=seed, sample=sample)
+        generation = GenerationSettings(sampler=sampler, steps=steps, guidance=guidance, seed=seed, sample=sample)
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
@@ -194,7 +194,7 @@ class LongitudinalModel(nn.Module):
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
         sampler = sampler or self.sampler
-        evaluations = sampler.steps if asked.steps is None else asked.steps
+        evaluations = sampler.steps if generation.steps is None else generation.steps
         given = sequence.observed
         rounds = int(pending.sum(dim=1).max()) if pending.numel() else 0
         for done in range(rounds):
@@ -204,7 +204,7 @@ class LongitudinalModel(nn.Module):
             times = sequence.times[rows, index]
             # Times are rounded to 6 digits, so that float32 rounding errors do not change the seed.
             generators = [
-                derived_generator(asked.seed, names[row], f"{time:.6g}", asked.sample)
+                derived_generator(generation.seed, names[row], f"{time:.6g}", generation.sample)
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
             ]
             # Autocasting combines weights of 16 bits with images and times of 32 bits.
@@ -215,7 +215,7 @@ class LongitudinalModel(nn.Module):
                     generators,
                     sampler=sampler,
                     steps=evaluations,
-                    guidance=self.settings.guidance if asked.guidance is None else asked.guidance,
+                    guidance=self.settings.guidance if generation.guidance is None else generation.guidance,
                     callback=callback
                     and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
                 )
@@ -451,7 +451,7 @@ class LongitudinalModel(nn.Module):
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the file of the weights: the loaded one, or the one that saving them would write."""
+        """SHA-256 of the weights file that was loaded, or of the file that `save` would write if they changed."""
         if self._file is not None and self._file[1] == self._versions:
             return self._file[0]
         return weights_checksum(self)

@@ -67,7 +67,7 @@ class GenerationSettings(Settings):
         LongigenError: for a value that is not allowed.
     """
 
-    label = ""  # its values are the arguments of what generates
+    label = ""  # messages name only the field, which users know as an argument of `generate`
 
     sampler: Sampler | None = None
     steps: Evaluations | None = None

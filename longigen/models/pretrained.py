@@ -124,7 +124,7 @@ def load_folder(
     model.load_state_dict(tensors, strict=True)
     try:
         model = model.to(device=device, dtype=dtype).eval()
-    except (RuntimeError, AssertionError, TypeError) as error:  # how torch says that there is no such device or dtype
+    except (RuntimeError, AssertionError, TypeError) as error:  # raised by torch for an unknown device or dtype
         raise LongigenError(
             f"The model cannot be moved to {device or dtype} ({reason(error)}); choose another."
         ) from error

@@ -33,10 +33,10 @@ class Experiment:
             callback: called as ``callback(done, total)`` while visits are read.
 
         Raises:
-            LongigenError: if the data set cannot be used, or a part cannot be made with its configuration.
+            LongigenError: if the data set cannot be used, or a component refuses its configuration.
         """
         for part in COMPONENTS:
-            recipe.component(part)  # refuses values that do not go together, before data are read
+            recipe.component(part)  # raises an error for inconsistent values, before data are read
         cohort = Cohort(
             recipe.names["data"],
             recipe.component("data"),

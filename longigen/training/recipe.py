@@ -169,7 +169,7 @@ class Recipe:
             raise LongigenError(f"The {labels['data'][4:]} needs the path of your data; give it with --data PATH.")
         configs = {section: checked(known[section], given[section], labels[section]) for section in known}
         for section, settings in SETTINGS.items():
-            settings(**configs[section])  # refuses values that do not go together
+            settings(**configs[section])  # raises an error for inconsistent values
         if origin:
             values = {f"{section}.{key}": _plain(configs[section][key]) for section, key in changed}
             origin = {**origin, "changes": {**origin.get("changes", {}), **values}}

@@ -1,4 +1,4 @@
-"""Values out of their range on the command line: one sentence on stderr, exit status 2."""
+"""Values outside their range on the command line: one sentence on stderr and exit status 2."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The notebook of the docs: it runs from top to bottom on a machine with an empty HOME and no network."""
+"""The notebook of the documentation runs from top to bottom, with an empty HOME and without a network."""
 
 import ast
 import re
@@ -19,9 +19,9 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Return what the last line of each cell showed, by MIME type; cells are known by their id."""
+    """Return the output of the last line of each cell, by cell id and MIME type."""
     home = tmp_path_factory.mktemp("home")
-    kernelspec.write_kernel_spec(home / "jupyter" / "kernels" / "python3")  # of this interpreter
+    kernelspec.write_kernel_spec(home / "jupyter" / "kernels" / "python3")  # uses this interpreter
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):

@@ -1,4 +1,4 @@
-"""Forecasts from Python: a subject's files in, its future and its missing visits out."""
+"""Forecast and impute visits of one subject from the files of its images, in Python."""
 
 import json
 from collections.abc import Sequence
@@ -36,30 +36,30 @@ def forecast(model: LongitudinalModel, paths: Sequence[Path], **options: object)
     return model.forecast(paths, **given)  # type: ignore[arg-type]
 
 
-def test_volumes_are_in_the_subjects_own_space(model: LongitudinalModel, paths: list[Path]) -> None:
-    made = forecast(model, paths, samples=2, at=[2.0, "+2"])
-    assert (made.times, made.time_unit) == ((2.0, 3.0), "years")
-    for visit, time in zip(made.visits, (2.0, 3.0), strict=True):
+def test_volumes_are_in_the_space_of_the_subject(model: LongitudinalModel, paths: list[Path]) -> None:
+    result = forecast(model, paths, samples=2, at=[2.0, "+2"])
+    assert (result.times, result.time_unit) == ((2.0, 3.0), "years")
+    for visit, time in zip(result.visits, (2.0, 3.0), strict=True):
         assert visit.time == time
         assert len(visit.samples) == 2
         for volume in visit.samples:
             assert volume.data.shape == (15, 18, 14)
             np.testing.assert_allclose(volume.affine, AFFINE)
     first = nibabel.load(paths[0]).get_fdata()  # type: ignore[attr-defined]
-    assert made.mean[0].data.max() < 1.1 * first.max()
+    assert result.mean[0].data.max() < 1.1 * first.max()
 
 
 def test_mean_and_std_are_those_of_the_samples(model: LongitudinalModel, paths: list[Path]) -> None:
-    made = forecast(model, paths, samples=3)
-    drawn = np.stack([volume.data for volume in made.visits[0].samples])
-    assert drawn.std(axis=0).max() > 0
-    np.testing.assert_allclose(made.mean[0].data, drawn.mean(axis=0), rtol=1e-5, atol=1e-3)
-    assert made.std is not None
-    np.testing.assert_allclose(made.std[0].data, drawn.std(axis=0, ddof=1), rtol=1e-4, atol=1e-3)
+    result = forecast(model, paths, samples=3)
+    samples = np.stack([volume.data for volume in result.visits[0].samples])
+    assert samples.std(axis=0).max() > 0
+    np.testing.assert_allclose(result.mean[0].data, samples.mean(axis=0), rtol=1e-5, atol=1e-3)
+    assert result.std is not None
+    np.testing.assert_allclose(result.std[0].data, samples.std(axis=0, ddof=1), rtol=1e-4, atol=1e-3)
     assert forecast(model, paths).std is None
 
 
-def test_a_forecast_is_that_of_its_seed(model: LongitudinalModel, paths: list[Path]) -> None:
+def test_a_forecast_depends_on_its_seed(model: LongitudinalModel, paths: list[Path]) -> None:
     one, two, other = (forecast(model, paths, seed=seed).mean[0].data for seed in (3, 3, 4))
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
@@ -67,20 +67,20 @@ def test_a_forecast_is_that_of_its_seed(model: LongitudinalModel, paths: list[Pa
 
 def test_a_subject_is_the_same_as_its_paths(model: LongitudinalModel, paths: list[Path]) -> None:
     subject = Subject.from_files(paths, [0.0, 1.0], time_unit="years")
-    made = model.forecast(subject, at="+1", steps=2, progress=False)
-    assert np.array_equal(made.mean[0].data, forecast(model, paths).mean[0].data)
+    result = model.forecast(subject, at="+1", steps=2, progress=False)
+    assert np.array_equal(result.mean[0].data, forecast(model, paths).mean[0].data)
 
 
-def test_what_is_saved_is_what_was_forecast(model: LongitudinalModel, paths: list[Path], tmp_path: Path) -> None:
-    made = forecast(model, paths, samples=2)
-    files = made.save(tmp_path)
+def test_saved_files_contain_the_forecast(model: LongitudinalModel, paths: list[Path], tmp_path: Path) -> None:
+    result = forecast(model, paths, samples=2)
+    files = result.save(tmp_path)
     assert [file.name for file in files] == [f"year0_time-2_sample-{sample}.nii.gz" for sample in range(2)]
     for sample, file in enumerate(files):
         image = nibabel.load(file)
-        np.testing.assert_allclose(image.get_fdata(), made.visits[0].samples[sample].data, rtol=1e-6)  # type: ignore[attr-defined]
-        np.testing.assert_allclose(image.affine, made.to_nibabel(sample)[0].affine)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(image.get_fdata(), result.visits[0].samples[sample].data, rtol=1e-6)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(image.affine, result.to_nibabel(sample)[0].affine)  # type: ignore[attr-defined]
     mean = nibabel.load(tmp_path / "year0" / "year0_time-2_mean.nii.gz")
-    np.testing.assert_allclose(mean.get_fdata(), made.to_nibabel()[0].get_fdata(), rtol=1e-5, atol=1e-3)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(mean.get_fdata(), result.to_nibabel()[0].get_fdata(), rtol=1e-5, atol=1e-3)  # type: ignore[attr-defined]
     assert (tmp_path / "year0" / "year0_time-2_std.nii.gz").exists()
     sidecar = json.loads((tmp_path / "year0" / "year0_time-2_sample-1.json").read_text())
     assert [visit["source"] for visit in sidecar["history"]] == ["year0.nii.gz", "year1.nii.gz"]
@@ -88,7 +88,7 @@ def test_what_is_saved_is_what_was_forecast(model: LongitudinalModel, paths: lis
     assert sidecar["model"]["weights_sha256"] == checksum(FIXTURE / "model.safetensors")
 
 
-def test_changed_weights_are_not_those_of_the_file(model: LongitudinalModel) -> None:
+def test_changed_weights_have_another_checksum(model: LongitudinalModel) -> None:
     changed = longigen.load(FIXTURE)
     assert changed.weights_sha256 == model.weights_sha256 == checksum(FIXTURE / "model.safetensors")
     with torch.no_grad():
@@ -97,8 +97,8 @@ def test_changed_weights_are_not_those_of_the_file(model: LongitudinalModel) -> 
 
 
 def test_missing_visits_lie_between_given_ones(model: LongitudinalModel, paths: list[Path]) -> None:
-    made = model.impute(paths, times=[0.0, 2.0], at=[0.5, 1.0], steps=2, progress=False)
-    assert made.times == (0.5, 1.0)
+    result = model.impute(paths, times=[0.0, 2.0], at=[0.5, 1.0], steps=2, progress=False)
+    assert result.times == (0.5, 1.0)
     with pytest.raises(LongigenError, match=r"Time 2\.5 is not before the last visit of subject year0"):
         model.impute(paths, times=[0.0, 2.0], at=2.5)
 
@@ -118,11 +118,11 @@ def test_a_figure_has_a_panel_for_each_visit(model: LongitudinalModel, paths: li
     assert sum(title.startswith("std") for title in titles) == 1
 
 
-def test_what_is_shown_is_one_line(model: LongitudinalModel, paths: list[Path]) -> None:
-    made = forecast(model, paths)
-    for shown in (model, made, made.visits[0], made.subject):
+def test_reprs_are_one_line(model: LongitudinalModel, paths: list[Path]) -> None:
+    result = forecast(model, paths)
+    for shown in (model, result, result.visits[0], result.subject):
         assert "\n" not in repr(shown)
-    assert repr(made) == "Forecast(year0, at 2 years, 1 samples)"
+    assert repr(result) == "Forecast(year0, at 2 years, 1 samples)"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_mistake_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_other_units_and_files_that_are_no_scans_are_refused(
+def test_other_units_and_files_that_are_not_images_are_refused(
     model: LongitudinalModel, paths: list[Path], tmp_path: Path
 ) -> None:
     with pytest.raises(LongigenError, match="are in days and those of the model in years; convert"):
@@ -178,24 +178,24 @@ def test_covariates_are_for_all_visits_or_one_each(paths: list[Path]) -> None:
         Subject.from_files(paths, [0, 1], covariates={"age": [70.0]})
 
 
-def test_what_may_be_wrong_without_being_an_error_is_said(model: LongitudinalModel, paths: list[Path]) -> None:
+def test_warnings_about_covariates_times_and_units(model: LongitudinalModel, paths: list[Path]) -> None:
     subject = Subject.from_files(paths, [0.0, 1.0], covariates={"height": 1.8})
     with pytest.warns(LongigenWarning) as caught:
         model.forecast(subject, at=100.0, steps=1, samples=2, progress=False)
-    said = " ".join(str(warning.message) for warning in caught)
-    assert "does not use the covariates height of subject year0; it knows: age" in said
-    assert "one network evaluation per visit" in said
-    with pytest.warns(LongigenWarning, match="does not say the unit of its times; they are taken to be in years"):
+    warned = " ".join(str(warning.message) for warning in caught)
+    assert "does not use the covariates height of subject year0; it uses: age" in warned
+    assert "one network evaluation per visit" in warned
+    with pytest.warns(LongigenWarning, match="has no time unit; its times are assumed to be in years"):
         model.forecast(Subject("x", subject.visits), at=2.0, steps=2, progress=False)
 
 
-def test_what_the_models_grid_cuts_off_is_said(model: LongitudinalModel, tmp_path: Path) -> None:
+def test_a_warning_if_a_subject_is_larger_than_the_grid(model: LongitudinalModel, tmp_path: Path) -> None:
     path = write_image(tmp_path / "large.nii.gz", ball((40, 40, 40), 0.9), np.diag([10.0, 10, 10, 1]))
     with pytest.warns(LongigenWarning, match=r"\d\d% of subject large lies outside the model's grid of 16 × 20 × 16"):
         model.forecast([path], times=[0.0], at=1.0, steps=2, progress=False)
 
 
-def test_what_cannot_be_a_subject_is_refused(paths: list[Path], model: LongitudinalModel) -> None:
+def test_impossible_subjects_are_refused(paths: list[Path], model: LongitudinalModel) -> None:
     with pytest.raises(LongigenError, match="is the path of its file, got ndarray"):
         Subject.from_files([np.zeros((2, 2, 2))], [0])  # type: ignore[list-item]
     with pytest.raises(LongigenError, match=r"'sex' must be a number, got \['M', 'M'\]"):

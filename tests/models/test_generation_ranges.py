@@ -1,4 +1,4 @@
-"""What cannot be asked of generation, from Python."""
+"""Generation from Python refuses arguments outside their ranges."""
 
 import math
 from collections.abc import Callable
@@ -29,9 +29,9 @@ def model() -> LongitudinalModel:
     return LongitudinalModel.from_pretrained(FIXTURE)
 
 
-def assert_refused(message: str, ask: Callable[..., object], **given: Any) -> None:
+def assert_refused(message: str, function: Callable[..., object], **given: Any) -> None:
     with pytest.raises(LongigenError) as caught:
-        ask(**given)
+        function(**given)
     assert str(caught.value).replace(" or None", "") == message
 
 
@@ -43,24 +43,28 @@ def test_settings_generate_and_forecast(model: LongitudinalModel, given: dict[st
     assert_refused(message, GenerationSettings, **given)
     assert_refused(message, partial(model.generate, history, torch.ones(1, 1)), **given)
     assert_refused(message, partial(model.forecast, subject, at="+1"), **given)
-    for ask in (generate, evaluate):
-        assert_refused(message, partial(ask, "nowhere"), **given)
+    for function in (generate, evaluate):
+        assert_refused(message, partial(function, "nowhere"), **given)
 
 
 def test_counts(model: LongitudinalModel) -> None:
     subject = open_dataset("sim-brain", subject_count=1).subjects()[0]
     message = "samples must be a whole number of at least 1, got 0."
-    for ask in (partial(model.forecast, subject, at="+1"), partial(generate, "nowhere"), partial(evaluate, "nowhere")):
-        assert_refused(message, ask, samples=0)
-    for ask in (generate, evaluate):
+    for function in (
+        partial(model.forecast, subject, at="+1"),
+        partial(generate, "nowhere"),
+        partial(evaluate, "nowhere"),
+    ):
+        assert_refused(message, function, samples=0)
+    for function in (generate, evaluate):
         assert_refused(
-            "batch_size must be a whole number of at least 1, got -2.", partial(ask, "nowhere"), batch_size=-2
+            "batch_size must be a whole number of at least 1, got -2.", partial(function, "nowhere"), batch_size=-2
         )
     assert_refused("workers must be a whole number of at least 1, got 0.", partial(examine, "nowhere"), workers=0)
     assert_refused("minutes must be a number of at least 0.01, got 0.", partial(bench, "sadm-ablation"), minutes=0)
 
 
-def test_a_sampler_makes_no_walk_of_no_step() -> None:
+def test_a_sampler_needs_at_least_one_step() -> None:
     class Loose(ContinuousSampler):
         def __init__(self, *, steps: int = 0) -> None:
             Sampler.__init__(self, steps=steps)

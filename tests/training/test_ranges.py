@@ -1,4 +1,4 @@
-"""Every number of every shipped component and of every setting has its range, and is refused outside of it."""
+"""Every numeric parameter of the shipped components and settings has a range, and values outside are refused."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ SECTIONS = [(section, name) for section, kind in COMPONENT_SECTIONS.items() for 
 
 
 def assert_ranges(known: dict[str, Parameter]) -> None:
-    """Check that every number declares a range, that the default lies in it, and that what lies outside is refused."""
+    """Check that every number declares a range that contains its default, and that values outside are refused."""
     for parameter in known.values():
         if not parameter.required:
             assert parameter.check(parameter.default, "X") == parameter.default
@@ -104,7 +104,7 @@ def as_yaml(value: Any) -> str:
         (["training.freeze=conditioner,denoiser"], "training.freeze names both parts"),
     ],
 )
-def test_values_that_do_not_go_together(changes: list[str], message: str) -> None:
+def test_inconsistent_values_are_refused(changes: list[str], message: str) -> None:
     with pytest.raises(LongigenError, match=re.escape(message)):
         Recipe.resolve("sadm-tiny", changes=changes)
 
