@@ -145,7 +145,7 @@ class _Fetch:
     def _check(self, folder: Path) -> None:
         name = f"hf-hub:{self.repository}" + (f"@{self.revision}" if self.revision else "")
         if self.manifest:
-            verify(folder, self.manifest, f"'longigen pull {name}' fetches it again")
+            verify(folder, self.manifest, f"'longigen pull {name}' downloads it again")
         verify_cached(folder, name)
 
     def _listed(self) -> tuple[str, "dict[str, RepoFile]"]:

@@ -64,7 +64,7 @@ def verify_cached(folder: Path, name: str) -> None:
         if re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", digest) and (folder / file).is_file():
             algorithm = "sha256" if len(digest) == 64 else "git"
             manifest[file] = Content((folder / file).stat().st_size, digest, algorithm)
-    verify(folder, manifest, f"'longigen pull {name}' fetches it again")
+    verify(folder, manifest, f"'longigen pull {name}' downloads it again")
 
 
 def require_names(repository: str, revision: str | None) -> None:

@@ -59,7 +59,8 @@ class Site:
 
     def python(self, code: str) -> str:
         """Run code in a fresh process that sees the folder, and return its output."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path}
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=self.folder, check=False
         )

@@ -92,7 +92,7 @@ def test_a_killed_pull_goes_on_where_it_stopped(hub: Hub, machine: NewMachine) -
     kept = part.stat().st_size
     assert kept >= 10_000_000
     assert "model.safetensors" not in snapshot(desk)
-    assert "is not on this machine; fetch it with 'longigen pull lab/brain'" in told(desk, "info", "lab/brain")
+    assert "is not on this machine; download it with 'longigen pull lab/brain'" in told(desk, "info", "lab/brain")
     hub.faults.clear()
     hub.forget()
     plain = json.loads(desk.longigen("pull", "hf-hub:lab/brain", "--json").stdout)
@@ -142,7 +142,7 @@ def test_what_arrives_changed_is_not_kept(hub: Hub, machine: NewMachine) -> None
     hub.faults.corrupt("*/model.safetensors", at=5000)
     desk = machine()
     sentence = told(desk, "pull", "lab/brain")
-    assert "model.safetensors of 'lab/brain' is not what it should be: its SHA-256 is" in sentence
+    assert "model.safetensors of 'lab/brain' has the wrong content: its SHA-256 is" in sentence
     assert snapshot(desk) == ["README.md", "config.json", "metrics.json"]
     assert not [path for path in desk.cache.glob("models--lab--brain/blobs/*") if path.stat().st_size == len(WEIGHTS)]
     assert told(desk, "generate", "lab/brain") == sentence
@@ -151,8 +151,8 @@ def test_what_arrives_changed_is_not_kept(hub: Hub, machine: NewMachine) -> None
 
     weights = next(desk.cache.glob("models--lab--brain/snapshots/*/model.safetensors"))
     weights.resolve().write_bytes(WEIGHTS[:-9] + b"x" * 9)
-    assert "model.safetensors is not what it should be" in told(desk, "generate", "lab/brain")
-    assert "'longigen pull lab/brain' fetches it again" in told(desk, "generate", "lab/brain")
+    assert "model.safetensors has the wrong content" in told(desk, "generate", "lab/brain")
+    assert "'longigen pull lab/brain' downloads it again" in told(desk, "generate", "lab/brain")
     desk.longigen("pull", "lab/brain")
     assert weights.read_bytes() == WEIGHTS
 
@@ -164,8 +164,11 @@ def test_what_arrives_changed_is_not_kept(hub: Hub, machine: NewMachine) -> None
         ({"model.safetensors": WEIGHTS}, "holds no model of longigen (config.json is not there)"),
         ({**FILES_OF, "config.json": b'{"model_type": "bert"}'}, "is not the configuration of a longigen model"),
         ({**FILES_OF, "config.json": b"x" * 2_000_000}, "has a config.json of 2000000 bytes, which no model has"),
-        ({**FILES_OF, "model.safetensors": WEIGHTS[:-8]}, "is cut short: it has 22624 bytes and by its header 22632"),
-        ({**FILES_OF, "model.safetensors": b"\x80\x04." + b"x" * 90_000}, "is no safetensors file"),
+        (
+            {**FILES_OF, "model.safetensors": WEIGHTS[:-8]},
+            "is truncated: it has 22624 bytes, where its header requires 22632",
+        ),
+        ({**FILES_OF, "model.safetensors": b"\x80\x04." + b"x" * 90_000}, "is not a safetensors file"),
         (
             {**FILES_OF, "config.json": FILES_OF["config.json"].replace(b'version": 1', b'version": 9', 1)},
             "has schema_version 9, which is newer than this longigen reads (3); upgrade longigen",
@@ -205,7 +208,7 @@ def test_revisions(hub: Hub, machine: NewMachine) -> None:
     assert f"has no revision '{gone}', or has it no more" in told(desk, "pull", f"lab/brain@{gone}")
     plain = json.loads(desk.longigen("pull", f"hf-hub:lab/brain@{first.oid}", "--json").stdout)
     assert plain["revision"] == first.oid
-    assert "fetch it with 'longigen pull lab/brain@v1'" in told(desk, "info", "lab/brain@v1")
+    assert "download it with 'longigen pull lab/brain@v1'" in told(desk, "info", "lab/brain@v1")
 
 
 def test_without_a_network(hub: Hub, machine: NewMachine) -> None:
@@ -265,5 +268,5 @@ def test_a_published_model_on_the_hub_is_held_to_its_registry(hub: Hub, machine:
     assert "has another model.safetensors than the registry.yaml says" in told(desk, "pull", "brain", **environment)
     desk, environment = machine_with(**{"config.json": {"sha256": "0" * 64, "size": len(FILES_OF["config.json"])}})
     sentence = told(desk, "pull", "brain", **environment)
-    assert "config.json of 'lab/brain' is not what it should be: its SHA-256" in sentence
+    assert "config.json of 'lab/brain' has the wrong content: its SHA-256" in sentence
     assert snapshot(desk) == []

@@ -1,4 +1,4 @@
-"""What is told of a model: its card, its published configuration, what may be disclosed of a value."""
+"""Tests of the model card, the published configuration, and the privacy of values."""
 
 import json
 import shlex
@@ -40,7 +40,7 @@ def configured(
 KNOWN = parameters(configured)
 
 
-def test_what_may_be_told() -> None:
+def test_public_and_private_values() -> None:
     private = {"path": Path("/home/x"), "names": ("s01",), "pattern": "s01*.nii", "required": "b"}
     public = {"kind": "b", "sizes": (1, 2), "pattern": "*.nii", "path": None, "names": ()}
     for name, value in private.items():
@@ -50,7 +50,7 @@ def test_what_may_be_told() -> None:
     assert public_values(KNOWN, {"unknown": 1}) == {}
 
 
-def test_what_is_a_path(tmp_path: Path) -> None:
+def test_is_path(tmp_path: Path) -> None:
     there = tmp_path / "weights.bin"
     there.touch()
     for value in (there, str(there), "~/x", "./x", "../x", r"C:\x", r"\\server\x", ["a", "/x"], "/nowhere/at/all"):
@@ -71,7 +71,7 @@ def config_of(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_path_of_a_component_becomes_its_default(tmp_path: Path) -> None:
+def test_path_of_a_component_is_replaced_by_its_default(tmp_path: Path) -> None:
     @register_conditioner("warm")
     class Warm(SourceConditioner):
         def __init__(self, *, weights: Path | None = None, backbone: str = "plain") -> None:
@@ -101,15 +101,17 @@ def test_a_path_of_a_component_becomes_its_default(tmp_path: Path) -> None:
         (tmp_path / "model" / "config.json").write_text(json.dumps(published))
         assert LongitudinalModel.from_pretrained(tmp_path / "model").conditioner.config["weights"] is None
         config["conditioner"] |= {"name": "bound", "config": {"weights": str(secret)}}
-        with pytest.raises(LongigenError, match="'bound' needs the path 'weights', which nobody else has"):
+        with pytest.raises(
+            LongigenError, match="'bound' requires the path 'weights', which exists only on this machine"
+        ):
             published_config(config)
     finally:
         for name in ("warm", "bound"):
             registry.unregister("conditioner", name)
 
 
-def test_a_card_says_what_is_not_known() -> None:
-    """No diffusion where the sampler is none, no licence that nobody gave, no command that was not recorded."""
+def test_card_states_what_is_unknown() -> None:
+    """It has no diffusion tag for another sampler, no licence that was not given, no command that was not recorded."""
     card = ModelCard(Card("x", "hf-hub:lab/x@v2", config_of(), 1234).text)
     assert card.data.license is None
     assert "diffusion" not in card.data.tags
@@ -117,16 +119,16 @@ def test_a_card_says_what_is_not_known() -> None:
     assert card.data.eval_results is None
     for words in (
         "1,234 parameters",
-        "How it was trained was not recorded.",
+        "The details of training were not recorded.",
         "It was not evaluated",
-        "it is not stated",
+        "is not stated",
     ):
         assert words in card.text
     assert "longigen train" not in card.text
 
 
-def test_a_card_of_a_fine_tuned_model() -> None:
-    told = {
+def test_card_of_a_fine_tuned_model() -> None:
+    training = {
         "recipe": "sadm-tiny",
         "init": True,
         "components": {"sampler": "ddpm"},
@@ -139,29 +141,29 @@ def test_a_card_of_a_fine_tuned_model() -> None:
         "device": "NVIDIA H100 80GB HBM3",
         "processes": 2,
     }
-    config = config_of(data={"name": "sim-heart", "simulated": True}, training=told)
+    config = config_of(data={"name": "sim-heart", "simulated": True}, training=training)
     config["denoiser"] = {**config["denoiser"], "distribution": "longigen-wonder"}
     card = ModelCard(Card("x", "hf-hub:lab/x@v2", config, 2_500_000).text)
     assert card.data.base_model == ["lab/brains"]
-    assert card.data.license is None  # of weights that come from elsewhere nobody said
+    assert card.data.license is None  # unknown for weights initialised from another model
     for words in (
         "longigen train --recipe sadm-tiny --sampler ddpm --data sim-heart --init hf-hub:lab/brains@v1 "
         "--set preprocess.shape=8,8,8 --set training.steps=7 --set model.keep_background=true --set data.pattern=...",
-        "What stands as `...` is text",
-        "its conditioner and denoiser, of [hf-hub:lab/brains@v1](https://hf.co/lab/brains).",
+        "`...` replaces text",
+        "conditioner and denoiser of [hf-hub:lab/brains@v1](https://hf.co/lab/brains).",
         "7 steps in 2.0 hours on 2 × NVIDIA H100 80GB HBM3",
         "It needs longigen and `longigen-wonder`.",
         "2.50 million parameters",
-        "fine-tuned on simulated data. What it started from was trained before",
+        "fine-tuned on simulated data, starting from a pretrained model",
     ):
         assert words in card.text, words
-    registered = {**told, "initialised": {"conditioner": "sadm-sim-brain"}}
+    registered = {**training, "initialised": {"conditioner": "sadm-sim-brain"}}
     text = Card("x", "hf-hub:lab/x@v2", config_of(training=registered), 1).text
-    assert "Started from another model: its conditioner, of `sadm-sim-brain`." in text
+    assert "Initialised from another model: conditioner of `sadm-sim-brain`." in text
     assert "base_model" not in text
 
 
-def test_the_command_on_a_card_gives_the_recipe_again() -> None:
+def test_command_on_the_card_reproduces_the_recipe() -> None:
     changes = ["training.steps=7", "conditioner.patch=2,2,2", "data.spacing=4", "training.freeze=[]"]
     changes += ["training.learning_rate=0.00012345678", "denoiser.attention=-1"]
     recipe = Recipe.resolve("sadm-tiny", components={"sampler": "ddpm"}, data="sim-brain", changes=changes)
@@ -173,8 +175,8 @@ def test_the_command_on_a_card_gives_the_recipe_again() -> None:
     assert Recipe.resolve("sadm-tiny", components={"sampler": "ddpm"}, data="sim-brain", changes=again) == recipe
 
 
-def test_a_model_is_exported_for_a_package(tmp_path: Path) -> None:
-    """What a registry.yaml says of the files, and the model under the name that it gives."""
+def test_export_of_a_model_for_a_package(tmp_path: Path) -> None:
+    """It writes the files, returns their manifest, and uses the given name."""
     model = LongitudinalModel(
         SourceConditioner(),
         UNet3D(width=8, multipliers=(1,)),
@@ -194,7 +196,7 @@ def test_a_model_is_exported_for_a_package(tmp_path: Path) -> None:
     LongitudinalModel.from_pretrained(tmp_path / "shipped")
 
 
-def test_a_result_says_where_a_model_is_worse() -> None:
+def test_verdict_reports_where_a_model_is_worse() -> None:
     def row(mean: float, low: float, high: float) -> dict[str, Any]:
         return {"mean": mean, "low": low, "high": high, "subjects": 20}
 
@@ -213,16 +215,16 @@ def test_a_result_says_where_a_model_is_worse() -> None:
     result = MetricsFile(content)
     assert result.verdict() == {
         "Worse than copy-last": ["nrmse (full)"],
-        "Not told apart from copy-last": ["psnr (full)"],
+        "No significant difference from copy-last": ["psnr (full)"],
     }
     text = Card("b", "hf-hub:lab/b@v2", config_of(), 1, result).text
     assert "| full | psnr ↑ | 30.00 [29.00, 31.00] | 31.00 [30.00, 32.00] | +1.0000 [-0.5000, +2.0000] |" in text
     assert "|  | corr ↑ | - | 0.5000 [0.4000, 0.6000] | - |" in text
     assert "- Worse than copy-last: nrmse (full)." in text
-    assert "3 network evaluations a visit" in text
+    assert "3 network evaluations per visit" in text
 
 
-def test_citations_hold_what_the_registry_says() -> None:
+def test_links_and_bibtex_of_references() -> None:
     papers = [
         "Doe & Roe, On Brains, IPMI 2023, arXiv 2212.08228, Section 3; Roe, arXiv:1234.56789",
         "Poe, arXiv 2212.08228",

@@ -1,4 +1,4 @@
-"""Configurations and weights: older schemas, and everything that is refused before memory is spent on it."""
+"""Tests of config.json and weights: migration of older schemas, and refusal of invalid files without using memory."""
 
 import json
 import resource
@@ -20,8 +20,8 @@ from longigen.hub.safetensors_header import read_header
 
 
 @pytest.mark.parametrize("version", range(1, CONFIG_SCHEMA_VERSION + 1))
-def test_a_model_of_every_schema_loads_and_does_what_it_did(version: int) -> None:
-    """The folders were written by the longigen of their time, and the numbers by its generation."""
+def test_model_of_every_schema_generates_the_same_numbers(version: int) -> None:
+    """The fixtures and the expected numbers are of the longigen version that introduced each schema."""
     folder = FIXTURES / f"schema-{version}"
     assert json.loads((folder / "config.json").read_text())["schema_version"] == version
     model = LongitudinalModel.from_pretrained(folder)
@@ -43,7 +43,7 @@ def test_a_model_of_every_schema_loads_and_does_what_it_did(version: int) -> Non
     assert (made[:, 0] - images[:, 1]).std().item() == pytest.approx(0.0102208, rel=1e-3)
 
 
-def test_every_older_schema_has_its_migration_and_its_fixture() -> None:
+def test_every_older_schema_has_a_migration_and_a_fixture() -> None:
     assert sorted(MIGRATIONS) == list(range(1, CONFIG_SCHEMA_VERSION))
     assert sorted(path.name for path in FIXTURES.glob("schema-*")) == [
         f"schema-{n}" for n in range(1, CONFIG_SCHEMA_VERSION + 1)
@@ -69,11 +69,11 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
             lambda c: c.update(schema_version=CONFIG_SCHEMA_VERSION + 1),
             f"schema_version {CONFIG_SCHEMA_VERSION + 1}, which is newer",
         ),
-        (lambda c: c.update(schema_version=0), "schema_version 0, and there was none before 1"),
+        (lambda c: c.update(schema_version=0), "schema_version 0, but the first one is 1"),
         (lambda c: c.update(schema_version=True), "is not the configuration of a longigen model"),
         (lambda c: c.update(library_name="diffusers"), "is not the configuration of a longigen model"),
         (lambda c: c.update(denoisr={}), "unknown key 'denoisr'. Did you mean 'denoiser'"),
-        (lambda c: c.update(model=[1]), "'model' must hold keys and values, got [1]"),
+        (lambda c: c.update(model=[1]), "'model' must be an object of keys and values, got [1]"),
         (lambda c: c["denoiser"].update(code="os.system"), "the denoiser has an unknown key 'code'"),
         (lambda c: c["denoiser"].update(name=["unet3d"]), "names no denoiser"),
         (lambda c: c["denoiser"].update(config="width"), "the config of the denoiser must hold keys"),
@@ -113,7 +113,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         ),
     ],
 )
-def test_a_configuration_that_is_not_right(folder: Path, change: Any, problem: str) -> None:
+def test_invalid_config_is_refused(folder: Path, change: Any, problem: str) -> None:
     edit(folder, change)
     with pytest.raises(LongigenError) as caught:
         LongitudinalModel.from_pretrained(folder)
@@ -121,24 +121,24 @@ def test_a_configuration_that_is_not_right(folder: Path, change: Any, problem: s
     assert "\n" not in str(caught.value)
 
 
-def test_a_configuration_that_is_too_long(folder: Path) -> None:
+def test_too_large_config_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(" " * 2**20 + "{}")
-    with pytest.raises(LongigenError, match="is longer than any configuration of a model"):
+    with pytest.raises(LongigenError, match="is not a model's configuration: it is larger than 1048576 bytes"):
         LongitudinalModel.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
     ("part", "changes", "problem"),
     [
-        ("denoiser", {"width": 10**6}, "have another shape, such as 'denoiser."),
-        ("denoiser", {"width": 10**15}, "config.json asks for networks that cannot be made"),
-        ("denoiser", {"blocks": 10**9}, "which asks for many times as many tensors"),
+        ("denoiser", {"width": 10**6}, "tensors have another shape, such as 'denoiser."),
+        ("denoiser", {"width": 10**15}, "config.json describes networks that cannot be composed"),
+        ("denoiser", {"blocks": 10**9}, "which describes many times as many tensors"),
         ("denoiser", {"multipliers": [1] * 12}, "it lacks "),
         ("conditioner", {"dim": 10**6}, "have another shape, such as 'conditioner."),
-        ("conditioner", {"depth": 10**9}, "which asks for many times as many tensors"),
+        ("conditioner", {"depth": 10**9}, "which describes many times as many tensors"),
     ],
 )
-def test_a_configuration_of_absurd_size_costs_neither_time_nor_memory(
+def test_config_of_a_huge_network_uses_neither_time_nor_memory(
     folder: Path, part: str, changes: dict[str, Any], problem: str
 ) -> None:
     edit(folder, lambda config: config[part]["config"].update(changes))
@@ -150,7 +150,7 @@ def test_a_configuration_of_absurd_size_costs_neither_time_nor_memory(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
-def test_what_a_file_of_weights_may_not_be(folder: Path) -> None:
+def test_invalid_safetensors_file_is_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     content = path.read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
@@ -162,17 +162,17 @@ def test_what_a_file_of_weights_may_not_be(folder: Path) -> None:
         return struct.pack("<Q", len(text)) + text + content[8 + length :]
 
     for data, problem in [
-        (content[:-1], "is cut short: it has 22631 bytes and by its header 22632; copy or pull it again"),
+        (content[:-1], "is truncated: it has 22631 bytes, where its header requires 22632; copy or pull it again"),
         (content + b"x", "is too long: it has 22633 bytes"),
-        (content[:100], "is cut short"),
-        (b"", "is no safetensors file"),
-        (b"\x80\x04\x95" + b"x" * 100, "is no safetensors file"),
-        (struct.pack("<Q", 2) + b"[]", "has a header that cannot be right"),
+        (content[:100], "is truncated"),
+        (b"", "is not a safetensors file"),
+        (b"\x80\x04\x95" + b"x" * 100, "is not a safetensors file"),
+        (struct.pack("<Q", 2) + b"[]", "has an invalid header"),
         (struct.pack("<Q", 2) + b"{x", "is damaged"),
-        (with_header(dtype="F8_E9"), "is of the type F8_E9"),
+        (with_header(dtype="F8_E9"), "has the unsupported type F8_E9"),
         (with_header(shape=[-4]), "has the shape -4"),
-        (with_header(shape=[10**12]), "cannot be 1000000000000 of F32"),
-        (with_header(data_offsets=None), "has a header that cannot be right"),
+        (with_header(shape=[10**12]), "do not match 1000000000000 of F32"),
+        (with_header(data_offsets=None), "has an invalid header"),
     ]:
         path.write_bytes(data)
         for read in (lambda: read_header(path), lambda: LongitudinalModel.from_pretrained(folder)):
@@ -182,16 +182,22 @@ def test_what_a_file_of_weights_may_not_be(folder: Path) -> None:
             assert str(path) in str(caught.value)
 
 
-def test_weights_of_another_model(folder: Path) -> None:
+def test_weights_of_another_model_are_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     tensors = load_file(path)
     first = next(name for name in tensors if tensors[name].ndim > 1)
     rest = {name: tensor for name, tensor in tensors.items() if name != first}
     for given, problem in [
         (rest, f"it lacks 1 of {len(tensors)} tensors, such as '{first}'"),
-        ({**tensors, "extra": torch.zeros(2)}, "it has 1 that the model has not, such as 'extra'"),
-        ({**rest, first: torch.zeros(3, 2)}, f"1 have another shape, such as '{first}', 3 × 2 there and "),
-        ({**rest, first: tensors[first].to(torch.int32)}, f"1 hold another kind of number, such as '{first}', I32"),
+        ({**tensors, "extra": torch.zeros(2)}, "it has 1 tensors that the model does not have, such as 'extra'"),
+        (
+            {**rest, first: torch.zeros(3, 2)},
+            f"1 tensors have another shape, such as '{first}', which is 3 × 2 in the file and ",
+        ),
+        (
+            {**rest, first: tensors[first].to(torch.int32)},
+            f"1 tensors have another type, such as '{first}', I32 in the file",
+        ),
     ]:
         save_file({name: tensor.contiguous() for name, tensor in given.items()}, path)
         with pytest.raises(LongigenError) as caught:
@@ -199,7 +205,7 @@ def test_weights_of_another_model(folder: Path) -> None:
         assert f"{path} does not fit the config.json beside it: {problem}" in str(caught.value)
 
 
-def test_half_precision_is_read(folder: Path) -> None:
+def test_half_precision_weights_are_loaded(folder: Path) -> None:
     path = folder / "model.safetensors"
     tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
     save_file(tensors, path)
@@ -208,7 +214,7 @@ def test_half_precision_is_read(folder: Path) -> None:
     assert path.stat().st_size < 16_000
 
 
-def test_a_schedule_that_needs_numbers_is_made_off_the_meta_device(folder: Path) -> None:
-    """A sampler computes its schedule when it is made, which diffusers cannot do without memory."""
+def test_sampler_is_created_off_the_meta_device(folder: Path) -> None:
+    """A sampler computes its schedule in the constructor, which diffusers cannot do on the meta device."""
     edit(folder, lambda config: config.update(sampler={"name": "flow", "config": {}}))
     assert LongitudinalModel.from_pretrained(folder).sampler.kind == "sampler"

@@ -1,4 +1,4 @@
-"""Models by name: folders, published models that ship in a package, and what is refused."""
+"""Tests of finding models by name: folders, published models in packages, repositories, and invalid names."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from longigen.utils.files import new_folder
 
 
 def model_folder(folder: Path) -> Path:
-    """Write a model with its card and its numbers."""
+    """Write a model with its card and metrics."""
     shutil.copytree(FIXTURE, folder)
     (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# Tiny\n")
     (folder / "metrics.json").write_text(json.dumps(METRICS))
@@ -31,7 +31,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def entry_of(folder: Path, source: str, **changes: Any) -> dict[str, Any]:
-    """Return what a registry.yaml says of the model in a folder."""
+    """Return the entry in a registry.yaml of the model in a folder."""
     return {
         "summary": "a tiny model, from outside",
         "source": source,
@@ -46,7 +46,7 @@ def entry_of(folder: Path, source: str, **changes: Any) -> dict[str, Any]:
 
 
 def publish(site: Site, name: str = "tiny", **changes: Any) -> Path:
-    """Install a stranger's distribution whose package ships a model, and return the model's folder."""
+    """Install a third-party distribution whose package ships a model, and return the model's folder."""
     distribution, package = f"of-{name}", f"of_{name}"
     folder = model_folder(site.folder / package / "weights" / name)
     index = {
@@ -58,7 +58,7 @@ def publish(site: Site, name: str = "tiny", **changes: Any) -> Path:
     return folder
 
 
-def test_a_model_ships_in_a_strangers_package_which_is_not_imported(site: Site) -> None:
+def test_model_in_a_third_party_package_is_found_without_import(site: Site) -> None:
     folder = publish(site)
     model = zoo_model("tiny")
     assert (model.distribution, model.parameters, model.protocol) == ("of-tiny", 3708, "17dfacfebf2e")
@@ -72,7 +72,7 @@ def test_a_model_ships_in_a_strangers_package_which_is_not_imported(site: Site) 
     assert LongitudinalModel.from_pretrained("tiny").parameter_count == 3708
 
 
-def test_pull_list_info_and_generate_with_no_network(site: Site, longigen: Longigen, tmp_path: Path) -> None:
+def test_pull_list_info_and_generate_without_network(site: Site, longigen: Longigen, tmp_path: Path) -> None:
     folder = publish(site)
     environment = {"PYTHONPATH": str(site.folder), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
     pulled = longigen("pull", "tiny", **environment)
@@ -93,7 +93,7 @@ def test_pull_list_info_and_generate_with_no_network(site: Site, longigen: Longi
     assert "Wrote 1 volumes to generated/tiny-" in made.stderr
 
 
-def test_what_is_made_goes_to_a_new_folder(tmp_path: Path) -> None:
+def test_each_output_folder_is_new(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         folder = new_folder(str(tmp_path), "tiny")
         assert folder == tmp_path / f"tiny-{number}"
@@ -111,7 +111,7 @@ def test_list_and_info_load_no_torch(site: Site) -> None:
         ).endswith("False\n")
 
 
-def test_a_folder_of_the_name_is_said_to_be_meant(
+def test_name_of_both_a_model_and_a_folder_is_ambiguous(
     site: Site,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -121,25 +121,23 @@ def test_a_folder_of_the_name_is_said_to_be_meant(
     desk.mkdir()
     monkeypatch.chdir(desk)
     (desk / "tiny").mkdir()
-    assert ModelSource.parse("tiny").find() == shipped  # a folder that holds no model is not meant
+    assert ModelSource.parse("tiny").find() == shipped  # a folder without a model is ignored
     shutil.copytree(FIXTURE, desk / "tiny" / "model")
-    with pytest.raises(LongigenError, match="'tiny' is a published model and a folder here; write local-dir:tiny for"):
+    with pytest.raises(LongigenError, match="'tiny' is both a published model and a folder; write local-dir:tiny for"):
         ModelSource.parse("tiny")
     assert ModelSource.parse("local-dir:tiny").find() == Path("tiny/model")
 
 
-def test_what_is_not_what_the_registry_says_is_refused(site: Site) -> None:
+def test_files_that_differ_from_the_registry_are_refused(site: Site) -> None:
     folder = publish(site)
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(
-        LongigenError, match=r"model\.safetensors is not what it should be: its SHA-256 is .* reinstall"
-    ):
+    with pytest.raises(LongigenError, match=r"model\.safetensors has the wrong content: its SHA-256 is .* reinstall"):
         LongitudinalModel.from_pretrained("tiny")
     weights.write_bytes(content[:-7])
     with pytest.raises(
-        LongigenError, match=r"is cut short: it has 22625 bytes and should have 22632; reinstall of-tiny"
+        LongigenError, match=r"is truncated: it has 22625 bytes and should have 22632; reinstall of-tiny"
     ):
         LongitudinalModel.from_pretrained("tiny")
     weights.unlink()
@@ -147,7 +145,7 @@ def test_what_is_not_what_the_registry_says_is_refused(site: Site) -> None:
         LongitudinalModel.from_pretrained("tiny")
 
 
-def test_a_link_out_of_the_package_is_refused(site: Site, tmp_path: Path) -> None:
+def test_link_out_of_the_package_is_refused(site: Site, tmp_path: Path) -> None:
     folder = publish(site)
     outside = tmp_path / "outside"
     shutil.copytree(folder, outside)
@@ -169,31 +167,34 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
     ("changes", "problem"),
     [
         ({"sumary": "x"}, "unknown key 'sumary'. Did you mean 'summary'"),
-        ({"licence": ""}, "must say its licence"),
-        ({"source": "https://drive.example.org/weights"}, "it is package:IMPORT_NAME/FOLDER or hf-hub:org/repo"),
-        ({"source": "package:of_tiny"}, "of a package it is package:IMPORT_NAME/FOLDER"),
-        ({"source": "package:of tiny/x"}, "of a package it is package:IMPORT_NAME/FOLDER"),
-        ({"source": "package:of_tiny/../../etc"}, "may leave its package"),
-        ({"source": "package:of_tiny//etc"}, "may leave its package"),
-        ({"source": "package:of_tiny/.ssh"}, "may leave its package"),
-        ({"source": "package:of_tiny/a\\b"}, "may leave its package"),
+        ({"licence": ""}, "must have the key 'licence'"),
+        ({"source": "https://drive.example.org/weights"}, "it must be package:IMPORT_NAME/FOLDER or hf-hub:org/repo"),
+        ({"source": "package:of_tiny"}, "for a package it must be package:IMPORT_NAME/FOLDER"),
+        ({"source": "package:of tiny/x"}, "for a package it must be package:IMPORT_NAME/FOLDER"),
+        ({"source": "package:of_tiny/../../etc"}, "may lead out of its package"),
+        ({"source": "package:of_tiny//etc"}, "may lead out of its package"),
+        ({"source": "package:of_tiny/.ssh"}, "may lead out of its package"),
+        ({"source": "package:of_tiny/a\\b"}, "may lead out of its package"),
         ({"source": "package:of_tiny/weights/x", "revision": COMMIT}, "ships in a package, which has no revision"),
-        ({"source": "hf-hub:lab/brain"}, "must pin its revision to a commit"),
-        ({"source": "hf-hub:lab/brain", "revision": "main"}, "must pin its revision to a commit"),
-        ({"files": None}, "must have 'files'"),
+        ({"source": "hf-hub:lab/brain"}, "must have a commit (40 hexadecimal digits) as its revision"),
+        (
+            {"source": "hf-hub:lab/brain", "revision": "main"},
+            "must have a commit (40 hexadecimal digits) as its revision",
+        ),
+        ({"files": None}, "must have the key 'files'"),
         ({"files": {"config.json": GOOD}}, "must have the file model.safetensors"),
-        ({"files": {"../config.json": GOOD}}, "names the file '../config.json', which is no file of a model"),
-        ({"files": {"/etc/passwd": GOOD}}, "names the file '/etc/passwd'"),
-        ({"files": {"code.py": GOOD}}, "names the file 'code.py'"),
-        ({"files": {"config.json": {"size": 5}}}, "must say sha256 and size of config.json"),
+        ({"files": {"../config.json": GOOD}}, "has the file '../config.json', which is not a file of a model"),
+        ({"files": {"/etc/passwd": GOOD}}, "has the file '/etc/passwd'"),
+        ({"files": {"code.py": GOOD}}, "has the file 'code.py'"),
+        ({"files": {"config.json": {"size": 5}}}, "must have exactly the keys sha256 and size for config.json"),
         ({"files": {"config.json": {**GOOD, "sha256": "abc"}}}, "must be 64 hexadecimal digits"),
         ({"files": {"config.json": {**GOOD, "size": -1}}}, "must be a number of bytes"),
-        ({"parameters": "many"}, "must say how many parameters"),
-        ({"metrics": {"full": {"psnr": [1, 2]}}}, "'metrics' must hold the hash of the protocol"),
-        ({"metrics": {"protocol": "x", "full": {"psnr": 43}}}, "'metrics' must hold the hash of the protocol"),
+        ({"parameters": "many"}, "must have its number of parameters"),
+        ({"metrics": {"full": {"psnr": [1, 2]}}}, "'metrics' must have the hash of the protocol"),
+        ({"metrics": {"protocol": "x", "full": {"psnr": 43}}}, "'metrics' must have the hash of the protocol"),
     ],
 )
-def test_an_entry_that_is_not_right_breaks_only_itself(
+def test_invalid_entry_does_not_affect_others(
     site: Site,
     changes: dict[str, Any],
     problem: str,
@@ -206,15 +207,15 @@ def test_an_entry_that_is_not_right_breaks_only_itself(
     assert Catalog().sections["recipes"]["sadm-tiny"]
 
 
-def test_a_broken_entry_is_listed_as_broken(site: Site) -> None:
+def test_list_and_info_report_an_invalid_entry(site: Site) -> None:
     publish(site, licence="")
     printed = site.longigen("list", "models", "--json")
     row = next(row for row in json.loads(printed)["models"] if row["name"] == "tiny")
-    assert "must say its licence" in row["problem"]
-    assert "must say its licence" in site.longigen("info", "tiny")
+    assert "must have the key 'licence'" in row["problem"]
+    assert "must have the key 'licence'" in site.longigen("info", "tiny")
 
 
-def test_a_name_that_two_distributions_claim(site: Site) -> None:
+def test_name_claimed_by_two_distributions(site: Site) -> None:
     publish(site)
     other = {"schema_version": 1, "models": {"tiny": {"summary": "mine"}}}
     files = {"copycat/__init__.py": "", "copycat/registry.yaml": yaml.safe_dump(other)}
@@ -230,40 +231,40 @@ def test_a_name_that_two_distributions_claim(site: Site) -> None:
         ("./nowhere", r"There is no model at \./nowhere"),
         ("a/b/c", "There is no model at a/b/c"),
         ("local-dir:nowhere", "There is no model at nowhere"),
-        ("local-dir:", "holds no model"),
-        ("hf-hub:brain", "'hf-hub:brain' is no repository; it is hf-hub:org/repo"),
-        ("hf-hub:lab/brain@", "is no repository; it is hf-hub:org/repo or hf-hub:org/repo@REVISION"),
-        ("hf-hub:../../etc", "is no repository"),
+        ("local-dir:", "has no model"),
+        ("hf-hub:brain", "'hf-hub:brain' is not a repository; write hf-hub:org/repo"),
+        ("hf-hub:lab/brain@", "is not a repository; write hf-hub:org/repo or hf-hub:org/repo@REVISION"),
+        ("hf-hub:../../etc", "is not a repository"),
     ],
 )
-def test_what_is_no_model(site: Site, text: str, problem: str) -> None:
+def test_name_of_no_model_is_refused(site: Site, text: str, problem: str) -> None:
     publish(site)
     with pytest.raises(LongigenError, match=problem):
         ModelSource.parse(text)
 
 
-def test_repositories() -> None:
+def test_repository_names_and_revisions() -> None:
     for text in ("lab/brain@v1", "hf-hub:lab/brain@v1"):
         source = ModelSource.parse(text)
         assert (source.repository, source.revision, source.stem) == ("lab/brain", "v1", "brain")
     assert ModelSource.parse("lab/brain", "v2").revision == "v2"
-    with pytest.raises(LongigenError, match="names one revision and 'v2' is another"):
+    with pytest.raises(LongigenError, match="has one revision and 'v2' is another"):
         ModelSource.parse("lab/brain@v1", "v2")
-    with pytest.raises(LongigenError, match="is no repository, so it has no revision 'v2'"):
+    with pytest.raises(LongigenError, match="is not a repository, so it has no revision 'v2'"):
         ModelSource.parse(str(FIXTURE), "v2")
     for repository, revision in (("../etc", None), ("lab/a b", None), ("lab/brain", "../../x"), ("lab/brain", "")):
-        with pytest.raises(LongigenError, match="is no name of a re"):
+        with pytest.raises(LongigenError, match="is not the name of a re"):
             ModelSource("x", repository=repository, revision=revision).local_folder()
 
 
-def test_an_overview_of_a_folder(tmp_path: Path) -> None:
-    overview = ModelSummary.from_folder(model_folder(tmp_path / "model"))
-    assert overview.line == (
+def test_summary_of_a_folder(tmp_path: Path) -> None:
+    summary = ModelSummary.from_folder(model_folder(tmp_path / "model"))
+    assert summary.line == (
         "3,708 parameters, 24.8 kB, sim-brain, simulated, full: psnr 43.43 (copy-last 41.44), cc-by-4.0"
     )
-    assert overview.to_dict()["metrics"] == {"protocol": "17dfacfebf2e", "full": {"psnr": [43.43, 41.44]}}
+    assert summary.to_dict()["metrics"] == {"protocol": "17dfacfebf2e", "full": {"psnr": [43.43, 41.44]}}
     bare = ModelSummary.from_folder(FIXTURE)
-    assert bare.line.endswith("no licence said")
+    assert bare.line.endswith("licence not stated")
     assert "metrics" not in bare.to_dict()
     card = tmp_path / "README.md"
     for text in ("", "# No head\n", "---\n[\n---\n", "---\n- a\n---\n"):
@@ -271,8 +272,8 @@ def test_an_overview_of_a_folder(tmp_path: Path) -> None:
         assert front_matter(card) == {}
 
 
-def test_the_shipped_models_are_what_the_index_says() -> None:
-    """Every folder of `longigen_models` has its entry, and every entry its folder, with the right files in it."""
+def test_shipped_models_match_the_registry() -> None:
+    """Every folder of `longigen_models` has an entry, and every entry a folder with the right files."""
     root = ROOT
     shipped = {path.name: path for path in (root / "plugins" / "longigen_models").iterdir() if path.is_dir()}
     shipped.pop("__pycache__", None)
