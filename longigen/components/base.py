@@ -11,6 +11,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from longigen.components.overrides import check_overrides
 from longigen.components.ranges import Range
 from longigen.errors import LongigenError, did_you_mean
 from longigen.utils.files import reason
@@ -49,8 +50,8 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the keyword parameters of a constructor or function.
 
     Raises:
-        TypeError: if one is positional, variadic or lacks an annotation: then it could not be checked or written down;
-            or if a `Range` stands at anything but a number.
+        TypeError: if one is positional, variadic, lacks an annotation, or has one that values cannot be checked
+            against: then it could not be written to a configuration; or if a `Range` stands at anything but a number.
     """
     name = getattr(function, "__qualname__", str(function))
     is_class = inspect.isclass(function)
@@ -64,6 +65,12 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
             raise TypeError(f"{name}: parameter '{parameter.name}' must be keyword-only (put '*,' before it)")
         if parameter.name not in hints:
             raise TypeError(f"{name}: parameter '{parameter.name}' has no type annotation")
+        if not _is_plain(hints[parameter.name]):
+            raise TypeError(
+                f"{name}: parameter '{parameter.name}' is {_written(hints[parameter.name])}, which a configuration "
+                "cannot hold; use None, bool, int, float, str, Path, Literal, or unions and tuples of those, such as "
+                "tuple[int, ...]"
+            )
         if not all(kind in (int, float) for kind, _ in ranges(hints[parameter.name])):
             raise TypeError(
                 f"{name}: the Range of '{parameter.name}' must be of int or float, as Annotated[int, Range(1)]"
@@ -143,8 +150,13 @@ class Component:
       can be made again. What is only known when a model is composed comes later, to `build`.
     - A number says which values it may have: ``Annotated[float, Range(0, 1)]``. What lies outside is refused before the
       constructor runs, so the constructor checks only what its parameters must be to each other.
-    - Values of `config` are plain: None, bool, int, float, str, and tuples of those.
-    - A class that breaks the rules is refused when it is defined, not when it is first used.
+    - Values of `config` are plain: None, bool, int, float, str, Path, and tuples of those. An annotation that allows
+      anything else (``Any``, ``list[int]``) is refused.
+    - A method that overrides one of the interface takes the parameters that the interface names, in that order; more
+      only with defaults.
+    - It draws from the random generators that it is given, never from the global ones of torch, NumPy or Python; the
+      weights that a network starts from, which `build` makes, are the one exception.
+    - A class whose constructor or methods break these rules is refused when it is defined, not when it is first used.
     """
 
     kind: ClassVar[str]
@@ -155,12 +167,12 @@ class Component:
         for parameter in parameters(cls).values():
             if not parameter.required:
                 _check_default(parameter, cls.__qualname__)
+        check_overrides(cls, [base for base in cls.__mro__[1:] if _is_interface(base)])
 
     @classmethod
     def interface(cls) -> "type[Component] | None":
         """Return the contract that a class derives from: `Conditioner`, `Denoiser` …; None where it is none of them."""
-        own = (base for base in cls.__mro__ if base.__module__.partition(".")[0] == "longigen" and "kind" in vars(base))
-        return next((base for base in own if issubclass(base, Component)), None)
+        return next((base for base in cls.__mro__ if _is_interface(base) and "kind" in vars(base)), None)
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,17 +215,39 @@ class Component:
             raise LongigenError(f"{owner}: {reason(error)}.") from error
 
 
+def _is_interface(base: type) -> bool:
+    """Say whether a class is one of longigen's own, and not a plugin's."""
+    return issubclass(base, Component) and base.__module__.partition(".")[0] == "longigen"
+
+
 def _check_default(parameter: Parameter, owner: str) -> None:
     try:
-        parameter.check(parameter.default, owner)
+        converted = parameter.check(parameter.default, owner)
     except LongigenError as error:
         raise TypeError(f"the default of a parameter is not what its annotation allows: {error}") from None
+    if converted != parameter.default:
+        raise TypeError(f"{owner}: the default of '{parameter.name}', {parameter.default!r}, should be {converted!r}")
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Say whether `_convert` can check values against a type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _is_plain(arguments[0])
+    if origin is Literal:
+        return all(isinstance(value, bool | int | str | None) for value in arguments)
+    if origin in (typing.Union, types.UnionType, tuple):
+        return all(_is_plain(part) for part in arguments if part is not Ellipsis)
+    return annotation in (None, types.NoneType, bool, int, float, str, Path)
+
+
+def _written(annotation: Any) -> str:
+    """Return a type as its author wrote it: ``list[int]``, ``ndarray``."""
+    return annotation.__name__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation)
 
 
 def _convert(value: Any, annotation: Any) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is Any:
-        return value
     if origin is Annotated:
         value = _convert(value, arguments[0])
         if not all(value in limits for limits in arguments[1:] if isinstance(limits, Range)):

@@ -24,7 +24,8 @@ class Conditioner(Component, nn.Module, abc.ABC):
       `target_time`; where false, later visits may be used.
     - In generation, visits that were made earlier are in the history, as observed. Where `autoregressive` is false they
       are not, and the history holds what was given alone.
-    - It must not depend on images that are not observed nor on visits that are not valid: padding changes nothing.
+    - It must not depend on images that are not observed, on covariates that are not present, nor on visits that are not
+      valid: padding changes nothing.
     - It can be made and built on torch's ``meta`` device: neither step looks at a tensor's value. So a model's shapes
       are known, and compared with its weights, before memory is spent on it.
     - It is deterministic in ``eval()`` mode.

@@ -34,6 +34,7 @@ class Sampler(Component, abc.ABC):
     - `step` is generation, and the one method that a new sampler must write: from z_t and x̂ to z_s. It gets x̂, so a
       sampler can walk with a model that was trained with another one, within that model's `trained_range`. `sample`
       holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
+    - With the true x as x̂, `step` keeps z at its noise level: z_s has the mean α_s x and about the deviation σ_s.
     - A sampler that overrides `log_snr` overrides its inverse, `time`.
     - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in.
     """

@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -71,7 +73,6 @@ def test_a_component_with_a_required_parameter_can_be_copied(again: Any) -> None
         (int | None, 3, 3),
         (float | None, 3, 3.0),
         (tuple[int, int] | None, None, None),
-        (Any, object, object),
     ],
 )
 def test_values_that_fit_are_converted(annotation: Any, given: Any, kept: Any) -> None:
@@ -153,6 +154,80 @@ def test_a_class_that_breaks_the_rules_is_refused_when_it_is_defined() -> None:
 
         class Untyped(Component):
             def __init__(self, *, size=3) -> None: ...
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "spelt"),
+    [
+        (list[int], "list[int]"),
+        (list, "list"),
+        (tuple, "tuple"),
+        (dict[str, int], "dict[str, int]"),
+        (Sequence[int], "collections.abc.Sequence[int]"),
+        (tuple[list[int], ...], "tuple[list[int], ...]"),
+        (int | list[int], "int | list[int]"),
+        (Any, "Any"),
+        (object, "object"),
+        (complex, "complex"),
+        (Colour, "Colour"),
+        (Literal[b"x"], "typing.Literal[b'x']"),
+        (Annotated[list[int], "of sizes"], "list[int]"),
+    ],
+    ids=str,
+)
+def test_a_parameter_that_no_configuration_can_hold_is_refused(annotation: Any, spelt: str) -> None:
+    def __init__(self: Any, *, sizes: annotation) -> None: ...  # noqa: N807
+
+    with pytest.raises(TypeError) as caught:
+        type("Sized", (Component,), {"__init__": __init__})
+    assert str(caught.value) == (
+        f"Sized: parameter 'sizes' is {spelt}, which a configuration cannot hold; use None, bool, int, float, str, "
+        "Path, Literal, or unions and tuples of those, such as tuple[int, ...]"
+    )
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        None,
+        bool,
+        int | None,
+        float | str,
+        Path,
+        tuple[int, ...],
+        tuple[int, float, str] | None,
+        tuple[tuple[int, int], ...],
+        Literal["x", 3, True, None],
+        Annotated[float, "above 0"],
+    ],
+    ids=str,
+)
+def test_a_parameter_that_a_configuration_can_hold_is_accepted(annotation: Any) -> None:
+    def __init__(self: Any, *, sizes: annotation) -> None: ...  # noqa: N807
+
+    cls = type("Sized", (Component,), {"__init__": __init__})
+    assert list(parameters(cls)) == ["sizes"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "message"),
+    [
+        (int, None, "Sized: sizes must be int, got None."),
+        (float, "fast", "Sized: sizes must be float, got 'fast'."),
+        (Literal["x", "v"], "w", "Sized: sizes must be one of 'x', 'v', got 'w'."),
+        (tuple[int, ...], [1, 2], "Sized: the default of 'sizes', [1, 2], should be (1, 2)"),
+    ],
+)
+def test_a_default_of_another_type_is_refused(annotation: Any, default: Any, message: str) -> None:
+    def __init__(self: Any, *, sizes: annotation = default) -> None: ...  # noqa: N807
+
+    with pytest.raises(TypeError) as caught:
+        type("Sized", (Component,), {"__init__": __init__})
+    assert str(caught.value).endswith(message)
 
 
 def test_a_constructor_that_is_inherited_is_refused_too() -> None:
