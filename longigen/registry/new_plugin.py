@@ -1,7 +1,6 @@
 """A skeleton: a small package with a working component, for its author to change."""
 
 import keyword
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from longigen._version import __version__
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry.catalog import CATALOG_SECTIONS, Catalog
 from longigen.registry.packages import find_module
-from longigen.registry.registry import KINDS, registry
+from longigen.registry.registry import KINDS, name_problem, registry
 from longigen.utils.files import atomic_folder, unwritable
 
 LONGEST = 32
@@ -149,12 +148,9 @@ class PluginTemplate:
             raise LongigenError(f"'{self.name}' has upper-case letters; write '{self.name.lower()}'.")
         if self.name[:1].isdigit():
             raise LongigenError(f"'{self.name}' begins with a digit, as no Python package may; put a letter first.")
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
-            nearest = re.sub(r"[^a-z0-9]+", "-", self.name).strip("-")
-            advice = f"write '{nearest}'" if re.match("[a-z]", nearest) else "such as my-denoiser"
-            raise LongigenError(
-                f"'{self.name}' is not a name of lower-case letters, digits and single hyphens; {advice}."
-            )
+        misnamed = name_problem(self.name)
+        if misnamed:
+            raise LongigenError(f"{misnamed}.")
         if len(self.name) > LONGEST:
             raise LongigenError(f"'{self.name}' has {len(self.name)} letters; choose a name of {LONGEST} or fewer.")
         if keyword.iskeyword(self.package):

@@ -1,5 +1,6 @@
 """The registry: which components are installed, without importing them, and the class behind a name."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -52,6 +53,9 @@ class RegistryEntry:
 
     @property
     def _problem(self) -> Problem | None:
+        misnamed = name_problem(self.name)
+        if misnamed:
+            return Problem(misnamed)
         if not isinstance(self.target, EntryPoint):
             return None
         try:
@@ -82,7 +86,7 @@ class Registry:
         """Return the one claim to a name.
 
         Raises:
-            LongigenError: if nobody claims the name, or more than one distribution does.
+            LongigenError: if nobody claims the name, more than one distribution does, or it is no name to choose by.
         """
         known = self.entries(kind)
         if name not in known:
@@ -96,6 +100,9 @@ class Registry:
                 f"The {kind} '{name}' is claimed by {owners}; uninstall one of them, or ask its author for "
                 "another name."
             )
+        misnamed = name_problem(name)
+        if misnamed:
+            raise LongigenError(f"The {kind} of {claims[0].distribution} cannot be used: {misnamed}.")
         return claims[0]
 
     def load(self, kind: str, name: str) -> type[Any]:
@@ -139,8 +146,12 @@ class Registry:
         Running the same definition again (a notebook's cell) replaces it. A name that something else claims is refused.
 
         Raises:
-            LongigenError: if the name is taken, or the class breaks the contract of a component.
+            LongigenError: if the name is taken or has other characters than lower-case letters, digits and single
+                hyphens, or the class breaks the contract of a component.
         """
+        misnamed = name_problem(name)
+        if misnamed:
+            raise LongigenError(f"The {kind} cannot be registered: {misnamed}.")
 
         def decorate(cls: T) -> T:
             _check_class(kind, name, cls)
@@ -205,6 +216,15 @@ def register_dataset(name: str) -> Callable[[T], T]:
 def register_metric(name: str) -> Callable[[T], T]:
     """Register a metric for this process."""
     return registry.register("metric", name)
+
+
+def name_problem(name: str) -> str | None:
+    """Say that a name is not one of lower-case letters, digits and single hyphens, and what to write; None if it is."""
+    if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        return None
+    nearest = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    advice = f"write '{nearest}'" if re.match("[a-z]", nearest) else "such as my-denoiser"
+    return f"'{name}' is not a name of lower-case letters, digits and single hyphens; {advice}"
 
 
 def _check_class(kind: str, name: str, cls: Any) -> None:

@@ -171,14 +171,33 @@ def test_a_plugin_that_works_is_not_marked(site: Site, reference: str, files: di
         (SCALE.replace("*, gain: float", "gain: float"), "'gain' must be keyword-only"),
         (SCALE.replace("(Denoiser)", ""), r"is not a subclass of longigen\.Denoiser"),
         (SCALE.replace("def forward", "def foward"), "does not define forward; it must"),
+        (SCALE.replace(", routes):", "):"), r"Scale\.build does not take 'routes'"),
+        (
+            SCALE.replace("gain: float", "gain: list[float]"),
+            r"'gain' is list\[float\], which a configuration cannot hold",
+        ),
         ("Scale = 3\n", r"\(3\) is not a subclass of longigen\.Denoiser"),
     ],
-    ids=["kwargs", "positional", "other-class", "abstract", "no-class"],
+    ids=["kwargs", "positional", "other-class", "abstract", "signature", "annotation", "no-class"],
 )
 def test_a_class_that_breaks_the_contract_is_refused(site: Site, source: str, message: str) -> None:
     site.install("breaker", {"longigen.denoisers": {"breaking": "bad:Scale"}}, {"bad.py": source})
     with pytest.raises(LongigenError, match=message):
         registry.load("denoiser", "breaking")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("Bad Name", "write 'bad-name'"), ("bad_name", "write 'bad-name'"), ("-", "such as my-denoiser")],
+)
+def test_a_name_that_is_none_is_marked_and_refused(site: Site, name: str, advice: str) -> None:
+    site.install("breaker", {"longigen.denoisers": {name: "fine:Scale"}}, {"fine.py": SCALE})
+    sentence = f"'{name}' is not a name of lower-case letters, digits and single hyphens; {advice}"
+    assert problems(json.loads(site.longigen("list", "--json"))) == {name: sentence}
+    for use in (registry.entry, registry.load):
+        with pytest.raises(LongigenError) as caught:
+            use("denoiser", name)
+        assert str(caught.value) == f"The denoiser of breaker cannot be used: {sentence}."
 
 
 def test_an_unknown_name() -> None:
@@ -235,6 +254,12 @@ class TestDecorator:
             register_denoiser("unet3d")(Half)
         assert registry.load("denoiser", "mine") is Half
         assert registry.load("denoiser", "unet3d").__name__ == "UNet3D"
+
+    @pytest.mark.parametrize("name", ["Bad Name", "Mine", "my_own", "my--own", "-mine", "größe", "a/b", ""])
+    def test_a_name_that_is_none(self, name: str) -> None:
+        with pytest.raises(LongigenError, match=r"The denoiser cannot be registered: '.*' is not a name of lower-case"):
+            register_denoiser(name)
+        assert name not in registry.entries("denoiser")
 
     def test_a_class_that_breaks_the_contract(self) -> None:
         with pytest.raises(LongigenError, match=r"not a subclass of longigen\.Denoiser"):
