@@ -1,46 +1,19 @@
-"""The conformance suite: does a component keep the contracts.
+"""The conformance suite: it checks whether a component keeps the contract of its kind.
 
-``longigen check NAME`` runs it, and so does one parametrised test::
+``longigen check NAME`` runs it. In a plugin's tests it is one parametrised test::
 
     import pytest
     from longigen.testing import cases, run_check
 
     @pytest.mark.parametrize(("kind", "label"), cases("denoiser"))
-    def test_mine(kind, label):
-        run_check(kind, label, "mine")
+    def test_contracts(kind, label):
+        run_check(kind, label, "my-denoiser", {"width": 8})
 
-A check is a function of a `Case` that raises, most often an AssertionError with a sentence, if the contract is broken.
+A check that fails raises an error whose message says what is wrong.
 """
-
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from longigen.testing.case import Case
 from longigen.testing.composition import two_steps_and_a_visit
-from longigen.testing.conditioners import CHECKS as CONDITIONERS
-from longigen.testing.datasets import CHECKS as DATASETS
-from longigen.testing.denoisers import CHECKS as DENOISERS
-from longigen.testing.metrics import CHECKS as METRICS
-from longigen.testing.samplers import CHECKS as SAMPLERS
+from longigen.testing.suite import CHECKS, CheckResult, cases, check, run_check
 
-CHECKS: dict[str, Mapping[str, Callable[[Case], None]]] = {
-    "conditioner": CONDITIONERS,
-    "denoiser": DENOISERS,
-    "sampler": SAMPLERS,
-    "dataset": DATASETS,
-    "metric": METRICS,
-}
-"""By kind, the checks by what they say."""
-
-
-def cases(*kinds: str) -> list[tuple[str, str]]:
-    """Return (kind, label) of every check of some kinds, to parametrise a test with."""
-    return [(kind, label) for kind in kinds or CHECKS for label in CHECKS[kind]]
-
-
-def run_check(kind: str, label: str, name: str, config: Mapping[str, Any] | None = None) -> None:
-    """Run one check on the component `name`, made with `config`; it raises if the contract is broken."""
-    CHECKS[kind][label](Case(kind, name, config or {}))
-
-
-__all__ = ["CHECKS", "Case", "cases", "run_check", "two_steps_and_a_visit"]
+__all__ = ["CHECKS", "Case", "CheckResult", "cases", "check", "run_check", "two_steps_and_a_visit"]

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from longigen.components.visit_sequence import Batch
+from longigen.data.statistics import Statistics
 from longigen.errors import LongigenError
 from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.settings import ModelSettings
 from longigen.registry.registry import registry
-from longigen.testing.case import Case, after, history
+from longigen.testing.case import COVARIATES, Case, after, history, with_covariates
 
 PARTS = ("conditioner", "denoiser", "sampler")
 SIZE = (9, 8, 7)
@@ -19,9 +20,10 @@ SIZE = (9, 8, 7)
 
 def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) -> None:
     """Train a composition for two steps and generate one visit with guidance; both must stay finite and in range."""
-    model = LongitudinalModel(*(cases[part].make() for part in PARTS), settings=settings)
+    statistics = Statistics(covariates=COVARIATES)
+    model = LongitudinalModel(*(cases[part].make() for part in PARTS), settings=settings, statistics=statistics)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4) if list(model.parameters()) else None
-    visits = history(SIZE)
+    visits = with_covariates(history(SIZE))
     batch = Batch(visits, -visits.images[:, 0], after(visits))
     for step, adversary in itertools.product(range(2), (False, True)[: 1 if model.denoiser.adversary is None else 2]):
         loss = total(model(batch, torch.Generator().manual_seed(step), adversary=adversary)).mean()

@@ -1,15 +1,19 @@
 """The checks of data sets."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from longigen.data.issues import Finding
 from longigen.data.volume import canonical_shape, canonical_spacing
-from longigen.testing.case import Case, keeps_its_configuration
+from longigen.testing.assertions import keeps_its_configuration
+from longigen.testing.case import Case
+from longigen.testing.randomness import assert_draws_nothing_global
 from longigen.utils.time_units import TIME_UNITS
 
 LOADED = 3
@@ -18,11 +22,12 @@ LOADED = 3
 def has_subjects(case: Case) -> None:
     """Check ids, times and their order, twice."""
     subjects = case.make().subjects()
+    assert isinstance(subjects, Sequence), f"subjects() returns a {type(subjects).__name__}, not a sequence"
     assert subjects, "there are no subjects"
     ids = [subject.id for subject in subjects]
     assert len(set(ids)) == len(ids), "a subject's id occurs twice"
     assert all(name and "/" not in name for name in ids), "an id is empty or holds a slash"
-    assert [subject.id for subject in case.make().subjects()] == ids, "the order is not fixed"
+    assert [subject.id for subject in case.make().subjects()] == ids, "the order of the subjects is not fixed"
     for subject in subjects:
         assert subject.visits, f"{subject.id} has no visits"
         assert all(a < b for a, b in pairwise(subject.times)), f"times of {subject.id} do not ascend"
@@ -47,7 +52,18 @@ def loads_volumes(case: Case) -> None:
 def loads_the_same_again(case: Case) -> None:
     """Check that a visit is the same each time."""
     first, second = (case.make().subjects()[0].visits[-1].load() for _ in range(2))
-    assert np.array_equal(first.data, second.data), "two loads differ"
+    assert np.array_equal(first.data, second.data, equal_nan=True), "two loads differ"
+
+
+def draws_nothing_global(case: Case) -> None:
+    """Check that it leaves the global random generators alone: made, listed and loaded."""
+
+    def answer() -> list[Tensor]:
+        subjects = case.make(seed=None).subjects()
+        times = [time for subject in subjects for time in subject.times]
+        return [torch.tensor(times), torch.tensor(np.asarray(subjects[0].visits[-1].load().data, dtype=np.float64))]
+
+    assert_draws_nothing_global(answer)
 
 
 def knows_visits_apart(case: Case) -> None:
@@ -60,8 +76,12 @@ def knows_visits_apart(case: Case) -> None:
 def goes_to_other_processes(case: Case) -> None:
     """Check that subjects can be pickled, as workers that load data need it."""
     subject = case.make().subjects()[0]
-    copy = pickle.loads(pickle.dumps(subject))
-    assert np.array_equal(copy.visits[0].load().data, subject.visits[0].load().data), "a pickled visit differs"
+    try:
+        copy = pickle.loads(pickle.dumps(subject))
+    except Exception as error:
+        raise AssertionError(f"a subject cannot be pickled ({error})") from error
+    one, two = (each.visits[0].load().data for each in (subject, copy))
+    assert np.array_equal(one, two, equal_nan=True), "a visit differs once it was pickled"
 
 
 def tells_what_is_bad(case: Case) -> None:
@@ -73,12 +93,18 @@ def tells_what_is_bad(case: Case) -> None:
 
 def has_a_unit(case: Case) -> None:
     """Check that the times are in a known unit."""
-    assert case.make().time_unit in TIME_UNITS, f"time_unit is none of {', '.join(TIME_UNITS)}"
+    unit = case.make().time_unit
+    assert unit in TIME_UNITS, f"time_unit is {unit!r}, none of {', '.join(TIME_UNITS)}"
 
 
 def claims_by_name(case: Case) -> None:
     """Check that `claims` answers for a path that does not exist."""
-    assert type(case.make()).claims(Path("no-such-place.unknown")) is False, "claims what it cannot know"
+    path = Path("no-such-place.unknown")
+    try:
+        claimed = type(case.make()).claims(path)
+    except OSError as error:
+        raise AssertionError(f"claims opens what lies at the path ({error}); it may look at names only") from error
+    assert claimed is False, f"claims({path}) is {claimed}: it claims what it cannot know"
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {
@@ -86,9 +112,11 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "has subjects with ascending times": has_subjects,
     "loads volumes as it describes them": loads_volumes,
     "loads the same again": loads_the_same_again,
+    "leaves global random generators alone": draws_nothing_global,
     "has times in a known unit": has_a_unit,
     "knows its visits apart": knows_visits_apart,
     "has visits that go to other processes": goes_to_other_processes,
     "tells what is bad": tells_what_is_bad,
     "claims paths by name": claims_by_name,
 }
+"""By what a data set is to do; see `Dataset`."""

@@ -1,7 +1,7 @@
 """The checks of denoisers."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 import torch
@@ -12,18 +12,10 @@ from longigen.components.denoiser import Denoiser
 from longigen.components.sampler import Sampler
 from longigen.components.training_example import DiffusionTarget, Example
 from longigen.models.longitudinal import total
-from longigen.testing.case import (
-    SIZES,
-    Case,
-    assert_outlined,
-    assert_reached,
-    built_denoiser,
-    close,
-    conditioning,
-    keeps_its_configuration,
-    restored,
-)
+from longigen.testing.assertions import assert_outlined, assert_reached, close, keeps_its_configuration, restored
+from longigen.testing.case import SIZES, Case, built_denoiser, conditioning
 from longigen.testing.composition import composes_with_every_part
+from longigen.testing.randomness import assert_draws_nothing_global
 from longigen.utils.randomness import Generators
 
 LOG_SNR = torch.tensor([-12.0, 3.0])
@@ -32,7 +24,7 @@ SCALE = 0.3
 
 
 class Plain(Sampler):
-    """What `Sampler` says of training, and a walk without noise."""
+    """Training as `Sampler` has it, and generation without noise."""
 
     def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
         return self.alpha_sigma(s)[0] * x
@@ -42,12 +34,12 @@ def _routes(case: Case) -> Routes:
     return Routes(concat=3, stem=case.make().stem_features, embedding=6, tokens=8)
 
 
-def _noisy(size: tuple[int, ...], batch: int = 2) -> torch.Tensor:
-    return torch.randn(batch, 1, *size, generator=torch.Generator().manual_seed(3))
+def _noisy(size: tuple[int, ...] = SIZES[0], seed: int = 3) -> Tensor:
+    return torch.randn(2, 1, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def _example(case: Case, size: tuple[int, ...] = SIZES[0], *, residual: bool = True) -> Example:
-    given = conditioning(_routes(case), 2, size)
+def _example(routes: Routes, size: tuple[int, ...] = SIZES[0], *, residual: bool = True) -> Example:
+    given = conditioning(routes, 2, size)
     return Example(
         image=torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(5)) * 2 - 1,
         conditioning=given,
@@ -108,15 +100,39 @@ def serves_each_route_alone(case: Case) -> None:
     for route, channels in asdict(_routes(case)).items():
         if channels:
             alone = Routes(**{route: channels})
-            built_denoiser(case, alone)(_noisy(SIZES[0]), LOG_SNR, conditioning(alone, 2, SIZES[0]))
+            denoiser, given = built_denoiser(case, alone), conditioning(alone, 2, SIZES[0])
+            output = denoiser(_noisy(), LOG_SNR, given)
+            assert bool(torch.isfinite(output).all()), f"with the route '{route}' alone the prediction is not finite"
+            changed = denoiser(_noisy(), LOG_SNR, replace(given, **{route: getattr(given, route) + 1.0}))
+            assert not torch.allclose(changed, output), f"the route '{route}' alone changes nothing"
 
 
 def is_deterministic(case: Case) -> None:
-    """Check that the same question twice gives the same answer."""
+    """Check that the same input twice gives the same prediction, with another input between."""
     routes = _routes(case)
     denoiser, given = built_denoiser(case, routes), conditioning(routes, 2, SIZES[0])
-    first, second = (denoiser(_noisy(SIZES[0]), LOG_SNR, given) for _ in range(2))
-    assert torch.equal(first, second), "two calls differ"
+    first = denoiser(_noisy(), LOG_SNR, given)
+    denoiser(_noisy(seed=4), LOG_SNR, given)
+    assert torch.equal(denoiser(_noisy(), LOG_SNR, given), first), (
+        "the same input gives another prediction the second time"
+    )
+
+
+def draws_nothing_global(case: Case) -> None:
+    """Check that prediction and losses leave the global random generators alone."""
+    routes = _routes(case)
+    given = conditioning(routes, 2, SIZES[0])
+
+    def answer() -> list[Tensor]:
+        denoiser = built_denoiser(case, routes)
+        losses = [function(_example(routes)) for function in _loss_functions(denoiser)]
+        return [denoiser(_noisy(), LOG_SNR, given), *(loss for named in losses for loss in named.values())]
+
+    assert_draws_nothing_global(answer)
+
+
+def _loss_functions(denoiser: Denoiser) -> list[Callable[[Example], Mapping[str, Tensor]]]:
+    return [denoiser.losses, *([] if denoiser.adversary is None else [denoiser.adversary_losses])]
 
 
 def treats_samples_apart(case: Case) -> None:
@@ -132,42 +148,48 @@ def treats_samples_apart(case: Case) -> None:
 
 def has_losses(case: Case) -> None:
     """Check that losses are named, finite, of each sample, and the same for the same generator, for both targets."""
-    denoiser = built_denoiser(case, _routes(case))
-    assert denoiser.predicts in (None, "x", "image"), f"predicts {denoiser.predicts!r}, which nobody understands"
-    functions = [denoiser.losses, *([] if denoiser.adversary is None else [denoiser.adversary_losses])]
-    for size, residual, function in itertools.product(SIZES, (True, False), functions):
-        losses, again = (function(_example(case, size, residual=residual)) for _ in range(2))
-        assert losses, f"{function.__name__} gives nothing"
+    routes = _routes(case)
+    denoiser = built_denoiser(case, routes)
+    assert denoiser.predicts in (None, "x", "image"), f"predicts is {denoiser.predicts!r}, not None, 'x' or 'image'"
+    for size, residual, function in itertools.product(SIZES, (True, False), _loss_functions(denoiser)):
+        losses, again = (function(_example(routes, size, residual=residual)) for _ in range(2))
+        assert losses, f"{function.__name__} returns no loss"
         for name, loss in losses.items():
             assert name, "a loss has no name"
             assert loss.shape == (2,), f"the loss '{name}' is {tuple(loss.shape)}, not one per sample"
             assert bool(torch.isfinite(loss).all()), f"the loss '{name}' is not finite"
-            assert torch.equal(loss, again[name]), f"the loss '{name}' draws from something else than the generator"
+            assert torch.equal(loss, again[name]), f"the loss '{name}' differs for generators of the same seed"
 
 
 def gives_gradients(case: Case) -> None:
     """Check that its losses give finite gradients to every parameter but the adversary's."""
-    denoiser = built_denoiser(case, _routes(case)).train()
+    routes = _routes(case)
+    denoiser = built_denoiser(case, routes).train()
     theirs = _of_adversary(denoiser)
     own = {name: parameter for name, parameter in denoiser.named_parameters() if name not in theirs}
     if own:
-        total(denoiser.losses(_example(case))).mean().backward()
+        loss = total(denoiser.losses(_example(routes))).mean()
+        assert loss.requires_grad, "no gradient reaches any parameter"
+        loss.backward()
         assert_reached(own)
 
 
 def keeps_its_adversary_apart(case: Case) -> None:
     """Check that an adversary's losses reach all of it and nothing else, and that generation does not look at it."""
-    denoiser = built_denoiser(case, _routes(case)).train()
+    routes = _routes(case)
+    denoiser = built_denoiser(case, routes).train()
     theirs = _of_adversary(denoiser)
     if not theirs:
         return
-    total(denoiser.adversary_losses(_example(case))).mean().backward()
+    loss = total(denoiser.adversary_losses(_example(routes))).mean()
+    assert loss.requires_grad, "no gradient reaches the adversary"
+    loss.backward()
     parameters = dict(denoiser.named_parameters())
     reached = [name for name, parameter in parameters.items() if parameter.grad is not None and name not in theirs]
     assert not reached, f"the adversary's losses give gradients to {', '.join(reached)}"
     assert_reached({name: parameters[name] for name in theirs})
     denoiser.eval()
-    given, z_t = conditioning(_routes(case), 2, SIZES[0]), _noisy(SIZES[0])
+    given, z_t = conditioning(routes, 2, SIZES[0]), _noisy()
     before = denoiser(z_t, LOG_SNR, given)
     with torch.no_grad():
         for name in theirs:
@@ -178,36 +200,32 @@ def keeps_its_adversary_apart(case: Case) -> None:
 def saves_and_loads(case: Case) -> None:
     """Check that weights survive safetensors, strictly, and that their shapes are known without memory."""
     routes = _routes(case)
-    with torch.device("meta"):
-        outline = case.make()
-        outline.build(channels=1, routes=routes)
-    denoiser, fresh = built_denoiser(case, routes), case.make()
-    fresh.build(channels=1, routes=routes)
-    assert_outlined(denoiser, outline)
+    denoiser, fresh = built_denoiser(case, routes), built_denoiser(case, routes, seed=1, randomise=False)
+    assert_outlined(denoiser, lambda: built_denoiser(case, routes, randomise=False))
     given = conditioning(routes, 2, SIZES[0])
-    one, two = (net(_noisy(SIZES[0]), LOG_SNR, given) for net in (denoiser, restored(denoiser, fresh)))
-    assert close(one, two), "weights changed"
+    one, two = (net(_noisy(), LOG_SNR, given) for net in (denoiser, restored(denoiser, fresh)))
+    assert close(one, two), f"with its weights loaded, another one differs by {(one - two).abs().max().item():.2g}"
 
 
 def runs_in_bf16(case: Case) -> None:
     """Check that it runs under bfloat16 autocast, to a few per cent."""
     routes = _routes(case)
-    denoiser, given, z_t = built_denoiser(case, routes), conditioning(routes, 2, SIZES[0]), _noisy(SIZES[0])
+    denoiser, given, z_t = built_denoiser(case, routes), conditioning(routes, 2, SIZES[0]), _noisy()
     exact = denoiser(z_t, LOG_SNR, given)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = denoiser(z_t, LOG_SNR, given)
-    error = (rough.float() - exact).norm() / exact.norm()
-    assert error < 0.1, f"off by {error:.0%} in bfloat16"
+    error = (rough.float() - exact).norm() / exact.norm().clamp(min=1e-6)
+    assert error < 0.1, f"the prediction is off by {error:.0%} in bfloat16"
 
 
 def compiles(case: Case) -> None:
     """Check that torch.compile traces it (with the backend that needs no C++ compiler)."""
     routes = _routes(case)
-    denoiser, given, z_t = built_denoiser(case, routes), conditioning(routes, 2, SIZES[0]), _noisy(SIZES[0])
+    denoiser, given, z_t = built_denoiser(case, routes), conditioning(routes, 2, SIZES[0]), _noisy()
     compiled = torch.compile(denoiser, backend="aot_eager")
     with torch.no_grad():
         assert torch.allclose(compiled(z_t, LOG_SNR, given), denoiser(z_t, LOG_SNR, given), rtol=1e-3, atol=1e-4), (
-            "compiled differs"
+            "compiled, it differs"
         )
 
 
@@ -217,6 +235,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "serves every route": serves_every_route,
     "serves each route alone": serves_each_route_alone,
     "is deterministic": is_deterministic,
+    "leaves global random generators alone": draws_nothing_global,
     "treats the samples of a batch apart": treats_samples_apart,
     "has losses, named and of each sample": has_losses,
     "gives gradients to every parameter": gives_gradients,
@@ -226,3 +245,4 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "compiles": compiles,
     "composes with every installed part": composes_with_every_part,
 }
+"""By what a denoiser is to do; see `Denoiser`."""

@@ -1,12 +1,15 @@
 """The checks of metrics."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from longigen.components.metric import Metric, SetMetric
-from longigen.testing.case import Case, keeps_its_configuration
+from longigen.testing.assertions import keeps_its_configuration
+from longigen.testing.case import Case
+from longigen.testing.randomness import assert_draws_nothing_global
 
 VISITS = 12
 SAMPLES = 8
@@ -58,8 +61,8 @@ def prefers_what_is_closer(case: Case) -> None:
     for size in ((20, 18, 16), (24, 20, 5)):
         values = [_value(metric, size, error) for error in (0.02, 0.1, 0.5)]
         assert all(isinstance(value, float) for value in values), f"gives {type(values[0]).__name__}, not float"
-        ordered = sorted(values, reverse=metric.higher_is_better)
-        assert values == ordered, f"at {size} and growing error it is {values}"
+        ordered = all(a > b if metric.higher_is_better else a < b for a, b in pairwise(values))
+        assert ordered, f"at {size} and growing error it is {values}, and {_better(metric)} is to be better"
 
 
 def is_best_for_the_truth(case: Case) -> None:
@@ -68,7 +71,13 @@ def is_best_for_the_truth(case: Case) -> None:
     if metric.higher_is_better is None:
         return
     best, other = (_value(metric, (16, 16, 16), error) for error in (0.0, 0.01))
-    assert best > other if metric.higher_is_better else best < other, f"the truth has {best}, an error {other}"
+    assert best > other if metric.higher_is_better else best < other, (
+        f"the true volume has {best} and one with noise {other}, and {_better(metric)} is to be better"
+    )
+
+
+def _better(metric: Metric) -> str:
+    return "higher" if metric.higher_is_better else "lower"
 
 
 def aims_at_calibration(case: Case) -> None:
@@ -102,12 +111,21 @@ def pools_in_any_order(case: Case) -> None:
     assert abs(one - two) <= 1e-6 * max(1.0, abs(one)), f"is {one}, and {two} in another order"
 
 
+def draws_nothing_global(case: Case) -> None:
+    """Check that it leaves the global random generators alone, also while it is made."""
+
+    def answer() -> list[Tensor]:
+        return [torch.tensor([_value(case.make(seed=None), (10, 12, 9), 0.1)], dtype=torch.float64)]
+
+    assert_draws_nothing_global(answer)
+
+
 def is_defined(case: Case) -> None:
-    """Check that its definition is one line."""
+    """Check that its definition is one line, and the same for each object."""
     definition = case.make().definition
     assert definition, "the definition is empty"
     assert "\n" not in definition, "the definition is longer than one line"
-    assert definition == case.make().definition, "the definition changes from one object to the next"
+    assert definition == case.make(seed=1).definition, "the definition changes from one object to the next"
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {
@@ -117,5 +135,6 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "prefers what is closer": prefers_what_is_closer,
     "aims at calibration": aims_at_calibration,
     "pools in any order": pools_in_any_order,
+    "leaves global random generators alone": draws_nothing_global,
 }
-"""By what they say; a check that does not concern a metric passes."""
+"""By what a metric is to do; see `Metric`. A check that does not concern a metric passes."""

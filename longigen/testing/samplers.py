@@ -6,10 +6,16 @@ import torch
 from torch import Tensor
 
 from longigen.components.parameterization import to_x
-from longigen.testing.case import Case, keeps_its_configuration
+from longigen.components.sampler import Sampler
+from longigen.testing.assertions import keeps_its_configuration
+from longigen.testing.case import Case
 from longigen.testing.composition import composes_with_every_part
+from longigen.testing.randomness import assert_draws_nothing_global
 
 SHAPE = (3, 1, 4, 5, 6)
+
+MANY = (3, 1, 16, 16, 16)
+"""Enough voxels to tell a mean from 0 and a standard deviation from 1."""
 
 
 def _generators(*seeds: int) -> list[torch.Generator]:
@@ -35,22 +41,38 @@ def has_a_schedule(case: Case) -> None:
 
 
 def corrupts_by_its_schedule(case: Case) -> None:
-    """Check that the training target gives the clean volume back, and that a perfect prediction has no loss."""
-    sampler, x = case.make(), torch.randn(SHAPE, generator=_generators(0)[0]).clamp(-1, 1)
+    """Check that z_t is α x and no more noise than σ, that the target gives x back, and the loss of predictions."""
+    sampler, x = case.make(), torch.randn(MANY, generator=_generators(0)[0]).clamp(-1, 1)
     z_t, log_snr, target = sampler.corrupt(x, _generators(1)[0])
     assert z_t.shape == x.shape, f"z_t is {tuple(z_t.shape)} for {tuple(x.shape)}"
     assert log_snr.shape == (3,), f"λ is {tuple(log_snr.shape)} for a batch of 3"
+    for row in range(3):
+        slope, spread, _ = _compared(z_t[row], x[row], log_snr[row])
+        assert slope < 0.2, f"z_t at λ = {log_snr[row]:.3g} does not hold α x, but {slope:.2g} σ more or less of x"
+        assert spread < 1.5, f"the noise in z_t at λ = {log_snr[row]:.3g} is {spread:.2g} times σ"
     clear = log_snr > -6  # with less signal, float32 cannot give x back from ε
     again = to_x(sampler.prediction, target, z_t, log_snr)
     assert torch.allclose(again[clear], x[clear], atol=1e-2), "the target does not give x back"
     loss = sampler.loss(target, target, log_snr)
     assert loss.shape == (3,), f"the loss is {tuple(loss.shape)}, not one per sample"
     assert torch.allclose(loss, torch.zeros(3)), "a perfect prediction has a loss"
-    assert bool((sampler.loss(target + 0.3, target, log_snr) > 0).all()), "a wrong prediction has none"
+    assert bool((sampler.loss(target + 0.3, target, log_snr) > 0).all()), "a wrong prediction has no loss"
+
+
+def _compared(z: Tensor, x: Tensor, log_snr: Tensor) -> tuple[float, float, bool]:
+    """Compare z to α x + σ ε: how far its part of x is from α, and the size of the rest, both in σ.
+
+    Returns:
+        Both, and whether σ is large enough for rounding not to hide that there is no noise.
+    """
+    alpha, sigma = (part.sqrt() for part in (log_snr.double().sigmoid(), (-log_snr.double()).sigmoid()))
+    rest = (z.double() - alpha * x.double()) / sigma.clamp(min=1e-3)
+    slope = (rest * x).sum() / x.double().square().sum()
+    return abs(slope.item()), rest.square().mean().sqrt().item(), sigma.item() > 1e-3
 
 
 def returns_what_is_known(case: Case) -> None:
-    """Check a closed form: if x̂ is one volume whatever z_t, the walk ends there."""
+    """Check a closed form: if x̂ is one volume whatever z_t, generation ends there."""
     sampler, x = case.make(), torch.linspace(-1, 1, 3 * 4 * 5 * 6).view(SHAPE)
     for steps in (1, 2, 20):
         calls = []
@@ -65,8 +87,31 @@ def returns_what_is_known(case: Case) -> None:
         assert all(call.shape == (3,) for call in calls), "λ is not per sample"
 
 
+def steps_to_the_next_noise_level(case: Case) -> None:
+    """Check that with the true x as x̂ each z_s has the mean α_s x and, roughly, the standard deviation σ_s.
+
+    Roughly, since a sampler may choose its reverse variance between that of the posterior and that of the forward
+    process.
+    """
+    sampler, x = case.make(), torch.randn(MANY, generator=_generators(0)[0]).clamp(-1, 1)
+    for steps in (2, 20):
+        visited: list[tuple[Tensor, Tensor]] = []
+
+        def predict(z_t: Tensor, log_snr: Tensor, visited: list[tuple[Tensor, Tensor]] = visited) -> Tensor:
+            visited.append((z_t, log_snr.flatten()[0]))
+            return x
+
+        sampler.sample(predict, torch.randn(MANY, generator=_generators(2)[0]), _generators(3, 4, 5), steps=steps)
+        for z_s, log_snr in visited[1:]:  # the first z is given
+            slope, spread, visible = _compared(z_s, x, log_snr)
+            where = f"at λ = {log_snr:.3g} of {steps} steps z_s"
+            assert slope < 0.2, f"{where} does not hold α x, but {slope:.2g} σ more or less of x"
+            assert spread < 2.5, f"{where} holds noise of {spread:.2g} σ"
+            assert spread > 0.5 or not visible, f"{where} holds noise of {spread:.2g} σ"
+
+
 def keeps_to_what_the_network_knows(case: Case) -> None:
-    """Check that training stays in the range that it declares, and a walk in that of another sampler's training."""
+    """Check that training stays in the range that it declares, and generation in that of another one's training."""
     sampler, z = case.make(), torch.randn(SHAPE, generator=_generators(2)[0])
     low, high = sampler.trained_range
     _, log_snr, _ = sampler.corrupt(torch.zeros(64, 1), _generators(0)[0])
@@ -87,7 +132,7 @@ def keeps_to_what_the_network_knows(case: Case) -> None:
 
 
 def is_seeded_per_sample(case: Case) -> None:
-    """Check that a sample's walk depends on its own generator and not on its batch."""
+    """Check that a sample depends on its own generator, and not on its batch nor on what was generated before."""
     sampler = case.make()
 
     def predict(z_t: Tensor, log_snr: Tensor) -> Tensor:
@@ -98,7 +143,19 @@ def is_seeded_per_sample(case: Case) -> None:
     alone = sampler.sample(predict, z[1:2], _generators(4), steps=5)
     assert torch.allclose(alone[0], together[1], atol=1e-6), "a sample depends on its batch"
     repeated = sampler.sample(predict, z, _generators(3, 4, 5), steps=5)
-    assert torch.equal(repeated, together), "a walk depends on the walks before"
+    assert torch.equal(repeated, together), "a sample depends on those that were generated before"
+
+
+def draws_nothing_global(case: Case) -> None:
+    """Check that training and generation draw from the generators that they are given, and from no other."""
+
+    def answer() -> list[Tensor]:
+        sampler: Sampler = case.make(seed=None)
+        x, z = (torch.randn(SHAPE, generator=generator) for generator in _generators(0, 2))
+        made = sampler.sample(lambda z_t, _: torch.tanh(z_t), z, _generators(3, 4, 5), steps=4)
+        return [made, *sampler.corrupt(x.clamp(-1, 1), _generators(1)[0])]
+
+    assert_draws_nothing_global(answer)
 
 
 def tells_its_progress(case: Case) -> None:
@@ -107,7 +164,7 @@ def tells_its_progress(case: Case) -> None:
     z = torch.zeros(1, 1, 2, 2, 2)
     case.make().sample(lambda z_t, _: z_t, z, _generators(0), steps=3, callback=lambda *a: told.append(a))
     assert told, "the callback is never called"
-    assert told[-1][0] == told[-1][1], f"the last call of the callback is {told[-1]}"
+    assert told[-1][0] == told[-1][1], f"the last call of the callback says {told[-1][0]} of {told[-1][1]} steps"
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {
@@ -115,8 +172,11 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "has a schedule that preserves variance": has_a_schedule,
     "corrupts by its schedule": corrupts_by_its_schedule,
     "returns a volume that is known": returns_what_is_known,
+    "steps to the noise level of the next time": steps_to_the_next_noise_level,
     "keeps to what the network knows": keeps_to_what_the_network_knows,
     "is seeded per sample": is_seeded_per_sample,
+    "leaves global random generators alone": draws_nothing_global,
     "tells its progress": tells_its_progress,
     "composes with every installed part": composes_with_every_part,
 }
+"""By what a sampler is to do; see `Sampler`."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.conformance import COMPOSES, SLOW
 from helpers.files import ball, write_image
 from longigen.registry.registry import KINDS, registry
 from longigen.testing import CHECKS, run_check
@@ -13,7 +14,6 @@ from longigen.testing.case import Case
 from longigen.testing.composition import PARTS, composes_with_every_part
 
 EVERY = [(kind, name, label) for kind in KINDS for name in registry.entries(kind) for label in CHECKS[kind]]
-COMPOSES = "composes with every installed part"  # what the matrix below runs, at smaller sizes
 
 SMALL: dict[str, dict[str, Any]] = {
     "sadm": {"dim": 16, "heads": 2},
@@ -27,6 +27,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "sim-brain": {"subject_count": 3},
     "sim-heart": {"subject_count": 3},
 }
+
+
+VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("conditioner", "sadm", {"bidirectional": True}),
+    ("conditioner", "sadm", {"rates": 8.0, "missing": "mask"}),
+    ("conditioner", "raw", {"rates": 8.0}),
+    ("conditioner", "additive", {"covariates": ("age", "sex"), "visits": 2, "source": "last"}),
+    ("sampler", "continuous", {"v": 1.0}),
+    ("sampler", "regression", {"noise": True}),
+]
+"""What looks elsewhere, or draws something else, than by default."""
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +78,16 @@ def test_conformance(kind: str, name: str, label: str, config: dict[str, Any]) -
     run_check(kind, label, name, config)
 
 
+@pytest.mark.parametrize(("kind", "name", "changes"), VARIANTS, ids=str)
+def test_variants(kind: str, name: str, changes: dict[str, Any]) -> None:
+    for label in CHECKS[kind]:
+        if label not in SLOW:
+            run_check(kind, label, name, SMALL.get(name, {}) | changes)
+
+
 @pytest.mark.parametrize("name", registry.entries("conditioner"))
 def test_matrix(name: str) -> None:
-    """Every conditioner with every denoiser and every sampler, once."""
+    """Every conditioner with every denoiser and every sampler, once, at small sizes."""
     composes_with_every_part(Case("conditioner", name, SMALL.get(name, {})), SMALL)
 
 

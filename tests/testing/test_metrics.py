@@ -1,0 +1,286 @@
+"""The checks of metrics: a good one passes, and each check catches one that breaks it."""
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from helpers.conformance import assert_caught, assert_each_is_broken, problems
+from longigen import Metric, SetMetric
+
+
+class Good(Metric):
+    """The mean absolute error."""
+
+    higher_is_better = False
+
+    def __init__(self, *, power: float = 1.0) -> None:
+        super().__init__()
+        self.power = power
+
+    @property
+    def definition(self) -> str:
+        return f"mean of |generated - true| ** {self.power}"
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        return float((generated - true).abs().pow(self.power).mean())
+
+
+class Similarity(Good):
+    """Its negative: higher is better."""
+
+    higher_is_better = True
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        return -super().__call__(generated, true, previous, foreground)
+
+
+class OfSet(SetMetric):
+    """The mean absolute error of all visits."""
+
+    higher_is_better = False
+
+    @property
+    def definition(self) -> str:
+        return "mean of |generated - true| over voxels, then visits"
+
+    def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
+        return (generated - true).abs().mean()[None]
+
+    def pooled(self, described: Tensor) -> float:
+        return float(described.double().mean())
+
+
+class Calibrated(SetMetric):
+    """The spread of the samples over the error of their mean: 1 where they are as wide as the truth."""
+
+    higher_is_better = None
+    ensemble = True
+
+    @property
+    def definition(self) -> str:
+        return "sqrt(mean of s^2 (K + 1) / K) / RMSE of the samples' mean"
+
+    def aim(self, samples: int) -> float | None:
+        return 1.0
+
+    def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
+        spread = generated.var(dim=0).mean() * (len(generated) + 1) / len(generated)
+        return torch.stack([spread, (generated.mean(dim=0) - true).square().mean()])
+
+    def pooled(self, described: Tensor) -> float:
+        spread, error = described.double().mean(dim=0).tolist()
+        return math.sqrt(spread / error)
+
+
+@pytest.mark.parametrize("cls", [Good, Similarity, OfSet, Calibrated])
+def test_a_good_one_passes(cls: type) -> None:
+    assert problems("metric", cls) == {}
+
+
+CONFIGURATION = "can be made again from its configuration"
+DEFINED = "is defined in one line"
+TRUTH = "is best for the truth"
+CLOSER = "prefers what is closer"
+CALIBRATION = "aims at calibration"
+ORDER = "pools in any order"
+GLOBAL = "leaves global random generators alone"
+
+BROKEN: dict[type, dict[str, str]] = {}
+
+
+def caught(**expected: str) -> Any:
+    """Mark a class as one that fails checks, by the names that they have here, with messages."""
+
+    def decorate(cls: type) -> type:
+        BROKEN[cls] = {globals()[name]: message for name, message in expected.items()}
+        return cls
+
+    return decorate
+
+
+@caught(CONFIGURATION=r"the configuration \{'power': 2\.0\} became \{'power': 3\.0\}")
+class ChangingItsConfiguration(Good):
+    def __init__(self, *, power: float = 1.0) -> None:
+        super().__init__(power=power)
+        self.config["power"] = power + 1
+
+
+@caught(DEFINED="the definition is empty")
+class Undefined(Good):
+    definition = ""
+
+
+@caught(DEFINED="the definition is longer than one line")
+class DefinedInTwoLines(Good):
+    definition = "mean of\n|generated - true|"
+
+
+@caught(DEFINED="the definition changes from one object to the next")
+class DefinedByTheObject(Good):
+    @property
+    def definition(self) -> str:
+        return f"mean of |generated - true| by {id(self)}"
+
+
+class Scoring(Good):
+    """`Good` with another value, by `value`."""
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Any:
+        return self.value(super().__call__(generated, true, previous, foreground), generated)
+
+    def value(self, error: float, generated: Tensor) -> Any:
+        raise NotImplementedError
+
+
+@caught(TRUTH=r"the true volume has 0\.05 and one with noise .*, and lower is to be better")
+class BlindToSmallErrors(Scoring):
+    def value(self, error: float, generated: Tensor) -> float:
+        return max(error, 0.05) if generated.shape[-1] == 16 and error < 0.01 else error
+
+
+@caught(
+    TRUTH="and higher is to be better", CLOSER=r"at \(20, 18, 16\) and growing error it is .*higher is to be better"
+)
+class TheOtherWay(Good):
+    higher_is_better = True
+
+
+@caught(CLOSER=r"at \(20, 18, 16\) and growing error it is \[.*\], and lower is to be better")
+class BlindToLargeErrors(Scoring):
+    def value(self, error: float, generated: Tensor) -> float:
+        return min(error, 0.05)
+
+
+@caught(CLOSER=r"at \(24, 20, 5\) and growing error it is \[nan, nan, nan\]")
+class UndefinedWhereThin(Scoring):
+    def value(self, error: float, generated: Tensor) -> float:
+        return math.nan if generated.shape[-1] < 7 else error
+
+
+@caught(CLOSER="gives Tensor, not float")
+class OfTensors(Scoring):
+    def value(self, error: float, generated: Tensor) -> Tensor:
+        return torch.tensor(error)
+
+
+@caught(CALIBRATION="neither way is better, and it has no aim")
+class Aimless(Calibrated):
+    def aim(self, samples: int) -> float | None:
+        return None
+
+
+@caught(CALIBRATION=r"samples of the truth's distribution have .*, the aim is 2\.0")
+class OtherAim(Calibrated):
+    def aim(self, samples: int) -> float | None:
+        return 2.0
+
+
+@caught(CALIBRATION=r"samples 0\.3 times as wide have 1\.0, so near 1\.0")
+class AlwaysCalibrated(Calibrated):
+    def pooled(self, described: Tensor) -> float:
+        return 1.0
+
+
+class Describing(OfSet):
+    """`OfSet` with other descriptions, by `described`."""
+
+    def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
+        return self.described(super().describe(generated, true, previous, foreground), foreground)
+
+    def described(self, described: Tensor, foreground: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@caught(ORDER=r"shapes are \[", TRUTH="equal size", CLOSER="equal size", GLOBAL="equal size")
+class AsManyAsVoxels(Describing):
+    def described(self, described: Tensor, foreground: Tensor) -> Tensor:
+        return described.expand(int(foreground.sum()))
+
+
+@caught(ORDER=r"describes in torch\.int64")
+class InIntegers(Describing):
+    def described(self, described: Tensor, foreground: Tensor) -> Tensor:
+        return (1e6 * described).long()
+
+
+@caught(ORDER=r"describes on meta", TRUTH="meta", CLOSER="meta", GLOBAL="meta")
+class OnAnotherDevice(Describing):
+    def described(self, described: Tensor, foreground: Tensor) -> Tensor:
+        return described.to("meta")
+
+
+class Pooling(OfSet):
+    """`OfSet` pooled otherwise, by `pool`."""
+
+    def pooled(self, described: Tensor) -> Any:
+        return self.pool(described)
+
+    def pool(self, described: Tensor) -> Any:
+        raise NotImplementedError
+
+
+@caught(ORDER="gives Tensor, not float", CLOSER="gives Tensor, not float")
+class PooledToTensors(Pooling):
+    def pool(self, described: Tensor) -> Tensor:
+        return described.double().mean()
+
+
+@caught(ORDER=r"is 0\.\d+, and 0\.\d+ in another order")
+class TheFirstVisit(Pooling):
+    def pool(self, described: Tensor) -> float:
+        return float(described[0])
+
+
+class Drawing(Scoring):
+    """`Good` with something global drawn, by `draw`."""
+
+    def value(self, error: float, generated: Tensor) -> float:
+        return error * (1 + 1e-9 * self.draw())
+
+    def draw(self) -> float:
+        raise NotImplementedError
+
+
+@caught(GLOBAL="draws from torch's global generator")
+class DrawingFromTorch(Drawing):
+    def draw(self) -> float:
+        return float(torch.rand(()))
+
+
+@caught(GLOBAL=r"draws from Python's global generator \(random\)")
+class DrawingFromPython(Drawing):
+    def draw(self) -> float:
+        return random.random()
+
+
+@caught(GLOBAL=r"draws from NumPy's global generator \(numpy.random\)")
+class DrawingFromNumPy(Drawing):
+    def draw(self) -> float:
+        return float(np.random.rand())
+
+
+@caught(GLOBAL="the result depends on the states of the global generators")
+class LookingAtTheSeed(Drawing):
+    def draw(self) -> float:
+        return 1e3 * (torch.initial_seed() % 7)
+
+
+@caught(GLOBAL="draws from torch's global generator")
+class MadeAtRandom(Good):
+    def __init__(self, *, power: float = 1.0) -> None:
+        super().__init__(power=power)
+        self.weights = torch.rand(3)
+
+
+@pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
+def test_a_broken_one_is_caught(cls: type) -> None:
+    assert_caught("metric", cls, BROKEN[cls])
+
+
+def test_every_check_can_fail() -> None:
+    assert_each_is_broken("metric", BROKEN)
