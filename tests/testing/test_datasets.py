@@ -33,9 +33,9 @@ class Good(Dataset):
         self.subject_count = subject_count
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
-        return [self.subject(f"s{index}", index) for index in range(self.subject_count)]
+        return [self.made(f"s{index}", index) for index in range(self.subject_count)]
 
-    def subject(self, name: str, index: int) -> Subject:
+    def made(self, name: str, index: int) -> Subject:
         return Subject(name, tuple(self.visit(name, index, float(time)) for time in range(3)))
 
     def visit(self, name: str, index: int, time: float) -> Visit:
@@ -139,21 +139,21 @@ class Rotating(Listing):
 
 @caught(SUBJECTS="s1 has no visits")
 class WithoutVisits(Good):
-    def subject(self, name: str, index: int) -> Subject:
-        return replace(super().subject(name, index), visits=()) if index == 1 else super().subject(name, index)
+    def made(self, name: str, index: int) -> Subject:
+        return replace(super().made(name, index), visits=()) if index == 1 else super().made(name, index)
 
 
 @caught(SUBJECTS="times of s0 do not ascend")
 class Descending(Good):
-    def subject(self, name: str, index: int) -> Subject:
-        subject = super().subject(name, index)
+    def made(self, name: str, index: int) -> Subject:
+        subject = super().made(name, index)
         return replace(subject, visits=subject.visits[::-1])
 
 
 @caught(SUBJECTS="a time of s0 is not finite")
 class InfiniteTimes(Good):
-    def subject(self, name: str, index: int) -> Subject:
-        *visits, last = super().subject(name, index).visits
+    def made(self, name: str, index: int) -> Subject:
+        *visits, last = super().made(name, index).visits
         return Subject(name, (*visits, replace(last, time=float("inf"))))
 
 
