@@ -8,6 +8,7 @@ import typer
 
 from longigen import api
 from longigen.errors import LongigenError
+from longigen_cli.completion import names_in
 from longigen_cli.console import (
     AsJSON,
     Changes,
@@ -23,11 +24,20 @@ from longigen_cli.console import (
 
 
 def bench(
-    table: Annotated[str, typer.Argument(help="A table's name, such as sadm-ablation (see 'longigen list tables').")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="A table's name, such as sadm-ablation (see 'longigen list tables').",
+            autocompletion=names_in("tables"),
+        ),
+    ],
     data: Data = None,
     out: Annotated[Path | None, typer.Option("--out", help="The folder of all runs; by default bench/TABLE.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="Only this row (may be repeated).")] = None,
-    recipe: Annotated[str | None, typer.Option(help="The recipe of all rows, instead of the table's own.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="The recipe of all rows, instead of the table's own.", autocompletion=names_in("recipes")),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps of each row.", min=1)] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Minutes of training of each row, instead of steps.", min=0.01)

@@ -6,12 +6,21 @@ import typer
 
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry.registry import KINDS, registry
+from longigen_cli.completion import complete_kind, names_in
 from longigen_cli.console import Changes
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="Of a conditioner, denoiser, sampler, data set or metric.")],
-    kind: Annotated[str | None, typer.Option(help="Its kind, where several have that name.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Of a conditioner, denoiser, sampler, data set or metric.",
+            autocompletion=names_in(*(f"{kind}s" for kind in KINDS)),
+        ),
+    ],
+    kind: Annotated[
+        str | None, typer.Option(help="Its kind, where several have that name.", autocompletion=complete_kind)
+    ] = None,
     changes: Changes = None,
 ) -> None:
     """Run the conformance suite on a component: one line per check, exit status 1 if one fails."""

@@ -7,10 +7,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from longigen_cli.completion import names_in
+
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", help="A data set's name (see 'longigen list'), a path that one of them reads, or NAME:PATH."
+        "--data",
+        help="A data set's name (see 'longigen list'), a path that one of them reads, or NAME:PATH.",
+        autocompletion=names_in("datasets"),
     ),
 ]
 Changes = Annotated[
@@ -22,7 +26,12 @@ SkipBad = Annotated[
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Metrics = Annotated[
-    list[str] | None, typer.Option("--metric", help="Only this metric, or NAME:KEY=VALUE,KEY=VALUE (may be repeated).")
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        help="Only this metric, or NAME:KEY=VALUE,KEY=VALUE (may be repeated).",
+        autocompletion=names_in("metrics"),
+    ),
 ]
 Targets = Annotated[
     Literal["last", "all"],
@@ -32,14 +41,18 @@ Part = Annotated[
     Literal["train", "validation", "test", "all"] | None,
     typer.Option("--part", help="Part of the model's own data set; by default the subjects that training never saw."),
 ]
-Sampler = Annotated[str | None, typer.Option("--sampler", help="Use another sampler than the model's.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option("--sampler", help="Use another sampler than the model's.", autocompletion=names_in("samplers")),
+]
 Evaluations = Annotated[int | None, typer.Option("--steps", help="Network evaluations per visit.", min=1)]
 Guidance = Annotated[float | None, typer.Option("--guidance", help="Weight of classifier-free guidance.", min=0)]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects generated together.", min=1)]
 Model = Annotated[
     str,
     typer.Argument(
-        help="A published model's name (longigen list models), a run's or a model's folder, or hf-hub:org/repo[@REV]."
+        help="A published model's name (longigen list models), a run's or a model's folder, or hf-hub:org/repo[@REV].",
+        autocompletion=names_in("models"),
     ),
 ]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longigen import api
+from longigen_cli.completion import names_in
 from longigen_cli.console import AsJSON, Changes, print_json
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ WIDTH = 120
 
 
 def doctor(
-    data: Annotated[str, typer.Argument(help="A data set's name, a path that one reads, or NAME:PATH.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A data set's name, a path that one reads, or NAME:PATH.", autocompletion=names_in("datasets")
+        ),
+    ],
     workers: Annotated[
         int | None, typer.Option(help="Number of subjects read at a time; by default as many as processors.", min=1)
     ] = None,

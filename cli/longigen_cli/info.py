@@ -5,13 +5,18 @@ from typing import Annotated
 import typer
 
 from longigen import api
+from longigen.registry.catalog import CATALOG_SECTIONS
+from longigen_cli.completion import names_in
 from longigen_cli.console import AsJSON, print_json
 
 
 def info(
     name: Annotated[
         str,
-        typer.Argument(help="Name of a component, recipe, table or model; or a run, a folder, or hf-hub:org/repo."),
+        typer.Argument(
+            help="Name of a component, recipe, table or model; or a run, a folder, or hf-hub:org/repo.",
+            autocompletion=names_in(*CATALOG_SECTIONS),
+        ),
     ],
     as_json: AsJSON = False,
 ) -> None:

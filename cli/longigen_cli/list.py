@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from longigen import api
+from longigen_cli.completion import complete_section
 from longigen_cli.console import AsJSON, print_json
 
 
@@ -12,7 +13,8 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="Only these: conditioners, denoisers, samplers, datasets, metrics, recipes, tables or models."
+            help="Only these: conditioners, denoisers, samplers, datasets, metrics, recipes, tables or models.",
+            autocompletion=complete_section,
         ),
     ] = None,
     as_json: AsJSON = False,

@@ -9,12 +9,14 @@ import typer
 from longigen import api
 from longigen.errors import LongigenError
 from longigen.registry.registry import KINDS
+from longigen_cli.completion import complete_kind
 
 
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the component, such as my-denoiser.")],
     kind: Annotated[
-        str | None, typer.Option(help=f"Kind of component: {', '.join(KINDS)}.", show_default=False)
+        str | None,
+        typer.Option(help=f"Kind of component: {', '.join(KINDS)}.", show_default=False, autocompletion=complete_kind),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write; by default ./NAME.")] = None,
 ) -> None:

@@ -9,16 +9,27 @@ import typer
 from longigen import api
 from longigen.components.changes import as_changes
 from longigen.errors import LongigenError
+from longigen_cli.completion import names_in
 from longigen_cli.console import Changes, Data, SkipBad, say
 
 
 def train(
     data: Data = None,
-    conditioner: Annotated[str | None, typer.Option(help="The conditioner, e.g. sadm.")] = None,
-    denoiser: Annotated[str | None, typer.Option(help="The denoiser, e.g. unet3d.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="The sampler, e.g. continuous.")] = None,
+    conditioner: Annotated[
+        str | None, typer.Option(help="The conditioner, e.g. sadm.", autocompletion=names_in("conditioners"))
+    ] = None,
+    denoiser: Annotated[
+        str | None, typer.Option(help="The denoiser, e.g. unet3d.", autocompletion=names_in("denoisers"))
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="The sampler, e.g. continuous.", autocompletion=names_in("samplers"))
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="A named set of components and hyperparameters, which the other options change.")
+        str,
+        typer.Option(
+            help="A named set of components and hyperparameters, which the other options change.",
+            autocompletion=names_in("recipes"),
+        ),
     ] = "sadm-tiny",
     changes: Changes = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps.", min=1)] = None,
@@ -30,13 +41,24 @@ def train(
         typer.Option(
             metavar="MODEL",
             help="Fine-tune this model (name, folder or hf-hub:org/repo): use its components, settings and grid.",
+            autocompletion=names_in("models"),
         ),
     ] = None,
     init_conditioner: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Start the conditioner from the weights of this model.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Start the conditioner from the weights of this model.",
+            autocompletion=names_in("models"),
+        ),
     ] = None,
     init_denoiser: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Start the denoiser from the weights of this model.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Start the denoiser from the weights of this model.",
+            autocompletion=names_in("models"),
+        ),
     ] = None,
     freeze: Annotated[
         list[str] | None,
