@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
@@ -18,8 +19,6 @@ def require_known(name: str, *, pretrained: bool) -> None:
     Raises:
         LongigenError: with near spellings.
     """
-    import timm
-
     known = timm.list_models()
     architecture, _, tag = name.partition(".")
     if architecture not in known:
@@ -44,8 +43,6 @@ def require_known(name: str, *, pretrained: bool) -> None:
 
 def normalisation(name: str) -> tuple[float, float]:
     """Return the mean and standard deviation that a backbone's images, in [0, 1], are standardised by, over colours."""
-    import timm
-
     source = timm.get_pretrained_cfg(name)
     if source is None:
         return 0.5, 0.5
@@ -89,8 +86,6 @@ def load_weights(backbone: nn.Module, name: str, *, channels: int, size: int) ->
 
 
 def _create(name: str, channels: int, size: int, *, pretrained: bool) -> nn.Module:
-    import timm
-
     fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
     sized: dict[str, Any] = {"img_size": size} if fixed else {}
     return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=0, **sized)
