@@ -57,7 +57,7 @@ __all__ = [
     "train",
 ]
 
-log = logging.getLogger("longigen")
+log: logging.Logger = logging.getLogger("longigen")
 
 Changes = Mapping[str, Any] | Sequence[str]
 """Hyperparameters by ``section.key`` (or ``key``, where only one section has it), or texts ``section.key=value``."""

@@ -16,6 +16,7 @@ import torch
 
 from longigen._version import __version__
 from longigen.components.metric import Metric, notes_of_sets
+from longigen.data.cohort import Cohort
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError
 from longigen.evaluation.benchmark_run import BUDGET, BenchmarkRun, begun_steps, require_shared, require_unchanged
@@ -134,7 +135,10 @@ class Benchmark:
         skip_bad: bool = False,
         progress: Progress = silent,
     ) -> None:
-        self.table, self.folder, self.changes, self.progress = table, folder, tuple(changes), progress
+        self.table: BenchmarkSpec = table
+        self.folder: Path = folder
+        self.changes: tuple[str, ...] = tuple(changes)
+        self.progress: Progress = progress
         self.minutes = minutes
         self.runs: list[BenchmarkRun] = []
         self.unused: dict[str, list[str]] = {}  # by row, the changes that do not concern it
@@ -160,7 +164,7 @@ class Benchmark:
             require_unchanged(run)
         writable_folder(folder)
         with progress("reading") as update:
-            self.cohort = Experiment.of(first.recipe, update).cohort
+            self.cohort: Cohort = Experiment.of(first.recipe, update).cohort
             for run in self.runs:
                 self._require_same_data(run)
             if not self.cohort.split.test:

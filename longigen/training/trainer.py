@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,12 @@ from longigen.training.settings import TrainingSettings
 from longigen.utils.files import read_json, reason, unwritable
 from longigen.utils.randomness import derive_seed
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+    from diffusers.training_utils import EMAModel
+    from torch.optim.lr_scheduler import LRScheduler
+
 VALIDATION_PAIRS = 16
 LOG_EVERY = 10
 
@@ -45,6 +51,12 @@ class Trainer:
     Where the denoiser has an adversary, each step of the model is followed by one of the adversary on the same batch.
     The adversary's weights are not averaged.
     """
+
+    accelerator: "Accelerator"
+    ema: "EMAModel"
+    wrapped: nn.Module
+    optimizers: "list[AcceleratedOptimizer]"
+    schedules: "list[LRScheduler]"
 
     def __init__(
         self,
@@ -64,7 +76,7 @@ class Trainer:
         self.run = run
         self.cohort = cohort
         # Frozen with the denoiser that it is a part of.
-        self.adversary = None if "denoiser" in settings.freeze else model.denoiser.adversary
+        self.adversary: nn.Module | None = None if "denoiser" in settings.freeze else model.denoiser.adversary
         # In each of the two steps the other's parameters have no part.
         unused = DistributedDataParallelKwargs(find_unused_parameters=self.adversary is not None)
         self.accelerator = Accelerator(
@@ -74,14 +86,14 @@ class Trainer:
         )
         for part in settings.freeze:
             getattr(model, part).requires_grad_(False)  # before DDP looks for what it has to synchronise
-        self.averaged = model.generator_parameters
+        self.averaged: list[nn.Parameter] = model.generator_parameters
         trained = [parameter for parameter in self.averaged if parameter.requires_grad]
         if settings.freeze and not trained:
             raise LongigenError(
                 f"No part of this model but the {settings.freeze[0]}, which training.freeze names, has weights to "
                 "train; choose another part beside it."
             )
-        self.learns = bool(trained)  # a baseline may have no weights at all, and a run like any other
+        self.learns: bool = bool(trained)  # a baseline may have no weights at all, and a run like any other
         parts = [trained, *([] if self.adversary is None else [list(self.adversary.parameters())])]
         optimizers = [
             torch.optim.AdamW(
@@ -98,7 +110,7 @@ class Trainer:
         self.model = model
         self.ema.to(self.accelerator.device)
         self.accelerator.register_for_checkpointing(self.ema, *self.schedules)
-        self.step = 0
+        self.step: int = 0
         self._started = time.perf_counter()
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
 
