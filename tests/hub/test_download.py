@@ -112,6 +112,30 @@ def test_a_remainder_that_was_damaged_is_fetched_again(hub: Hub, machine: NewMac
     assert plain["files"]["model.safetensors"]["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
 
 
+def test_a_server_that_sends_all_of_it_instead_of_the_rest(hub: Hub, machine: NewMachine) -> None:
+    hub.seed("lab/brain", FILES_OF)
+    hub.faults.ignore_ranges("*/model.safetensors")
+    desk = machine()
+    blobs = desk.cache / "models--lab--brain" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{hashlib.sha256(WEIGHTS).hexdigest()}.incomplete").write_bytes(WEIGHTS[:1000])
+    plain = json.loads(desk.longigen("pull", "lab/brain", "--json").stdout)
+    assert hub.requests("GET", "*model.safetensors*")[-1].range == "bytes=1000-"
+    assert plain["received"] == sum(map(len, FILES_OF.values()))
+    assert plain["files"]["model.safetensors"]["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
+
+
+def test_what_ends_too_soon_is_kept_for_the_next_time(hub: Hub, machine: NewMachine) -> None:
+    hub.seed("lab/brain", FILES_OF)
+    hub.faults.shorten("*/model.safetensors", 100)
+    desk = machine()
+    assert "ended before model.safetensors of 'lab/brain' was there" in told(desk, "pull", "lab/brain")
+    (part,) = desk.cache.glob("models--lab--brain/blobs/*.incomplete")
+    assert part.read_bytes() == WEIGHTS[:-100]
+    hub.faults.clear()
+    assert json.loads(desk.longigen("pull", "lab/brain", "--json").stdout)["received"] == 100
+
+
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_broken_connection_is_mended(hub: Hub, machine: NewMachine, reset: bool) -> None:
     hub.seed("lab/brain", {**FILES_OF, "model.safetensors": big_weights()})

@@ -179,6 +179,15 @@ def test_pyright_reports_nothing(plugins: dict[str, Path]) -> None:
     assert said["summary"]["filesAnalyzed"] == 3 * len(KINDS)
 
 
+def test_mypy_finds_nothing(skeletons: dict[str, Path]) -> None:
+    """All of them at once, as strict as it can be: most of the minute goes into reading torch."""
+    folder = skeletons["denoiser"].parent
+    places = [f"{kind}/{place}" for kind in KINDS for place in (f"src/my_{kind}", "tests")]
+    sources = os.pathsep.join(f"{kind}/src" for kind in KINDS)
+    said = run("mypy", "--strict", "--cache-dir", folder / "cache", *places, folder=folder, MYPYPATH=sources)
+    assert said == f"Success: no issues found in {3 * len(KINDS)} source files\n"
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
