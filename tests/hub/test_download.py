@@ -129,7 +129,7 @@ def test_what_ends_too_soon_is_kept_for_the_next_time(hub: Hub, machine: NewMach
     hub.seed("lab/brain", FILES_OF)
     hub.faults.shorten("*/model.safetensors", 100)
     desk = machine()
-    assert "ended before model.safetensors of 'lab/brain' was there" in told(desk, "pull", "lab/brain")
+    assert "ended before model.safetensors of 'lab/brain' was there" in error_of(desk, "pull", "lab/brain")
     (part,) = desk.cache.glob("models--lab--brain/blobs/*.incomplete")
     assert part.read_bytes() == WEIGHTS[:-100]
     hub.faults.clear()
