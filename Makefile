@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOWEST ?= .venv-lowest
+SELECTION := tests/journeys/test_every_command.py tests/cli/test_completion.py tests/hub/test_download.py
 DEMO ?= demo
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-lowest lint format clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,10 +24,41 @@ demo: $(VENV)/installed  ## Train on the simulated brains, generate, evaluate, d
 test: $(VENV)/installed  ## All tests that two cores can run.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not slow"
 
+define AT_LOWEST
+import sys
+from importlib.metadata import requires, version
+from packaging.requirements import Requirement
+from packaging.version import Version
+for asked in map(Requirement, requires("longigen")):
+    (lowest,) = (part.version for part in asked.specifier)
+    wanted = asked.marker is None or any(asked.marker.evaluate({"extra": extra}) for extra in ("monai", "pandas"))
+    if wanted and Version(version(asked.name)) != Version(lowest):
+        sys.exit(f"{asked.name} {lowest} cannot be installed beside the others: pyproject.toml must ask for a later one")
+endef
+export AT_LOWEST
+
+# Not part of CI, for it downloads several GB: run it when a lowest version in pyproject.toml changes, or what needs it.
+test-lowest: $(VENV)/installed  ## Every command, with the lowest versions that pyproject.toml allows.
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[monai,pandas]'
+	$(LOWEST)/bin/python -c "$$AT_LOWEST"
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python -c constraints.txt pytest
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(SELECTION)
+
+define TYPED
+import json, sys
+part = json.load(sys.stdin)["typeCompleteness"]["completenessScore"]
+print(f"{part:.1%} of the public names have types")
+sys.exit(part < 0.95)
+endef
+export TYPED
+
 lint: $(VENV)/installed  ## Format, lint, types and layers, as CI checks them.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes longigen --ignoreexternal --outputjson \
+		| $(BIN)/python -c "$$TYPED"
 	$(BIN)/lint-imports
 
 format: $(VENV)/installed
@@ -33,4 +66,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(DEMO) dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(DEMO) dist .pytest_cache .ruff_cache

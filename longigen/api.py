@@ -59,7 +59,7 @@ __all__ = [
     "train",
 ]
 
-log = logging.getLogger("longigen")
+log: logging.Logger = logging.getLogger("longigen")
 
 ARGUMENTS: Mapping[str, Any] = {
     "samples": Count,

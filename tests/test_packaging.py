@@ -17,6 +17,7 @@ from helpers.files import ROOT
 from longigen.hub.manifest import FILES
 
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists())
+TEMPLATES = "longigen/registry/templates"
 SHIPPED = {"longigen_models"}
 """Plugins without a component: they are there for the models in them."""
 
@@ -44,18 +45,11 @@ def test_wheel_holds_our_packages_only(wheel: Path) -> None:
     roots = {name.partition("/")[0] for name in names}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"longigen", "longigen_cli", *PLUGINS}
     assert "longigen/registry.yaml" in names
-    assert {f"{root}/py.typed" for root in ("longigen", "longigen_cli", *PLUGINS)} <= set(names)
-    templates = [
-        path.relative_to(ROOT) for path in (ROOT / "longigen" / "registry" / "templates").rglob("*") if path.is_file()
-    ]
-    assert {str(path) for path in templates} == {
-        name for name in names if name.startswith("longigen/registry/templates/")
-    }
-    others = [
-        name
-        for name in names
-        if ".dist-info/" not in name and not name.endswith((".py", ".yaml", ".template", "/py.typed"))
-    ]
+    templates = [path.relative_to(ROOT) for path in (ROOT / TEMPLATES).rglob("*") if path.is_file()]
+    assert templates
+    assert {str(path) for path in templates} == {name for name in names if name.startswith(f"{TEMPLATES}/")}
+    code = (".py", ".yaml", ".template", "/py.typed")
+    others = [name for name in names if ".dist-info/" not in name and not name.endswith(code)]
     models = {tuple(path.parts) for path in map(Path, others)}
     assert all(len(parts) == 3 and parts[0] in SHIPPED and parts[2] in FILES for parts in models)
     folders = {
@@ -63,6 +57,13 @@ def test_wheel_holds_our_packages_only(wheel: Path) -> None:
     }
     assert {parts[1] for parts in models} == folders
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_every_package_says_that_it_is_typed(wheel: Path) -> None:
+    """A type checker reads the annotations of an installed package only where there is a ``py.typed``."""
+    with zipfile.ZipFile(wheel) as archive:
+        found = {name.removesuffix("/py.typed") for name in archive.namelist() if name.endswith("/py.typed")}
+    assert found == {"longigen", "longigen_cli", *PLUGINS}
 
 
 def test_every_plugin_has_entry_points(wheel: Path) -> None:
@@ -88,7 +89,9 @@ def test_the_index_describes_every_entry_point(wheel: Path) -> None:
 
 def test_constraints_pin_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["dev"]]
+    assert {name for extra in extras.values() for name in extra} == set(extras["dev"])  # so every extra is tested
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
     assert {name.partition(">=")[0] for name in asked} | {"torchvision"} == pinned

@@ -8,6 +8,7 @@ import typer
 
 from longigen import api
 from longigen.errors import LongigenError
+from longigen_cli.completion import names_in
 from longigen_cli.console import (
     AsJSON,
     Changes,
@@ -24,7 +25,11 @@ from longigen_cli.console import (
 
 def bench(
     table: Annotated[
-        str, typer.Argument(help="Name of a benchmark table, such as sadm-ablation (see 'longigen list tables').")
+        str,
+        typer.Argument(
+            help="Name of a benchmark table, such as sadm-ablation (see 'longigen list tables').",
+            autocompletion=names_in("tables"),
+        ),
     ],
     data: Data = None,
     out: Annotated[
@@ -34,7 +39,11 @@ def bench(
         list[str] | None, typer.Option(help="Train and score only this row of the table (may be repeated).")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Name of the recipe to use for every row instead of the table's own.")
+        str | None,
+        typer.Option(
+            help="Name of the recipe to use for every row instead of the table's own.",
+            autocompletion=names_in("recipes"),
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train each row.")] = None,
     minutes: Annotated[

@@ -4,15 +4,24 @@ from typing import Annotated
 
 import typer
 
+from longigen.registry.registry import KINDS
+from longigen_cli.completion import complete_kind, names_in
 from longigen_cli.console import Changes
 
 
 def check(
     name: Annotated[
-        str, typer.Argument(help="Name of the conditioner, denoiser, sampler, data set or metric to check.")
+        str,
+        typer.Argument(
+            help="Name of the conditioner, denoiser, sampler, data set or metric to check.",
+            autocompletion=names_in(*(f"{kind}s" for kind in KINDS)),
+        ),
     ],
     kind: Annotated[
-        str | None, typer.Option(help="Kind of the component, such as sampler, if several kinds use the name.")
+        str | None,
+        typer.Option(
+            help="Kind of the component, such as sampler, if several kinds use the name.", autocompletion=complete_kind
+        ),
     ] = None,
     changes: Changes = None,
 ) -> None:

@@ -7,12 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from longigen_cli.completion import names_in
+
 Data = Annotated[
     str | None,
     typer.Option(
         "--data",
         help="Data set: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH; by default the data "
         "of the recipe or of the model's training.",
+        autocompletion=names_in("datasets"),
     ),
 ]
 Changes = Annotated[
@@ -30,7 +33,9 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
-        "--metric", help="Compute only this metric, given as NAME or NAME:KEY=VALUE,KEY=VALUE (may be repeated)."
+        "--metric",
+        help="Compute only this metric, given as NAME or NAME:KEY=VALUE,KEY=VALUE (may be repeated).",
+        autocompletion=names_in("metrics"),
     ),
 ]
 Targets = Annotated[
@@ -44,7 +49,12 @@ Part = Annotated[
         help="Part of the training data set to use; by default its test subjects, or all subjects of other data.",
     ),
 ]
-Sampler = Annotated[str | None, typer.Option("--sampler", help="Name of a sampler to use instead of the model's own.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler", help="Name of a sampler to use instead of the model's own.", autocompletion=names_in("samplers")
+    ),
+]
 Evaluations = Annotated[
     int | None,
     typer.Option(
@@ -61,7 +71,8 @@ Model = Annotated[
     str,
     typer.Argument(
         help="Model: a published name (see 'longigen list models'), the folder of a run or a model, or "
-        "hf-hub:org/repo or hf-hub:org/repo@revision."
+        "hf-hub:org/repo or hf-hub:org/repo@revision.",
+        autocompletion=names_in("models"),
     ),
 ]
 

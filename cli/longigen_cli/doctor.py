@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longigen import api
+from longigen_cli.completion import names_in
 from longigen_cli.console import AsJSON, DataChanges, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ WIDTH = 120
 
 def doctor(
     data: Annotated[
-        str, typer.Argument(help="Data set: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH.")
+        str,
+        typer.Argument(
+            help="Data set: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH.",
+            autocompletion=names_in("datasets"),
+        ),
     ],
     workers: Annotated[
         int | None, typer.Option(help="Number of subjects to read in parallel; by default one per processor.")

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from longigen import api
+from longigen.registry.catalog import CATALOG_SECTIONS
+from longigen_cli.completion import names_in
 from longigen_cli.console import AsJSON, print_json
 
 
@@ -13,7 +15,8 @@ def info(
         str,
         typer.Argument(
             help="Name of a component, recipe, benchmark table or model, or the folder of a run or a model, or "
-            "hf-hub:org/repo."
+            "hf-hub:org/repo.",
+            autocompletion=names_in(*CATALOG_SECTIONS),
         ),
     ],
     as_json: AsJSON = False,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from longigen import api
+from longigen_cli.completion import complete_section
 from longigen_cli.console import AsJSON, print_json
 
 
@@ -13,7 +14,8 @@ def list_(
         str | None,
         typer.Argument(
             help="What to list: conditioners, denoisers, samplers, datasets, metrics, recipes, tables or models; by "
-            "default all of them."
+            "default all of them.",
+            autocompletion=complete_section,
         ),
     ] = None,
     as_json: AsJSON = False,

@@ -19,7 +19,6 @@ app = typer.Typer(
     name="longigen",
     help="A plug-in model zoo for longitudinal 3D medical image generation.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -9,12 +9,16 @@ import typer
 from longigen import api
 from longigen.errors import LongigenError
 from longigen.registry.registry import KINDS
+from longigen_cli.completion import complete_kind
 
 
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the component, such as my-denoiser.")],
     kind: Annotated[
-        str | None, typer.Option(help=f"Kind of the component: {', '.join(KINDS)}.", show_default=False)
+        str | None,
+        typer.Option(
+            help=f"Kind of the component: {', '.join(KINDS)}.", show_default=False, autocompletion=complete_kind
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write the package to; by default ./NAME.")] = None,
 ) -> None:

@@ -9,20 +9,36 @@ import typer
 from longigen import api
 from longigen.components.changes import as_changes
 from longigen.errors import LongigenError
+from longigen_cli.completion import names_in
 from longigen_cli.console import Changes, Data, SkipBad, say
 
 
 def train(
     data: Data = None,
     conditioner: Annotated[
-        str | None, typer.Option(help="Conditioner to use instead of the recipe's, e.g. sadm.")
+        str | None,
+        typer.Option(
+            help="Conditioner to use instead of the recipe's, e.g. sadm.", autocompletion=names_in("conditioners")
+        ),
     ] = None,
-    denoiser: Annotated[str | None, typer.Option(help="Denoiser to use instead of the recipe's, e.g. unet3d.")] = None,
+    denoiser: Annotated[
+        str | None,
+        typer.Option(
+            help="Denoiser to use instead of the recipe's, e.g. unet3d.", autocompletion=names_in("denoisers")
+        ),
+    ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="Sampler to use instead of the recipe's, e.g. continuous.")
+        str | None,
+        typer.Option(
+            help="Sampler to use instead of the recipe's, e.g. continuous.", autocompletion=names_in("samplers")
+        ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Named set of components and hyperparameters, which the other options change.")
+        str,
+        typer.Option(
+            help="Named set of components and hyperparameters, which the other options change.",
+            autocompletion=names_in("recipes"),
+        ),
     ] = "sadm-tiny",
     changes: Changes = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
@@ -34,13 +50,24 @@ def train(
         typer.Option(
             metavar="MODEL",
             help="Fine-tune this model (name, folder or hf-hub:org/repo), with its components, settings and grid.",
+            autocompletion=names_in("models"),
         ),
     ] = None,
     init_conditioner: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Initialise the conditioner with the weights of this model.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Initialise the conditioner with the weights of this model.",
+            autocompletion=names_in("models"),
+        ),
     ] = None,
     init_denoiser: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Initialise the denoiser with the weights of this model.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Initialise the denoiser with the weights of this model.",
+            autocompletion=names_in("models"),
+        ),
     ] = None,
     freeze: Annotated[
         list[str] | None,

@@ -63,7 +63,9 @@ class Cohort:
             warnings.warn(caution, LongigenWarning, stacklevel=2)
         self.subjects: Sequence[Subject] = dataset.subjects(self.skipped.append if skip_bad else refuse)
         self._require_subjects()
-        self.pipeline = preprocess if isinstance(preprocess, Preprocess) else preprocess.pipeline(self.subjects)
+        self.pipeline: Preprocess = (
+            preprocess if isinstance(preprocess, Preprocess) else preprocess.pipeline(self.subjects)
+        )
         self._cache = VisitCache.default()
         self._prepared: dict[str, Prepared] = {}
         if skip_bad:

@@ -45,7 +45,7 @@ class TrainingPairs(Dataset[Batch]):
     ) -> None:
         if not subjects:
             raise ValueError("there are no subjects")
-        self.subjects = list(subjects)
+        self.subjects: list[Prepared] = list(subjects)
         self.length = length
         self.seed = seed
         self.causal = causal

@@ -15,6 +15,7 @@ import torch
 
 from longigen._version import __version__
 from longigen.components.metric import Metric, set_metric_notes
+from longigen.data.cohort import Cohort
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError
 from longigen.evaluation.benchmark_result import BenchmarkResult, csv_rows, json_values
@@ -87,7 +88,10 @@ class Benchmark:
         skip_bad: bool = False,
         progress: Progress = silent,
     ) -> None:
-        self.table, self.folder, self.changes, self.progress = table, folder, tuple(changes), progress
+        self.table: BenchmarkSpec = table
+        self.folder: Path = folder
+        self.changes: tuple[str, ...] = tuple(changes)
+        self.progress: Progress = progress
         self.minutes = minutes
         self.runs: list[BenchmarkRun] = []
         self.unused: dict[str, list[str]] = {}  # by row, the changes of hyperparameters that it does not have
@@ -113,7 +117,7 @@ class Benchmark:
             require_unchanged(run)
         writable_folder(folder)
         with progress("reading") as update:
-            self.cohort = Experiment.of(first.recipe, update).cohort
+            self.cohort: Cohort = Experiment.of(first.recipe, update).cohort
             for run in self.runs:
                 self._require_same_data(run)
             if not self.cohort.split.test:

@@ -6,17 +6,18 @@ matters: ``HF_HOME``, ``HF_HUB_OFFLINE``, ``HF_ENDPOINT``, ``HF_TOKEN``. What is
 - A file gets its name in the cache after its size and its hash are right. They are those of the ``registry.yaml`` that
   names the model, and those of the repository's own list of files.
 - A download that broke off, or whose process was killed, goes on where it stopped: what has come so far stays beside
-  the file to be, as ``….incomplete``. (huggingface_hub 2 starts again in a new process.)
+  the file to be, as ``….incomplete``. (huggingface_hub itself starts again in a new process.)
 - Only the files of a model are fetched (`longigen.hub.manifest.FILES`), the configuration first: what is no model of
   longigen's is refused before its weights are asked for.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from longigen.errors import LongigenError
 from longigen.hub.hub_cache import COMMIT, blob_path, cached_model, require_names, verify_cached
@@ -24,12 +25,17 @@ from longigen.hub.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Content
 from longigen.hub.model_config import MAX_CONFIG_BYTES, read_config
 from longigen.hub.safetensors_header import read_header
 from longigen.utils.files import atomic, reason
+from longigen.utils.progress import transfer
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 LARGEST = {CONFIG: MAX_CONFIG_BYTES, CARD: 2**24, METRICS: 2**24}
 """Longer ones are refused before they are fetched."""
+BLOCK = 2**20
+"""Bytes that are received at a time."""
+ATTEMPTS = 5
+"""So often a broken connection is made again, with a second between, before a pull gives up."""
 
 ByteCallback = Callable[[int, int, str], None]
 """Called as ``callback(bytes there, bytes in all, file)``."""
@@ -72,13 +78,28 @@ def download(
         repository: ``org/name``.
         revision: a branch, a tag or a commit; ``main`` by default. It is resolved to a commit once, at the start.
         manifest: what the files must hold, if that is known from elsewhere.
-        progress: is told of the bytes; huggingface_hub's own bars are shown by default.
+        progress: is told of the bytes; by default a bar is shown, unless HF_HUB_DISABLE_PROGRESS_BARS is set.
         token: for a private repository; by default the one that ``hf auth login`` or HF_TOKEN set.
 
     Raises:
         LongigenError: if the model cannot be had, or is not what it should be. What was there before is as it was.
     """
-    return _Fetch(repository, revision, dict(manifest or {}), progress, token).run()
+    with _shown(progress) as callback:
+        return _Fetch(repository, revision, dict(manifest or {}), callback, token).run()
+
+
+@contextmanager
+def _shown(progress: ByteCallback | None) -> Iterator[ByteCallback]:
+    """Give what is told of the bytes: the caller's own callback, or a bar."""
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    if progress is not None:
+        yield progress
+    elif are_progress_bars_disabled():
+        yield lambda *_: None
+    else:
+        with transfer("pulling") as update:
+            yield update
 
 
 @dataclass
@@ -86,7 +107,7 @@ class _Fetch:
     repository: str
     revision: str | None
     manifest: dict[str, Content]
-    progress: ByteCallback | None
+    progress: ByteCallback
     token: str | None = field(repr=False)
     there: int = 0
     total: int = 0
@@ -99,7 +120,7 @@ class _Fetch:
         require_names(self.repository, self.revision)
         known = cached_model(self.repository, self.revision)
         pinned = self.revision is not None and COMMIT.fullmatch(self.revision) is not None
-        if known is not None and (pinned or constants.is_offline_mode()) and self._is_whole(known):
+        if known is not None and (pinned or constants.HF_HUB_OFFLINE) and self._is_whole(known):
             return Download(known, known.name, 0)
         try:
             commit, files = self._listed()
@@ -126,9 +147,8 @@ class _Fetch:
     @property
     def _storage(self) -> Path:
         from huggingface_hub import constants
-        from huggingface_hub.file_download import repo_folder_name
 
-        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repository, repo_type="model")
+        return Path(constants.HF_HUB_CACHE) / f"models--{self.repository.replace('/', '--')}"
 
     def _is_whole(self, folder: Path) -> bool:
         """Say whether a model in the cache is what it should be; what is not is fetched again where it can be."""
@@ -137,7 +157,7 @@ class _Fetch:
         try:
             self._check(folder)
         except LongigenError:
-            if constants.is_offline_mode():
+            if constants.HF_HUB_OFFLINE:
                 raise
             return False
         return True
@@ -197,8 +217,9 @@ class _Fetch:
 
     def _fetch(self, name: str, content: Content, commit: str) -> Path:
         """Return a file of the snapshot, fetched and verified unless it is there already."""
+        from filelock import FileLock
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-        from huggingface_hub.utils import WeakFileLock, build_hf_headers
+        from huggingface_hub.utils import build_hf_headers
 
         expected = [content, *([self.manifest[name]] if name in self.manifest else [])]
         held = try_to_load_from_cache(self.repository, name, revision=commit)
@@ -215,7 +236,7 @@ class _Fetch:
             lock = self._storage.parent / ".locks" / self._storage.name / f"{blob.name}.lock"
             for folder in (blob.parent, lock.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-            with WeakFileLock(lock):
+            with FileLock(lock, mode=0o664):  # as huggingface_hub takes it, whose downloads wait too
                 if blob.exists() and not _intact(blob, expected):
                     blob.unlink()
                 if not blob.exists():
@@ -228,8 +249,6 @@ class _Fetch:
 
     def _receive(self, url: str, headers: dict[str, str], blob: Path, expected: list[Content], name: str) -> None:
         """Receive a file beside its place in the cache, go on where an earlier attempt stopped, and verify it."""
-        from huggingface_hub.file_download import http_get
-
         part = blob.with_name(f"{blob.name}.incomplete")
         size, before = expected[0].size, self.there
         problem: str | None = None
@@ -241,15 +260,7 @@ class _Fetch:
                 begun = file.tell()
                 self.there = before
                 self._advance(begun, name)
-                http_get(
-                    url,
-                    file,
-                    resume_size=begun,
-                    headers=headers,
-                    expected_size=size,
-                    displayed_filename=name,
-                    tqdm_class=self._bar(name),
-                )
+                self._append(url, headers, file, size, name)
             problem = next(filter(None, (content.problem(part) for content in expected)), None)
             if problem is None:
                 if name == WEIGHTS:
@@ -264,31 +275,54 @@ class _Fetch:
             "tell its author."
         )
 
+    def _append(self, url: str, headers: dict[str, str], file: BinaryIO, size: int, name: str) -> None:
+        """Receive the rest of a file that is to have `size` bytes; a connection that breaks is made again."""
+        from huggingface_hub import constants, hf_raise_for_status
+        from huggingface_hub.errors import HfHubHTTPError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
+        from huggingface_hub.utils import http_stream_backoff
+
+        left = ATTEMPTS
+        while (begun := file.tell()) < size:
+            try:
+                with http_stream_backoff(
+                    "GET",
+                    url,
+                    headers={
+                        **headers,
+                        "Accept-Encoding": "identity",
+                        **({"Range": f"bytes={begun}-"} if begun else {}),
+                    },
+                    timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+                    retry_on_exceptions=(),
+                    retry_on_status_codes=(408, 429),
+                ) as response:
+                    hf_raise_for_status(response)
+                    if begun and response.status_code != 206:  # all of it comes, and not the rest
+                        file.seek(0)
+                        file.truncate()
+                        self._advance(-begun, name)
+                    for block in response.iter_bytes(BLOCK):
+                        file.write(block)
+                        self.received += len(block)
+                        self._advance(len(block), name)
+                        left = ATTEMPTS
+                break
+            except HfHubHTTPError:
+                raise
+            except HTTPError:
+                if not left:
+                    raise
+                left -= 1
+                time.sleep(1)
+        if file.tell() < size:
+            raise LongigenError(
+                f"The connection to the Hub at {_endpoint()} ended before {name} of '{self.repository}' was there; run "
+                f"'longigen pull hf-hub:{self.repository}' again: it goes on where it stopped."
+            )
+
     def _advance(self, count: int, name: str) -> None:
         self.there += count
-        if self.progress is not None:
-            self.progress(self.there, self.total, name)
-
-    def _bar(self, name: str) -> type[Any]:
-        """Return what huggingface_hub tells of the bytes: its own bar, or nothing but our `progress`."""
-        from huggingface_hub.utils import tqdm
-
-        fetch = self
-
-        class Bar(tqdm):
-            def update(self, n: float | None = 1) -> bool | None:
-                fetch.received += int(n or 0)
-                fetch._advance(int(n or 0), name)
-                return super().update(n)
-
-        if self.progress is None:
-            return Bar
-
-        class Silent(Bar):
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **{**kwargs, "disable": True})
-
-        return Silent
+        self.progress(self.there, self.total, name)
 
     def _remember(self, commit: str) -> None:
         """Note which commit a branch or a tag is, as huggingface_hub does, so that it is known without the network."""
@@ -346,11 +380,6 @@ class _Fetch:
                 "on where it stopped."
             ) from error
         except OSError as error:
-            if "Consistency check" in str(error):
-                raise LongigenError(
-                    f"The connection to {hub[4:]} ended before {name} was there; run {pull} again: it goes on where it "
-                    "stopped."
-                ) from error
             raise LongigenError(
                 f"The cache {self._storage} cannot be written ({reason(error)}); free some space, or move it with "
                 "HF_HOME."

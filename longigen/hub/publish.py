@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from longigen.hub.model_card import Card
 
 HEADER = ("schema_version", "library_name", "longigen_version")
-PUBLISHED_KEYS = {
+PUBLISHED_KEYS: Mapping[str, tuple[str, ...]] = {
     "model": (),
     "statistics": (),
     "preprocess": (),

@@ -60,9 +60,9 @@ class LongitudinalModel(nn.Module):
         provenance: Provenance | None = None,
     ) -> None:
         super().__init__()
-        self.settings = settings or ModelSettings()
-        self.statistics = statistics or Statistics()
-        self.provenance = provenance or Provenance()
+        self.settings: ModelSettings = settings or ModelSettings()
+        self.statistics: Statistics = statistics or Statistics()
+        self.provenance: Provenance = provenance or Provenance()
         conditioner.build(
             channels=self.statistics.channels,
             stem_features=denoiser.stem_features,

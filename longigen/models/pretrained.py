@@ -115,6 +115,8 @@ def load_folder(
 
     config = read_config(folder)
     require_installed(config, folder)
+    for kind in COMPONENTS:  # imported before the model is composed on torch's meta device, where an import may fail
+        registry.load(kind, config[kind]["name"])
     model = compose_checked(lambda: _compose(cls, config), folder)
     weights = folder / WEIGHTS
     try:

@@ -195,7 +195,7 @@ class Registry:
         )
 
 
-registry = Registry()
+registry: Registry = Registry()
 """The registry of this process."""
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,12 @@ from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
 from longigen.utils.files import read_json, reason, write_errors
 from longigen.utils.randomness import derive_seed
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+    from diffusers.training_utils import EMAModel
+    from torch.optim.lr_scheduler import LRScheduler
 
 VALIDATION_PAIRS = 16
 """Number of pairs of the validation loss."""
@@ -56,6 +62,12 @@ class Trainer:
         augment: augmentation of the training pairs.
     """
 
+    accelerator: "Accelerator"
+    ema: "EMAModel"
+    wrapped: nn.Module
+    optimizers: "list[AcceleratedOptimizer]"
+    schedules: "list[LRScheduler]"
+
     def __init__(
         self,
         model: LongitudinalModel,
@@ -74,7 +86,7 @@ class Trainer:
         self.run = run
         self.cohort = cohort
         # The adversary is part of the denoiser, so it is frozen with it.
-        self.adversary = None if "denoiser" in settings.freeze else model.denoiser.adversary
+        self.adversary: nn.Module | None = None if "denoiser" in settings.freeze else model.denoiser.adversary
         # A step of the model does not use the adversary's parameters, and the reverse.
         unused = DistributedDataParallelKwargs(find_unused_parameters=self.adversary is not None)
         self.accelerator = Accelerator(
@@ -84,14 +96,14 @@ class Trainer:
         )
         for part in settings.freeze:
             getattr(model, part).requires_grad_(False)  # before DDP collects the parameters to synchronise
-        self.averaged = model.generator_parameters
+        self.averaged: list[nn.Parameter] = model.generator_parameters
         trained = [parameter for parameter in self.averaged if parameter.requires_grad]
         if settings.freeze and not trained:
             raise LongigenError(
                 f"The {settings.freeze[0]}, which training.freeze names, is the only part of this model with weights, "
                 "so there is nothing to train; do not freeze it."
             )
-        self.has_weights = bool(trained)  # a baseline may have no weights; it is then run without training
+        self.has_weights: bool = bool(trained)  # a baseline may have no weights; it is then run without training
         parts = [trained, *([] if self.adversary is None else [list(self.adversary.parameters())])]
         optimizers = [
             torch.optim.AdamW(
@@ -108,7 +120,7 @@ class Trainer:
         self.model = model
         self.ema.to(self.accelerator.device)
         self.accelerator.register_for_checkpointing(self.ema, *self.schedules)
-        self.step = 0
+        self.step: int = 0
         self._started = time.perf_counter()
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
 

@@ -11,7 +11,7 @@ class Moments:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
 
     def add(self, array: np.ndarray) -> None:
         """Include one more array, of the same shape as the others."""

@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,8 +22,6 @@ def require_known(name: str, *, pretrained: bool) -> None:
     Raises:
         LongigenError: if it has not; the message suggests similar names.
     """
-    import timm
-
     known = timm.list_models()
     architecture, _, tag = name.partition(".")
     if architecture not in known:
@@ -50,8 +49,6 @@ def normalisation(name: str) -> tuple[float, float]:
 
     They are for images in [0, 1].
     """
-    import timm
-
     source = timm.get_pretrained_cfg(name)
     if source is None:
         return 0.5, 0.5
@@ -95,8 +92,6 @@ def load_weights(backbone: nn.Module, name: str, *, channels: int, size: int) ->
 
 
 def _create(name: str, channels: int, size: int, *, pretrained: bool) -> nn.Module:
-    import timm
-
     fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
     sized: dict[str, Any] = {"img_size": size} if fixed else {}
     return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=0, **sized)

@@ -51,7 +51,7 @@ def test_copy_of_component_with_required_parameter(again: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "given", "kept"),
+    ("annotation", "given", "expected"),
     [
         (float, 3, 3.0),
         (float, "1e-4", 1e-4),
@@ -75,14 +75,14 @@ def test_copy_of_component_with_required_parameter(again: Any) -> None:
         (tuple[int, int] | None, None, None),
     ],
 )
-def test_value_is_converted_to_annotated_type(annotation: Any, given: Any, kept: Any) -> None:
+def test_value_is_converted_to_annotated_type(annotation: Any, given: Any, expected: Any) -> None:
     value = Parameter("p", annotation).check(given, "X")
-    assert value == kept
-    assert type(value) is type(kept)
+    assert value == expected
+    assert type(value) is type(expected)
 
 
 @pytest.mark.parametrize(
-    ("annotation", "given", "spelt"),
+    ("annotation", "given", "type_text"),
     [
         (int, True, "int"),
         (int, 3.0, "int"),
@@ -108,10 +108,10 @@ def test_value_is_converted_to_annotated_type(annotation: Any, given: Any, kept:
         (tuple[int, int] | None, 1, "2 × int or None"),
     ],
 )
-def test_value_of_wrong_type_is_refused(annotation: Any, given: Any, spelt: str) -> None:
+def test_value_of_wrong_type_is_refused(annotation: Any, given: Any, type_text: str) -> None:
     with pytest.raises(LongigenError) as caught:
         Parameter("p", annotation).check(given, "The part 'x'")
-    assert str(caught.value) == f"The part 'x': p must be {spelt}, got {given!r}."
+    assert str(caught.value) == f"The part 'x': p must be {type_text}, got {given!r}."
 
 
 @pytest.mark.parametrize("make", [lambda given: Part(**given), Part.from_config], ids=["constructor", "from_config"])

@@ -85,9 +85,9 @@ def test_generation_uses_the_prediction_type(prediction, target) -> None:
     for guidance in (0.0, 0.5):
         for kind, residual in ((ConstantX, base + STD * 0.25), (ConstantImage, torch.full_like(base, 0.25))):
             model = composed(kind(), ContinuousSampler(prediction=prediction, steps=1), target=target)
-            made = model.generate(visits, time[:, None], guidance=guidance)[:, 0]
+            generated = model.generate(visits, time[:, None], guidance=guidance)[:, 0]
             expected = residual.clamp(-1, 1) if target == "residual" else torch.full_like(base, 0.25)
-            torch.testing.assert_close(made, expected)
+            torch.testing.assert_close(generated, expected)
             assert model.prediction == "x"
     assert composed(Constant(), ContinuousSampler(prediction=prediction)).prediction == prediction
 
@@ -118,11 +118,11 @@ def test_base_and_gap_are_passed_if_needed() -> None:
         model(batch, torch.Generator().manual_seed(0))
         model.generate(batch.history, batch.target_time[:, None], guidance=0.5)
         trained, guided = denoiser.seen
-        for part, given in ((slice(0, 2), trained), (slice(0, 2), guided), (slice(2, 4), guided)):
-            assert given.base is not None
-            assert given.gap is not None
-            assert torch.equal(given.base[part], base)
-            torch.testing.assert_close(given.gap[part], (batch.target_time - time) / SCALE)
+        for part, conditioning in ((slice(0, 2), trained), (slice(0, 2), guided), (slice(2, 4), guided)):
+            assert conditioning.base is not None
+            assert conditioning.gap is not None
+            assert torch.equal(conditioning.base[part], base)
+            torch.testing.assert_close(conditioning.gap[part], (batch.target_time - time) / SCALE)
         assert trained.concat is not None
         assert trained.concat.shape[1] == channels
         assert not trained.concat[:, 0].any()
@@ -200,11 +200,11 @@ def test_training_with_a_discriminator_resumes_exactly(manifest: Path, tmp_path:
 
 def test_denoiser_and_discriminator_step_alternately(manifest: Path, tmp_path: Path) -> None:
     """With gradient accumulation and separate clipping; the exported discriminator is the last one, not an average."""
-    made = trainer(manifest, tmp_path / "run", "training.steps=2", "gradient_accumulation=2", "training.warmup=0")
-    adversary, others = made.model.denoiser.adversary, made.averaged
+    run = trainer(manifest, tmp_path / "run", "training.steps=2", "gradient_accumulation=2", "training.warmup=0")
+    adversary, others = run.model.denoiser.adversary, run.averaged
     assert adversary is not None
     changed = []
-    for number, optimizer in enumerate(made.optimizers):
+    for number, optimizer in enumerate(run.optimizers):
         step = optimizer.step
 
         def watched(*args: object, number: int = number, step=step, **kwargs: object) -> None:
@@ -218,7 +218,7 @@ def test_denoiser_and_discriminator_step_alternately(manifest: Path, tmp_path: P
             changed.append((number, *moved))
 
         optimizer.step = watched
-    made.fit()
+    run.fit()
     # Two batches per step: of four calls of each optimiser, every second one changes parameters, and only its own.
     assert changed == [(0, False, False), (1, False, False), (0, True, False), (1, False, True)] * 2
     exported = load_file(tmp_path / "run" / "model" / "model.safetensors")
@@ -228,20 +228,20 @@ def test_denoiser_and_discriminator_step_alternately(manifest: Path, tmp_path: P
 
 
 def test_frozen_denoiser_freezes_its_discriminator(manifest: Path, tmp_path: Path) -> None:
-    made = trainer(manifest, tmp_path / "run", "training.steps=2", "training.freeze=denoiser")
-    before = {name: tensor.clone() for name, tensor in made.model.denoiser.state_dict().items()}
-    made.fit()
-    assert len(made.optimizers) == 1
-    assert all(torch.equal(tensor, before[name]) for name, tensor in made.model.denoiser.state_dict().items())
+    run = trainer(manifest, tmp_path / "run", "training.steps=2", "training.freeze=denoiser")
+    before = {name: tensor.clone() for name, tensor in run.model.denoiser.state_dict().items()}
+    run.fit()
+    assert len(run.optimizers) == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.denoiser.state_dict().items())
     assert "adversary_loss" not in trainings.lines(tmp_path / "run")[-1]
 
 
 def test_nan_in_the_discriminator_is_an_error(manifest: Path, tmp_path: Path) -> None:
-    made = trainer(manifest, tmp_path / "run", "training.steps=2")
+    run = trainer(manifest, tmp_path / "run", "training.steps=2")
     with torch.no_grad():
-        next(made.model.denoiser.adversary.parameters()).fill_(float("nan"))
+        next(run.model.denoiser.adversary.parameters()).fill_(float("nan"))
     with pytest.raises(LongigenError, match="The loss became NaN at step 1"):
-        made.fit()
+        run.fit()
 
 
 def test_every_named_loss_is_logged(manifest: Path, tmp_path: Path) -> None:

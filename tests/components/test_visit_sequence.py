@@ -15,13 +15,13 @@ def sequence(
 ) -> VisitSequence:
     """Visits whose images (1, 2, 1, 1) hold their time, and a covariate that is ten times that."""
     clock = torch.tensor(times)
-    there = torch.ones_like(clock, dtype=torch.bool) if valid is None else torch.tensor(valid)
+    valid_mask = torch.ones_like(clock, dtype=torch.bool) if valid is None else torch.tensor(valid)
     return VisitSequence(
         images=clock[:, :, None, None, None, None].expand(-1, -1, 1, 2, 1, 1).clone(),
         times=clock,
-        observed=there if observed is None else torch.tensor(observed),
-        valid=there,
-        covariates={"age": Covariate(10 * clock, there)},
+        observed=valid_mask if observed is None else torch.tensor(observed),
+        valid=valid_mask,
+        covariates={"age": Covariate(10 * clock, valid_mask)},
     )
 
 
@@ -155,7 +155,7 @@ def test_collating_different_lengths_and_covariates() -> None:
             "cuda",
             marks=[
                 pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
             ],
         ),
     ],

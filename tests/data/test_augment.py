@@ -52,16 +52,16 @@ def test_all_visits_of_a_subject_get_the_same_transform(settings: AugmentSetting
     augment = Augment(settings)
     changed = 0
     for seed in range(6):
-        made = augment(batch, seed=seed)
-        visits, target = made.history.images[0], made.target[0]
+        augmented = augment(batch, seed=seed)
+        visits, target = augmented.history.images[0], augmented.target[0]
         assert torch.equal(visits[0], visits[2])  # the same visit at two times stays the same
         assert torch.equal(visits[1], target)
         assert visits.min() >= -1
         assert visits.max() <= 1
         changed += not torch.equal(visits[0], images[0])
-        assert torch.equal(augment(batch, seed=seed).target, made.target)
+        assert torch.equal(augment(batch, seed=seed).target, augmented.target)
     assert changed >= 4
-    assert made.history.times.equal(batch.history.times)
+    assert augmented.history.times.equal(batch.history.times)
 
 
 def test_change_between_visits_is_transformed_with_them() -> None:
@@ -70,23 +70,23 @@ def test_change_between_visits_is_transformed_with_them() -> None:
     batch = batch_of(images[:1], images[1])
     change = batch_of((images[1:] - images[:1]) / 2 - 1, images[1])  # the change itself as an image, less background
     for seed in range(5):
-        made, moved = augment(batch, seed=seed), augment(change, seed=seed)
+        augmented, moved = augment(batch, seed=seed), augment(change, seed=seed)
         expected = 2 * (moved.history.images[0, 0] + 1)  # a geometric transform is linear in the image
-        torch.testing.assert_close(made.target[0] - made.history.images[0, 0], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(augmented.target[0] - augmented.history.images[0, 0], expected, atol=1e-5, rtol=0)
 
 
 def test_subjects_of_a_batch_get_different_transforms() -> None:
     images = smooth(2.0, 1.5)
-    made = Augment(EVERYTHING)(batch_of(images, images[0], rows=3), seed=0)
-    assert not torch.equal(made.target[0], made.target[1])
-    assert not torch.equal(made.target[1], made.target[2])
+    augmented = Augment(EVERYTHING)(batch_of(images, images[0], rows=3), seed=0)
+    assert not torch.equal(augmented.target[0], augmented.target[1])
+    assert not torch.equal(augmented.target[1], augmented.target[2])
 
 
 def test_missing_images_stay_background() -> None:
     images = smooth(2.0, 1.5)
     images[1] = BACKGROUND
-    made = Augment(EVERYTHING)(batch_of(images, images[0], observed=[True, False]), seed=3)
-    assert (made.history.images[0, 1] == BACKGROUND).all()
+    augmented = Augment(EVERYTHING)(batch_of(images, images[0], observed=[True, False]), seed=3)
+    assert (augmented.history.images[0, 1] == BACKGROUND).all()
 
 
 def test_shift_rotation_and_scaling_by_hand() -> None:

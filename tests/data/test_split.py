@@ -116,7 +116,7 @@ def test_data_set_can_assign_parts() -> None:
 
 def test_every_valid_split_has_the_requested_parts() -> None:
     fractions = [0, 0.1, 0.25, 0.4, 0.49, 0.5, 0.8]
-    made = refused = 0
+    valid = refused = 0
     for size in range(1, 12):
         for validation in fractions:
             for test in fractions:
@@ -125,11 +125,11 @@ def test_every_valid_split_has_the_requested_parts() -> None:
                 except LongigenError:
                     refused += 1
                     continue
-                made += 1
+                valid += 1
                 assert split.train
                 assert bool(split.validation) == (validation > 0)
                 assert bool(split.test) == (test > 0)
-    assert made > refused > 0
+    assert valid > refused > 0
 
 
 def test_fingerprint_depends_on_ids_and_times() -> None:

@@ -23,11 +23,11 @@ def prepared(name: str, visits: int, covariates: Mapping[int, Mapping[str, float
         data = np.full(SHAPE, float(index)) if index else np.linspace(0, 100, 8).reshape(SHAPE)
         return Volume(data.astype(np.float32), np.eye(4))
 
-    made = tuple(
+    visits = tuple(
         visit_of(lambda k=k: load(k), time=1.5 * k, shape=SHAPE, covariates=(covariates or {}).get(k, {}))
         for k in range(visits)
     )
-    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject(name, made))
+    return Preprocess(Grid(SHAPE, None), upper=100.0).subject(Subject(name, visits))
 
 
 def pairs(

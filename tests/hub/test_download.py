@@ -1,4 +1,4 @@
-"""``longigen pull`` over the wire: the unmodified client against a Hub on loopback."""
+"""Tests of ``longigen pull`` with the unmodified Hub client and a local Hub server."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ BIG = 24_000_000
 
 
 def big_weights() -> bytes:
-    """Return weights that take a while: no model's of ours, but what pull can tell of a file is right."""
+    """Return a large safetensors file, not of a longigen model, but valid for pull."""
     return save({"x": np.random.default_rng(0).integers(0, 255, BIG, dtype=np.uint8)})
 
 
@@ -32,8 +32,8 @@ def snapshot(machine: Machine) -> list[str]:
     return sorted(path.name for path in machine.cache.glob("models--lab--brain/snapshots/*/*"))
 
 
-def told(machine: Machine, *words: str, **environment: str) -> str:
-    """Run a command that must fail, and return its one sentence."""
+def error_of(machine: Machine, *words: str, **environment: str) -> str:
+    """Run a command that must fail, and return its error message of one sentence."""
     result = machine.longigen(*words, status=2, **environment)
     lines = [line for line in result.stderr.splitlines() if line.startswith("longigen: ")]
     assert len(lines) == 1
@@ -41,7 +41,7 @@ def told(machine: Machine, *words: str, **environment: str) -> str:
     return lines[0]
 
 
-def test_a_model_is_pulled_pinned_and_used_without_the_network(hub: Hub, machine: NewMachine) -> None:
+def test_pulled_model_is_used_without_the_network(hub: Hub, machine: NewMachine) -> None:
     first = hub.seed("lab/brain", {**FILES_OF, "setup.py": b"raise RuntimeError", "pytorch_model.bin": b"\x80\x04."})
     desk = machine()
     result = desk.longigen("pull", "hf-hub:lab/brain")
@@ -65,17 +65,17 @@ def test_a_model_is_pulled_pinned_and_used_without_the_network(hub: Hub, machine
     assert info["licence"] == "cc-by-4.0"
     assert info["metrics"]["full"] == {"psnr": [43.43, 41.44]}
     assert Path(info["folder"]).name == first.oid
-    assert hub.requests() == []  # what was pulled is used until it is pulled again
+    assert hub.requests() == []  # a pulled model is not updated until the next pull
 
     plain = json.loads(desk.longigen("pull", "lab/brain", "--json").stdout)
     assert plain["revision"] != first.oid
     assert plain["licence"] == "mit"
-    assert plain["received"] < 200  # the rest was there
+    assert plain["received"] < 200  # the other files were in the cache
     assert desk.longigen("pull", "lab/brain@main", HF_HUB_OFFLINE="1").stdout.startswith("lab/brain@main is hf-hub:")
     desk.longigen("pull", f"lab/brain@{first.oid}", HF_HUB_OFFLINE="1")
 
 
-def test_a_killed_pull_goes_on_where_it_stopped(hub: Hub, machine: NewMachine) -> None:
+def test_killed_pull_is_resumed(hub: Hub, machine: NewMachine) -> None:
     content = big_weights()
     hub.seed("lab/brain", {**FILES_OF, "model.safetensors": content})
     stalled = hub.faults.stall("*/model.safetensors", 20_500_000)
@@ -85,24 +85,24 @@ def test_a_killed_pull_goes_on_where_it_stopped(hub: Hub, machine: NewMachine) -
     (part,) = desk.cache.glob("models--lab--brain/blobs/*.incomplete")
     deadline = time.monotonic() + 30
     while part.stat().st_size < 10_000_000 and time.monotonic() < deadline:
-        time.sleep(0.05)  # what was sent is not yet what was written
+        time.sleep(0.05)  # sent bytes are not written immediately
     process.kill()
     process.communicate()
     stalled.release()
-    kept = part.stat().st_size
-    assert kept >= 10_000_000
+    received_before = part.stat().st_size
+    assert received_before >= 10_000_000
     assert "model.safetensors" not in snapshot(desk)
-    assert "is not on this machine; download it with 'longigen pull lab/brain'" in told(desk, "info", "lab/brain")
+    assert "is not on this machine; download it with 'longigen pull lab/brain'" in error_of(desk, "info", "lab/brain")
     hub.faults.clear()
     hub.forget()
     plain = json.loads(desk.longigen("pull", "hf-hub:lab/brain", "--json").stdout)
-    assert plain["received"] == len(content) - kept
-    assert hub.requests("GET", "*model.safetensors*")[-1].range == f"bytes={kept}-"
+    assert plain["received"] == len(content) - received_before
+    assert hub.requests("GET", "*model.safetensors*")[-1].range == f"bytes={received_before}-"
     assert plain["files"]["model.safetensors"]["sha256"] == hashlib.sha256(content).hexdigest()
     assert not list(desk.cache.glob("models--lab--brain/blobs/*.incomplete"))
 
 
-def test_a_remainder_that_was_damaged_is_fetched_again(hub: Hub, machine: NewMachine) -> None:
+def test_damaged_partial_file_is_downloaded_again(hub: Hub, machine: NewMachine) -> None:
     hub.seed("lab/brain", FILES_OF)
     desk = machine()
     blobs = desk.cache / "models--lab--brain" / "blobs"
@@ -112,14 +112,38 @@ def test_a_remainder_that_was_damaged_is_fetched_again(hub: Hub, machine: NewMac
     assert plain["files"]["model.safetensors"]["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
 
 
+def test_a_server_that_sends_all_of_it_instead_of_the_rest(hub: Hub, machine: NewMachine) -> None:
+    hub.seed("lab/brain", FILES_OF)
+    hub.faults.ignore_ranges("*/model.safetensors")
+    desk = machine()
+    blobs = desk.cache / "models--lab--brain" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{hashlib.sha256(WEIGHTS).hexdigest()}.incomplete").write_bytes(WEIGHTS[:1000])
+    plain = json.loads(desk.longigen("pull", "lab/brain", "--json").stdout)
+    assert hub.requests("GET", "*model.safetensors*")[-1].range == "bytes=1000-"
+    assert plain["received"] == sum(map(len, FILES_OF.values()))
+    assert plain["files"]["model.safetensors"]["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
+
+
+def test_what_ends_too_soon_is_kept_for_the_next_time(hub: Hub, machine: NewMachine) -> None:
+    hub.seed("lab/brain", FILES_OF)
+    hub.faults.shorten("*/model.safetensors", 100)
+    desk = machine()
+    assert "ended before model.safetensors of 'lab/brain' was there" in error_of(desk, "pull", "lab/brain")
+    (part,) = desk.cache.glob("models--lab--brain/blobs/*.incomplete")
+    assert part.read_bytes() == WEIGHTS[:-100]
+    hub.faults.clear()
+    assert json.loads(desk.longigen("pull", "lab/brain", "--json").stdout)["received"] == 100
+
+
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_broken_connection_is_mended(hub: Hub, machine: NewMachine, reset: bool) -> None:
+def test_broken_connection_is_resumed(hub: Hub, machine: NewMachine, reset: bool) -> None:
     hub.seed("lab/brain", {**FILES_OF, "model.safetensors": big_weights()})
     hub.faults.cut("*/model.safetensors", after=11_000_000, reset=reset)
     desk = machine()
     process = desk.start("-m", "longigen_cli", "pull", "lab/brain")
     _, stderr = process.communicate(timeout=60)
-    if process.returncode:  # a reset that the client does not try to mend by itself
+    if process.returncode:  # the client does not retry after a reset
         assert "it goes on where it stopped" in stderr
         desk.longigen("pull", "lab/brain")
     assert snapshot(desk) == sorted(FILES)
@@ -137,22 +161,22 @@ def test_concurrent_pulls_into_one_cache(hub: Hub, machine: NewMachine) -> None:
     assert len(hub.requests("GET", "*/resolve/*/model.safetensors")) == 1
 
 
-def test_what_arrives_changed_is_not_kept(hub: Hub, machine: NewMachine) -> None:
+def test_corrupted_download_is_not_stored(hub: Hub, machine: NewMachine) -> None:
     hub.seed("lab/brain", FILES_OF)
     hub.faults.corrupt("*/model.safetensors", at=5000)
     desk = machine()
-    sentence = told(desk, "pull", "lab/brain")
+    sentence = error_of(desk, "pull", "lab/brain")
     assert "model.safetensors of 'lab/brain' has the wrong content: its SHA-256 is" in sentence
     assert snapshot(desk) == ["README.md", "config.json", "metrics.json"]
     assert not [path for path in desk.cache.glob("models--lab--brain/blobs/*") if path.stat().st_size == len(WEIGHTS)]
-    assert told(desk, "generate", "lab/brain") == sentence
+    assert error_of(desk, "generate", "lab/brain") == sentence
     hub.faults.clear()
     desk.longigen("pull", "lab/brain")
 
     weights = next(desk.cache.glob("models--lab--brain/snapshots/*/model.safetensors"))
     weights.resolve().write_bytes(WEIGHTS[:-9] + b"x" * 9)
-    assert "model.safetensors has the wrong content" in told(desk, "generate", "lab/brain")
-    assert "'longigen pull lab/brain' downloads it again" in told(desk, "generate", "lab/brain")
+    assert "model.safetensors has the wrong content" in error_of(desk, "generate", "lab/brain")
+    assert "'longigen pull lab/brain' downloads it again" in error_of(desk, "generate", "lab/brain")
     desk.longigen("pull", "lab/brain")
     assert weights.read_bytes() == WEIGHTS
 
@@ -175,25 +199,27 @@ def test_what_arrives_changed_is_not_kept(hub: Hub, machine: NewMachine) -> None
         ),
     ],
 )
-def test_what_is_no_model_is_refused(hub: Hub, machine: NewMachine, files: dict[str, bytes], problem: str) -> None:
+def test_repository_without_a_valid_model_is_refused(
+    hub: Hub, machine: NewMachine, files: dict[str, bytes], problem: str
+) -> None:
     hub.seed("lab/brain", files)
     desk = machine()
-    assert problem in told(desk, "pull", "lab/brain")
+    assert problem in error_of(desk, "pull", "lab/brain")
     assert "model.safetensors" not in snapshot(desk)
     if b"longigen" not in files.get("config.json", b"") or b'version": 9' in files["config.json"]:
         assert not hub.requests("GET", "*/resolve/*/model.safetensors")
 
 
-def test_who_may_not(hub: Hub, machine: NewMachine) -> None:
+def test_missing_or_insufficient_token(hub: Hub, machine: NewMachine) -> None:
     hub.seed("lab/brain", FILES_OF, private=True)
-    assert "has no repository 'lab/brain' that is open to all; check its name, and if it is private" in told(
+    assert "has no repository 'lab/brain' that is open to all; check its name, and if it is private" in error_of(
         machine(), "pull", "lab/brain"
     )
-    assert "has no repository 'lab/brain' that your token may see" in told(
+    assert "has no repository 'lab/brain' that your token may see" in error_of(
         machine(token=hub.stranger_token), "pull", "lab/brain"
     )
-    assert "refuses your token" in told(machine(token="hf_wrong"), "pull", "lab/brain")  # noqa: S106
-    assert "has no repository 'lab/nothing'" in told(machine(token=hub.token), "pull", "lab/nothing")
+    assert "refuses your token" in error_of(machine(token="hf_wrong"), "pull", "lab/brain")  # noqa: S106
+    assert "has no repository 'lab/nothing'" in error_of(machine(token=hub.token), "pull", "lab/nothing")
     desk = machine(token=hub.read_token)
     desk.longigen("pull", "lab/brain")
     hub.repositories.pop("lab/brain")
@@ -203,22 +229,22 @@ def test_who_may_not(hub: Hub, machine: NewMachine) -> None:
 def test_revisions(hub: Hub, machine: NewMachine) -> None:
     first = hub.seed("lab/brain", FILES_OF)
     desk = machine()
-    assert "has no revision 'v1', or has it no more" in told(desk, "pull", "lab/brain@v1")
+    assert "has no revision 'v1', or has it no more" in error_of(desk, "pull", "lab/brain@v1")
     gone = "f" * 40
-    assert f"has no revision '{gone}', or has it no more" in told(desk, "pull", f"lab/brain@{gone}")
+    assert f"has no revision '{gone}', or has it no more" in error_of(desk, "pull", f"lab/brain@{gone}")
     plain = json.loads(desk.longigen("pull", f"hf-hub:lab/brain@{first.oid}", "--json").stdout)
     assert plain["revision"] == first.oid
-    assert "download it with 'longigen pull lab/brain@v1'" in told(desk, "info", "lab/brain@v1")
+    assert "download it with 'longigen pull lab/brain@v1'" in error_of(desk, "info", "lab/brain@v1")
 
 
-def test_without_a_network(hub: Hub, machine: NewMachine) -> None:
+def test_pull_without_a_network(hub: Hub, machine: NewMachine) -> None:
     hub.seed("lab/brain", FILES_OF)
     desk = machine()
     offline = {"HF_HUB_OFFLINE": "1"}
-    assert "is not in the cache, and HF_HUB_OFFLINE forbids" in told(desk, "pull", "lab/brain", **offline)
-    assert "is not in the cache, and HF_HUB_OFFLINE forbids" in told(desk, "generate", "lab/brain", **offline)
+    assert "is not in the cache, and HF_HUB_OFFLINE forbids" in error_of(desk, "pull", "lab/brain", **offline)
+    assert "is not in the cache, and HF_HUB_OFFLINE forbids" in error_of(desk, "generate", "lab/brain", **offline)
     nobody = {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    assert "cannot be reached" in told(desk, "pull", "lab/brain", **nobody)
+    assert "cannot be reached" in error_of(desk, "pull", "lab/brain", **nobody)
     desk.longigen("pull", "lab/brain")
     again = desk.longigen("pull", "lab/brain", **nobody)
     assert "cannot be reached" in again.stderr
@@ -227,8 +253,8 @@ def test_without_a_network(hub: Hub, machine: NewMachine) -> None:
     assert "fails to give 'lab/brain' (status 500)" in desk.longigen("pull", "lab/brain").stderr
 
 
-def test_a_published_model_on_the_hub_is_held_to_its_registry(hub: Hub, machine: NewMachine, tmp_path: Path) -> None:
-    """A registry.yaml's hashes and revision rule, not what the repository says of itself."""
+def test_hub_model_must_match_its_registry_entry(hub: Hub, machine: NewMachine, tmp_path: Path) -> None:
+    """The hashes and revision of the registry.yaml are decisive, not those of the repository."""
     first = hub.seed("lab/brain", FILES_OF)
     files = {name: Content(len(data), hashlib.sha256(data).hexdigest()) for name, data in FILES_OF.items()}
 
@@ -255,7 +281,7 @@ def test_a_published_model_on_the_hub_is_held_to_its_registry(hub: Hub, machine:
         return machine(), {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
     desk, environment = machine_with()
-    hub.seed("lab/brain", {"model.safetensors": WEIGHTS[:-1] + b"x"})  # later, which must not matter
+    hub.seed("lab/brain", {"model.safetensors": WEIGHTS[:-1] + b"x"})  # a later commit, which is not used
     assert "not here yet: longigen pull brain" in desk.longigen("info", "brain", **environment).stdout
     result = desk.longigen("pull", "brain", **environment)
     assert f"brain is hf-hub:lab/brain@{first.oid}: 3,708 parameters" in result.stdout
@@ -265,8 +291,8 @@ def test_a_published_model_on_the_hub_is_held_to_its_registry(hub: Hub, machine:
     assert hub.requests() == []
 
     desk, environment = machine_with(**{"model.safetensors": {"sha256": "0" * 64, "size": len(WEIGHTS)}})
-    assert "has another model.safetensors than the registry.yaml says" in told(desk, "pull", "brain", **environment)
+    assert "has another model.safetensors than the registry.yaml says" in error_of(desk, "pull", "brain", **environment)
     desk, environment = machine_with(**{"config.json": {"sha256": "0" * 64, "size": len(FILES_OF["config.json"])}})
-    sentence = told(desk, "pull", "brain", **environment)
+    sentence = error_of(desk, "pull", "brain", **environment)
     assert "config.json of 'lab/brain' has the wrong content: its SHA-256" in sentence
     assert snapshot(desk) == []

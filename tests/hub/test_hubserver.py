@@ -1,4 +1,4 @@
-"""The tests' Hub under the real client: what holds before anything of ours is tested on it."""
+"""Tests of the tests' own Hub server with the real huggingface_hub client."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from huggingface_hub.lfs import post_lfs_batch_info
 from helpers.processes import NewMachine
 from hubserver import Hub
 
-CHUNK = 10 * 2**20  # bytes that the client takes at once; it resumes behind the last whole ones
+CHUNK = 10 * 2**20  # bytes that the client reads at once; it resumes after the last whole chunk
 WEIGHTS = random.Random(0).randbytes(200_000)
 LARGE = random.Random(1).randbytes(CHUNK + 2_000_000)
 FILES = {"config.json": b'{"a": 1}', "README.md": b"---\nlicense: mit\n---\n", "model.safetensors": WEIGHTS}
@@ -50,20 +50,20 @@ def _no_xet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def api(hub: Hub) -> HfApi:
-    """Return a client that may write."""
+    """Return a client with a token that may write."""
     return HfApi(endpoint=hub.endpoint, token=hub.token)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the client wait a hundredth of its time between two tries."""
+    """Shorten the client's waiting time between two attempts to a hundredth."""
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(seconds / 100))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with files of a model, one of them in a folder."""
+    """Return a folder with a model's files, one of them in a subfolder."""
     for name, content in WHOLE.items():
         path = tmp_path / "model" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,17 +72,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:
-    """Return the files of a folder, but for the one that a repository begins with."""
+    """Return the files of a folder, without the initial .gitattributes."""
     paths = {path.relative_to(folder).as_posix(): path for path in Path(folder).rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in paths.items() if name != ".gitattributes"}
 
 
 def add(**files: bytes) -> list[CommitOperationAdd]:
-    """Return what adds files; the names are without their ending."""
+    """Return the operations that add files; the names are without extension."""
     return [CommitOperationAdd(f"{name}.txt", content) for name, content in files.items()]
 
 
-def test_a_folder_goes_up_from_one_machine_and_down_to_another(hub: Hub, machine: NewMachine, folder: Path) -> None:
+def test_upload_from_one_machine_and_download_to_another(hub: Hub, machine: NewMachine, folder: Path) -> None:
     author, reader = machine(token=hub.token), machine(token=hub.read_token)
     oid = author.python(UPLOAD, folder).strip()
     assert len(hub.requests("POST", "*/commit/main")) == 1
@@ -100,7 +100,7 @@ def test_a_folder_goes_up_from_one_machine_and_down_to_another(hub: Hub, machine
     machine().python(DOWNLOAD, "lab/brain", "v1", status=1, HF_HUB_OFFLINE="1")
 
 
-def test_machines_have_their_own_caches_and_no_token_but_the_one_given(hub: Hub, machine: NewMachine) -> None:
+def test_machines_have_separate_caches_and_tokens(hub: Hub, machine: NewMachine) -> None:
     code = "import huggingface_hub as h; print(h.get_token(), h.constants.ENDPOINT, h.constants.HF_HUB_CACHE)"
     first, second = machine(), machine(token=hub.read_token)
     assert first.python(code).split() == ["None", hub.endpoint, str(first.cache)]
@@ -108,7 +108,7 @@ def test_machines_have_their_own_caches_and_no_token_but_the_one_given(hub: Hub,
     assert "recipes" in first.longigen("list").stdout
 
 
-def test_repositories_are_made_once_and_removed(hub: Hub, api: HfApi) -> None:
+def test_create_and_delete_repositories(hub: Hub, api: HfApi) -> None:
     assert api.create_repo("lab/brain", private=True).repo_id == "lab/brain"
     assert api.create_repo("lab/brain", private=True, exist_ok=True).repo_id == "lab/brain"
     with pytest.raises(HfHubHTTPError, match="already created") as error:
@@ -126,7 +126,7 @@ def test_repositories_are_made_once_and_removed(hub: Hub, api: HfApi) -> None:
     api.delete_repo("lab/brain", missing_ok=True)
 
 
-def test_files_are_listed_as_they_are(hub: Hub, api: HfApi, folder: Path) -> None:
+def test_file_listings(hub: Hub, api: HfApi, folder: Path) -> None:
     api.create_repo("lab/brain")
     commit = api.upload_folder(repo_id="lab/brain", folder_path=folder, commit_message="Add model")
     info = api.model_info("lab/brain", files_metadata=True)
@@ -156,7 +156,7 @@ def test_files_are_listed_as_they_are(hub: Hub, api: HfApi, folder: Path) -> Non
     assert [one.title for one in api.list_repo_commits("lab/brain")] == ["Add model", "initial commit"]
 
 
-def test_a_commit_is_all_or_nothing(hub: Hub, api: HfApi) -> None:
+def test_commit_is_atomic(hub: Hub, api: HfApi) -> None:
     first = hub.seed("lab/brain", {"a.txt": b"1", "sub/b.txt": b"2", "sub/c.txt": b"3"})
     with pytest.raises(RemoteEntryNotFoundError, match="doesn't exist"):
         api.create_commit("lab/brain", [*add(d=b"4"), CommitOperationDelete("none.txt")], commit_message="x")
@@ -189,7 +189,7 @@ def test_tags(hub: Hub, api: HfApi) -> None:
         api.model_info("lab/brain", revision="v2")
 
 
-def test_a_revision_is_a_name_or_a_commit_that_is_still_there(hub: Hub, api: HfApi, tmp_path: Path) -> None:
+def test_revisions(hub: Hub, api: HfApi, tmp_path: Path) -> None:
     first = hub.seed("lab/brain", FILES)
     api.create_branch("lab/brain", branch="try")
     commit = api.create_commit("lab/brain", add(a=b"1"), commit_message="x", revision="try")
@@ -210,7 +210,7 @@ def test_a_revision_is_a_name_or_a_commit_that_is_still_there(hub: Hub, api: HfA
     assert contents(api.snapshot_download("lab/brain", cache_dir=tmp_path / "c")) == FILES
 
 
-def test_a_missing_file_is_a_missing_entry_of_a_known_commit(hub: Hub, api: HfApi, tmp_path: Path) -> None:
+def test_missing_file(hub: Hub, api: HfApi, tmp_path: Path) -> None:
     commit = hub.seed("lab/brain", FILES)
     with pytest.raises(RemoteEntryNotFoundError) as error:
         api.hf_hub_download("lab/brain", "none.json", cache_dir=tmp_path)
@@ -232,7 +232,7 @@ def test_a_missing_file_is_a_missing_entry_of_a_known_commit(hub: Hub, api: HfAp
         ("hf_wrong", False, 401, 401),
     ],
 )
-def test_who_may_read_and_write(hub: Hub, tmp_path: Path, token: str, private: bool, read: int, write: int) -> None:
+def test_read_and_write_permissions(hub: Hub, tmp_path: Path, token: str, private: bool, read: int, write: int) -> None:
     hub.seed("lab/brain", FILES, private=private)
     api = HfApi(endpoint=hub.endpoint, token=getattr(hub, token, token) or False)
     hidden = (read == 404) or (token == "" and private)
@@ -259,7 +259,7 @@ def test_who_may_read_and_write(hub: Hub, tmp_path: Path, token: str, private: b
     assert len(hub.repositories["lab/brain"].commits) == 2 + (write == 200)
 
 
-def test_a_token_says_whose_it_is(hub: Hub, api: HfApi) -> None:
+def test_whoami(hub: Hub, api: HfApi) -> None:
     me = api.whoami()
     assert me["name"] == "owner"
     assert [organisation["name"] for organisation in me["orgs"]] == ["lab"]
@@ -269,7 +269,7 @@ def test_a_token_says_whose_it_is(hub: Hub, api: HfApi) -> None:
 
 
 def send(method: str, address: str, content: bytes = b"", **headers: str) -> httpx2.Response:
-    """Return the answer to a request, redirects followed."""
+    """Send a request, follow redirects, and return the response."""
     return httpx2.request(method, address, content=content, headers=headers, follow_redirects=True)
 
 
@@ -285,14 +285,14 @@ def test_ranges(hub: Hub, name: str) -> None:
         assert hub.requests(path=f"*/{name}")[-1].range == f"bytes={given}"
     answer = send("GET", address, Range=f"bytes={size}-")
     assert (answer.status_code, answer.headers["Content-Range"]) == (416, f"bytes */{size}")
-    for given in ("lines=1-2", "bytes=9-5", "bytes=0-1,3-4"):  # not to be understood, or not served: the whole
+    for given in ("lines=1-2", "bytes=9-5", "bytes=0-1,3-4"):  # invalid or unsupported: the whole file
         answer = send("GET", address, Range=given)
         assert (answer.status_code, answer.content) == (200, content)
     answer = send("HEAD", address)
     assert (answer.status_code, answer.content, answer.headers["Content-Length"]) == (200, b"", str(size))
 
 
-def test_the_storage_takes_only_what_was_announced_from_whom_it_was_told(hub: Hub, api: HfApi) -> None:
+def test_storage_accepts_only_announced_uploads(hub: Hub, api: HfApi) -> None:
     api.create_repo("lab/brain")
     right = CommitOperationAdd("model.safetensors", WEIGHTS).upload_info
     [action], _, _ = post_lfs_batch_info([right], hub.token, "model", "lab/brain", endpoint=hub.endpoint)
@@ -321,7 +321,7 @@ def test_the_storage_takes_only_what_was_announced_from_whom_it_was_told(hub: Hu
     assert len(hub.repositories["lab/brain"].commits) == 1
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, api: HfApi, tmp_path: Path, impatient: None) -> None:
+def test_interrupted_download_is_resumed(hub: Hub, api: HfApi, tmp_path: Path, impatient: None) -> None:
     hub.seed("lab/brain", {"model.safetensors": LARGE})
     hub.faults.cut("*/model.safetensors", after=CHUNK + 1_000_000)
     path = api.hf_hub_download("lab/brain", "model.safetensors", cache_dir=tmp_path)
@@ -331,9 +331,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, api: HfApi, t
     assert (second.range, second.status, second.sent) == (f"bytes={CHUNK}-", 206, len(LARGE) - CHUNK)
 
 
-def test_a_download_that_always_breaks_off_fails_and_leaves_nothing(
-    hub: Hub, api: HfApi, tmp_path: Path, impatient: None
-) -> None:
+def test_repeatedly_interrupted_download_fails(hub: Hub, api: HfApi, tmp_path: Path, impatient: None) -> None:
     hub.seed("lab/brain", FILES)
     hub.faults.cut("*/model.safetensors", after=1000, times=None)
     with pytest.raises(httpx2.RemoteProtocolError):
@@ -348,7 +346,7 @@ def test_a_download_that_always_breaks_off_fails_and_leaves_nothing(
     assert Path(path).read_bytes() == WEIGHTS
 
 
-def test_a_killed_process_leaves_a_part_that_the_client_does_not_use(hub: Hub, machine: NewMachine) -> None:
+def test_partial_file_of_a_killed_process_is_not_used_by_the_client(hub: Hub, machine: NewMachine) -> None:
     hub.seed("lab/brain", {"model.safetensors": LARGE})
     desk = machine()
     stall = hub.faults.stall("*/model.safetensors", after=CHUNK + 1_000_000)
@@ -365,11 +363,11 @@ def test_a_killed_process_leaves_a_part_that_the_client_does_not_use(hub: Hub, m
     assert [one.range for one in hub.requests("GET", "*/model.safetensors")] == [""]
 
 
-def test_what_arrives_wrong_short_late_or_not_at_all(hub: Hub, api: HfApi, tmp_path: Path, impatient: None) -> None:
+def test_corrupted_short_delayed_and_failed_responses(hub: Hub, api: HfApi, tmp_path: Path, impatient: None) -> None:
     hub.seed("lab/brain", FILES)
     hub.faults.corrupt("*/model.safetensors", at=70_000, times=1)
     wrong = Path(api.hf_hub_download("lab/brain", "model.safetensors", cache_dir=tmp_path / "a")).read_bytes()
-    assert [at for at in range(len(WEIGHTS)) if wrong[at] != WEIGHTS[at]] == [70_000]  # the client does not look
+    assert [at for at in range(len(WEIGHTS)) if wrong[at] != WEIGHTS[at]] == [70_000]  # the client does not check
 
     hub.faults.shorten("*/model.safetensors", by=10, times=1)
     with pytest.raises(OSError, match="Consistency check failed"):
@@ -392,7 +390,7 @@ def test_what_arrives_wrong_short_late_or_not_at_all(hub: Hub, api: HfApi, tmp_p
     assert len(hub.requests("HEAD", "*/config.json")) == 2  # the client did not wait for the first
 
 
-def test_an_upload_that_fails_is_tried_again_and_a_commit_that_fails_is_none(
+def test_failed_upload_is_retried_and_failed_commit_is_not_created(
     hub: Hub, api: HfApi, folder: Path, impatient: None
 ) -> None:
     api.create_repo("lab/brain")
@@ -403,11 +401,11 @@ def test_an_upload_that_fails_is_tried_again_and_a_commit_that_fails_is_none(
     assert [one.status for one in hub.requests("PUT")] == [500, 200]
     assert api.list_repo_files("lab/brain") == [".gitattributes"]
     api.upload_folder(repo_id="lab/brain", folder_path=folder)
-    assert len(hub.requests("PUT")) == 2  # what has arrived is not sent again
+    assert len(hub.requests("PUT")) == 2  # uploaded files are not sent again
     assert api.list_repo_files("lab/brain") == sorted([".gitattributes", *WHOLE])
 
 
-def test_processes_download_into_one_cache_at_once(hub: Hub, machine: NewMachine) -> None:
+def test_concurrent_downloads_into_one_cache(hub: Hub, machine: NewMachine) -> None:
     hub.seed("lab/brain", {**FILES, "model.safetensors": LARGE})
     desk = machine()
     processes = [desk.start("-c", DOWNLOAD, "lab/brain", "main") for _ in range(3)]
@@ -419,7 +417,7 @@ def test_processes_download_into_one_cache_at_once(hub: Hub, machine: NewMachine
     assert len(whole) == 1
 
 
-def test_many_commit_at_once(hub: Hub, api: HfApi) -> None:
+def test_concurrent_commits(hub: Hub, api: HfApi) -> None:
     api.create_repo("lab/brain")
     ready = threading.Barrier(12)
 
@@ -434,7 +432,7 @@ def test_many_commit_at_once(hub: Hub, api: HfApi) -> None:
     assert len(api.list_repo_files("lab/brain")) == 14
 
 
-def test_git_finds_nothing_wrong_with_what_is_written(hub: Hub, api: HfApi, tmp_path: Path) -> None:
+def test_git_accepts_the_written_repository(hub: Hub, api: HfApi, tmp_path: Path) -> None:
     git = shutil.which("git")
     if git is None:
         pytest.skip("git is not installed")
@@ -458,14 +456,14 @@ def test_git_finds_nothing_wrong_with_what_is_written(hub: Hub, api: HfApi, tmp_
     assert {line.split()[-1]: line.split()[2] for line in run("ls-tree", "-r", "main").splitlines()} == listed
 
 
-def test_names_that_leave_the_folder_can_be_served_and_are_not_followed(hub: Hub, api: HfApi, tmp_path: Path) -> None:
+def test_client_refuses_paths_that_leave_the_folder(hub: Hub, api: HfApi, tmp_path: Path) -> None:
     hub.seed("lab/evil", {"../../../../out.txt": b"x"})
     with pytest.raises(ValueError, match="path segment"):
         api.snapshot_download("lab/evil", cache_dir=tmp_path / "cache")
     assert not list(tmp_path.rglob("out.txt"))
 
 
-def test_a_failure_of_the_server_itself_is_kept(hub: Hub) -> None:
+def test_exception_in_the_server_fails_the_test(hub: Hub) -> None:
     answer = send("POST", f"{hub.endpoint}/api/repos/create", b"{}", Authorization=f"Bearer {hub.token}")
     assert answer.status_code == 500
     assert "KeyError: 'name'" in hub.errors.pop()

@@ -1,8 +1,8 @@
-"""The read side against olah, a mirror of the Hub that others wrote; as a server of git repositories, and as a client.
+"""Tests with olah, an independent mirror of the Hub, as a server of our git repositories and as a client.
 
-olah serves `tests/hubserver`'s repositories twice: from the git repositories that it writes, offline, and as a proxy
-before the running server. What olah 0.5.4 does otherwise than the Hub where it serves local repositories, and what
-these tests therefore do not ask of it: `Range` is ignored (200 with the whole file); an unknown revision or file is
+olah serves the repositories of `tests/hubserver` in two ways: offline from its git repositories, and as a proxy
+of the running server. With local repositories, olah 0.5.4 differs from the Hub in these points, which the tests
+therefore do not use: `Range` is ignored (200 with the whole file); an unknown revision or file is
 401 `RepoNotFound`; the description of a repository needs a revision (`/api/models/org/name` alone is 401).
 """
 
@@ -48,7 +48,7 @@ except h.errors.RevisionNotFoundError:
 
 @contextmanager
 def olah(folder: Path, hub: Hub, *, offline: bool, mirrors: Path | None = None) -> Iterator[str]:
-    """Run olah, with the hub as its upstream, and give its address."""
+    """Run olah with the hub as its upstream, and yield its address."""
     beside = shutil.which("olah-cli", path=str(Path(sys.executable).parent))
     program = beside or shutil.which("olah-cli")
     if program is None:
@@ -92,7 +92,7 @@ def model() -> LongitudinalModel:
 
 @pytest.fixture
 def published(hub: Hub, model: LongitudinalModel, tmp_path: Path) -> dict[str, bytes]:
-    """Publish the model as `lab/brain`, tagged v1, and return its files; the main branch has gone on since."""
+    """Publish the model as `lab/brain` with tag v1 and a later commit on main; return the files of v1."""
     model.save_pretrained(tmp_path / "model")
     files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     files["README.md"] = b"---\nlicense: mit\n---\n"
@@ -104,19 +104,19 @@ def published(hub: Hub, model: LongitudinalModel, tmp_path: Path) -> dict[str, b
 
 
 def download(machine: Machine, revision: str) -> tuple[str, dict[str, bytes], set[str]]:
-    """Return the commit that a machine downloads, its files, and the names of the blobs."""
+    """Download the model to a machine; return the commit, the files, and the names of the blobs."""
     snapshot = Path(machine.python(DOWNLOAD, revision).strip())
     blobs = {path.resolve().name for path in snapshot.iterdir()}
     return snapshot.name, {path.name: path.read_bytes() for path in snapshot.iterdir()}, blobs
 
 
 def machine(folder: Path, name: str, endpoint: str) -> Machine:
-    """Return a machine that knows no Hub but the one at the endpoint."""
+    """Return a machine that uses the Hub at the endpoint."""
     (folder / name).mkdir()
     return Machine(folder / name, endpoint)
 
 
-def test_a_model_from_a_mirror_of_git_repositories(
+def test_model_from_a_mirror_of_git_repositories(
     hub: Hub, model: LongitudinalModel, published: dict[str, bytes], tmp_path: Path
 ) -> None:
     hub.repositories["lab/brain"].write_git(tmp_path / "mirrors" / "models" / "lab" / "brain")
@@ -137,7 +137,7 @@ def test_a_model_from_a_mirror_of_git_repositories(
     assert not hub.requests()
 
 
-def test_a_mirror_is_a_client_like_another(hub: Hub, published: dict[str, bytes], tmp_path: Path) -> None:
+def test_mirror_as_a_client(hub: Hub, published: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "olah").mkdir()
     with olah(tmp_path / "olah", hub, offline=False) as endpoint:
         oid, files, blobs = download(machine(tmp_path, "first", endpoint), "v1")
@@ -149,4 +149,4 @@ def test_a_mirror_is_a_client_like_another(hub: Hub, published: dict[str, bytes]
         address = f"{endpoint}/lab/brain/resolve/v1/model.safetensors"
         answer = httpx2.get(address, headers={"Range": "bytes=1000-1999"}, follow_redirects=True)
         assert (answer.status_code, answer.content) == (206, published["model.safetensors"][1000:2000])
-        assert not [one for one in hub.requests() if one.host == "storage"]  # the mirror has it already
+        assert not [one for one in hub.requests() if one.host == "storage"]  # the mirror has the file already

@@ -36,11 +36,11 @@ def test_model_of_every_schema_generates_the_same_numbers(version: int) -> None:
         valid=known,
         covariates={"age": Covariate(torch.tensor([[70.0, 71.5]]), known)},
     )
-    made = model.generate(history, torch.tensor([[3.0]]), subjects=["fixture"])
-    assert made.mean().item() == pytest.approx(-0.726901, abs=1e-5)
-    assert made.std().item() == pytest.approx(0.350954, abs=1e-5)
-    assert made[0, 0, 0, 8, 10, 8].item() == pytest.approx(0.898108, abs=1e-4)
-    assert (made[:, 0] - images[:, 1]).std().item() == pytest.approx(0.0102208, rel=1e-3)
+    generated = model.generate(history, torch.tensor([[3.0]]), subjects=["fixture"])
+    assert generated.mean().item() == pytest.approx(-0.726901, abs=1e-5)
+    assert generated.std().item() == pytest.approx(0.350954, abs=1e-5)
+    assert generated[0, 0, 0, 8, 10, 8].item() == pytest.approx(0.898108, abs=1e-4)
+    assert (generated[:, 0] - images[:, 1]).std().item() == pytest.approx(0.0102208, rel=1e-3)
 
 
 def test_every_older_schema_has_a_migration_and_a_fixture() -> None:

@@ -1,4 +1,4 @@
-"""``longigen push`` over the wire, by the unmodified client: what goes, what does not, and what is refused."""
+"""Tests of ``longigen push`` with the unmodified Hub client: what is uploaded, what is private, and errors."""
 
 import getpass
 import json
@@ -28,7 +28,7 @@ SMALL = [
 ]  # fmt: skip
 FILES = ["README.md", "config.json", "metrics.json", "model.safetensors"]
 IDS = ["quaggamire", "zephyrine", "oxblood7", "wombatish", "kestrel9", "jacaranda"]
-"""Subjects' ids that are no words of a model card."""
+"""Subject ids that do not occur as words in a model card."""
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +55,13 @@ def run(longigen: Longigen, private: Path, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("runs") / "ward5-secret"
     longigen("train", "--data", private / "ward5.csv", *SMALL, "--steps", 2, "--out", folder)
     result = longigen("evaluate", folder, "--setting", "full", "--metric", "psnr", "--metric", "ssim")
-    assert f"{folder / 'model' / 'metrics.json'} holds these numbers now" in result.stderr
+    assert f"Saved the scores to {folder / 'model' / 'metrics.json'}" in result.stderr
     return folder
 
 
 @pytest.fixture
 def here(hub: hubserver.Hub, monkeypatch: pytest.MonkeyPatch) -> hubserver.Hub:
-    """Return the Hub, found by this process too: for what is refused, where a process each would take minutes."""
+    """Return the Hub, which this process uses too; tests of errors are faster without a process each."""
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", os.devnull)
@@ -70,7 +70,7 @@ def here(hub: hubserver.Hub, monkeypatch: pytest.MonkeyPatch) -> hubserver.Hub:
 
 
 def files_of(hub: hubserver.Hub, name: str, revision: str = "main") -> dict[str, bytes]:
-    """Return what a repository holds."""
+    """Return the content of a repository's files."""
     found, repository = {}, hub.repositories[name]
     for path, entry in repository.resolve(revision).files.items():
         kept = hub.store.path(entry.pointer.sha256).read_bytes() if entry.pointer else repository.objects[entry.oid][1]
@@ -78,7 +78,7 @@ def files_of(hub: hubserver.Hub, name: str, revision: str = "main") -> dict[str,
     return {path: content for path, content in found.items() if path != ".gitattributes"}
 
 
-def test_push_shows_uploads_once_and_tags(hub: hubserver.Hub, machine: NewMachine, run: Path) -> None:
+def test_push_lists_uploads_and_tags(hub: hubserver.Hub, machine: NewMachine, run: Path) -> None:
     desk = machine(token=hub.token)
     result = desk.longigen("push", run, "lab/ward", "--yes")
     repository = hub.repositories["lab/ward"]
@@ -101,22 +101,22 @@ def test_push_shows_uploads_once_and_tags(hub: hubserver.Hub, machine: NewMachin
     assert again["commit"] == repository.tags["v2"] != repository.tags["v1"]
     assert repository.resolve("v2").title == "Again"
     assert sorted(again["files"]) == FILES
-    assert repository.tags["v1"] == commit.oid  # a version stays what it was
+    assert repository.tags["v1"] == commit.oid  # an earlier version does not change
 
 
-def test_evaluate_keeps_only_what_may_be_published(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+def test_evaluate_saves_only_publishable_metrics(longigen: Longigen, run: Path, tmp_path: Path) -> None:
     kept = (run / "model" / "metrics.json").read_bytes()
     seen = longigen("evaluate", run, "--setting", "full", "--metric", "psnr", "--part", "train", "--out", tmp_path)
-    assert "holds these numbers now" not in seen.stderr
+    assert "Saved the scores to" not in seen.stderr
     assert json.loads((tmp_path / "metrics.json").read_text())["data"]["unseen"] is False
     assert (run / "model" / "metrics.json").read_bytes() == kept
     model = longigen("evaluate", run / "model", "--data", json.loads((run / "run.json").read_text())["recipe"]["data"][
         "path"], "--setting", "full", "--metric", "psnr", "--metric", "ssim", "--out", tmp_path)  # fmt: skip
-    assert "holds these numbers now" not in model.stderr
+    assert "Saved the scores to" not in model.stderr
     assert (tmp_path / "metrics.json").read_bytes() == kept
 
 
-def test_the_card_says_what_is_known(here: hubserver.Hub, run: Path) -> None:
+def test_model_card(here: hubserver.Hub, run: Path) -> None:
     with api.publication(str(run), "lab/ward", licence="CC-BY-NC-4.0") as ready:
         text = (ready.folder / "README.md").read_text(encoding="utf-8")
     card = ModelCard(text)
@@ -153,14 +153,14 @@ def test_the_card_says_what_is_known(here: hubserver.Hub, run: Path) -> None:
         assert words in card.text, words
 
 
-def test_nothing_private_goes(
+def test_nothing_private_is_uploaded(
     here: hubserver.Hub, run: Path, private: Path, longigen: Longigen, tmp_path: Path
 ) -> None:
     tree = tmp_path / "tree-secret"
     longigen("train", "--data", private / "tree", "--set", "select=acq-ward5", "--init-conditioner", run,
              *SMALL, "--steps", 1, "--out", tree)  # fmt: skip
     longigen("evaluate", tree, "--setting", "full", "--metric", "psnr", "--out", tree / "scores")
-    # What a configuration of elsewhere might hold, and what lies beside a model:
+    # Private values that a configuration, or a file in the folder, might have:
     config = json.loads((tree / "model" / "config.json").read_text())
     config["data"] |= {"path": str(private), "ids": IDS}
     config["training"]["changes"]["data.path"] = str(private / "tree")
@@ -179,7 +179,7 @@ def test_nothing_private_goes(
         for file, content in files.items():
             for secret in secrets:
                 assert secret.encode() not in content, (file, secret)
-            # Names may be of two letters, which the numbers of a tensor spell by chance: of weights the header.
+            # User names may have two letters, which occur in tensors by chance: check only the header of weights.
             words = content[: 8 + int.from_bytes(content[:8], "little")] if file.endswith(".safetensors") else content
             for user in names:
                 assert not re.search(rb"\b" + re.escape(user).encode() + rb"\b", words), (file, user)
@@ -198,10 +198,10 @@ def test_nothing_private_goes(
     assert "base_model" not in text
 
 
-def test_push_then_generate_elsewhere_is_the_same_bit_for_bit(
+def test_pulled_model_generates_the_same_volumes(
     hub: hubserver.Hub, machine: NewMachine, longigen: Longigen, tmp_path: Path
 ) -> None:
-    """The data set's parameters travel with the model: spacing and subjects are not the defaults."""
+    """The data set's parameters (here not the defaults) are part of the model."""
     folder = tmp_path / "run"
     longigen("train", "--set", "data.spacing=4", "--set", "data.subject_count=6", *SMALL, "--steps", 2, "--out", folder)
     subject = json.loads((folder / "run.json").read_text())["split"]["test"][0]
@@ -218,7 +218,7 @@ def test_push_then_generate_elsewhere_is_the_same_bit_for_bit(
     assert "longigen pull hf-hub:lab/brains@v1" in result.stdout
     pulled = laptop.longigen("pull", "hf-hub:lab/brains@v1").stdout
     assert "next: longigen generate hf-hub:lab/brains@v1" in pulled
-    assert "sim-brain, simulated, full: psnr " in pulled  # and not change-correlation, which copy-last has not
+    assert "sim-brain, simulated, full: psnr " in pulled  # not change-correlation, which is not defined for copy-last
     assert "apache-2.0" in pulled
     laptop.longigen("generate", "hf-hub:lab/brains@v1", *asked, "--out", laptop.home / "made", HF_HUB_OFFLINE="1")
     paths = sorted((tmp_path / "made" / subject).glob("*.nii.gz"))
@@ -238,7 +238,7 @@ def refused(run: Path, repository: str = "lab/ward", **given: object) -> str:
     return message
 
 
-def test_who_may_not_push_is_told_why(here: hubserver.Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_or_insufficient_token(here: hubserver.Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "may not write to stranger/ward" in refused(run, "stranger/ward")
     monkeypatch.setenv("HF_TOKEN", here.read_token)
     assert "use one with the role 'write'" in refused(run)
@@ -253,7 +253,7 @@ def test_who_may_not_push_is_told_why(here: hubserver.Hub, run: Path, monkeypatc
     assert files_of(here, "lab/hidden") == {"README.md": b"x"}
 
 
-def test_what_is_there_is_respected(here: hubserver.Hub, run: Path) -> None:
+def test_existing_repositories_and_tags(here: hubserver.Hub, run: Path) -> None:
     here.others |= {("datasets", "lab/scans"), ("spaces", "lab/demo")}
     assert "lab/scans is a dataset" in refused(run, "lab/scans")
     assert "lab/demo is a space" in refused(run, "lab/demo")
@@ -275,9 +275,7 @@ def test_what_is_there_is_respected(here: hubserver.Hub, run: Path) -> None:
     assert "1.0-beta" not in here.repositories["lab/ward"].tags
 
 
-def test_a_push_that_breaks_off_publishes_nothing(
-    here: hubserver.Hub, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_push_publishes_nothing(here: hubserver.Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here.seed("lab/ward", {"README.md": b"x"})
     here.faults.fail("*", 403, method="PUT", times=None)
     assert "The file storage of" in (message := refused(run))
@@ -294,7 +292,7 @@ def test_a_push_that_breaks_off_publishes_nothing(
     assert "the files are published, as commit" in refused(run)
     assert not here.repositories["lab/ward"].tags
     commit = here.repositories["lab/ward"].resolve("main").oid
-    with api.publication(str(run), "lab/ward") as ready:  # the same again: nothing to upload, and the tag
+    with api.publication(str(run), "lab/ward") as ready:  # again: nothing to upload, only the tag
         assert (ready.publish().commit, here.repositories["lab/ward"].tags) == (commit, {"v1": commit})
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert "http://127.0.0.1:9 cannot be reached" in refused(run)
@@ -322,7 +320,7 @@ def test_metrics_of_other_weights_are_not_published(here: hubserver.Hub, run: Pa
     assert "It was not evaluated" in files_of(here, "lab/ward")["README.md"].decode()
 
 
-def test_without_a_terminal_it_does_not_go(hub: hubserver.Hub, machine: NewMachine, run: Path) -> None:
+def test_push_without_a_terminal_needs_yes(hub: hubserver.Hub, machine: NewMachine, run: Path) -> None:
     result = machine(token=hub.token).longigen("push", run, "lab/ward", status=2)
     assert (
         result.stderr == "longigen: There is no terminal to ask for confirmation, so nothing was published; add --yes "
@@ -332,7 +330,7 @@ def test_without_a_terminal_it_does_not_go(hub: hubserver.Hub, machine: NewMachi
 
 
 @pytest.mark.parametrize(("answer", "status"), [("n", 1), ("y", 0)])
-def test_on_a_terminal_it_asks(hub: hubserver.Hub, machine: NewMachine, run: Path, answer: str, status: int) -> None:
+def test_push_asks_on_a_terminal(hub: hubserver.Hub, machine: NewMachine, run: Path, answer: str, status: int) -> None:
     ours, theirs = pty.openpty()
     desk = machine(token=hub.token)
     command = [sys.executable, "-m", "longigen_cli", "push", str(run), "lab/ward"]

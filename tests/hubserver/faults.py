@@ -23,13 +23,14 @@ class Fault:
     reset: bool = False
     corrupt: int | None = None
     short: int = 0
+    whole: bool = False
     reached: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
 
     @property
     def in_body(self) -> bool:
         """Whether it strikes the content of a file, and not the request."""
-        return self.after is not None or self.corrupt is not None or self.short > 0
+        return self.after is not None or self.corrupt is not None or self.short > 0 or self.whole
 
     def strike(self) -> None:
         """Say that it has struck, and wait if it is one of those that wait."""
@@ -79,6 +80,10 @@ class Faults:
     def shorten(self, pattern: str, by: int = 1, *, times: int | None = None) -> Fault:
         """Serve a file without its last bytes, as if it were so long."""
         return self._add(Fault(pattern, "GET", times, short=by))
+
+    def ignore_ranges(self, pattern: str, *, times: int | None = None) -> Fault:
+        """Send all of a file where a part of it is asked for, as a server may."""
+        return self._add(Fault(pattern, "GET", times, whole=True))
 
     def clear(self) -> None:
         """Let everything go well from now on, and end all waiting."""

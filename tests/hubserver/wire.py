@@ -204,7 +204,7 @@ class Wire(BaseHTTPRequestHandler):
         """
         faults = self.hub.faults.take(self.command, self.record.path, in_body=True)
         size -= sum(fault.short for fault in faults)
-        part = span(self.record.range, size)
+        part = None if any(fault.whole for fault in faults) else span(self.record.range, size)
         start, stop = part or (0, size)
         headers = {**headers, "Accept-Ranges": "bytes", "Content-Length": str(stop - start)}
         if part:

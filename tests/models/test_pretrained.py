@@ -1,17 +1,20 @@
 """Models saved as folders, and loaded again."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from helpers.processes import NewMachine
+from helpers.sites import SCALE, Site
 from hubserver import Hub
 from longigen import LongigenError, LongitudinalModel
 from longigen.data.statistics import Statistics
 from longigen.hub.model_config import SCHEMA_VERSION
 from longigen.models.settings import ModelSettings, Provenance
+from longigen.registry.registry import registry
 from longigen.testing.case import after, history
 from longigen_continuous import ContinuousSampler
 from longigen_sadm import SADMConditioner
@@ -102,6 +105,19 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(LongigenError, match="holds no model"):
         LongitudinalModel.from_pretrained(tmp_path / "empty")
+
+
+def test_a_plugin_is_imported_before_the_model_is_outlined(site: Site, tmp_path: Path) -> None:
+    """Weights are compared with an outline on torch's meta device, where a module's own tables would be lost."""
+    code = f"import torch\n{SCALE}\nTABLE = torch.arange(3)\n"
+    site.install("tables", {"longigen.denoisers": {"tables": "tables:Scale"}}, {"tables/__init__.py": code})
+    denoiser = registry.load("denoiser", "tables")()
+    LongitudinalModel(SADMConditioner(dim=8, heads=1, depth=1), denoiser, ContinuousSampler()).save_pretrained(
+        tmp_path / "model"
+    )
+    del sys.modules["tables"]
+    LongitudinalModel.from_pretrained(tmp_path / "model")
+    assert sys.modules["tables"].TABLE.tolist() == [0, 1, 2]
 
 
 def test_an_unregistered_component_cannot_be_saved(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def plugins(longigen: Longigen, tmp_path_factory: pytest.TempPathFactory) -> dic
     """Return the folder that the command line wrote for each kind."""
     folder = tmp_path_factory.mktemp("plugins")
     for kind in KINDS:
-        said = longigen("new-plugin", f"my-{kind}", "--kind", kind, "--out", folder / kind).stdout.splitlines()
-        assert [line.strip() for line in said[1:]] == [
+        lines = longigen("new-plugin", f"my-{kind}", "--kind", kind, "--out", folder / kind).stdout.splitlines()
+        assert [line.strip() for line in lines[1:]] == [
             f"pip install -e {folder / kind}",
             f"longigen check my-{kind}",
             " ".join(["longigen", *USE[kind], f"my-{kind}"]),
@@ -109,11 +109,11 @@ def test_plugins_are_listed(installed: dict[str, str], longigen: Longigen) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_tests_of_the_plugin_pass(kind: str, plugins: dict[str, Path], installed: dict[str, str]) -> None:
     """All tests of the plugin but the matrix of compositions, which takes half a minute."""
-    said = run("pytest", "-p", "no:cacheprovider", "-k", "not composes", folder=plugins[kind], **installed)
-    passed = re.search(r"(\d+) passed", said)
+    output = run("pytest", "-p", "no:cacheprovider", "-k", "not composes", folder=plugins[kind], **installed)
+    passed = re.search(r"(\d+) passed", output)
     assert passed
     assert int(passed[1]) >= 7
-    assert "failed" not in said
+    assert "failed" not in output
 
 
 @pytest.mark.parametrize("kind", ["dataset", "metric"])
@@ -127,11 +127,11 @@ def test_check_command_with_every_composition(kind: str, installed: dict[str, st
     assert_checked(longigen("check", f"my-{kind}", **installed).stdout)
 
 
-def assert_checked(said: str) -> None:
-    assert "FAIL" not in said
-    found = re.search(r"(\d+) of (\d+) checks passed", said)
-    assert found
-    assert found[1] == found[2]
+def assert_checked(output: str) -> None:
+    assert "FAIL" not in output
+    match = re.search(r"(\d+) of (\d+) checks passed", output)
+    assert match
+    assert match[1] == match[2]
 
 
 def test_model_of_all_plugins(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_recipes_of_the_plugins(installed: dict[str, str], tmp_path: Path) -> No
     code += "print(*[Recipe.resolve(name).names for name in sys.argv[1:]], sep='\\n')"
     (tmp_path / "resolve.py").write_text(code)
     kinds = [kind for kind in KINDS if TEMPLATES[kind].has_recipe]
-    said = run("resolve", *(f"my-{kind}-tiny" for kind in kinds), folder=tmp_path, **installed).splitlines()
-    for kind, names in zip(kinds, said, strict=True):
+    lines = run("resolve", *(f"my-{kind}-tiny" for kind in kinds), folder=tmp_path, **installed).splitlines()
+    for kind, names in zip(kinds, lines, strict=True):
         assert ast.literal_eval(names)["data" if kind == "dataset" else kind] == f"my-{kind}"
 
 
@@ -174,9 +174,18 @@ def test_pyright_reports_nothing(plugins: dict[str, Path]) -> None:
     everything = {"include": [*KINDS], "extraPaths": [f"{kind}/src" for kind in KINDS], "pythonVersion": "3.11"}
     folder = plugins["denoiser"].parent
     (folder / "pyrightconfig.json").write_text(json.dumps(everything))
-    said = json.loads(run("pyright", "--pythonpath", sys.executable, "--outputjson", folder=folder))
-    assert said["generalDiagnostics"] == []
-    assert said["summary"]["filesAnalyzed"] == 3 * len(KINDS)
+    report = json.loads(run("pyright", "--pythonpath", sys.executable, "--outputjson", folder=folder))
+    assert report["generalDiagnostics"] == []
+    assert report["summary"]["filesAnalyzed"] == 3 * len(KINDS)
+
+
+def test_mypy_finds_nothing(skeletons: dict[str, Path]) -> None:
+    """All of them at once, as strict as it can be: most of the minute goes into reading torch."""
+    folder = skeletons["denoiser"].parent
+    places = [f"{kind}/{place}" for kind in KINDS for place in (f"src/my_{kind}", "tests")]
+    sources = os.pathsep.join(f"{kind}/src" for kind in KINDS)
+    said = run("mypy", "--strict", "--cache-dir", folder / "cache", *places, folder=folder, MYPYPATH=sources)
+    assert said == f"Success: no issues found in {3 * len(KINDS)} source files\n"
 
 
 @pytest.mark.parametrize(
@@ -221,8 +230,8 @@ def test_folder_with_the_name_of_a_component(tmp_path: Path) -> None:
 
 
 def test_name_of_an_installed_plugin(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:
-    said = longigen("new-plugin", "my-sampler", "--kind", "denoiser", "--out", tmp_path / "x", status=2, **installed)
-    assert said.stderr == (
+    result = longigen("new-plugin", "my-sampler", "--kind", "denoiser", "--out", tmp_path / "x", status=2, **installed)
+    assert result.stderr == (
         "longigen: 'my-sampler' is taken: longigen-my-sampler 0.1.0 has a sampler of that name (my_sampler:MySampler); "
         "choose another.\n"
     )
@@ -266,8 +275,8 @@ def test_default_folder(longigen: Longigen, tmp_path: Path) -> None:
     """Without --out the folder is ./NAME, and the printed commands refer to it."""
     code = f"import os, sys; os.chdir({str(tmp_path)!r}); sys.argv[1:] = ['new-plugin', 'mine', '--kind', 'metric']"
     code += "; from longigen_cli.main import main; main()"
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
-    assert "    pip install -e mine\n" in said
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "    pip install -e mine\n" in output
     assert (tmp_path / "mine" / "src" / "mine" / "metric.py").exists()
 
 
