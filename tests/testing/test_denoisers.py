@@ -408,7 +408,7 @@ class PredictingWithItsAdversary(Adversarial):
         return self.adversary(super().forward(z_t, log_snr, conditioning))
 
 
-@caught(ADVERSARY="has an adversary and does not say what it is trained with",
+@caught(ADVERSARY="has an adversary and must override adversary_losses",
         LOSSES="has an adversary", GLOBAL="has an adversary")  # fmt: skip
 class AdversaryWithoutLosses(Adversarial):
     adversary_losses = Denoiser.adversary_losses

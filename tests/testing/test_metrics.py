@@ -168,19 +168,19 @@ class OfTensors(Scoring):
         return torch.tensor(error)
 
 
-@caught(CALIBRATION="neither way is better, and it has no aim")
+@caught(CALIBRATION="higher_is_better is None, and aim gives no float")
 class Aimless(Calibrated):
     def aim(self, samples: int) -> float | None:
         return None
 
 
-@caught(CALIBRATION=r"samples of the truth's distribution have .*, the aim is 2\.0")
+@caught(CALIBRATION=r"samples of the truth's distribution have .*, the ideal value is 2\.0")
 class OtherAim(Calibrated):
     def aim(self, samples: int) -> float | None:
         return 2.0
 
 
-@caught(CALIBRATION=r"samples 0\.3 times as wide have 1\.0, so near 1\.0")
+@caught(CALIBRATION=r"samples 0\.3 times as wide have 1\.0, too near 1\.0")
 class AlwaysCalibrated(Calibrated):
     def pooled(self, described: Tensor) -> float:
         return 1.0
@@ -196,19 +196,19 @@ class Describing(OfSet):
         raise NotImplementedError
 
 
-@caught(ORDER=r"shapes are \[", TRUTH="equal size", CLOSER="equal size", GLOBAL="equal size")
+@caught(ORDER=r"shapes of features are \[", TRUTH="equal size", CLOSER="equal size", GLOBAL="equal size")
 class AsManyAsVoxels(Describing):
     def described(self, described: Tensor, foreground: Tensor) -> Tensor:
         return described.expand(int(foreground.sum()))
 
 
-@caught(ORDER=r"describes in torch\.int64")
+@caught(ORDER=r"features are torch\.int64")
 class InIntegers(Describing):
     def described(self, described: Tensor, foreground: Tensor) -> Tensor:
         return (1e6 * described).long()
 
 
-@caught(ORDER=r"describes on meta", TRUTH="meta", CLOSER="meta", GLOBAL="meta")
+@caught(ORDER=r"features are on meta", TRUTH="meta", CLOSER="meta", GLOBAL="meta")
 class OnAnotherDevice(Describing):
     def described(self, described: Tensor, foreground: Tensor) -> Tensor:
         return described.to("meta")

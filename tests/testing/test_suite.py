@@ -66,8 +66,11 @@ def test_an_error_of_another_type_is_named(name: str, monkeypatch: pytest.Monkey
         ({"name": "psnrr"}, r"no component 'psnrr' to check\. Did you mean 'psnr'"),
         ({"name": "psnr", "kind": "denoiser"}, "no denoiser 'psnr' to check"),
         ({"name": "psnr", "kind": "metrics"}, r"no kind 'metrics'\. Did you mean 'metric'"),
-        ({"name": "nrmse", "changes": ["power=2"]}, "nothing has that name"),
-        ({"name": "fid", "changes": {"layer": "deep"}}, "The metric 'fid': layer must be int, got 'deep'"),
+        ({"name": "nrmse", "changes": ["power=2"]}, "there is no parameter of that name"),
+        (
+            {"name": "fid", "changes": {"layer": "deep"}},
+            "The metric 'fid': layer must be a whole number of at least 0, got 'deep'",
+        ),
     ],
 )
 def test_mistakes_are_told_before_the_first_check(arguments: dict[str, Any], message: str) -> None:
