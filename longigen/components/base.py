@@ -30,28 +30,30 @@ class Parameter:
         return self.default is inspect.Parameter.empty
 
     def check(self, value: Any, owner: str = "") -> Any:
-        """Return `value` as the annotated type (an int where a float is asked, a list where a tuple is).
+        """Return `value` converted to the annotated type: an int becomes a float, a list a tuple, as annotated.
 
         Args:
-            value: as a user gave it.
-            owner: whose parameter it is, for the message.
+            value: the value as the user gave it.
+            owner: name of the component or section that has the parameter, for the message.
 
         Raises:
-            LongigenError: if it is not of that type, or outside of its `Range`.
+            LongigenError: if it cannot be converted to that type, or is outside its `Range`.
         """
         try:
             return _convert(value, self.annotation)
         except (TypeError, ValueError, OverflowError):
             whose = f"{owner}: " if owner else ""
-            raise LongigenError(f"{whose}{self.name} must be {_spell(self.annotation)}, got {value!r}.") from None
+            raise LongigenError(
+                f"{whose}{self.name} must be {_describe_type(self.annotation)}, got {value!r}."
+            ) from None
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the keyword parameters of a constructor or function.
 
     Raises:
-        TypeError: if one is positional, variadic or lacks an annotation, or if a `Range` stands at anything but a
-            number.
+        TypeError: if one is positional, variadic or has no annotation, or if a `Range` annotates a type other than int
+            or float.
     """
     name = getattr(function, "__qualname__", str(function))
     is_class = inspect.isclass(function)
@@ -73,12 +75,12 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     return found
 
 
-def _require_plain(owner: str, known: Mapping[str, Parameter]) -> None:
-    """Refuse a parameter whose values could not be checked or written to a configuration."""
+def _check_annotations(owner: str, known: Mapping[str, Parameter]) -> None:
+    """Refuse a parameter whose values cannot be checked or written to a configuration."""
     for name, parameter in known.items():
-        if not _is_plain(parameter.annotation):
+        if not _is_supported(parameter.annotation):
             raise TypeError(
-                f"{owner}: parameter '{name}' is {_written(parameter.annotation)}, which a configuration cannot "
+                f"{owner}: parameter '{name}' is {_type_name(parameter.annotation)}, which a configuration cannot "
                 "hold; use None, bool, int, float, str, Path, Literal, or unions and tuples of those, such as "
                 "tuple[int, ...]"
             )
@@ -88,7 +90,7 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str
     """Return the full configuration: the defaults of the `known` parameters, updated with the checked `given` values.
 
     Raises:
-        LongigenError: for an unknown name, a missing one, or a value of the wrong type or outside of its range.
+        LongigenError: for an unknown or missing parameter, or a value of the wrong type or out of range.
     """
     for name in given:
         if name not in known:
@@ -101,7 +103,7 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str
             config[name] = parameter.check(given[name], owner)
         elif parameter.required:
             raise LongigenError(
-                f"{owner} needs '{name}' ({_spell(parameter.annotation)}); give it, as in --set {name}=."
+                f"{owner} needs '{name}' ({_describe_type(parameter.annotation)}); give it, as in --set {name}=."
             )
         else:
             config[name] = parameter.default
@@ -109,7 +111,7 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str
 
 
 def ranges(annotation: Any) -> Iterator[tuple[Any, Range]]:
-    """Yield each `Range` in a type, with the type that it is of."""
+    """Yield each `Range` in an annotation, with the type that it annotates."""
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is Annotated:
         yield from ((arguments[0], limits) for limits in arguments[1:] if isinstance(limits, Range))
@@ -118,13 +120,13 @@ def ranges(annotation: Any) -> Iterator[tuple[Any, Range]]:
 
 
 class Settings:
-    """Base of the frozen dataclasses of settings: every value is checked against its annotation, however one is made.
+    """Base class of settings (frozen dataclasses), which checks every value against its annotation.
 
-    A subclass that checks values against each other does so in its own ``__post_init__``, after this one.
+    A subclass that compares values with each other does so in its ``__post_init__``, after calling this one.
     """
 
     label: ClassVar[str | None] = None
-    """What a message calls settings that are made in Python; by default their class."""
+    """Name of these settings in messages, if they are created in Python; by default the class's name."""
 
     def __post_init__(self) -> None:
         owner = type(self).__qualname__ if self.label is None else self.label
@@ -133,14 +135,14 @@ class Settings:
 
     @classmethod
     def from_config(cls, given: Mapping[str, Any], owner: str) -> Self:
-        """Make the settings from a mapping of a file, converting values to their types.
+        """Create the settings from a mapping in a file, converting values to their types.
 
         Args:
-            given: the values.
-            owner: whose settings they are, for messages.
+            given: values by name.
+            owner: name of the section, for messages.
 
         Raises:
-            LongigenError: for an unknown name, or a value that is not allowed.
+            LongigenError: for an unknown name or an invalid value.
         """
         return cls(**checked(parameters(cls), given, owner))
 
@@ -151,17 +153,17 @@ class Component:
     Contract of every component:
 
     - Its constructor's parameters are keyword-only, annotated and explicit (no ``**kwargs``). They are its
-      configuration, are checked against their annotations, and are kept as `config`, from which the same component
-      can be made again. What is only known when a model is composed comes later, to `build`.
-    - A number says which values it may have: ``Annotated[float, Range(0, 1)]``. What lies outside is refused before the
-      constructor runs, so the constructor checks only what its parameters must be to each other.
-    - Values of `config` are plain: None, bool, int, float, str, Path, and tuples of those. An annotation that allows
-      anything else (``Any``, ``list[int]``) is refused.
-    - A method that overrides one of the interface takes the parameters that the interface names, in that order; more
-      only with defaults.
-    - It draws from the random generators that it is given, never from the global ones of torch, NumPy or Python; the
-      weights that a network starts from, which `build` makes, are the one exception.
-    - A class whose constructor or methods break these rules is refused when it is defined, not when it is first used.
+      configuration, are checked against their annotations, and are stored as `config`, from which `from_config`
+      creates the same component again. Values that are only known when a model is composed are passed to `build`.
+    - A number's annotation has its range: ``Annotated[float, Range(0, 1)]``. Values outside are refused before the
+      constructor runs, so the constructor only checks parameters against each other.
+    - Values of `config` are None, bool, int, float, str, Path, and tuples of those. An annotation that allows anything
+      else (``Any``, ``list[int]``) is refused.
+    - A method that overrides one of the base class has the same parameters, in the same order; additional ones need
+      defaults.
+    - It draws random numbers only from the generators passed in, never from the global ones of torch, NumPy or Python,
+      except for the initial weights in `build`.
+    - A class that breaks these rules raises a TypeError when it is defined, not when it is first used.
     """
 
     kind: ClassVar[str]
@@ -170,7 +172,7 @@ class Component:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         known = parameters(cls)
-        _require_plain(cls.__qualname__, known)
+        _check_annotations(cls.__qualname__, known)
         for parameter in known.values():
             if not parameter.required:
                 _check_default(parameter, cls.__qualname__)
@@ -178,7 +180,7 @@ class Component:
 
     @classmethod
     def interface(cls) -> "type[Component] | None":
-        """Return the contract that a class derives from: `Conditioner`, `Denoiser` …; None where it is none of them."""
+        """Return the base class that defines the kind, such as `Conditioner` or `Denoiser`; None if there is none."""
         return next((base for base in cls.__mro__ if _is_interface(base) and "kind" in vars(base)), None)
 
     def __init__(self) -> None:
@@ -204,15 +206,15 @@ class Component:
 
     @classmethod
     def from_config(cls, given: Mapping[str, Any], owner: str = "") -> Self:
-        """Make the component from a mapping (of a recipe or a ``config.json``), converting values to their types.
+        """Create the component from a mapping (of a recipe or a ``config.json``), converting values to their types.
 
         Args:
-            given: the values; what is not given has its default.
-            owner: what to call the component in a message; its class by default.
+            given: values by name; the others have their defaults.
+            owner: name of the component in messages; by default the class's name.
 
         Raises:
-            LongigenError: for an unknown or missing name, or a value that is not allowed, also where the constructor
-                refuses it with a ValueError of its own.
+            LongigenError: for an unknown or missing parameter or an invalid value, also if the constructor raises a
+                ValueError or ArithmeticError.
         """
         owner = owner or cls.__qualname__
         config = checked(parameters(cls), given, owner)
@@ -223,7 +225,7 @@ class Component:
 
 
 def _is_interface(base: type) -> bool:
-    """Say whether a class is one of longigen's own, and not a plugin's."""
+    """Return whether a class is a component class of longigen itself, and not of a plugin."""
     return issubclass(base, Component) and base.__module__.partition(".")[0] == "longigen"
 
 
@@ -231,27 +233,27 @@ def _check_default(parameter: Parameter, owner: str) -> None:
     try:
         converted = parameter.check(parameter.default, owner)
     except LongigenError as error:
-        raise TypeError(f"the default of a parameter is not what its annotation allows: {error}") from None
+        raise TypeError(f"the default of a parameter does not match its annotation: {error}") from None
     if converted != parameter.default:
         raise TypeError(f"{owner}: the default of '{parameter.name}', {parameter.default!r}, should be {converted!r}")
 
 
-def _is_plain(annotation: Any) -> bool:
-    """Say whether `_convert` can check values against a type."""
+def _is_supported(annotation: Any) -> bool:
+    """Return whether `_convert` can check values against a type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return _is_plain(arguments[0])
+        return _is_supported(arguments[0])
     if origin is Literal:
         return all(isinstance(value, bool | int | str | None) for value in arguments)
     if origin in (typing.Union, types.UnionType, tuple):
-        return all(_is_plain(part) for part in arguments if part is not Ellipsis)
+        return all(_is_supported(part) for part in arguments if part is not Ellipsis)
     return annotation in (None, types.NoneType, bool, int, float, str, Path)
 
 
-def _written(annotation: Any) -> str:
-    """Return a type as its author wrote it: ``list[int]``, ``ndarray``."""
+def _type_name(annotation: Any) -> str:
+    """Return a type as Python code: ``list[int]``, ``ndarray``."""
     if typing.get_origin(annotation) is Annotated:
-        return _written(typing.get_args(annotation)[0])
+        return _type_name(typing.get_args(annotation)[0])
     return annotation.__name__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation)
 
 
@@ -280,14 +282,14 @@ def _convert(value: Any, annotation: Any) -> Any:
             return None
         raise TypeError
     if annotation is float and isinstance(value, Real | str) and not isinstance(value, bool):
-        number = float(value)  # also of text, since YAML reads 1e-4, without a dot, as text
+        number = float(value)  # text too, since YAML reads 1e-4 (without a dot) as text
         if not math.isfinite(number):  # JSON has no NaN and no infinity
             raise ValueError
         return number
     if annotation is int:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)  # also of a number of numpy
+        return operator.index(value)  # NumPy integers too
     if annotation is Path and isinstance(value, str | Path):
         return Path(value)
     if inspect.isclass(annotation) and isinstance(value, annotation):
@@ -312,27 +314,27 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(_convert(item, kind) for item, kind in zip(value, arguments, strict=True))
 
 
-def _spell(annotation: Any) -> str:
-    """Say a type as a user would: ``one of 'x', 'v'``, ``3 × int``, ``a number from 0 to 1 or None``."""
+def _describe_type(annotation: Any) -> str:
+    """Return a type in words, for messages: ``one of 'x', 'v'``, ``3 × int``, ``a number from 0 to 1 or None``."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return _spell_number(annotation, "a whole number", "a number") or _spell(arguments[0])
+        return _describe_number(annotation, "a whole number", "a number") or _describe_type(arguments[0])
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_spell(option) for option in arguments)
+        return " or ".join(_describe_type(option) for option in arguments)
     if origin is Literal:
         return "one of " + ", ".join(repr(option) for option in arguments)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return f"a list of {_spell_number(arguments[0], 'whole numbers', 'numbers') or _spell(arguments[0])}"
+        return f"a list of {_describe_number(arguments[0], 'whole numbers', 'numbers') or _describe_type(arguments[0])}"
     if origin is tuple and len(set(arguments)) == 1:
-        numbers = _spell_number(arguments[0], "whole numbers", "numbers")
-        return f"{len(arguments)} {numbers}" if numbers else f"{len(arguments)} × {_spell(arguments[0])}"
+        numbers = _describe_number(arguments[0], "whole numbers", "numbers")
+        return f"{len(arguments)} {numbers}" if numbers else f"{len(arguments)} × {_describe_type(arguments[0])}"
     if origin is tuple:
-        return f"a list of {len(arguments)}: {', '.join(map(_spell, arguments))}"
+        return f"a list of {len(arguments)}: {', '.join(map(_describe_type, arguments))}"
     return "None" if annotation in (None, types.NoneType) else getattr(annotation, "__name__", str(annotation))
 
 
-def _spell_number(annotation: Any, whole: str, other: str) -> str:
-    """Say which numbers a type with a range allows; an empty string of any other type."""
+def _describe_number(annotation: Any, whole: str, other: str) -> str:
+    """Return in words which numbers a type with a range allows; an empty string for any other type."""
     if typing.get_origin(annotation) is not Annotated:
         return ""
     return " and ".join(limits.of(whole if kind is int else other) for kind, limits in ranges(annotation))

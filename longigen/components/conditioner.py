@@ -22,12 +22,12 @@ class Conditioner(Component, nn.Module, abc.ABC):
       volumes have the history's W, H, D, whatever they are. Output is floating, on the history's device.
     - The output must not depend on the target image. Where `causal` is true, it must not depend on a visit at or after
       `target_time`; where false, later visits may be used.
-    - In generation, visits that were made earlier are in the history, as observed. Where `autoregressive` is false they
-      are not, and the history holds what was given alone.
-    - It must not depend on images that are not observed, on covariates that are not present, nor on visits that are not
-      valid: padding changes nothing.
-    - It can be made and built on torch's ``meta`` device: neither step looks at a tensor's value. So a model's shapes
-      are known, and compared with its weights, before memory is spent on it.
+    - In generation, visits that were generated earlier are in the history, as observed. Where `autoregressive` is
+      false they are not, and the history holds only the given visits.
+    - The output must not depend on images that are not observed, on covariates that are not present, nor on visits
+      that are not valid (padding).
+    - The constructor and `build` work on torch's ``meta`` device, so they must not read a tensor's values. This way a
+      model's shapes are compared with those of its weights before memory is allocated.
     - It is deterministic in ``eval()`` mode.
     - It may override `explain` to return how much each visit contributed; this must not change any other output.
     - Times are in the data set's unit; divide by `time_scale` (the typical gap between visits) before encoding them.

@@ -1,4 +1,4 @@
-"""Whether the methods that a component overrides take what its interface gives them."""
+"""Check that the methods of a component have the parameters that its base class's methods have."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -11,17 +11,17 @@ VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def check_overrides(cls: type, interfaces: Iterable[type]) -> None:
-    """Check a class's methods and properties against those of the same name in the interfaces it derives from.
+    """Compare a class's methods and properties with those of the same name in its base classes.
 
-    A method takes the parameters of the interface's by the same names, those by position in the same order. It may have
-    more if they have defaults, and may take them as ``*args`` and ``**kwargs``.
+    A method must accept the parameters of the base class's method by the same names, positional ones in the same order.
+    Additional parameters need defaults; ``*args`` and ``**kwargs`` may accept any.
 
     Args:
         cls: the class.
-        interfaces: those that it derives from, the nearest first.
+        interfaces: longigen's base classes of it, the nearest first.
 
     Raises:
-        TypeError: if one differs; it names the parameter and shows the signature.
+        TypeError: if a method differs; the message names the parameter and shows the expected definition.
     """
     known: set[str] = set()
     for interface in interfaces:
@@ -46,14 +46,14 @@ def _is_method(attribute: object) -> bool:
 
 def _check_method(cls: type, name: str, given: Any, promised: Signature) -> None:
     if isinstance(given, property) or not callable(getattr(cls, name)):
-        raise TypeError(f"{cls.__qualname__}.{name} must be a method: {_spell(name, promised)}")
+        raise TypeError(f"{cls.__qualname__}.{name} must be a method: {_definition_line(name, promised)}")
     problems = _problems(_signature(cls, name, given).parameters, promised.parameters)
     if problems:
-        raise TypeError(f"{cls.__qualname__}.{name} {' and '.join(problems)}; write {_spell(name, promised)}")
+        raise TypeError(f"{cls.__qualname__}.{name} {' and '.join(problems)}; write {_definition_line(name, promised)}")
 
 
 def _signature(cls: type, name: str, attribute: Any) -> Signature:
-    """Return a method's signature as a call on an instance sees it, without ``self``."""
+    """Return a method's signature without ``self``."""
     function: Callable[..., Any] = getattr(cls, name)
     signature = inspect.signature(function)
     if isinstance(attribute, classmethod | staticmethod) or not hasattr(attribute, "__get__"):
@@ -62,7 +62,7 @@ def _signature(cls: type, name: str, attribute: Any) -> Signature:
 
 
 def _problems(given: Mapping[str, Parameter], promised: Mapping[str, Parameter]) -> list[str]:
-    """Say how the parameters of a method differ from those that its interface promises to give it."""
+    """Return in words how a method's parameters differ from those of the base class's method."""
     kinds = {parameter.kind for parameter in given.values()}
     by_position = [name for name, parameter in promised.items() if parameter.kind in POSITIONAL]
     problems = []
@@ -86,7 +86,7 @@ def _problems(given: Mapping[str, Parameter], promised: Mapping[str, Parameter])
     return problems
 
 
-def _spell(name: str, signature: Signature) -> str:
+def _definition_line(name: str, signature: Signature) -> str:
     """Return the line of a method's definition, without annotations: ``def step(self, z_t, x, t, s, generator)``."""
     words, keyword_only = ["self"], False
     for parameter in signature.parameters.values():

@@ -1,4 +1,4 @@
-"""Ranges: which numbers a parameter may have, declared in its annotation."""
+"""`Range`: the allowed values of a number, declared in its annotation; and common ranges, such as `Probability`."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a parameter may have: ``Annotated[float, Range(0, 1)]``.
+    """The range of allowed values of a number: ``Annotated[float, Range(0, 1)]``.
 
-    An end that is not given is open. NaN and the infinities are in no range.
+    A limit that is not given is infinite. NaN and the infinities are in no range.
 
     Args:
-        low: the smallest number that is allowed.
-        high: the largest number that is allowed.
-        above: instead of `low`, a number that must be exceeded.
-        below: instead of `high`, a number that must not be reached.
+        low: smallest allowed value.
+        high: largest allowed value.
+        above: exclusive lower limit, instead of `low`.
+        below: exclusive upper limit, instead of `high`.
 
     Raises:
-        ValueError: if no end is given, an end is given twice, or no number lies between the two.
+        ValueError: if no limit is given, a limit is given twice, or the range is empty.
     """
 
     low: float | None = None
@@ -35,7 +35,7 @@ class Range:
             raise ValueError(f"no number is {self}")
 
     def __contains__(self, number: float) -> bool:
-        """Say whether a number lies in the range."""
+        """Return whether a number is in the range."""
         if isinstance(number, float) and not math.isfinite(number):
             return False
         return (
@@ -48,46 +48,46 @@ class Range:
     def __str__(self) -> str:
         """Return the range in words: ``from 0 to 1``, ``at least 1``, ``above 0``."""
         if self.low is not None and self.high is not None:
-            return f"from {_plain(self.low)} to {_plain(self.high)}"
+            return f"from {_number_text(self.low)} to {_number_text(self.high)}"
         words = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
-        return " and ".join(f"{word} {_plain(end)}" for word, end in words.items() if end is not None)
+        return " and ".join(f"{word} {_number_text(end)}" for word, end in words.items() if end is not None)
 
     def of(self, noun: str) -> str:
-        """Return what must lie in the range, and the range: ``a number from 0 to 1``, ``numbers of at least 1``."""
+        """Return a noun and the range, for messages: ``a number from 0 to 1``, ``numbers of at least 1``."""
         return f"{noun} of {self}" if str(self).startswith("at ") else f"{noun} {self}"
 
 
-def _plain(end: float) -> str:
+def _number_text(end: float) -> str:
     return str(end) if isinstance(end, int) else f"{end:g}"
 
 
 Channels = Annotated[int, Range(1, 64)]
-"""Channels of a volume."""
+"""Number of channels of a volume."""
 
 Count = Annotated[int, Range(1)]
-"""How many of something there are, or are done at a time."""
+"""A positive number of items."""
 
 Evaluations = Annotated[int, Range(1, 100_000)]
 """Network evaluations per visit."""
 
 GuidanceWeight = Annotated[float, Range(0, 1000)]
-"""w of classifier-free guidance."""
+"""The weight w of classifier-free guidance."""
 
 LogSNR = Annotated[float, Range(-60, 60)]
-"""λ at an end of the cosine schedule; beyond, double precision does not tell it from the next number."""
+"""λ at an end of the cosine schedule; double precision cannot represent larger values accurately."""
 
 Percentile = Annotated[float, Range(0, 100)]
 
 Probability = Annotated[float, Range(0, 1)]
 
 Scale = Annotated[float, Range(1e-12, 1e12)]
-"""What other numbers are divided by."""
+"""A divisor, such as a standard deviation."""
 
 Seed = Annotated[int, Range(0, 2**32 - 1)]
-"""A random seed, such as numpy and torch take."""
+"""A random seed, as NumPy and torch accept it."""
 
 VoxelSize = Annotated[float, Range(0.001, 1000)]
-"""In millimetres."""
+"""Size of a voxel in mm."""
 
 Voxels = Annotated[int, Range(1, 100_000)]
-"""Along one axis of a grid."""
+"""Number of voxels along one axis of a grid."""

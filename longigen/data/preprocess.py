@@ -92,10 +92,10 @@ class Preprocess:
 
     @classmethod
     def checked_config(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a `config` with its values converted to their types, and defaults for what is not given.
+        """Return a `config` with its values converted to their types, and defaults for missing ones.
 
         Raises:
-            LongigenError: for an unknown or missing name, or a value that is not allowed.
+            LongigenError: for an unknown or missing key, or an invalid value.
         """
         return checked(parameters(cls._from_values), given, "Section 'preprocess'")
 
@@ -127,19 +127,19 @@ class Preprocess:
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessSettings(Settings):
-    """What a recipe may say of preprocessing; see `Preprocess`.
+    """Settings of preprocessing in a recipe; see `Preprocess`.
 
     Args:
         shape: W, H, D of the model's grid in RAS order; by default the smallest that contains every visit.
         spacing: voxel size in mm; None keeps each subject's voxel size.
         box: centre the grid on the whole ``image`` or on its ``foreground``.
         fit: ``crop`` and pad to the shape, or ``resize`` to it.
-        lower: percentile of the first visit's intensities that becomes -1.
-        upper: percentile of the first visit's intensities that becomes 1.
-        normalise: intensities by the ``subject``, or by each ``visit``, which erases change.
+        lower: percentile of the first visit's intensities that is mapped to -1.
+        upper: percentile of the first visit's intensities that is mapped to 1.
+        normalise: scale intensities per ``subject``, or per ``visit``, which removes changes of intensity.
 
     Raises:
-        LongigenError: for a value that is not allowed, or percentiles that are not in order.
+        LongigenError: for an invalid value, or if lower is not below upper.
     """
 
     shape: tuple[Voxels, Voxels, Voxels] | None = None

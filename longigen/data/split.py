@@ -18,15 +18,15 @@ Share = Annotated[float, Range(0, below=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings(Settings):
-    """How subjects are split.
+    """Settings of the split by subject.
 
     Args:
-        validation: the fraction of subjects that validation uses.
-        test: the fraction that no training sees.
-        split_seed: of the split; the same ids and seed give the same split, in whatever order the subjects come.
+        validation: fraction of the subjects in the validation part.
+        test: fraction of the subjects in the test part, which training never uses.
+        split_seed: random seed; the same ids and seed give the same split, whatever the order of subjects.
 
     Raises:
-        LongigenError: for a value that is not allowed, or fractions that leave nothing to train on.
+        LongigenError: for an invalid value, or fractions that leave nothing to train on.
     """
 
     validation: Share = 0.15
@@ -58,8 +58,8 @@ class Split:
         part that has assigned subjects; the fractions are of the subjects that are not assigned.
 
         Raises:
-            LongigenError: if an id occurs twice, the fractions leave no subject to train on, or a part that is asked
-                for would be empty.
+            LongigenError: if an id occurs twice, the fractions leave no subject to train on, or a requested part would
+                be empty.
         """
         ids = [subject.id for subject in subjects]
         if len(set(ids)) < len(ids):

@@ -11,7 +11,9 @@ from longigen.components.ranges import Channels, Range, Scale
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics(Settings):
-    """What a model must know of the data it was trained on.
+    """Statistics of a model's training data, stored in its config.json.
+
+    The variance of the residual, follow-up minus last visit, at a time gap Δ is modelled as s² + (p Δ)².
 
     Args:
         channels: C of the volumes.
@@ -19,11 +21,11 @@ class Statistics(Settings):
         residual_noise_std: s, the standard deviation at a gap of 0, such as that of image noise.
         residual_std_per_gap: p, the increase of the standard deviation per typical gap.
         time_scale: the typical gap between visits, in `time_unit`.
-        time_unit: the unit of all times.
-        covariates: names of the covariates that histories carry.
+        time_unit: the unit of all times, one of `TIME_UNITS`.
+        covariates: names of the covariates in the histories.
 
     Raises:
-        LongigenError: for a value that is not allowed.
+        LongigenError: for an invalid value.
     """
 
     channels: Channels = 1

@@ -25,10 +25,10 @@ COMPONENT_KEYS = ("name", "distribution", "version", "config")
 """The keys of a component's section."""
 
 MAX_CONFIG_BYTES = 2**20
-"""A longer ``config.json`` is refused before it is read."""
-MAX_VOXELS = 2**31
+"""A larger ``config.json`` is refused before it is read."""
+MAX_GRID_VOXELS = 2**31
 
-CHECKED: Mapping[str, tuple[Parameter, ...]] = {
+CHECKED_PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "statistics": (
         Parameter("channels", Channels),
         Parameter("residual_std", Scale),
@@ -37,7 +37,7 @@ CHECKED: Mapping[str, tuple[Parameter, ...]] = {
     "model": (Parameter("p_uncond", Probability), Parameter("guidance", GuidanceWeight)),
     "preprocess": (Parameter("shape", tuple[Voxels, Voxels, Voxels]),),
 }
-"""By section, the values whose ranges are checked before a component is imported; the others when a model is made."""
+"""For each section, the values that are checked before components are imported; others are when a model is created."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
         _check_component(kind, config.get(kind, {}), path)
     given = {
         f"{section}.{parameter.name}": parameter.check(config[section][parameter.name], f"{path}: Section '{section}'")
-        for section, parameters in CHECKED.items()
+        for section, parameters in CHECKED_PARAMETERS.items()
         for parameter in parameters
         if parameter.name in config.get(section, {})
     }
@@ -104,8 +104,8 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
     if unit not in TIME_UNITS:
         raise LongigenError(f"{path}: statistics.time_unit must be one of {', '.join(TIME_UNITS)}, got {unit!r}.")
     shape = given.get("preprocess.shape", ())
-    if math.prod(shape) > MAX_VOXELS:
-        raise LongigenError(f"{path}: preprocess.shape {shape} has more voxels than any volume ({MAX_VOXELS}).")
+    if math.prod(shape) > MAX_GRID_VOXELS:
+        raise LongigenError(f"{path}: preprocess.shape {shape} has more than {MAX_GRID_VOXELS} voxels.")
 
 
 def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> None:

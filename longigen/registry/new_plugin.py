@@ -154,13 +154,13 @@ class PluginTemplate:
         if self.name != self.name.lower():
             raise LongigenError(f"'{self.name}' has upper-case letters; write '{self.name.lower()}'.")
         if self.name[:1].isdigit():
-            raise LongigenError(f"'{self.name}' begins with a digit, as no Python package may; put a letter first.")
-        misnamed = name_problem(self.name)
-        if misnamed:
-            raise LongigenError(f"{misnamed}.")
+            raise LongigenError(f"'{self.name}' begins with a digit, which no Python package may; put a letter first.")
+        invalid_name = name_problem(self.name)
+        if invalid_name:
+            raise LongigenError(f"{invalid_name}.")
         if len(self.name) > MAX_NAME_LENGTH:
             raise LongigenError(
-                f"'{self.name}' has {len(self.name)} letters; choose a name of {MAX_NAME_LENGTH} or fewer."
+                f"'{self.name}' has {len(self.name)} characters; choose a name of {MAX_NAME_LENGTH} or fewer."
             )
         if keyword.iskeyword(self.package):
             raise LongigenError(f"'{self.name}' is a keyword of Python and cannot be imported; choose another name.")

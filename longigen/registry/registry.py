@@ -59,9 +59,9 @@ class RegistryEntry:
 
     @property
     def _problem(self) -> ImportProblem | None:
-        misnamed = name_problem(self.name)
-        if misnamed:
-            return ImportProblem(misnamed)
+        invalid_name = name_problem(self.name)
+        if invalid_name:
+            return ImportProblem(invalid_name)
         if not isinstance(self.target, EntryPoint):
             return None
         try:
@@ -92,7 +92,7 @@ class Registry:
         """Return the entry of a name.
 
         Raises:
-            LongigenError: if nobody claims the name, more than one distribution does, or it is no name to choose by.
+            LongigenError: if no distribution registers the name, more than one does, or the name is invalid.
         """
         known = self.entries(kind)
         if name not in known:
@@ -106,9 +106,9 @@ class Registry:
                 f"The {kind} '{name}' is claimed by {owners}; uninstall one of them, or ask its author for "
                 "another name."
             )
-        misnamed = name_problem(name)
-        if misnamed:
-            raise LongigenError(f"The {kind} of {claims[0].distribution} cannot be used: {misnamed}.")
+        invalid_name = name_problem(name)
+        if invalid_name:
+            raise LongigenError(f"The {kind} of {claims[0].distribution} cannot be used: {invalid_name}.")
         return claims[0]
 
     def load(self, kind: str, name: str) -> type[Any]:
@@ -134,15 +134,15 @@ class Registry:
         return cls
 
     def make(self, kind: str, name: str, config: Mapping[str, Any] | None = None) -> Any:
-        """Make the component of a name from a user's configuration.
+        """Create a component from its name and configuration.
 
         Args:
             kind: one of `KINDS`.
-            name: of the component.
-            config: its parameters; what is not given has its default.
+            name: name of the component.
+            config: parameters by name; the others have their defaults.
 
         Raises:
-            LongigenError: as `load`; also for an unknown parameter, or a value that is not allowed.
+            LongigenError: as `load`; also for an unknown parameter or an invalid value.
         """
         return self.load(kind, name).from_config(config or {}, f"The {kind} '{name}'")
 
@@ -155,9 +155,9 @@ class Registry:
             LongigenError: if the name is taken or has other characters than lower-case letters, digits and single
                 hyphens, or the class breaks the contract of a component.
         """
-        misnamed = name_problem(name)
-        if misnamed:
-            raise LongigenError(f"The {kind} cannot be registered: {misnamed}.")
+        invalid_name = name_problem(name)
+        if invalid_name:
+            raise LongigenError(f"The {kind} cannot be registered: {invalid_name}.")
 
         def decorate(cls: T) -> T:
             _check_class(kind, name, cls)
@@ -225,11 +225,14 @@ def register_metric(name: str) -> Callable[[T], T]:
 
 
 def name_problem(name: str) -> str | None:
-    """Say that a name is not one of lower-case letters, digits and single hyphens, and what to write; None if it is."""
+    """Return why a component's name is invalid and what to write instead; None if it is valid.
+
+    A valid name has lower-case letters, digits and single hyphens only.
+    """
     if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         return None
-    nearest = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    advice = f"write '{nearest}'" if re.match("[a-z]", nearest) else "such as my-denoiser"
+    corrected = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    advice = f"write '{corrected}'" if re.match("[a-z]", corrected) else "choose one such as my-denoiser"
     return f"'{name}' is not a name of lower-case letters, digits and single hyphens; {advice}"
 
 

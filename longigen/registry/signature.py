@@ -11,11 +11,11 @@ from longigen.components.ranges import Range
 from longigen.registry.packages import find_module
 
 DEPTH = 5
-"""How many imports and base classes are followed."""
+"""The largest number of imports and base classes that are followed."""
 
 
 def read_signature(reference: str) -> dict[str, str]:
-    """Return the parameters of a class as text by name: ``float from 0 to 1 = 0.5; what the docstring says of it``.
+    """Return the parameters of a class by name, as text: ``float from 0 to 1 = 0.5; description in the docstring``.
 
     Args:
         reference: ``module:Class`` of an entry point. The constructor and the descriptions may be inherited from its
@@ -25,17 +25,17 @@ def read_signature(reference: str) -> dict[str, str]:
         An empty dict if the source cannot tell: for a class that is compiled, computed or without a constructor.
     """
     module, _, name = reference.partition(":")
-    family = list(_family(module, name, DEPTH))
-    inits = ((place, node) for place, each in family for node in each.body if _is_init(node))
-    place, init = next(inits, ("", None))
+    classes = list(_class_and_bases(module, name, DEPTH))
+    inits = ((defined_in, node) for defined_in, each in classes for node in each.body if _is_init(node))
+    defined_in, init = next(inits, ("", None))
     if not isinstance(init, ast.FunctionDef):
         return {}
     descriptions: dict[str, str] = {}
-    for _, each in reversed(family):
+    for _, each in reversed(classes):
         descriptions |= _parse_args_section(ast.get_docstring(each) or "")
     signature = {}
     for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
-        text = _spelt(argument.annotation, place, DEPTH) if argument.annotation else "anything"
+        text = _type_text(argument.annotation, defined_in, DEPTH) if argument.annotation else "anything"
         text += f" = {ast.unparse(default)}" if default else ", required"
         signature[argument.arg] = f"{text}; {descriptions[argument.arg]}" if argument.arg in descriptions else text
     return signature
@@ -45,17 +45,17 @@ def _is_init(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef) and node.name == "__init__"
 
 
-def _family(module: str, name: str, depth: int) -> Iterator[tuple[str, ast.ClassDef]]:
-    """Yield a class, and then what it is derived from, each with the module that defines it."""
-    for place, node in _definitions(module, name, depth):
+def _class_and_bases(module: str, name: str, depth: int) -> Iterator[tuple[str, ast.ClassDef]]:
+    """Yield the definition of a class, then those of its base classes, each with the module that defines it."""
+    for defined_in, node in _definitions(module, name, depth):
         if isinstance(node, ast.ClassDef):
-            yield place, node
+            yield defined_in, node
             for base in node.bases:
-                yield from _family(place, ast.unparse(base), depth - 1)
+                yield from _class_and_bases(defined_in, ast.unparse(base), depth - 1)
 
 
 def _definitions(module: str, name: str, depth: int) -> Iterator[tuple[str, ast.stmt]]:
-    """Yield the class or the assignment by which a module knows a name, and the module that it is written in."""
+    """Yield the class or assignment that defines a name in a module, following imports, and its module."""
     spec = find_module(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py") or not depth:
         return
@@ -77,41 +77,41 @@ def _definitions(module: str, name: str, depth: int) -> Iterator[tuple[str, ast.
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements of a module, also those under an ``if``, as of TYPE_CHECKING."""
+    """Yield the statements of a module, including those under an ``if``, such as ``if TYPE_CHECKING``."""
     for node in body:
         yield node
         if isinstance(node, ast.If):
             yield from _statements(node.body)
 
 
-def _spelt(node: ast.expr, module: str, depth: int) -> str:
-    """Say a type as it is written in a module, its ranges and tuples in words: ``3 × int at least 1 | None``."""
+def _type_text(node: ast.expr, module: str, depth: int) -> str:
+    """Return a type as its source, with ranges and tuples in words: ``3 × int at least 1 | None``."""
     if isinstance(node, ast.Name):
-        return next(_aliases(module, node.id, depth), node.id)
+        return next(_alias_texts(module, node.id, depth), node.id)
     if isinstance(node, ast.BinOp):
-        return " | ".join(_spelt(part, module, depth) for part in (node.left, node.right))
+        return " | ".join(_type_text(part, module, depth) for part in (node.left, node.right))
     if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Tuple):
         return ast.unparse(node)
     kind, parts = ast.unparse(node.value).rpartition(".")[2], node.slice.elts
     if kind == "Annotated":
-        return " ".join([_spelt(parts[0], module, depth), *filter(None, map(_range, parts[1:]))])
+        return " ".join([_type_text(parts[0], module, depth), *filter(None, map(_range_text, parts[1:]))])
     if kind != "tuple":
         return ast.unparse(node)
-    spelt = [_spelt(part, module, depth) for part in parts]
-    if spelt[1:] == ["..."]:
-        return f"list of {spelt[0]}"
-    return f"{len(spelt)} × {spelt[0]}" if len(set(spelt)) == 1 else f"({', '.join(spelt)})"
+    texts = [_type_text(part, module, depth) for part in parts]
+    if texts[1:] == ["..."]:
+        return f"list of {texts[0]}"
+    return f"{len(texts)} × {texts[0]}" if len(set(texts)) == 1 else f"({', '.join(texts)})"
 
 
-def _aliases(module: str, name: str, depth: int) -> Iterator[str]:
-    """Yield the type that a name stands for in a module, if the name is assigned one there or where it comes from."""
-    for place, node in _definitions(module, name, depth):
+def _alias_texts(module: str, name: str, depth: int) -> Iterator[str]:
+    """Yield the text of the type that a name is an alias of, if it is assigned one in the module or its imports."""
+    for defined_in, node in _definitions(module, name, depth):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
-            yield _spelt(node.value, place, depth - 1)
+            yield _type_text(node.value, defined_in, depth - 1)
 
 
-def _range(node: ast.expr) -> str:
-    """Say a range as a message does, as far as its source tells its ends; an empty string of anything else."""
+def _range_text(node: ast.expr) -> str:
+    """Return a ``Range(…)`` in words if its limits are literals, else as source; an empty string for anything else."""
     if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != Range.__name__:
         return ""
     try:

@@ -161,7 +161,7 @@ class Colour(Enum):
 
 
 @pytest.mark.parametrize(
-    ("annotation", "spelt"),
+    ("annotation", "type_name"),
     [
         (list[int], "list[int]"),
         (list, "list"),
@@ -179,13 +179,13 @@ class Colour(Enum):
     ],
     ids=str,
 )
-def test_a_parameter_that_no_configuration_can_hold_is_refused(annotation: Any, spelt: str) -> None:
+def test_parameter_of_unsupported_type_is_refused(annotation: Any, type_name: str) -> None:
     def __init__(self: Any, *, sizes: annotation) -> None: ...  # noqa: N807
 
     with pytest.raises(TypeError) as caught:
         type("Sized", (Component,), {"__init__": __init__})
     assert str(caught.value) == (
-        f"Sized: parameter 'sizes' is {spelt}, which a configuration cannot hold; use None, bool, int, float, str, "
+        f"Sized: parameter 'sizes' is {type_name}, which a configuration cannot hold; use None, bool, int, float, str, "
         "Path, Literal, or unions and tuples of those, such as tuple[int, ...]"
     )
 
@@ -206,7 +206,7 @@ def test_a_parameter_that_no_configuration_can_hold_is_refused(annotation: Any, 
     ],
     ids=str,
 )
-def test_a_parameter_that_a_configuration_can_hold_is_accepted(annotation: Any) -> None:
+def test_parameter_of_supported_type_is_accepted(annotation: Any) -> None:
     def __init__(self: Any, *, sizes: annotation) -> None: ...  # noqa: N807
 
     cls = type("Sized", (Component,), {"__init__": __init__})
@@ -222,7 +222,7 @@ def test_a_parameter_that_a_configuration_can_hold_is_accepted(annotation: Any) 
         (tuple[int, ...], [1, 2], "Sized: the default of 'sizes', [1, 2], should be (1, 2)"),
     ],
 )
-def test_a_default_of_another_type_is_refused(annotation: Any, default: Any, message: str) -> None:
+def test_default_of_another_type_is_refused(annotation: Any, default: Any, message: str) -> None:
     def __init__(self: Any, *, sizes: annotation = default) -> None: ...  # noqa: N807
 
     with pytest.raises(TypeError) as caught:
@@ -230,7 +230,7 @@ def test_a_default_of_another_type_is_refused(annotation: Any, default: Any, mes
     assert str(caught.value).endswith(message)
 
 
-def test_a_constructor_that_is_inherited_is_refused_too() -> None:
+def test_invalid_inherited_constructor_is_refused() -> None:
     class Mixin:
         def __init__(self, **rest: Any) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Methods that override those of an interface: what they must take is checked when the class is defined."""
+"""Tests of check_overrides: overriding methods must accept the parameters of the base class's methods."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -103,9 +103,7 @@ def method(text: str) -> Callable[..., Any]:
         (SetMetric, "__call__", "self, generated", "does not take 'true'"),
     ],
 )
-def test_a_method_that_takes_something_else_is_refused(
-    interface: type, name: str, signature: str, message: str
-) -> None:
+def test_method_with_other_parameters_is_refused(interface: type, name: str, signature: str, message: str) -> None:
     with pytest.raises(TypeError) as caught:
         type("Mine", (interface,), {name: method(signature)})
     assert str(caught.value).startswith(f"Mine.{name} {message}")
@@ -126,7 +124,7 @@ def test_a_method_that_takes_something_else_is_refused(
         (Sampler, "sample", "self, predict, z, generator, **options"),
     ],
 )
-def test_a_method_that_takes_as_much_or_more_is_accepted(interface: type, name: str, signature: str) -> None:
+def test_method_with_the_same_or_more_parameters_is_accepted(interface: type, name: str, signature: str) -> None:
     function = method(signature)
     assert getattr(type("Mine", (interface,), {name: function}), name) is function
 
@@ -153,7 +151,7 @@ def test_other_ways_to_define_a_method() -> None:
     assert [cls.__name__ for cls in (Still, Static, Named, Claiming)] == ["Still", "Static", "Named", "Claiming"]
 
 
-def test_what_is_inherited_from_a_mixin_is_refused_too() -> None:
+def test_invalid_method_of_a_mixin_is_refused() -> None:
     class Mixin:
         def subjects(self) -> Sequence[Any]:
             return []
@@ -165,6 +163,6 @@ def test_what_is_inherited_from_a_mixin_is_refused_too() -> None:
 
 
 @pytest.mark.parametrize("value", [property(lambda self: 3), 3, None])
-def test_a_method_that_is_none_is_refused(value: Any) -> None:
+def test_attribute_instead_of_a_method_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match=r"Mine\.step must be a method: def step\(self, z_t, x, t, s, generator\)"):
         type("Mine", (Sampler,), {"step": value})

@@ -1,4 +1,4 @@
-"""Ranges: what they hold, how they read, and how a parameter that declares one is checked."""
+"""Tests of Range: its values and text, and the checks of parameters that are annotated with one."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from longigen.components.base import Component, Parameter, Settings, checked, pa
 from longigen.components.ranges import Range
 
 
-def test_it_is_public() -> None:
+def test_range_is_public() -> None:
     assert longigen.Range is Range
 
 
@@ -37,7 +37,7 @@ def test_it_is_public() -> None:
     ],
     ids=str,
 )
-def test_what_a_range_holds(limits: Range, text: str, inside: list[float], outside: list[float]) -> None:
+def test_range_contains_values(limits: Range, text: str, inside: list[float], outside: list[float]) -> None:
     assert str(limits) == text
     assert all(number in limits for number in inside)
     assert not any(number in limits for number in (*outside, math.nan, math.inf, -math.inf))
@@ -54,7 +54,7 @@ def test_what_a_range_holds(limits: Range, text: str, inside: list[float], outsi
         (lambda: Range(1, below=1), "no number is at least 1 and below 1"),
     ],
 )
-def test_a_range_that_is_none(make: Any, message: str) -> None:
+def test_invalid_range_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -135,19 +135,19 @@ class Part(Component):
         ({}, "Part needs 'size' (a whole number of at least 1); give it, as in --set size=."),
     ],
 )
-def test_a_component_refuses_what_is_outside(make: Any, given: dict[str, Any], message: str) -> None:
+def test_component_refuses_values_outside_the_range(make: Any, given: dict[str, Any], message: str) -> None:
     with pytest.raises(LongigenError) as caught:
         make(given)
     assert str(caught.value) == message
 
 
-def test_a_components_configuration_is_plain() -> None:
+def test_config_values_are_plain() -> None:
     part = Part(size=np.int64(3), rate=np.float32(0.5))  # type: ignore[arg-type]
     assert json.dumps(part.config) == '{"size": 3, "rate": 0.5}'
     assert Part.from_config(part.config).config == part.config
 
 
-def test_what_a_constructor_refuses_is_one_sentence_where_a_user_configures_it() -> None:
+def test_error_of_a_constructor_becomes_one_sentence() -> None:
     for given, problem, kind in [
         ({"size": 13}, "thirteen", ValueError),
         ({"size": 7}, "division by zero", ArithmeticError),
@@ -160,7 +160,7 @@ def test_what_a_constructor_refuses_is_one_sentence_where_a_user_configures_it()
             Part(**given)
 
 
-def test_a_class_whose_ranges_are_wrong_is_refused_when_it_is_defined() -> None:
+def test_class_with_invalid_ranges_is_refused_at_definition() -> None:
     for annotation in (
         Annotated[str, Range(1)],
         Annotated[int | None, Range(1)],
@@ -211,7 +211,7 @@ def test_settings_are_checked_and_converted_however_they_are_made() -> None:
         Options.from_config({"hihg": 1}, "Section 'o'")
 
 
-def test_a_function_checks_by_its_annotations() -> None:
+def test_parameters_of_a_function_are_checked() -> None:
     def function(*, size: Annotated[int, Range(1)] = 1) -> None: ...
 
     assert checked(parameters(function), {"size": 2}, "f") == {"size": 2}

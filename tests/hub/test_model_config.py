@@ -106,7 +106,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
             "config.json: Section 'statistics': residual_noise_std",
         ),
         (lambda c: c["sampler"]["config"].update(log_snr_min=9), "config.json: ContinuousSampler: log_snr_min must be"),
-        (lambda c: c["preprocess"].update(shape=[10**5] * 3), "has more voxels than any volume"),
+        (lambda c: c["preprocess"].update(shape=[10**5] * 3), "has more than 2147483648 voxels"),
         (
             lambda c: c["sampler"].update(name="ddpm", config={"train_steps": 10**12}),
             "train_steps must be a whole number from 2 to 100000",

@@ -1,4 +1,4 @@
-"""The registry, over real distributions on disk: found without being imported, and broken one by one."""
+"""Tests of the registry with distributions on disk: found without import, and each kind of broken plugin."""
 
 import json
 import re
@@ -190,7 +190,7 @@ def test_class_that_breaks_the_contract_is_refused(site: Site, source: str, mess
     ("name", "advice"),
     [("Bad Name", "write 'bad-name'"), ("bad_name", "write 'bad-name'"), ("-", "such as my-denoiser")],
 )
-def test_a_name_that_is_none_is_marked_and_refused(site: Site, name: str, advice: str) -> None:
+def test_invalid_name_is_marked_and_refused(site: Site, name: str, advice: str) -> None:
     site.install("breaker", {"longigen.denoisers": {name: "fine:Scale"}}, {"fine.py": SCALE})
     sentence = f"'{name}' is not a name of lower-case letters, digits and single hyphens; {advice}"
     assert problems(json.loads(site.longigen("list", "--json"))) == {name: sentence}
@@ -200,7 +200,7 @@ def test_a_name_that_is_none_is_marked_and_refused(site: Site, name: str, advice
         assert str(caught.value) == f"The denoiser of breaker cannot be used: {sentence}."
 
 
-def test_an_unknown_name() -> None:
+def test_unknown_name() -> None:
     with pytest.raises(LongigenError, match=r"no denoiser 'unet3'\. Did you mean 'unet3d'\? Installed: .*unet3d"):
         registry.load("denoiser", "unet3")
     with pytest.raises(LongigenError, match=r"no sampler 'qqqqqq'\. Installed:"):
@@ -256,12 +256,12 @@ class TestDecorator:
         assert registry.load("denoiser", "unet3d").__name__ == "UNet3D"
 
     @pytest.mark.parametrize("name", ["Bad Name", "Mine", "my_own", "my--own", "-mine", "größe", "a/b", ""])
-    def test_a_name_that_is_none(self, name: str) -> None:
+    def test_invalid_name(self, name: str) -> None:
         with pytest.raises(LongigenError, match=r"The denoiser cannot be registered: '.*' is not a name of lower-case"):
             register_denoiser(name)
         assert name not in registry.entries("denoiser")
 
-    def test_a_class_that_breaks_the_contract(self) -> None:
+    def test_class_that_breaks_the_contract(self) -> None:
         with pytest.raises(LongigenError, match=r"not a subclass of longigen\.Denoiser"):
             register_denoiser("mine")(dict)
         with pytest.raises(LongigenError, match="does not define build, forward"):

@@ -47,14 +47,14 @@ def test_signature_follows_imports_and_reads_google_docstrings(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(("kind", "name"), COMPONENTS)
-def test_it_says_every_range_as_a_message_does(kind: str, name: str) -> None:
+def test_ranges_are_worded_as_in_messages(kind: str, name: str) -> None:
     found = read_signature(registry.entries(kind)[name][0].reference)
     for parameter in parameters(registry.load(kind, name)).values():
         for of, limits in ranges(parameter.annotation):
             assert f"{of.__name__} {limits}" in found[parameter.name].partition(" = ")[0]
 
 
-def test_it_says_types_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_are_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "worded"
     package.mkdir()
     (package / "__init__.py").write_text("")
