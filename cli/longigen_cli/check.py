@@ -6,7 +6,6 @@ import typer
 
 from longigen.registry.registry import KINDS
 from longigen_cli.completion import complete_kind, names_in
-from longigen_cli.console import Changes
 
 
 def check(
@@ -23,7 +22,10 @@ def check(
             help="Kind of the component, such as sampler, if several kinds use the name.", autocompletion=complete_kind
         ),
     ] = None,
-    changes: Changes = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a parameter of the component, e.g. --set width=8."),
+    ] = None,
 ) -> None:
     """Run the conformance suite on a component: one line per check, exit status 1 if a check fails."""
     from longigen import testing

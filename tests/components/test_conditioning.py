@@ -73,3 +73,13 @@ def test_with_concat_appends_channels() -> None:
     assert more.tokens is conditioning.tokens
     alone = Conditioning().with_concat(volume)
     assert alone.concat is volume
+
+
+def test_require_base_returns_base_and_gap_or_raises() -> None:
+    base, gap = torch.zeros(3, 1, 3, 4, 5), torch.ones(3)
+    both = Conditioning(base=base, gap=gap).require_base()
+    assert both[0] is base
+    assert both[1] is gap
+    for incomplete in (Conditioning(), Conditioning(base=base), Conditioning(gap=gap)):
+        with pytest.raises(ValueError, match="must set needs_base"):
+            incomplete.require_base()

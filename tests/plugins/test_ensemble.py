@@ -183,7 +183,7 @@ def test_which_metrics_are_in_the_default_table() -> None:
         ("crps", "give --samples 2"),
         ("fid:sed=2", "'seed'"),
         ("fdi", "'fid'"),
-        ("fid:seed=x", "int"),
+        ("fid:seed=x", "seed must be a whole number"),
     ):
         with pytest.raises(LongigenError, match=message):
             load_metrics([wrong])
