@@ -40,7 +40,9 @@ export AT_LOWEST
 # Not part of CI, for it downloads several GB: run it when a lowest version in pyproject.toml changes, or what needs it.
 test-lowest: $(VENV)/installed  ## Every command, with the lowest versions that pyproject.toml allows.
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
-	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[monai,pandas]'
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+		-r pyproject.toml --extra monai --extra pandas
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps -e .
 	$(LOWEST)/bin/python -c "$$AT_LOWEST"
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python -c constraints.txt pytest
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(SELECTION)
