@@ -231,7 +231,7 @@ def test_folders_that_cannot_be_written(longigen: Longigen, run: Path, tmp_path:
 
 
 def test_mistakes_about_models(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
-    assert_one_sentence(longigen("generate", tmp_path, "--out", tmp_path / "o", status=2), "holds no model")
+    assert_one_sentence(longigen("generate", tmp_path, "--out", tmp_path / "o", status=2), "has no model")
     assert_one_sentence(longigen("generate", "./nowhere", "--out", tmp_path / "o", status=2), "no model at")
     assert_one_sentence(
         longigen("generate", run, "--out", tmp_path / "o", "--subject", "s99", status=2), "no subject 's99'"

@@ -63,7 +63,7 @@ def test_fish_shows_summaries_of_one_line() -> None:
     environment = {"_LONGIGEN_COMPLETE": "complete_fish", "_TYPER_COMPLETE_ARGS": typed}
     lines = ask({**environment, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}, LONGIGEN).splitlines()
     offered = dict(line.split("\t") for line in lines)
-    assert offered["sadm"].startswith("SADM's sequence transformer")
+    assert offered["sadm"].startswith("SADM's transformer")
     assert list(offered) == [name for name, _ in names_in("conditioners")("")]
     assert max(map(len, offered.values())) <= WIDTH
 

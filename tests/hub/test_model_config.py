@@ -75,8 +75,11 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda c: c.update(denoisr={}), "unknown key 'denoisr'. Did you mean 'denoiser'"),
         (lambda c: c.update(model=[1]), "'model' must be an object of keys and values, got [1]"),
         (lambda c: c["denoiser"].update(code="os.system"), "the denoiser has an unknown key 'code'"),
-        (lambda c: c["denoiser"].update(name=["unet3d"]), "names no denoiser"),
-        (lambda c: c["denoiser"].update(config="width"), "the config of the denoiser must hold keys"),
+        (lambda c: c["denoiser"].update(name=["unet3d"]), "has no name of a denoiser"),
+        (
+            lambda c: c["denoiser"].update(config="width"),
+            "the config of the denoiser must be an object of keys and values",
+        ),
         (
             lambda c: c["denoiser"]["config"].update(width="wide"),
             "config.json: The denoiser 'unet3d': width must be a whole number of at least 1, got 'wide'",

@@ -103,7 +103,7 @@ def test_a_model_that_ships(longigen: Longigen, tmp_path: Path) -> None:
 
 def test_a_model_goes_to_the_hub_and_comes_back(hub: Hub, machine: NewMachine, run: Path) -> None:
     said = machine(token=hub.token).longigen("push", run, "lab/balls", "--public", "--yes").stdout
-    assert said.splitlines()[-1] == "longigen pull hf-hub:lab/balls@v1"
+    assert said.splitlines()[-1] == "next: longigen pull hf-hub:lab/balls@v1"
     desk = machine()
     desk.longigen("pull", "hf-hub:lab/balls@v1")
     assert json.loads(desk.longigen("info", "hf-hub:lab/balls@v1", "--json", HF_HUB_OFFLINE="1").stdout)["parameters"]

@@ -92,7 +92,7 @@ def test_bad_files_stop_training_unless_they_are_skipped(damaged: Path, longigen
     printed = longigen("train", "--data", damaged, *SMALL, "--skip-bad", "--out", run).stderr
     assert "Skipped: " in printed
     assert "s1_1.nii.gz (subject s1) is truncated or damaged" in printed
-    assert "s2_0.nii.gz (subject s2) holds 1 NaN" in printed
+    assert "s2_0.nii.gz (subject s2) has 1 NaN" in printed
     assert "s3_0.nii.gz (subject s3) has only one visit that can be used" in printed
     split = json.loads((run / "run.json").read_text())["split"]
     assert sorted(name for part in split.values() for name in part) == ["s0", "s1", "s2", "s4", "s5", "s6"]

@@ -196,7 +196,7 @@ def test_a_warning_if_a_subject_is_larger_than_the_grid(model: LongitudinalModel
 
 
 def test_impossible_subjects_are_refused(paths: list[Path], model: LongitudinalModel) -> None:
-    with pytest.raises(LongigenError, match="is the path of its file, got ndarray"):
+    with pytest.raises(LongigenError, match="A visit must be the path of a NIfTI file, got ndarray"):
         Subject.from_files([np.zeros((2, 2, 2))], [0])  # type: ignore[list-item]
     with pytest.raises(LongigenError, match=r"'sex' must be a number, got \['M', 'M'\]"):
         Subject.from_files(paths, [0, 1], covariates={"sex": ["M", "M"]})  # type: ignore[dict-item]

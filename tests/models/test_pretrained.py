@@ -12,7 +12,7 @@ from helpers.sites import SCALE, Site
 from hubserver import Hub
 from longigen import LongigenError, LongitudinalModel
 from longigen.data.statistics import Statistics
-from longigen.hub.model_config import SCHEMA_VERSION
+from longigen.hub.model_config import CONFIG_SCHEMA_VERSION
 from longigen.models.settings import ModelSettings, Provenance
 from longigen.registry.registry import registry
 from longigen.testing.case import after, history
@@ -59,7 +59,7 @@ def test_round_trip(model: LongitudinalModel, folder: Path) -> None:
 
 def test_config_names_the_distribution_of_each_component(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    assert config["schema_version"] == SCHEMA_VERSION
+    assert config["schema_version"] == CONFIG_SCHEMA_VERSION
     assert config["conditioner"]["name"] == "sadm"
     assert config["conditioner"]["distribution"] == "longigen"
     assert config["conditioner"]["config"]["patch"] == [2, 2, 2]
@@ -103,7 +103,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match="There is no model at"):
         LongitudinalModel.from_pretrained(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LongigenError, match="holds no model"):
+    with pytest.raises(LongigenError, match="has no model"):
         LongitudinalModel.from_pretrained(tmp_path / "empty")
 
 

@@ -179,9 +179,9 @@ def test_pyright_reports_nothing(plugins: dict[str, Path]) -> None:
     assert report["summary"]["filesAnalyzed"] == 3 * len(KINDS)
 
 
-def test_mypy_finds_nothing(skeletons: dict[str, Path]) -> None:
+def test_mypy_finds_nothing(plugins: dict[str, Path]) -> None:
     """All of them at once, as strict as it can be: most of the minute goes into reading torch."""
-    folder = skeletons["denoiser"].parent
+    folder = plugins["denoiser"].parent
     places = [f"{kind}/{place}" for kind in KINDS for place in (f"src/my_{kind}", "tests")]
     sources = os.pathsep.join(f"{kind}/src" for kind in KINDS)
     said = run("mypy", "--strict", "--cache-dir", folder / "cache", *places, folder=folder, MYPYPATH=sources)
@@ -226,7 +226,7 @@ def test_folder_with_the_name_of_a_component(tmp_path: Path) -> None:
     assert "longigen_sadm:SADMConditioner" in run("longigen_cli", "info", "sadm", folder=tmp_path)
     command = [sys.executable, "-m", "longigen_cli", "info", "mine"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert (result.returncode, result.stderr.startswith("longigen: mine holds no model")) == (2, True)
+    assert (result.returncode, result.stderr.startswith("longigen: mine has no model")) == (2, True)
 
 
 def test_name_of_an_installed_plugin(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:

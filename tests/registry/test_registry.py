@@ -188,7 +188,7 @@ def test_class_that_breaks_the_contract_is_refused(site: Site, source: str, mess
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("Bad Name", "write 'bad-name'"), ("bad_name", "write 'bad-name'"), ("-", "such as my-denoiser")],
+    [("Bad Name", "write 'bad-name'"), ("bad_name", "write 'bad-name'"), ("-", "choose one such as my-denoiser")],
 )
 def test_invalid_name_is_marked_and_refused(site: Site, name: str, advice: str) -> None:
     site.install("breaker", {"longigen.denoisers": {name: "fine:Scale"}}, {"fine.py": SCALE})

@@ -54,7 +54,7 @@ def test_settings(section: str) -> None:
 
 
 def test_the_preprocessing_of_a_model() -> None:
-    known = parameters(Preprocess._of)
+    known = parameters(Preprocess._from_values)
     assert_ranges(known)
     assert_refused(known, lambda given: Preprocess.from_config({"shape": [8, 8, 8], **given}))
 

@@ -363,7 +363,7 @@ def test_on_the_command_line(longigen: Longigen, manifest: Path, source: Path, t
 def test_wrong_options_fail_before_data_are_read(source: Path, tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match=f"^The conditioner of {source} is 'sadm' and that of this model is 'raw'"):
         train(conditioner="raw", init_conditioner=str(source), out=tmp_path / "run")
-    with pytest.raises(LongigenError, match=r"^\. holds no model"):
+    with pytest.raises(LongigenError, match=r"^\. has no model"):
         train(init_denoiser="", out=tmp_path / "run")
     with pytest.raises(LongigenError, match="continues a run with the options that it was started with"):
         train(out=source, resume=True, freeze=["denoiser"])
