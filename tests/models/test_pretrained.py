@@ -82,7 +82,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
             {"denoiser": absent},
             r"'wonder' of longigen-wonder 2\.0, which is not installed.*pip install longigen-wonder",
         ),
-        ({"sampler": {}}, "names no sampler"),
+        ({"sampler": {}}, "has no name of a sampler"),
         ({"model": {"target": "nothing"}}, "target must be one of 'image', 'residual'"),
         ({"model": {"colour": 1}}, "has no parameter 'colour'"),
         ({"denoiser": {**config["denoiser"], "config": {"width": 16}}}, "does not fit"),
