@@ -92,7 +92,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         (folder / "config.json").write_text(json.dumps(config))
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
-    with pytest.raises(LongigenError, match="is cut short"):
+    with pytest.raises(LongigenError, match="is truncated"):
         LongitudinalModel.from_pretrained(folder)
     weights.unlink()
     with pytest.raises(LongigenError, match=r"no model\.safetensors"):
