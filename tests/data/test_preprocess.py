@@ -1,20 +1,17 @@
 """Tests of preprocessing: grid placement, intensity range, and the pipeline with its inverse."""
 
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import torch
-from nibabel.affines import apply_affine, from_matvec, voxel_sizes
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff
-from scipy.spatial.transform import Rotation
+from nibabel.affines import from_matvec, voxel_sizes
 
 from helpers.files import SHARED, visit_of
-from longigen import LongigenError, Subject, Visit, Volume
+from helpers.volumes import noise, oriented
+from longigen import LongigenError, Subject, Volume
 from longigen.data.cache import VisitCache
 from longigen.data.grid import Box, Grid, Placement
 from longigen.data.intensity import IntensityRange
@@ -24,29 +21,6 @@ from longigen.errors import LongigenWarning
 
 DATA = SHARED
 REAL = sorted(DATA.glob("ms_bids/sub-*/ses-*/anat/*_FLAIR.nii.gz")) + sorted(DATA.glob("ixi/*_ds.nii.gz"))
-CODES = [
-    "".join(code) for letters in itertools.permutations(("RL", "AP", "SI")) for code in itertools.product(*letters)
-]
-OBLIQUE = from_matvec(
-    Rotation.from_euler("zyx", [0.2, -0.1, 0.3]).as_matrix() @ np.diag([1.0, 1.5, 2.0]), [-30.0, 12.0, 7.0]
-)
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-20, 100, shape).astype(np.float32)
-
-
-def oriented(code: str, shape: tuple[int, int, int] = (7, 8, 5), seed: int = 0) -> Volume:
-    """A volume with the axis codes `code` and an oblique affine."""
-    affine = OBLIQUE @ np.linalg.inv(inv_ornt_aff(axcodes2ornt(tuple(code)), shape))
-    assert "".join(nibabel.aff2axcodes(affine)) == code
-    return Volume(noise(*shape, seed=seed), affine)
-
-
-def world_line(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """f(x, y, z) = 100 + 2x - 3y + z/2 at each voxel's world coordinates."""
-    points = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
-    return (100 + points @ [2.0, -3.0, 0.5]).astype(np.float32)
 
 
 def subject_of(*volumes: Volume, reads: list[int] | None = None) -> Subject:
@@ -60,150 +34,6 @@ def subject_of(*volumes: Volume, reads: list[int] | None = None) -> Subject:
         for i in range(len(volumes))
     )
     return Subject("s1", visits)
-
-
-@pytest.mark.parametrize("code", CODES)
-def test_every_orientation_is_restored_exactly(code: str) -> None:
-    volume = oriented(code)
-    placement = Placement.from_first_visit(volume, Grid((10, 10, 10)))  # pads each axis
-    model = placement.to_model(volume, -1.0, "v", "s")
-    canonical = nibabel.as_closest_canonical(volume.image)
-    sizes = canonical.shape
-    start = [-((size - 10) // 2) for size in sizes]
-    inside = tuple(slice(a, a + n) for a, n in zip(start, sizes, strict=True))
-    np.testing.assert_array_equal(model[inside], canonical.get_fdata())
-    assert (model == -1).sum() == 1000 - volume.data.size
-    assert "".join(nibabel.aff2axcodes(placement.affine)) == "RAS"
-    back = placement.to_subject(model, 0.0)
-    np.testing.assert_array_equal(back.data, volume.data)
-    assert (back.affine == volume.affine).all()
-
-
-@pytest.mark.parametrize("code", ["RAS", "LPS", "ASR", "PIR"])
-def test_cropped_volume_is_restored_inside_the_grid(code: str) -> None:
-    volume = oriented(code)
-    placement = Placement.from_first_visit(volume, Grid((4, 4, 4)))
-    back = placement.to_subject(placement.to_model(volume, 0.0, "v", "s"), -7.0)
-    covered = back.data != -7
-    assert covered.sum() == 64
-    np.testing.assert_array_equal(back.data[covered], volume.data[covered])
-
-
-def test_cropping_and_padding_by_hand() -> None:
-    volume = Volume(np.arange(5, dtype=np.float32).reshape(5, 1, 1), np.diag([2.0, 2, 2, 1]))
-    cropped = Placement.from_first_visit(volume, Grid((3, 1, 1)))
-    assert cropped.to_model(volume, 9, "v", "s").ravel().tolist() == [1, 2, 3]
-    np.testing.assert_array_equal(cropped.affine[:3, 3], [2, 0, 0])
-    padded = Placement.from_first_visit(volume, Grid((8, 1, 1)))  # an odd difference: one voxel more in front
-    assert padded.to_model(volume, 9, "v", "s").ravel().tolist() == [9, 9, 0, 1, 2, 3, 4, 9]
-    np.testing.assert_array_equal(padded.affine[:3, 3], [-4, 0, 0])
-
-
-def test_grid_with_the_visits_spacing_does_not_resample() -> None:
-    volume = oriented("RAS", (7, 8, 5))
-    free = Placement.from_first_visit(volume, Grid((6, 6, 6)))
-    same = Placement.from_first_visit(volume, Grid((6, 6, 6), (1.0, 1.50001, 2.0)))  # as rounded in a header
-    np.testing.assert_array_equal(free.affine, same.affine)
-
-
-def test_visit_shifted_by_whole_voxels_is_not_resampled() -> None:
-    first = Volume(noise(8, 8, 8), OBLIQUE)
-    later = Volume(noise(6, 9, 7, seed=1), OBLIQUE @ from_matvec(np.eye(3), [1, -2, 3]))
-    model = Placement.from_first_visit(first, Grid((8, 8, 8))).to_model(later, 0.0, "v", "s")
-    expected = np.zeros((8, 8, 8), dtype=np.float32)
-    expected[1:7, 0:7, 3:8] = later.data[:, 2:, :5]
-    np.testing.assert_array_equal(model, expected)
-
-
-def test_resampling_reproduces_a_linear_function() -> None:
-    first = Volume(world_line(OBLIQUE, (20, 16, 12)), OBLIQUE)
-    turned = OBLIQUE @ from_matvec(Rotation.from_euler("zyx", [0.1, 0.05, -0.1]).as_matrix() * 0.9, [-3.0, -3.0, -2.0])
-    later = Volume(world_line(turned, (28, 26, 20)), turned)
-    for spacing, rim in [((1.3, 1.4, 1.5), 0), ((3.0, 3.0, 3.0), 1)]:  # the second smooths first
-        placement = Placement.from_first_visit(first, Grid((5, 5, 5), spacing))
-        np.testing.assert_allclose(voxel_sizes(placement.affine), spacing, rtol=1e-9)
-        inside = (slice(rim, 5 - rim),) * 3
-        truth = world_line(placement.affine, (5, 5, 5))[inside]
-        for visit in (first, later):
-            np.testing.assert_allclose(placement.to_model(visit, 0.0, "v", "s")[inside], truth, atol=0.02)
-
-
-def test_grid_is_centred_on_the_field_of_view() -> None:
-    volume = oriented("PIR")
-    placement = Placement.from_first_visit(volume, Grid((9, 4, 6), (1.1, 1.7, 3.0)))
-    own = apply_affine(volume.affine, (np.array(volume.data.shape) - 1) / 2)
-    np.testing.assert_allclose(apply_affine(placement.affine, (np.array([9, 4, 6]) - 1) / 2), own)
-
-
-def test_downsampling_does_not_alias() -> None:
-    stripes = np.zeros((48, 4, 4), dtype=np.float32)
-    stripes[::2] = 1  # every third voxel would again be stripes
-    model = Placement.from_first_visit(Volume(stripes, np.eye(4)), Grid((16, 4, 4), (3.0, 1.0, 1.0))).to_model(
-        Volume(stripes, np.eye(4)), 0.0, "v", "s"
-    )
-    np.testing.assert_allclose(model[2:-2], 0.5, atol=0.01)
-
-
-def test_resampling_covers_the_voxels_full_extent() -> None:
-    slab = Volume(np.full((6, 6, 1), 4, dtype=np.float32), np.diag([1.0, 1, 8, 1]))
-    placement = Placement.from_first_visit(slab, Grid((12, 12, 4), (0.5, 0.5, 2.0)))
-    assert (placement.to_model(slab, 0.0, "v", "s") == 4).all()
-    model = np.full((12, 12, 4), 3, dtype=np.float32)
-    assert (placement.to_subject(model, 0.0).data == 3).all()
-
-
-@pytest.mark.parametrize("offset", [(1000, 0, 0), (0, 0, -8.01), (0, 6.5, 0), (0, -6.5, 0)])
-def test_visit_without_overlap_is_refused(offset: tuple[float, float, float]) -> None:
-    first = Volume(noise(8, 8, 8), np.eye(4))
-    placement = Placement.from_first_visit(
-        first, Grid((4, 4, 4))
-    )  # covers 2 to 5: a visit from 6.5 on does not overlap
-    elsewhere = Volume(first.data, from_matvec(np.eye(3), offset))
-    with pytest.raises(LongigenError, match=r"b\.nii \(subject s1\) does not overlap"):
-        placement.to_model(elsewhere, 0.0, "b.nii", "s1")
-
-
-def test_volume_of_another_shape_is_refused() -> None:
-    placement = Placement.from_first_visit(oriented("RAS"), Grid((4, 4, 4)))
-    with pytest.raises(ValueError, match="model's grid"):
-        placement.to_subject(np.zeros((4, 4, 5)), 0.0)
-
-
-def test_default_grid_contains_every_visit() -> None:
-    def visit(*shape: int) -> Visit:
-        return visit_of(lambda: oriented("RAS"), shape=(shape[0], shape[1], shape[2]), spacing=(1.0, 1.5, 2.0))
-
-    subjects = [Subject("a", (visit(4, 9, 2), visit(5, 1, 1))), Subject("b", (visit(1, 1, 7),))]
-    assert Grid.default(subjects) == Grid((5, 9, 7), None)
-    assert Grid.default(subjects, (2.0, 1.0, 2.0)) == Grid((3, 14, 7), (2.0, 1.0, 2.0))
-    with pytest.raises(LongigenError, match="there are no visits"):
-        Grid.default([])
-
-
-@pytest.mark.parametrize(
-    ("shape", "spacing"), [((4, 4, 0), None), ((4, 4, 4), (1.0, 0.0, 1.0)), ((4, 4, 4), (1.0, np.nan, 1.0))]
-)
-def test_grid_must_be_positive(shape: tuple[int, int, int], spacing: tuple[float, float, float] | None) -> None:
-    with pytest.raises(LongigenError, match="positive"):
-        Grid(shape, spacing)
-
-
-def test_intensity_range_by_hand() -> None:
-    scale = IntensityRange.from_percentiles(np.arange(1001.0), lower=0.0, upper=99.9, source="v", subject="s")
-    assert (scale.low, scale.high) == pytest.approx((0.0, 999.0))
-    array = np.array([-5, 0, 499.5, 999, 1000], dtype=np.float32)
-    np.testing.assert_allclose(scale.to_model(array), [-1, -1, 0, 1, 1], atol=1e-6)
-    np.testing.assert_allclose(scale.to_subject(scale.to_model(array)), [0, 0, 499.5, 999, 999], atol=1e-3)
-    assert scale.to_model(array).dtype == scale.to_subject(array).dtype == np.float32
-
-
-def test_constant_volume_is_refused() -> None:
-    with pytest.raises(LongigenError, match=r"a\.nii \(subject s\) has the same intensity everywhere \(percentiles"):
-        IntensityRange.from_percentiles(np.full((4, 4, 4), 3.0), lower=0, upper=99.9, source="a.nii", subject="s")
-    dot = np.zeros(10_000)
-    dot[0] = 1
-    with pytest.raises(LongigenError, match="same intensity almost everywhere"):
-        IntensityRange.from_percentiles(dot, lower=0, upper=99.9, source="a.nii", subject="s")
 
 
 def test_all_visits_have_the_same_range_and_grid() -> None:
@@ -300,73 +130,6 @@ def test_config_lists_steps_in_order() -> None:
     config = Preprocess(Grid((4, 4, 4))).config
     assert list(config) == ["orientation", "box", "fit", "spacing", "shape", "lower", "upper", "normalise"]
     assert Preprocess.from_config({"shape": [4, 4, 4], "spacing": None, "lower": 0.0, "upper": 99.9}).config == config
-
-
-def head(shape: tuple[int, int, int] = (24, 20, 16)) -> Volume:
-    """A smooth bright blob off-centre, noise below a tenth around it, and one distant bright voxel."""
-    places = np.moveaxis(np.indices(shape), 0, -1)
-    data = 100 * np.exp(-((((places - [15, 8, 9]) / [4.0, 3.0, 2.0]) ** 2).sum(axis=-1) ** 2))
-    data += np.random.default_rng(0).uniform(0, 5, shape)
-    data[0, 0, 0] = 100
-    return Volume(data.astype(np.float32), np.diag([2.0, 2.0, 4.0, 1.0]))
-
-
-def test_foreground_box_is_centred_and_restored() -> None:
-    volume = head()
-    placement = Placement.from_first_visit(volume, Grid((12, 10, 8), box="foreground"))
-    model = placement.to_model(volume, 0.0, "v", "s")
-    bright = np.argwhere(model > 30)
-    np.testing.assert_allclose((bright.min(axis=0) + bright.max(axis=0)) / 2, (np.array(model.shape) - 1) / 2, atol=0.5)
-    assert (model > 30).sum() == (volume.data > 30).sum() - 1  # all of the blob, without the distant voxel
-    back = placement.to_subject(model, -1.0)
-    covered = back.data != -1
-    assert covered.sum() == model.size
-    np.testing.assert_array_equal(back.data[covered], volume.data[covered])
-
-
-@pytest.mark.parametrize("box", ["image", "foreground"])
-def test_resize_stretches_the_box_to_the_shape(box: Box) -> None:
-    volume = Volume(world_line(OBLIQUE, (20, 16, 12)), OBLIQUE) if box == "image" else head()
-    shape = (10, 16, 18)
-    placement = Placement.from_first_visit(volume, Grid(shape, box=box, fit="resize"))
-    own = voxel_sizes(volume.affine)
-    if box == "image":
-        np.testing.assert_allclose(voxel_sizes(placement.affine), own * [2, 1, 12 / 18])
-        truth = world_line(placement.affine, shape)[1:-1, 1:-1, 1:-1]
-        np.testing.assert_allclose(placement.to_model(volume, 0.0, "v", "s")[1:-1, 1:-1, 1:-1], truth, atol=0.02)
-    else:
-        model = placement.to_model(volume, 0.0, "v", "s")
-        assert all((model > 7).any(axis=axes)[[0, -1]].all() for axes in [(1, 2), (0, 2), (0, 1)])  # edge to edge
-    with pytest.raises(LongigenError, match="leave spacing out"):
-        Grid(shape, (1.0, 1.0, 1.0), fit="resize")
-    with pytest.raises(LongigenError, match="need a shape"):
-        PreprocessSettings(fit="resize").pipeline([])
-
-
-@pytest.mark.parametrize(
-    "grid",
-    [
-        Grid((30, 26, 24), (1.6, 1.6, 2.6)),
-        Grid((30, 26, 30), fit="resize"),
-        Grid((30, 26, 30), box="foreground", fit="resize"),
-    ],
-    ids=["spacing", "resize", "foreground"],
-)
-def test_error_of_resampled_round_trip_is_bounded(grid: Grid) -> None:
-    """The error of linear interpolation is at most h²/8 max|f″| per axis; of a round trip, twice the sum over axes."""
-    places = np.moveaxis(np.indices((24, 20, 16)), 0, -1)
-    scale = np.array([5.0, 4.0, 3.0])
-    data = 100 * np.exp(-(((places - [12, 10, 8]) / scale) ** 2).sum(axis=-1) / 2)  # |f″| ≤ 100 / scale²
-    volume = Volume(data.astype(np.float32), np.diag([2.0, 2.0, 4.0, 1.0]))
-    placement = Placement.from_first_visit(volume, grid)
-    back = placement.to_subject(placement.to_model(volume, 0.0, "v", "s"), 0.0)
-    assert (back.affine == volume.affine).all()
-    assert back.data.shape == volume.data.shape
-    covered = placement.to_subject(np.ones(grid.shape, np.float32), -1.0).data == 1
-    step = np.maximum(1.0, voxel_sizes(placement.affine) / voxel_sizes(volume.affine))
-    bound = 2 * (step**2 / 8 * 100 / scale**2).sum()
-    assert covered.sum() > 100
-    assert np.abs(back.data - volume.data)[covered].max() < bound < 10
 
 
 def test_error_names_visit_and_subject() -> None:

@@ -3,17 +3,13 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
 from huggingface_hub import ModelCard
 
+from helpers.models import config_of
 from longigen import LongigenError
-from longigen.components.base import parameters
-from longigen.components.privacy import is_path, private_keys, public_values
-from longigen.hub.citation import bibtex, markdown_links
 from longigen.hub.manifest import manifest_to_dict, read_manifest
-from longigen.hub.metrics_file import MetricsFile
 from longigen.hub.model_card import Card
 from longigen.hub.publish import export, published_config
 from longigen.models.longitudinal import LongitudinalModel
@@ -24,51 +20,6 @@ from longigen.training.recipe import Recipe
 from longigen_baselines import SourceConditioner
 from longigen_continuous import ContinuousSampler
 from longigen_unet3d import UNet3D
-
-
-def configured(
-    *,
-    path: Path | None = None,
-    names: tuple[str, ...] = (),
-    kind: Literal["a", "b"] | None = None,
-    pattern: str = "*.nii",
-    sizes: tuple[int, ...] = (),
-    required: str,
-) -> None: ...
-
-
-KNOWN = parameters(configured)
-
-
-def test_public_and_private_values() -> None:
-    private = {"path": Path("/home/x"), "names": ("s01",), "pattern": "s01*.nii", "required": "b"}
-    public = {"kind": "b", "sizes": (1, 2), "pattern": "*.nii", "path": None, "names": ()}
-    for name, value in private.items():
-        assert public_values(KNOWN, {name: value}) == {}, name
-        assert private_keys(KNOWN, {name: value}) == [name]
-    assert public_values(KNOWN, public) == {"kind": "b", "sizes": [1, 2], "pattern": "*.nii", "path": None, "names": []}
-    assert public_values(KNOWN, {"unknown": 1}) == {}
-
-
-def test_is_path(tmp_path: Path) -> None:
-    there = tmp_path / "weights.bin"
-    there.touch()
-    for value in (there, str(there), "~/x", "./x", "../x", r"C:\x", r"\\server\x", ["a", "/x"], "/nowhere/at/all"):
-        assert is_path(value), value
-    for value in ("sadm", "org/name", "timm/resnet18.a1", "a b", 1, None, "", "x" * 5000, "a/\0"):
-        assert not is_path(value), value
-
-
-def config_of(**changes: Any) -> dict[str, Any]:
-    return {
-        "schema_version": 2,
-        "library_name": "longigen",
-        "conditioner": {"name": "source", "distribution": "longigen", "version": "1", "config": {}},
-        "denoiser": {"name": "unet3d", "distribution": "longigen", "version": "1", "config": {"width": 8}},
-        "sampler": {"name": "regression", "distribution": "longigen", "version": "1", "config": {}},
-        "data": {"name": "acdc", "simulated": False},
-        **changes,
-    }
 
 
 def test_path_of_a_component_is_replaced_by_its_default(tmp_path: Path) -> None:
@@ -194,47 +145,3 @@ def test_export_of_a_model_for_a_package(tmp_path: Path) -> None:
     assert "longigen pull tiny-brain\n" in text
     assert "# tiny-brain\n" in text
     LongitudinalModel.from_pretrained(tmp_path / "shipped")
-
-
-def test_verdict_reports_where_a_model_is_worse() -> None:
-    def row(mean: float, low: float, high: float) -> dict[str, Any]:
-        return {"mean": mean, "low": low, "high": high, "subjects": 20}
-
-    none = {"mean": None, "low": None, "high": None, "subjects": 0}
-    copied = {"setting": "full", "method": "copy-last", "psnr": row(30, 29, 31), "nrmse": row(1, 0, 2), "corr": none}
-    model = {"setting": "full", "method": "model", "psnr": row(31, 30, 32), "nrmse": row(2, 1, 3)}
-    model |= {"psnr gain": row(1, -0.5, 2), "nrmse gain": row(1, 0.5, 2), "corr": row(0.5, 0.4, 0.6), "corr gain": none}
-    content = {
-        "rows": [copied, model],
-        "arrows": {"psnr": "↑", "nrmse": "↓", "corr": "↑"},
-        "data": {"name": "acdc", "simulated": False, "subjects": 20, "unseen": True},
-        "protocol": {"part": "test", "targets": "last"},
-        "protocol_hash": "abc",
-        "generation": {"steps": 3},
-    }
-    result = MetricsFile(content)
-    assert result.verdict() == {
-        "Worse than copy-last": ["nrmse (full)"],
-        "No significant difference from copy-last": ["psnr (full)"],
-    }
-    text = Card("b", "hf-hub:lab/b@v2", config_of(), 1, result).text
-    assert "| full | psnr ↑ | 30.00 [29.00, 31.00] | 31.00 [30.00, 32.00] | +1.0000 [-0.5000, +2.0000] |" in text
-    assert "|  | corr ↑ | - | 0.5000 [0.4000, 0.6000] | - |" in text
-    assert "- Worse than copy-last: nrmse (full)." in text
-    assert "3 network evaluations per visit" in text
-
-
-def test_links_and_bibtex_of_references() -> None:
-    papers = [
-        "Doe & Roe, On Brains, IPMI 2023, arXiv 2212.08228, Section 3; Roe, arXiv:1234.56789",
-        "Poe, arXiv 2212.08228",
-    ]
-    assert markdown_links(papers[1]) == "Poe, [arXiv 2212.08228](https://arxiv.org/abs/2212.08228)"
-    lines = list(bibtex(papers))
-    assert lines[:3] == [
-        "@misc{arXiv:2212.08228,",
-        r"  note = {Doe \& Roe, On Brains, IPMI 2023},",
-        "  eprint = {2212.08228},",
-    ]
-    assert "  note = {Roe}," in lines
-    assert list(bibtex(["Wang et al., IEEE TIP 2004"])) == []

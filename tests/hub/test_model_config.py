@@ -1,22 +1,17 @@
 """Tests of config.json and weights: migration of older schemas, and refusal of invalid files without using memory."""
 
 import json
-import resource
 import shutil
-import struct
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from helpers.files import FIXTURES
+from helpers.models import edit_config
 from longigen import Covariate, LongigenError, LongitudinalModel, VisitSequence
 from longigen.hub.model_config import CONFIG_KEYS, CONFIG_SCHEMA_VERSION, MIGRATIONS, read_config
-from longigen.hub.safetensors_header import read_header
 
 
 @pytest.mark.parametrize("version", range(1, CONFIG_SCHEMA_VERSION + 1))
@@ -54,12 +49,6 @@ def test_every_older_schema_has_a_migration_and_a_fixture() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return shutil.copytree(FIXTURES / "schema-1", tmp_path / "model")
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +106,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ],
 )
 def test_invalid_config_is_refused(folder: Path, change: Any, problem: str) -> None:
-    edit(folder, change)
+    edit_config(folder, change)
     with pytest.raises(LongigenError) as caught:
         LongitudinalModel.from_pretrained(folder)
     assert problem in str(caught.value)
@@ -128,96 +117,3 @@ def test_too_large_config_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(" " * 2**20 + "{}")
     with pytest.raises(LongigenError, match="is not a model's configuration: it is larger than 1048576 bytes"):
         LongitudinalModel.from_pretrained(folder)
-
-
-@pytest.mark.parametrize(
-    ("part", "changes", "problem"),
-    [
-        ("denoiser", {"width": 10**6}, "tensors have another shape, such as 'denoiser."),
-        ("denoiser", {"width": 10**15}, "config.json describes networks that cannot be composed"),
-        ("denoiser", {"blocks": 10**9}, "which describes many times as many tensors"),
-        ("denoiser", {"multipliers": [1] * 12}, "it lacks "),
-        ("conditioner", {"dim": 10**6}, "have another shape, such as 'conditioner."),
-        ("conditioner", {"depth": 10**9}, "which describes many times as many tensors"),
-    ],
-)
-def test_config_of_a_huge_network_uses_neither_time_nor_memory(
-    folder: Path, part: str, changes: dict[str, Any], problem: str
-) -> None:
-    edit(folder, lambda config: config[part]["config"].update(changes))
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    with pytest.raises(LongigenError) as caught:
-        LongitudinalModel.from_pretrained(folder)
-    assert problem in str(caught.value)
-    assert time.perf_counter() - started < 20
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
-
-
-def test_invalid_safetensors_file_is_refused(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    content = path.read_bytes()
-    length = struct.unpack("<Q", content[:8])[0]
-    header = json.loads(content[8 : 8 + length])
-    name = next(key for key in header if key != "__metadata__")
-
-    def with_header(**changes: Any) -> bytes:
-        text = json.dumps({**header, name: {**header[name], **changes}}).encode()
-        return struct.pack("<Q", len(text)) + text + content[8 + length :]
-
-    for data, problem in [
-        (content[:-1], "is truncated: it has 22631 bytes, where its header requires 22632; copy or pull it again"),
-        (content + b"x", "is too long: it has 22633 bytes"),
-        (content[:100], "is truncated"),
-        (b"", "is not a safetensors file"),
-        (b"\x80\x04\x95" + b"x" * 100, "is not a safetensors file"),
-        (struct.pack("<Q", 2) + b"[]", "has an invalid header"),
-        (struct.pack("<Q", 2) + b"{x", "is damaged"),
-        (with_header(dtype="F8_E9"), "has the unsupported type F8_E9"),
-        (with_header(shape=[-4]), "has the shape -4"),
-        (with_header(shape=[10**12]), "do not match 1000000000000 of F32"),
-        (with_header(data_offsets=None), "has an invalid header"),
-    ]:
-        path.write_bytes(data)
-        for read in (lambda: read_header(path), lambda: LongitudinalModel.from_pretrained(folder)):
-            with pytest.raises(LongigenError) as caught:
-                read()
-            assert problem in str(caught.value)
-            assert str(path) in str(caught.value)
-
-
-def test_weights_of_another_model_are_refused(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
-    first = next(name for name in tensors if tensors[name].ndim > 1)
-    rest = {name: tensor for name, tensor in tensors.items() if name != first}
-    for given, problem in [
-        (rest, f"it lacks 1 of {len(tensors)} tensors, such as '{first}'"),
-        ({**tensors, "extra": torch.zeros(2)}, "it has 1 tensors that the model does not have, such as 'extra'"),
-        (
-            {**rest, first: torch.zeros(3, 2)},
-            f"1 tensors have another shape, such as '{first}', which is 3 × 2 in the file and ",
-        ),
-        (
-            {**rest, first: tensors[first].to(torch.int32)},
-            f"1 tensors have another type, such as '{first}', I32 in the file",
-        ),
-    ]:
-        save_file({name: tensor.contiguous() for name, tensor in given.items()}, path)
-        with pytest.raises(LongigenError) as caught:
-            LongitudinalModel.from_pretrained(folder)
-        assert f"{path} does not fit the config.json beside it: {problem}" in str(caught.value)
-
-
-def test_half_precision_weights_are_loaded(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
-    save_file(tensors, path)
-    model = LongitudinalModel.from_pretrained(folder)
-    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
-    assert path.stat().st_size < 16_000
-
-
-def test_sampler_is_created_off_the_meta_device(folder: Path) -> None:
-    """A sampler computes its schedule in the constructor, which diffusers cannot do on the meta device."""
-    edit(folder, lambda config: config.update(sampler={"name": "flow", "config": {}}))
-    assert LongitudinalModel.from_pretrained(folder).sampler.kind == "sampler"

@@ -10,24 +10,15 @@ import pytest
 import yaml
 
 from helpers.files import ROOT
-from helpers.models import FIXTURE, METRICS
+from helpers.models import FIXTURE, model_folder
 from helpers.processes import Longigen
 from helpers.sites import Site
 from longigen import LongigenError, LongitudinalModel
 from longigen.hub.manifest import FILES, build_manifest, manifest_to_dict
-from longigen.hub.model_summary import ModelSummary, front_matter
 from longigen.hub.resolve import ModelSource
 from longigen.hub.zoo import ZooModel, zoo_model
 from longigen.registry.catalog import Catalog
 from longigen.utils.files import new_folder
-
-
-def model_folder(folder: Path) -> Path:
-    """Write a model with its card and metrics."""
-    shutil.copytree(FIXTURE, folder)
-    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# Tiny\n")
-    (folder / "metrics.json").write_text(json.dumps(METRICS))
-    return folder
 
 
 def entry_of(folder: Path, source: str, **changes: Any) -> dict[str, Any]:
@@ -255,21 +246,6 @@ def test_repository_names_and_revisions() -> None:
     for repository, revision in (("../etc", None), ("lab/a b", None), ("lab/brain", "../../x"), ("lab/brain", "")):
         with pytest.raises(LongigenError, match="is not the name of a re"):
             ModelSource("x", repository=repository, revision=revision).local_folder()
-
-
-def test_summary_of_a_folder(tmp_path: Path) -> None:
-    summary = ModelSummary.from_folder(model_folder(tmp_path / "model"))
-    assert summary.line == (
-        "3,708 parameters, 24.8 kB, sim-brain, simulated, full: psnr 43.43 (copy-last 41.44), cc-by-4.0"
-    )
-    assert summary.to_dict()["metrics"] == {"protocol": "17dfacfebf2e", "full": {"psnr": [43.43, 41.44]}}
-    bare = ModelSummary.from_folder(FIXTURE)
-    assert bare.line.endswith("licence not stated")
-    assert "metrics" not in bare.to_dict()
-    card = tmp_path / "README.md"
-    for text in ("", "# No head\n", "---\n[\n---\n", "---\n- a\n---\n"):
-        card.write_text(text)
-        assert front_matter(card) == {}
 
 
 def test_shipped_models_match_the_registry() -> None:

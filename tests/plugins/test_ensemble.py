@@ -12,11 +12,8 @@ from torch import Tensor
 from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
 
 from longigen import LongigenError, Metric, SetMetric
-from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.scoring import Score, summarise
-from longigen.models.visit_files import spread_caution
 from longigen.utils.intervals import Summary
-from longigen.utils.moments import Moments
 from longigen_metrics import CRPS, FID, KID, Coverage, SpreadSkill
 
 SHAPE = (40, 40, 40)
@@ -172,23 +169,6 @@ def test_matching_weights_are_read_and_others_refused(tmp_path: Path) -> None:
             wrong.features(volume)
 
 
-def test_which_metrics_are_in_the_default_table() -> None:
-    usual = ["change-correlation", "nrmse", "psnr", "ssim", "ssim-foreground"]
-    assert list(load_metrics()) == usual
-    assert sorted(load_metrics(samples=2)) == sorted([*usual, "coverage", "crps", "spread-skill"])
-    metrics = load_metrics(["fid:seed=2,layer=0", "psnr"])
-    assert list(metrics) == ["fid", "psnr"]
-    assert metrics["fid"].config == {"extractor": "resnet18", "layer": 0, "seed": 2, "weights": None}
-    for wrong, message in (
-        ("crps", "give --samples 2"),
-        ("fid:sed=2", "'seed'"),
-        ("fdi", "'fid'"),
-        ("fid:seed=x", "seed must be a whole number"),
-    ):
-        with pytest.raises(LongigenError, match=message):
-            load_metrics([wrong])
-
-
 class Centre(SetMetric):
     """A set metric with a simple closed form: the squared distance of the means."""
 
@@ -232,23 +212,3 @@ def test_the_jackknife_interval_of_a_mean_is_that_of_its_standard_error() -> Non
     summary = Summary.jackknife(float(values.mean()), without)
     half = 2.0452296421 * values.std(ddof=1) / math.sqrt(30)
     assert (summary.low, summary.high) == pytest.approx((values.mean() - half, values.mean() + half))
-
-
-def test_moments_are_mean_and_std_of_all_arrays() -> None:
-    arrays = np.random.default_rng(0).normal(1e4, 1e-2, (7, 3, 4, 5))
-    moments = Moments()
-    for array in arrays:
-        moments.add(array)
-    np.testing.assert_allclose(moments.mean, arrays.mean(axis=0), rtol=1e-7)
-    np.testing.assert_allclose(moments.std, arrays.std(axis=0, ddof=1), rtol=1e-6)
-    with pytest.raises(ValueError, match="two arrays"):
-        _ = Moments().std
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [((1, 1, 0.0), None), ((3, 9, 0.0), "identical"), ((3, 1, 0.5), "--steps"), ((3, 9, 0.5), None)],
-)
-def test_a_caution_if_the_spread_is_no_uncertainty(arguments: tuple[int, int, float], expected: str | None) -> None:
-    line = spread_caution(*arguments)
-    assert line is None if expected is None else expected in str(line)

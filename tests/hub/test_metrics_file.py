@@ -1,0 +1,35 @@
+"""The verdict on a model's published metrics."""
+
+from typing import Any
+
+from helpers.models import config_of
+from longigen.hub.metrics_file import MetricsFile
+from longigen.hub.model_card import Card
+
+
+def test_verdict_reports_where_a_model_is_worse() -> None:
+    def row(mean: float, low: float, high: float) -> dict[str, Any]:
+        return {"mean": mean, "low": low, "high": high, "subjects": 20}
+
+    none = {"mean": None, "low": None, "high": None, "subjects": 0}
+    copied = {"setting": "full", "method": "copy-last", "psnr": row(30, 29, 31), "nrmse": row(1, 0, 2), "corr": none}
+    model = {"setting": "full", "method": "model", "psnr": row(31, 30, 32), "nrmse": row(2, 1, 3)}
+    model |= {"psnr gain": row(1, -0.5, 2), "nrmse gain": row(1, 0.5, 2), "corr": row(0.5, 0.4, 0.6), "corr gain": none}
+    content = {
+        "rows": [copied, model],
+        "arrows": {"psnr": "↑", "nrmse": "↓", "corr": "↑"},
+        "data": {"name": "acdc", "simulated": False, "subjects": 20, "unseen": True},
+        "protocol": {"part": "test", "targets": "last"},
+        "protocol_hash": "abc",
+        "generation": {"steps": 3},
+    }
+    result = MetricsFile(content)
+    assert result.verdict() == {
+        "Worse than copy-last": ["nrmse (full)"],
+        "No significant difference from copy-last": ["psnr (full)"],
+    }
+    text = Card("b", "hf-hub:lab/b@v2", config_of(), 1, result).text
+    assert "| full | psnr ↑ | 30.00 [29.00, 31.00] | 31.00 [30.00, 32.00] | +1.0000 [-0.5000, +2.0000] |" in text
+    assert "|  | corr ↑ | - | 0.5000 [0.4000, 0.6000] | - |" in text
+    assert "- Worse than copy-last: nrmse (full)." in text
+    assert "3 network evaluations per visit" in text
