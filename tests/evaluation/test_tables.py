@@ -1,0 +1,41 @@
+"""Tables as text: marks only where the gain's interval leaves out 0, and no line too long."""
+
+from longigen.evaluation.metrics import load_metrics
+from longigen.evaluation.tables import WIDTH, benchmark_tables, evaluation_table
+from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow
+from longigen.utils.intervals import Summary
+
+METRICS = load_metrics(["psnr", "nrmse"])
+
+
+def row(method: str, db: Summary, error: Summary, **gains: Summary) -> ResultRow:
+    return ResultRow("full", method, 9, {"psnr": db, "nrmse": error}, gains)
+
+
+COPIED = row(COPY_LAST, Summary(20.0, 19.0, 21.0, 9), Summary(0.1, 0.09, 0.11, 9))
+BETTER = row(
+    "better", Summary(22.0, 21.0, 23.0, 9), Summary(0.08, 0.07, 0.09, 9),
+    psnr=Summary(2.0, 1.0, 3.0, 9), nrmse=Summary(-0.02, -0.03, -0.01, 9),
+)  # fmt: skip
+WORSE = row(
+    "worse", Summary(19.0, 18.0, 20.0, 9), Summary(0.1, 0.09, 0.11, 9),
+    psnr=Summary(-1.0, -2.0, -0.5, 9), nrmse=Summary(0.0, -0.01, 0.01, 9),
+)  # fmt: skip
+
+
+def test_marks_follow_the_direction_of_each_metric() -> None:
+    (block,) = benchmark_tables([COPIED, BETTER, WORSE], METRICS)
+    lines = {line.split()[0]: line for line in block.splitlines() if line.strip() and line.split()[0].isalpha()}
+    assert lines["better"].count("▲") == 2  # more PSNR and less NRMSE
+    assert lines["worse"].count("▼") == 1  # of NRMSE the interval holds 0
+    assert "▲" not in lines["worse"]
+    assert max(map(len, block.splitlines())) <= WIDTH
+
+
+def test_an_evaluation_stands_beside_copy_last() -> None:
+    made = ResultRow("full", MODEL, 9, BETTER.values, BETTER.gains)
+    table = evaluation_table([COPIED, made], METRICS, "title\nprotocol 123")
+    assert table.splitlines()[:2] == ["title", "protocol 123"]
+    (line,) = [line for line in table.splitlines() if "psnr ↑" in line]
+    cells = " ".join(line.partition("psnr ↑")[2].split())
+    assert cells == "20.00 [19.00, 21.00] 22.00 [21.00, 23.00] +2.0000 [+1.0000, +3.0000]"
