@@ -32,7 +32,7 @@ class Sampler(Component, abc.ABC):
       is the squared error of that prediction, so with ``epsilon`` it is the noise-prediction loss.
       Training draws its times by `training_times`; `trained_range` is the range of λ that the network then knows.
     - `step` is generation, and the one method that a new sampler must write: from z_t and x̂ to z_s. It gets x̂, so a
-      sampler can walk with a model that was trained with another one, within that model's `trained_range`. `sample`
+      sampler can use a model that was trained with another one, within that model's `trained_range`. `sample`
       holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
     - With the true x as x̂, `step` keeps z at its noise level: z_s has the mean α_s x and about the deviation σ_s.
     - A sampler that overrides `log_snr` overrides its inverse, `time`.
@@ -147,8 +147,8 @@ class Sampler(Component, abc.ABC):
 
         Args:
             predict: from z_t and λ (B,) to the predicted clean volume x̂; called once a step.
-            z: what the walk starts from, (B, ...), standard normal noise.
-            generator: of the noise that the walk adds.
+            z: initial standard normal noise (B, ...).
+            generator: draws the noise that is added at each step.
             steps: network evaluations, at least 1; the sampler's own `steps` if None.
             within: the `trained_range` of the sampler that trained the network, if that is another one.
             callback: called as ``callback(done, steps)`` after each step.
