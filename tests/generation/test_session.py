@@ -1,0 +1,64 @@
+"""A session: which subjects, which tasks and which times, and what does not fit the model."""
+
+from pathlib import Path
+
+import pytest
+
+from helpers.models import FIXTURE
+from longigen import LongigenError
+from longigen.generation.session import GenerationSession
+from longigen.models.predict import GenerationSettings
+
+
+@pytest.fixture(scope="module")
+def session(manifest: Path) -> GenerationSession:
+    return GenerationSession.open(str(FIXTURE), data=str(manifest), ids=["s0", "s1"])
+
+
+def test_tasks_are_those_of_every_subject(session: GenerationSession) -> None:
+    single = session.tasks("single", seed=0)
+    assert [(prepared.subject.id, task.given, task.targets) for prepared, task in single] == [
+        ("s0", (0,), (1, 2, 3)),
+        ("s1", (0,), (1, 2, 3)),
+    ]
+    assert len(session.tasks("full", seed=0)) == 2 * 3
+
+
+def test_times_of_choice_count_from_the_last_visit(session: GenerationSession) -> None:
+    tasks, times = session.tasks_at(["+1", "5"], "single", seed=0)
+    assert [task.given for _, task in tasks] == [(0,), (0,)]
+    assert times == [[4.3, 5.0]] * 2  # the last visit is at 3.3
+    with pytest.raises(LongigenError, match=r"Time 1\.1 cannot be generated for subject s0"):
+        session.tasks_at(["1.1"], "full", seed=0)
+    assert session.tasks_at(["1.1"], "single", seed=0)[1] == [[1.1], [1.1]]
+
+
+def test_visits_come_in_the_order_of_the_tasks_whatever_the_batch(session: GenerationSession) -> None:
+    settings, tasks = GenerationSettings(steps=1), session.tasks("single", seed=0)
+    done: list[tuple[int, int]] = []
+    one = list(session.generate(tasks, settings, batch_size=1, callback=lambda *progress: done.append(progress)))
+    two = list(session.generate(tasks, settings, batch_size=2))
+    assert done == [(1, 2), (2, 2)]
+    assert [each.prepared.subject.id for each in one] == ["s0", "s1"]
+    for alone, together in zip(one, two, strict=True):
+        assert (alone.images - together.images).abs().max() < 1e-4
+
+
+def test_a_record_says_how_visits_were_generated(session: GenerationSession) -> None:
+    record = session.record("single", GenerationSettings(steps=3, guidance=0.5, seed=7))
+    assert (record.steps, record.guidance, record.seed, record.scenario) == (3, 0.5, 7, "single")
+    assert (record.time_unit, record.simulated) == ("years", False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ids": ["s99"]}, "no subject 's99'"),
+        ({"part": "test"}, "no part 'test'|has no part"),
+        ({"changes": ["time_unit=days"]}, "years"),
+    ],
+)
+def test_what_does_not_fit_is_refused(manifest: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(LongigenError, match=message) as caught:
+        GenerationSession.open(str(FIXTURE), data=str(manifest), **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
