@@ -6,7 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from helpers.files import FIXTURES
+from helpers.sites import Site
+from longigen.hub.manifest import build_manifest, manifest_to_dict
 
 FIXTURE = FIXTURES / "schema-1"
 METRICS = {
@@ -42,3 +46,31 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     config = json.loads((folder / "config.json").read_text())
     change(config)
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def entry_of(folder: Path, source: str, **changes: Any) -> dict[str, Any]:
+    """Return the entry in a registry.yaml of the model in a folder."""
+    return {
+        "summary": "a tiny model, from outside",
+        "source": source,
+        "files": manifest_to_dict(build_manifest(folder)),
+        "licence": "cc-by-4.0",
+        "data": "sim-brain, simulated",
+        "recipe": "sadm-tiny",
+        "parameters": 3708,
+        "metrics": {"protocol": "17dfacfebf2e", "full": {"psnr": [43.43, 41.44]}},
+        **changes,
+    }
+
+
+def publish(site: Site, name: str = "tiny", **changes: Any) -> Path:
+    """Install a third-party distribution whose package ships a model, and return the model's folder."""
+    distribution, package = f"of-{name}", f"of_{name}"
+    folder = model_folder(site.folder / package / "weights" / name)
+    index = {
+        "schema_version": 1,
+        "models": {name: entry_of(folder, **{"source": f"package:{package}/weights/{name}", **changes})},
+    }
+    files = {f"{package}/__init__.py": "raise RuntimeError", f"{package}/registry.yaml": yaml.safe_dump(index)}
+    site.install(distribution, {"longigen.registry": {name: package}}, files)
+    return folder
