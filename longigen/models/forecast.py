@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longigen._version import __version__
+from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared, Preprocess
 from longigen.data.volume import Volume
@@ -272,7 +273,7 @@ def generate_forecast(
         samples: K ≥ 1, the number of samples; each is a whole trajectory.
         progress: progress bar of the network evaluations.
     """
-    prepared = Preprocess.from_config(model.provenance.preprocess).subject(subject)
+    prepared = Preprocess.from_config(model.provenance.preprocess).subject(subject, VisitCache.default())
     for caution in _cautions(model, prepared, times):
         warnings.warn(caution, LongigenWarning, stacklevel=4)
     task = Task(tuple(range(len(subject.visits))), ())
