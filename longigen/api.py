@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from longigen.data.quality.inspect import Examination
     from longigen.data.split import Part
     from longigen.evaluation.benchmark_result import BenchmarkResult
+    from longigen.evaluation.comparison import Space
     from longigen.evaluation.evaluate import Evaluation
     from longigen.generation.session import GenerationSession
     from longigen.generation.writer import WrittenVisits
@@ -316,6 +317,7 @@ def evaluate(
     out: Path | str | None = None,
     settings: "Sequence[Scenario] | Scenario" = (),
     targets: "Targets" = "last",
+    space: "Space" = "subject",
     part: "Part | None" = None,
     metrics: Sequence[str] = (),
     samples: int = 1,
@@ -327,7 +329,7 @@ def evaluate(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "Evaluation":
-    """Score the visits that a model generates against the true ones, beside the copy-last baseline.
+    """Score the visits that a model generates against the true ones, beside copy-last and blurred copies.
 
     Args:
         model: a loaded model, a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
@@ -337,6 +339,8 @@ def evaluate(
             weights, if the subjects were not used in training.
         settings: which visits are given: ``single``, ``missing``, ``full`` (see `generate`); by default all three.
         targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
+        space: where volumes are compared: ``subject`` for the last given visit's own voxels, with the generated visits
+            as they are written for a user; ``model`` for the model's grid, as papers do that shrink their data.
         part: part of the training data set's split; by default ``test``, and ``all`` for other data.
         metrics: names of metrics, or ``name:key=value``; by default those of the default table.
         samples: number of samples of each visit; with several, their distribution is scored too.
@@ -372,7 +376,7 @@ def evaluate(
         keep_freed_memory()
         session = _session(source, data, changes, part, (), skip_bad, progress)
         scenarios = ordered(settings)
-        protocol = protocol_of(session, chosen, scenarios, targets, seed, samples)
+        protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
         generation = _settings(sampler, steps, guidance, seed)
         bars = show_progress if progress else silent
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
@@ -395,6 +399,7 @@ def bench(
     seeds: Sequence[int] = (0,),
     settings: "Sequence[Scenario] | Scenario" = (),
     targets: "Targets" = "last",
+    space: "Space" = "subject",
     metrics: Sequence[str] = (),
     changes: Changes = (),
     skip_bad: bool = False,
@@ -415,6 +420,7 @@ def bench(
         seeds: random seeds; each row is trained once with each.
         settings: which visits are given: ``single``, ``missing``, ``full`` (see `generate`); by default all three.
         targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
+        space: where volumes are compared: ``subject`` or ``model`` (see `evaluate`).
         metrics: names of metrics, or ``name:key=value``; by default the table's.
         changes: hyperparameters, applied to every row that has them.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -459,7 +465,7 @@ def bench(
         if unused:
             log.info(f"Row '{name}' does not have these hyperparameters of --set: {', '.join(unused)}")
     scenarios = ordered(settings)
-    result = benchmark.run(chosen, scenarios=scenarios, targets=targets)
+    result = benchmark.run(chosen, scenarios=scenarios, targets=targets, space=space)
     result.save(folder)
     benchmark.draw(result, folder)
     return result

@@ -77,6 +77,16 @@ Model = Annotated[
 ]
 
 
+Space = Annotated[
+    Literal["subject", "model"],
+    typer.Option(
+        "--space",
+        help="Where to score: on the subject's own voxels, with visits as they are written (subject), or on the "
+        "model's grid (model).",
+    ),
+]
+
+
 class SettingName(StrEnum):
     """The three settings as an enumeration, since typer accepts a list of an enumeration but not of a Literal."""
 

@@ -19,6 +19,7 @@ from longigen_cli.console import (
     Sampler,
     Settings,
     SkipBad,
+    Space,
     Targets,
     names_of,
     print_json,
@@ -35,6 +36,7 @@ def evaluate(
     data: Data = None,
     setting: Settings = None,
     targets: Targets = "last",
+    space: Space = "subject",
     part: Part = None,
     metric: Metrics = None,
     sampler: Sampler = None,
@@ -52,7 +54,7 @@ def evaluate(
     skip_bad: SkipBad = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Score generated visits against the true ones, beside the copy-last baseline."""
+    """Score generated visits against the true ones, beside copy-last and blurred copies."""
     evaluation = api.evaluate(
         model,
         out=out,
@@ -60,6 +62,7 @@ def evaluate(
         changes=changes or [],
         settings=names_of(setting),
         targets=targets,
+        space=space,
         part=part,
         metrics=metric or [],
         samples=samples,

@@ -21,12 +21,13 @@ from longigen.errors import LongigenError
 from longigen.evaluation.benchmark_result import BenchmarkResult, csv_rows, json_values
 from longigen.evaluation.benchmark_run import BUDGET, BenchmarkRun, require_shared, require_unchanged, steps_of_started
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
+from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
 from longigen.evaluation.scoring import Protocol, Score, summarise
 from longigen.evaluation.tables import benchmark_tables, cost_table
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
-from longigen.hub.metrics_file import ResultRow
+from longigen.hub.metrics_file import PLACES, ResultRow
 from longigen.hub.resolve import LOCAL
 from longigen.models.figures import write_comparison
 from longigen.models.longitudinal import LongitudinalModel
@@ -150,7 +151,12 @@ class Benchmark:
         return shared if self.minutes is None else {**shared, "steps": None, "minutes": self.minutes}
 
     def run(
-        self, metrics: dict[str, Metric], *, scenarios: Sequence[Scenario] = SCENARIOS, targets: Targets = "last"
+        self,
+        metrics: dict[str, Metric],
+        *,
+        scenarios: Sequence[Scenario] = SCENARIOS,
+        targets: Targets = "last",
+        space: Space = "subject",
     ) -> BenchmarkResult:
         """Train the runs that are not finished, score those that are not scored, and return the results.
 
@@ -160,9 +166,11 @@ class Benchmark:
             metrics: metrics by name.
             scenarios: which visits are given.
             targets: visits to score: each subject's ``last`` one, or ``all``.
+            space: where volumes are compared: ``subject`` or ``model``.
 
         Raises:
-            LongigenError: if a row cannot be trained, or rows would be scored by different protocols.
+            LongigenError: if a row cannot be trained, there is no such space, or rows would be scored by different
+                protocols.
         """
         protocols: list[Protocol] = []
         scores: dict[tuple[str, int], Sequence[Score]] = {}
@@ -170,7 +178,7 @@ class Benchmark:
             if not run.finished:
                 self._train(run)
             session = self._session(run)
-            protocols.append(protocol_of(session, metrics, scenarios, targets, SETTING_SEED))
+            protocols.append(protocol_of(session, metrics, scenarios, targets, SETTING_SEED, space=space))
             if protocols[-1].hash != protocols[0].hash:
                 raise LongigenError(
                     f"'{run.name}' would be scored by protocol {protocols[-1].hash} and '{self.runs[0].name}' by "
@@ -319,11 +327,11 @@ class Benchmark:
                     for (row, seed), of_run in scores.items()
                     if row == name
                 }
-                copy_last, model = summarise([score for of_run in of_seed.values() for score in of_run], metrics)
-                means = {seed: summarise(of_run, metrics)[1] for seed, of_run in of_seed.items()}
+                *copies, model = summarise([score for of_run in of_seed.values() for score in of_run], metrics)
+                means = {seed: summarise(of_run, metrics)[-1] for seed, of_run in of_seed.items()}
                 if not place:
-                    rows.append(copy_last)
-                    by_seed.append({})
+                    rows += copies
+                    by_seed += [{} for _ in copies]
                 rows.append(replace(model, method=name))
                 by_seed.append({m: {seed: mean.values[m].mean for seed, mean in means.items()} for m in metrics})
         costs = self._costs()
@@ -359,7 +367,7 @@ class Benchmark:
         head = [
             f"{self.table.name}: {self.table.summary}",
             f"{self.cohort.name}{simulated}: {protocol.subjects} {UNSEEN}, target: "
-            f"{protocol.targets}; protocol {protocol.hash}",
+            f"{protocol.targets}, {PLACES[protocol.space]}; protocol {protocol.hash}",
             f"each row trained for {length} of {batch} pairs, "
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, on {self.device_name}",
         ]
@@ -367,6 +375,7 @@ class Benchmark:
             "means over subjects"
             + (", each averaged over seeds first," if len(seeds) > 1 else "")
             + " [95 % bootstrap interval]\n"
+            "blurred: a copy smoothed by a Gaussian, with its standard deviation in voxels\n"
             "▲ better, ▼ worse than copy-last: the interval of the gain, paired by subject, excludes 0\n"
             "(and the gain is large enough for the digits shown)"
         )

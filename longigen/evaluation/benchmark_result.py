@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longigen.evaluation.evaluate import SCORES, TABLE, write_csv
 from longigen.evaluation.scoring import Protocol, Score
-from longigen.hub.metrics_file import COPY_LAST, ResultRow
+from longigen.hub.metrics_file import COPIES, ResultRow
 from longigen.utils.files import atomic, write_json
 from longigen.utils.optional import optional_import
 
@@ -22,8 +22,8 @@ class BenchmarkResult:
 
     Attributes:
         protocol: protocol by which all rows were scored.
-        rows: one row per scenario and method, copy-last first. Seeds are averaged within each subject first.
-        by_seed: for each row, the mean of each metric by seed; empty for copy-last.
+        rows: one row per scenario and method, the copies first. Seeds are averaged within each subject first.
+        by_seed: for each row, the mean of each metric by seed; empty for the copies.
         costs: costs of each method: ``parameters``, ``nfe`` (network evaluations per visit), ``steps`` of training,
             and the means over seeds of ``training_seconds``, ``seconds_per_visit``, ``training_bytes`` and
             ``generation_bytes``.
@@ -62,12 +62,12 @@ class BenchmarkResult:
 
 
 def csv_rows(scores: Mapping[tuple[str, int], Sequence[Score]]) -> list[dict[str, Any]]:
-    """Return the scores as rows of a CSV; those of copy-last, equal for all rows and seeds, only once."""
+    """Return the scores as rows of a CSV; those of the copies, equal for all rows and seeds, only once."""
     return [
-        {"seed": seed, **score.to_row(), "method": score.method if score.method == COPY_LAST else row}
+        {"seed": seed, **score.to_row(), "method": score.method if score.method in COPIES else row}
         for place, ((row, seed), of_run) in enumerate(scores.items())
         for score in of_run
-        if not place or score.method != COPY_LAST
+        if not place or score.method not in COPIES
     ]
 
 

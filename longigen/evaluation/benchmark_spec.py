@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longigen.errors import LongigenError, did_you_mean
-from longigen.hub.metrics_file import COPY_LAST
+from longigen.hub.metrics_file import COPIES, COPY_LAST
 from longigen.hub.model_config import COMPONENTS
 from longigen.registry.catalog import Catalog
 from longigen.training.recipe import Recipe
@@ -52,7 +52,8 @@ class BenchmarkRow:
 
 @dataclass(frozen=True)
 class BenchmarkSpec:
-    """A benchmark table: methods to train on one split with equal budgets. Copy-last is added as the first row.
+    """A benchmark table: methods to train on one split with equal budgets. Copy-last and blurred copies are
+    added as the first rows.
 
     Attributes:
         name: name of the table.
@@ -87,9 +88,11 @@ class BenchmarkSpec:
             raise LongigenError(f"{owner} has no rows; list them by name under 'rows' in its registry.yaml.")
         default = content.get("recipe")
         rows = tuple(_row(str(key), value or {}, recipe, default, owner) for key, value in entries.items())
-        if len({row.folder for row in rows} | {COPY_LAST, ""}) < len(rows) + 2:
+        taken = any(row.name in COPIES for row in rows)
+        if taken or len({row.folder for row in rows} | {COPY_LAST, ""}) < len(rows) + 2:
             raise LongigenError(
-                f"{owner} has two rows with the same folder name, or one called {COPY_LAST}; rename one of them."
+                f"{owner} has two rows with the same folder name, or one called {' or '.join(COPIES)}; rename one of "
+                "them."
             )
         metrics = content.get("metrics") or []
         if not isinstance(metrics, list):

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from longigen.components.metric import Metric, SetMetric
 from longigen.data.split import fingerprint
+from longigen.evaluation.comparison import Space
 from longigen.evaluation.scoring import Protocol, Score, score, summarise
 from longigen.evaluation.tables import evaluation_table
 from longigen.generation.session import GenerationSession
-from longigen.hub.metrics_file import METRICS_SCHEMA_VERSION, MetricsFile, ResultRow
+from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, MetricsFile, ResultRow
 from longigen.models.figures import write_strip
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata
 from longigen.models.tasks import Scenario, Targets, last_only
@@ -34,14 +35,14 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of the visits that a model generated, by one protocol, beside copy-last.
+    """The scores of the visits that a model generated, by one protocol, beside copy-last and blurred copies.
 
     Attributes:
         protocol: protocol of the evaluation.
         model: the components' names, the version of longigen, the SHA-256 of the weights.
         generation: network evaluations per visit, guidance weight and seed.
         metrics: metrics by name.
-        scores: scores of every generated visit, of the model and of copy-last.
+        scores: scores of every generated visit, of the model and of the copies.
         shown: generated visits of a few subjects in the last scenario, for a figure.
         seconds: wall-clock seconds per generated visit, of each batch.
         simulated: whether the data are simulated.
@@ -109,7 +110,7 @@ class Evaluation:
                         done = start * protocol.samples + (sample + 1) * len(batch)
                         update(done, len(indices) * protocol.samples)
                     for samples in zip(*generated, strict=True):
-                        scores += score(samples, scenario, metrics, targets=protocol.targets)
+                        scores += score(samples, scenario, metrics, targets=protocol.targets, space=protocol.space)
                         if scenario == protocol.settings[-1] and len(shown) < SHOWN:
                             shown.append(samples[0])
         return cls(
@@ -133,10 +134,11 @@ class Evaluation:
 
     @property
     def title(self) -> str:
-        """One line on the data, its subjects and the scored visits."""
+        """One line on the data, its subjects, the scored visits and the space in which they are scored."""
         simulated = ", simulated" if self.simulated else ""
         protocol = self.protocol
-        return f"{protocol.data}{simulated}: {protocol.subjects} subjects ({self.note}), target: {protocol.targets}"
+        subjects = f"{protocol.subjects} subjects ({self.note})"
+        return f"{protocol.data}{simulated}: {subjects}, target: {protocol.targets}, {PLACES[protocol.space]}"
 
     def table(self) -> str:
         """Return the results as text: copy-last, the model and its paired gain, by scenario and metric."""
@@ -230,6 +232,7 @@ def protocol_of(
     targets: Targets,
     setting_seed: int,
     samples: int = 1,
+    space: Space = "subject",
 ) -> Protocol:
     """Return the protocol of an evaluation of a session.
 
@@ -240,6 +243,10 @@ def protocol_of(
         targets: visits to score: each subject's ``last`` one, or ``all``.
         setting_seed: random seed of the choice of missing visits.
         samples: number of samples of each visit.
+        space: where volumes are compared: ``subject`` or ``model``.
+
+    Raises:
+        LongigenError: if there is no such space.
     """
     return Protocol.describe(
         metrics=metrics,
@@ -252,6 +259,7 @@ def protocol_of(
         targets=targets,
         setting_seed=setting_seed,
         samples=samples,
+        space=space,
     )
 
 
@@ -267,7 +275,9 @@ def load_cached_scores(
         return None
     features = _read_features(folder / FEATURES)
     with (folder / SCORES).open(newline="", encoding="utf-8") as file:
-        return [Score.of_row(row, features.get(line)) for line, row in enumerate(csv.DictReader(file))]
+        scores = [Score.of_row(row, features.get(line)) for line, row in enumerate(csv.DictReader(file))]
+    # Those of an earlier version may lack the blurred copies.
+    return scores if {score.method for score in scores} >= {*COPIES} else None
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

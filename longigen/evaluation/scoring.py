@@ -13,12 +13,17 @@ from torch import Tensor
 
 from longigen.components.metric import Metric, SetMetric
 from longigen.components.visit_sequence import BACKGROUND
-from longigen.data.intensity import FOREGROUND, foreground_mask
+from longigen.data.intensity import FOREGROUND
 from longigen.data.preprocess import Preprocess
-from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow, mean_method
+from longigen.errors import LongigenError, did_you_mean
+from longigen.evaluation.comparison import Comparison, Space
+from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, PLACES, ResultRow, mean_method
 from longigen.models.predict import Generated
 from longigen.models.tasks import Scenario, Targets
 from longigen.utils.intervals import Summary
+
+SCALING = ("lower", "upper", "normalise")
+"""The parts of the preprocessing on which scores in the subject's space depend."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,15 @@ class Protocol:
         settings: the scenarios, that is which visits are given.
         targets: visits to score: each subject's ``last`` one, or ``all``.
         setting_seed: random seed of the choice of missing visits.
-        preprocess: configuration of the preprocessing pipeline.
+        preprocess: configuration of the preprocessing pipeline; in the subject's space only the scaling of intensities,
+            since the model's grid is then a property of the model.
         metrics: definition of each metric, by name.
         samples: number of samples of each visit.
+        space: where volumes are compared: ``subject`` for the last given visit's own voxels, ``model`` for the model's
+            grid; see `Comparison.of`.
+
+    Raises:
+        LongigenError: if there is no such space.
     """
 
     data: str
@@ -50,18 +61,33 @@ class Protocol:
     preprocess: Mapping[str, Any]
     metrics: Mapping[str, str]
     samples: int = 1
+    space: Space = "subject"
+
+    def __post_init__(self) -> None:
+        if self.space not in PLACES:
+            raise LongigenError(
+                f"There is no space '{self.space}' to score in.{did_you_mean(self.space, PLACES)} Choose one of: "
+                f"{', '.join(PLACES)}."
+            )
 
     @classmethod
-    def describe(cls, *, metrics: Mapping[str, Metric], preprocess: Preprocess, **rest: Any) -> "Protocol":
+    def describe(
+        cls, *, metrics: Mapping[str, Metric], preprocess: Preprocess, space: Space = "subject", **rest: Any
+    ) -> "Protocol":
         """Return the protocol with the definitions of the metrics and the configuration of the preprocessing."""
         definitions = {name: metric.definition for name, metric in metrics.items()}
-        return cls(preprocess=preprocess.config, metrics=definitions, **rest)
+        config = preprocess.config
+        if space == "subject":
+            config = {name: config[name] for name in SCALING}
+        return cls(preprocess=config, metrics=definitions, space=space, **rest)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the protocol as plain values for JSON."""
         content = {**vars(self), "foreground": f"first visit > {BACKGROUND + FOREGROUND:g}", "data_range": 2.0}
         if self.samples == 1:
             del content["samples"]  # so that the hash is that of protocols without several samples
+        if self.space == "model":
+            del content["space"]  # so that the hash is that of protocols from before there was a choice
         return json.loads(json.dumps(content))
 
     @property
@@ -77,7 +103,7 @@ class Score:
 
     Attributes:
         setting: the scenario.
-        method: ``copy-last``, ``model`` or the mean of several samples.
+        method: ``copy-last``, a blurred copy, ``model`` or the mean of several samples.
         subject: id of the subject.
         visit: index of the visit.
         time: time of the visit.
@@ -109,41 +135,44 @@ class Score:
 
 
 def score(
-    samples: Sequence[Generated], scenario: Scenario, metrics: Mapping[str, Metric], *, targets: Targets
+    samples: Sequence[Generated], scenario: Scenario, metrics: Mapping[str, Metric], *, targets: Targets, space: Space
 ) -> list[Score]:
     """Score the generated visits of one task.
 
-    The methods are copy-last, which repeats the last given visit; the model's first sample; and, if there are K ≥ 2
-    samples, their mean. For the latter, ensemble metrics get all samples, and the other metrics the mean.
+    The methods are copy-last, which repeats the last given visit; blurred copies of it; the model's first sample; and,
+    if there are K ≥ 2 samples, their mean. For the latter, ensemble metrics get all samples, and the other metrics the
+    mean.
 
     Args:
         samples: K samples of the same task.
         scenario: scenario of the task.
         metrics: metrics by name.
         targets: visits to score: each subject's ``last`` one, or ``all``.
+        space: where volumes are compared, see `Comparison.of`.
     """
     first = samples[0]
     prepared = first.prepared
-    foreground = foreground_mask(prepared.visit(0))
     last = len(prepared.subject.visits) - 1
     scores = []
     for index, visit in enumerate(first.task.targets):
         if targets == "last" and visit != last:
             continue
-        previous, true = prepared.visit(first.given_before(index)), first.true(index)
-        ensemble = torch.stack([sample.images[index] for sample in samples])
-        methods = {COPY_LAST: previous[None], MODEL: ensemble[:1]}
+        compared = Comparison.of(samples, index, space)
+        methods = {COPY_LAST: compared.previous[None]}
+        methods |= {name: compared.blurred(sigma)[None] for name, sigma in BLURRED.items()}
+        methods[MODEL] = compared.generated[:1]
         if len(samples) > 1:
-            methods[mean_method(len(samples))] = ensemble
+            methods[mean_method(len(samples))] = compared.generated
+        others = compared.true, compared.previous, compared.foreground
         for method, images in methods.items():
             values, features = {}, {}
             for name, metric in metrics.items():
                 generated = images if metric.ensemble else images.mean(dim=0)
                 if isinstance(metric, SetMetric):
-                    features[name] = metric.describe(generated, true, previous, foreground)
+                    features[name] = metric.describe(generated, *others)
                     values[name] = metric.pooled(features[name][None])
                 else:
-                    values[name] = metric(generated, true, previous, foreground)
+                    values[name] = metric(generated, *others)
             time = first.times[index]
             scores.append(Score(scenario, method, prepared.subject.id, visit, time, values, features))
     return scores

@@ -1,11 +1,12 @@
 """Text tables of the results of an evaluation and of a benchmark."""
 
+import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
 from longigen.components.metric import Metric, SetMetric, set_metric_notes
-from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow
+from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, ResultRow
 from longigen.utils.intervals import Summary
 
 WIDTH = 120
@@ -13,7 +14,7 @@ WIDTH = 120
 
 
 def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], title: str, samples: int = 1) -> str:
-    """Return a table of copy-last, the model and its paired gain with intervals, by scenario and metric.
+    """Return a table of the copies, the model and its paired gain with intervals, by scenario and metric.
 
     The mean of several samples has its own rows; ensemble metrics appear only there.
 
@@ -24,6 +25,9 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
         samples: number of samples of each visit.
     """
     notes = ["means over subjects [95 % bootstrap interval]; gain: model minus copy-last, paired by subject"]
+    copies = [name for name in COPIES if name == COPY_LAST or any(row.method == name for row in rows)]
+    if len(copies) > 1:
+        notes.append("blurred: copy-last smoothed by a Gaussian, with its standard deviation in voxels")
     ensemble = [name for name, metric in metrics.items() if metric.ensemble]
     if samples > 1:
         notes.append(f"mean of {samples}: metrics of the mean of {samples} samples")
@@ -31,9 +35,9 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
         notes[-1] += f";\n{', '.join(ensemble)}: of the samples themselves; → is the value of a calibrated model"
     notes += set_metric_notes(metrics)
     lines: list[list[str] | None] = []
-    copy_last = {row.setting: row for row in rows if row.method == COPY_LAST}
+    copied = {(row.setting, row.method): row for row in rows if row.method in COPIES}
     for row in rows:
-        if row.method == COPY_LAST:
+        if row.method in COPIES:
             continue
         several = row.method != MODEL
         heads = [row.setting, *([f"mean of {samples}"] if several else [])]
@@ -42,14 +46,15 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
             in_sets = isinstance(metric, SetMetric) and not metric.ensemble
             label = f"{name}, N={row.visits}" if in_sets else name
             cells = [
-                copy_last[row.setting].values[name].cell(),
+                *(_mean(copied[row.setting, copy].values[name]) for copy in copies),
                 row.values[name].cell(),
                 row.gains[name].cell(signed=True),
             ]
             head = heads[place] if place < len(heads) else ""
             lines.append([head, f"{label} {metric.arrow(samples)}".rstrip(), *cells])
         lines.append(None)
-    return render(["setting", "metric", "copy-last", "model", "gain"], lines, left=2, title=title, notes=notes)
+    heads = [f"blurred\n{BLURRED[copy]:g}" if copy in BLURRED else copy for copy in copies]
+    return render(["setting", "metric", *heads, "model", "gain"], lines, left=2, title=title, notes=notes)
 
 
 def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric]) -> list[str]:
@@ -128,7 +133,9 @@ def render(
         caption="\n".join(notes) or None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        **({} if title else {"padding": (0, 2, 0, 0), "pad_edge": False}),
+        padding=(0, 1, 0, 1) if title else (0, 2, 0, 0),
+        collapse_padding=bool(title),
+        pad_edge=bool(title),
     )
     for place, column in enumerate(columns):
         table.add_column(column, no_wrap=True, justify="left" if place < left else "right")
@@ -140,6 +147,11 @@ def render(
     buffer = StringIO()
     Console(file=buffer, width=WIDTH, force_terminal=False).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
+
+
+def _mean(summary: Summary) -> str:
+    """Return the text of a cell with the mean alone."""
+    return Summary(summary.mean, math.nan, math.nan, summary.subjects).cell()
 
 
 def _cell(summary: Summary, gain: Summary | None, higher_is_better: bool | None) -> str:

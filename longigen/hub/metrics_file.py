@@ -13,6 +13,13 @@ from longigen.utils.intervals import Summary
 METRICS_SCHEMA_VERSION = 1
 COPY_LAST, MODEL = "copy-last", "model"
 """Two methods of every evaluation: repeating the last given visit, and the model's first sample."""
+BLURRED = {f"{COPY_LAST} blurred {sigma:g}": sigma for sigma in (0.5, 1.0)}
+"""Two more: copies smoothed by a Gaussian, with its standard deviation in voxels. A model whose gain is that of a
+blurred copy has learnt that blur lowers errors, and nothing of the subject."""
+COPIES = (COPY_LAST, *BLURRED)
+PLACES = {"subject": "in the subjects' own space", "model": "on the model's grid"}
+"""Where volumes are scored, by the name of the space in a protocol; a protocol that names none is of the model's grid.
+"""
 MEAN_PREFIX, GAIN_SUFFIX = f"{MODEL}, ", " gain"
 NOT_SIGNIFICANT = "No significant difference from copy-last"
 METRICS_KEYS = ("model", "generation", "protocol_hash", "protocol", "rows", "data", "arrows")
@@ -25,7 +32,7 @@ class ResultRow:
 
     Attributes:
         setting: the scenario (which visits were given): single, missing or full.
-        method: `COPY_LAST`, `MODEL`, or the name of another method.
+        method: one of `COPIES`, `MODEL`, or the name of another method.
         visits: number of generated visits that were scored.
         values: mean and interval of each metric.
         gains: mean and interval of method minus copy-last, paired by subject, for each metric; empty for copy-last.
@@ -144,14 +151,25 @@ class MetricsFile:
         """One row per scenario and method, copy-last first."""
         return [ResultRow.from_dict(row, list(self.arrows)) for row in self.content["rows"]]
 
-    def gains(self) -> Iterator[tuple[ResultRow, str, Summary]]:
-        """Yield each row (other than copy-last's) and metric with copy-last's value of that metric."""
-        copied = {row.setting: row for row in self.rows if row.method == COPY_LAST}
+    @property
+    def copies(self) -> list[str]:
+        """The names of the copies among the methods: copy-last, and the blurred ones unless the file is older."""
+        methods = {row.method for row in self.rows}
+        return [name for name in COPIES if name in methods or name == COPY_LAST]
+
+    @property
+    def place(self) -> str:
+        """Where the volumes were scored: one of `PLACES`."""
+        return PLACES[self.content["protocol"].get("space", "model")]
+
+    def gains(self) -> Iterator[tuple[ResultRow, str, list[Summary]]]:
+        """Yield each row (other than those of copies) and metric, with the value of that metric of each of `copies`."""
+        copied = {(row.setting, row.method): row.values for row in self.rows if row.method in COPIES}
         for row in self.rows:
-            for name, value in row.values.items() if row.method != COPY_LAST else ():
+            for name, value in row.values.items() if row.method not in COPIES else ():
                 if value.subjects:
-                    base = copied[row.setting].values.get(name) if row.setting in copied else None
-                    yield row, name, base or Summary.from_dict(None)
+                    of_copies = [copied.get((row.setting, copy), {}).get(name) for copy in self.copies]
+                    yield row, name, [of_copy or Summary.from_dict(None) for of_copy in of_copies]
 
     def verdict(self) -> dict[str, list[str]]:
         """Return the metrics, with scenarios, in which the model is significantly better or worse than copy-last.

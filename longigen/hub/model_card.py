@@ -268,18 +268,24 @@ class Card:
         steps = f"{generation['steps']} network evaluation{'s' * (generation['steps'] > 1)} per visit"
         yield (
             f"`{data['name']}`{simulated}: {data['subjects']} subjects {unseen}; target: "
-            f"{'the last visit' if protocol['targets'] == 'last' else 'every visit'}; {steps}. Protocol "
+            f"{'the last visit' if protocol['targets'] == 'last' else 'every visit'}; {steps}; scored "
+            f"{self.result.place}. Protocol "
             f"`{content['protocol_hash']}` (`metrics.json` defines the metrics): do not compare these values with "
-            "those of another protocol. copy-last repeats the last given visit."
+            "those of another protocol. copy-last repeats the last given visit"
+            f"{', blurred by a Gaussian of so many voxels where it says so' if self.result.copies[1:] else ''}."
         )
         yield ""
         rows, last = [], ""
         for row, name, copied in self.result.gains():
             label = row.label
-            cells = [copied.cell(), row.values[name].cell(), row.gains[name].cell(signed=True)]
+            cells = [
+                *(of_copy.cell() for of_copy in copied),
+                row.values[name].cell(),
+                row.gains[name].cell(signed=True),
+            ]
             rows.append([label if label != last else "", f"{name} {self.result.arrows[name]}".strip(), *cells])
             last = label
-        yield from _markdown_table(["setting", "metric", "copy-last", "model", "gain"], rows)
+        yield from _markdown_table(["setting", "metric", *self.result.copies, "model", "gain"], rows)
         yield ""
         yield "Means over subjects [95 % interval]; gain: model minus copy-last, paired by subject."
         yield ""
@@ -306,7 +312,12 @@ class Card:
                     metric_value=round(row.values[name].mean, 6),
                     metric_args={
                         "protocol": content["protocol_hash"],
-                        **({"copy-last": round(copied.mean, 6)} if copied.subjects else {}),
+                        "space": content["protocol"].get("space", "model"),
+                        **{
+                            name: round(of_copy.mean, 6)
+                            for name, of_copy in zip(self.result.copies, copied, strict=True)
+                            if of_copy.subjects
+                        },
                     },
                 )
 

@@ -81,12 +81,17 @@ def _better(metric: Metric) -> str:
 
 
 def aims_at_calibration(case: Case) -> None:
-    """Check that where neither way is good, samples of the truth's own distribution have the ideal value."""
+    """Check that where neither way is good, the truth, or samples of its own distribution, have the ideal value."""
     metric = case.make()
     if metric.higher_is_better is not None:
         return
     ideal = metric.aim(SAMPLES)
     assert isinstance(ideal, float), "higher_is_better is None, and aim gives no float"
+    if not metric.ensemble:
+        true, noisy = (_value(metric, (20, 18, 16), error) for error in (0.0, 0.5))
+        assert abs(true - ideal) < 0.05, f"the true volume has {true}, the ideal value is {ideal}"
+        assert abs(noisy - ideal) > 0.1, f"a volume with much noise has {noisy}, too near {ideal}"
+        return
     values = {spread: _calibration(metric, spread) for spread in (0.3, 1.0, 3.0)}
     assert abs(values[1.0] - ideal) < 0.05, (
         f"samples of the truth's distribution have {values[1.0]}, the ideal value is {ideal}"

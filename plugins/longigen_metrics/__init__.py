@@ -4,7 +4,8 @@ from longigen_metrics.change import ChangeCorrelation
 from longigen_metrics.distance import FID, KID
 from longigen_metrics.ensemble import CRPS, Coverage, SpreadSkill
 from longigen_metrics.error import NRMSE, PSNR
-from longigen_metrics.similarity import SSIM, ForegroundSSIM
+from longigen_metrics.sharpness import Sharpness
+from longigen_metrics.similarity import SSIM, ForegroundSSIM, SliceSSIM
 
 __all__ = [
     "CRPS",
@@ -16,5 +17,7 @@ __all__ = [
     "ChangeCorrelation",
     "Coverage",
     "ForegroundSSIM",
+    "Sharpness",
+    "SliceSSIM",
     "SpreadSkill",
 ]

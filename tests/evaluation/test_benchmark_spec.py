@@ -86,6 +86,7 @@ def test_unknown_tables_and_rows() -> None:
         ("{recipe: r, rows: {a: text}}", "row 'a', must hold keys such as 'components', got 'text'"),
         ("{recipe: r, rows: {a b: , A-b: }}", "two rows with the same folder name"),
         ("{recipe: r, rows: {copy-last: }}", "one called copy-last"),
+        ("{recipe: r, rows: {copy-last blurred 1: }}", "or copy-last blurred 1; rename one"),
         ("{recipe: r, rows: {'..': }}", "two rows with the same folder name"),
     ],
 )

@@ -7,7 +7,7 @@ from longigen.evaluation.metrics import load_metrics
 
 
 def test_which_metrics_are_in_the_default_table() -> None:
-    usual = ["change-correlation", "nrmse", "psnr", "ssim", "ssim-foreground"]
+    usual = ["change-correlation", "nrmse", "psnr", "sharpness", "ssim", "ssim-foreground", "ssim-slice"]
     assert list(load_metrics()) == usual
     assert sorted(load_metrics(samples=2)) == sorted([*usual, "coverage", "crps", "spread-skill"])
     metrics = load_metrics(["fid:seed=2,layer=0", "psnr"])

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from helpers.files import visit_of
-from longigen import Metric, Subject, Volume
+from longigen import LongigenError, Metric, Subject, Volume
 from longigen.data.grid import Grid
 from longigen.data.intensity import foreground_mask
 from longigen.data.preprocess import Prepared, Preprocess
+from longigen.evaluation.comparison import Space
 from longigen.evaluation.scoring import Protocol, Score, score, summarise
 from longigen.models.predict import Generated
 from longigen.models.tasks import Task
 
 SHAPE = (2, 2, 2)
+SPACES = get_args(Space)
+BLURS = ["copy-last blurred 0.5", "copy-last blurred 1"]
 
 
 class Distance(Metric):
@@ -61,9 +64,14 @@ def generated(task: Task, values: list[float], visits: int = 5) -> Generated:
     return Generated(prepared(visits), task, tuple(map(float, task.targets)), images)
 
 
-def test_the_model_and_copy_last_are_scored_beside_each_other() -> None:
+@pytest.mark.parametrize("space", SPACES)
+def test_the_model_and_copy_last_are_scored_beside_each_other(space: Space) -> None:
     metrics = {"error": Distance(), "previous": Distance(of="previous")}
-    scores = score([generated(Task((0, 1, 3), (2, 4)), [0.5, 0.25])], "missing", metrics, targets="all")
+    scores = score([generated(Task((0, 1, 3), (2, 4)), [0.5, 0.25])], "missing", metrics, targets="all", space=space)
+    blurs = [s for s in scores if s.method in BLURS]
+    assert [(s.method, s.visit) for s in blurs] == [(name, visit) for visit in (2, 4) for name in BLURS]
+    assert [s.values["error"] for s in blurs] == pytest.approx([0.2] * 4)  # of a visit that is the same everywhere
+    scores = [s for s in scores if s.method not in BLURS]
     assert [(s.method, s.visit, s.time, s.subject, s.setting) for s in scores] == [
         ("copy-last", 2, 2.0, "s", "missing"),
         ("model", 2, 2.0, "s", "missing"),
@@ -92,40 +100,50 @@ class EnsembleError(Metric):
         return float((generated - true).abs().mean()) + 0.001 * len(generated)
 
 
-def test_several_samples_are_scored_by_the_first_the_mean_and_as_an_ensemble() -> None:
+@pytest.mark.parametrize("space", SPACES)
+def test_several_samples_are_scored_by_the_first_the_mean_and_as_an_ensemble(space: Space) -> None:
     task = Task((0,), (4,))
     samples = [generated(task, [value]) for value in (0.0, 0.5, 0.7)]
-    scores = score(samples, "single", {"error": Distance(), "ensemble": EnsembleError()}, targets="all")
-    assert [s.method for s in scores] == ["copy-last", "model", "model, mean of 3"]
+    scores = score(samples, "single", {"error": Distance(), "ensemble": EnsembleError()}, targets="all", space=space)
+    assert [s.method for s in scores] == ["copy-last", *BLURS, "model", "model, mean of 3"]
     true = level(4)  # -0.2
-    assert [s.values["error"] for s in scores[1:]] == pytest.approx([0 - true, 0.4 - true])
-    assert [s.values["ensemble"] for s in scores[1:]] == pytest.approx([-true + 0.001, 0.4 - true + 0.003])
+    assert [s.values["error"] for s in scores[-2:]] == pytest.approx([0 - true, 0.4 - true])
+    assert [s.values["ensemble"] for s in scores[-2:]] == pytest.approx([-true + 0.001, 0.4 - true + 0.003])
     assert scores[0].values["ensemble"] == pytest.approx(scores[0].values["error"] + 0.001)
     rows = summarise(scores)
-    assert [row.method for row in rows] == ["copy-last", "model", "model, mean of 3"]
-    assert rows[2].gains["error"].mean == pytest.approx(0.4 - true - scores[0].values["error"], abs=1e-6)
+    assert [row.method for row in rows] == ["copy-last", *BLURS, "model", "model, mean of 3"]
+    assert rows[-1].gains["error"].mean == pytest.approx(0.4 - true - scores[0].values["error"], abs=1e-6)
 
 
-def test_copy_last_does_not_copy_a_given_visit_after_the_target() -> None:
-    scores = score([generated(Task((0, 1, 4), (2, 3)), [0.0, 0.0])], "missing", {"error": Distance()}, targets="all")
+@pytest.mark.parametrize("space", SPACES)
+def test_copy_last_does_not_copy_a_given_visit_after_the_target(space: Space) -> None:
+    scores = score(
+        [generated(Task((0, 1, 4), (2, 3)), [0.0, 0.0])], "missing", {"error": Distance()}, targets="all", space=space
+    )
     errors = [s.values["error"] for s in scores if s.method == "copy-last"]
     assert errors == pytest.approx([0.2, 0.4])
 
 
-def test_targets_last_scores_only_the_last_visit() -> None:
-    scores = score([generated(Task((0,), (1, 2, 3, 4)), [0.0] * 4)], "single", {"error": Distance()}, targets="last")
-    assert [(s.method, s.visit) for s in scores] == [("copy-last", 4), ("model", 4)]
-    assert score([generated(Task((0,), (1,)), [0.0])], "full", {"error": Distance()}, targets="last") == []
+@pytest.mark.parametrize("space", SPACES)
+def test_targets_last_scores_only_the_last_visit(space: Space) -> None:
+    scores = score(
+        [generated(Task((0,), (1, 2, 3, 4)), [0.0] * 4)], "single", {"error": Distance()}, targets="last", space=space
+    )
+    assert [(s.method, s.visit) for s in scores] == [(name, 4) for name in ("copy-last", *BLURS, "model")]
+    assert score([generated(Task((0,), (1,)), [0.0])], "full", {"error": Distance()}, targets="last", space=space) == []
 
 
-def test_the_foreground_is_that_of_the_first_visit() -> None:
+@pytest.mark.parametrize("space", SPACES)
+def test_the_foreground_is_that_of_the_first_visit(space: Space) -> None:
     first = torch.full((2, 2, 2, 2), -1.0)
     first[1, 0, 0, 0], first[0, 1, 1, 1], first[0, 0, 0, 1] = -0.9, 1.0, -0.96
     expected = torch.zeros(SHAPE, dtype=torch.bool)
     expected[0, 0, 0] = expected[1, 1, 1] = True
     assert torch.equal(foreground_mask(first), expected)
     assert foreground_mask(torch.full((1, *SHAPE), -1.0)).all()
-    scores = score([generated(Task((0,), (4,)), [0.0])], "single", {"size": Distance(of="foreground")}, targets="all")
+    scores = score(
+        [generated(Task((0,), (4,)), [0.0])], "single", {"size": Distance(of="foreground")}, targets="all", space=space
+    )
     assert {s.values["size"] for s in scores} == {7.0}  # all voxels of the ramp but the lowest
 
 
@@ -198,8 +216,8 @@ PROTOCOL = Protocol.describe(
         {"targets": "all"},
         {"setting_seed": 1},
         {"samples": 2},
-        {"preprocess": Preprocess(Grid((2, 2, 3), None)).config},
-        {"preprocess": Preprocess(Grid(SHAPE, None), upper=99.0).config},
+        {"space": "model"},
+        {"preprocess": {**PROTOCOL.preprocess, "upper": 99.0}},
         {"metrics": {"error": Distance().definition}},
         {"metrics": {**PROTOCOL.metrics, "error": "mean absolute error over the foreground"}},
     ],
@@ -220,6 +238,22 @@ def test_the_hash_is_of_the_content_alone() -> None:
     }
     assert written["foreground"] == "first visit > -0.95"
     assert set(vars(PROTOCOL)) - {"samples"} < set(written)
+
+
+def test_on_the_models_grid_the_grid_is_a_part_of_the_protocol() -> None:
+    """And it has the hash that it had before there was a choice of space."""
+
+    def hashed(shape: tuple[int, int, int], space: Space) -> Protocol:
+        rest = {name: value for name, value in vars(PROTOCOL).items() if name not in ("metrics", "preprocess", "space")}
+        metrics = {"error": Distance(), "previous": Distance(of="previous")}
+        return Protocol.describe(metrics=metrics, preprocess=Preprocess(Grid(shape, None)), space=space, **rest)
+
+    assert hashed(SHAPE, "model").hash == "e9597111fcd7"
+    assert "space" not in hashed(SHAPE, "model").to_dict()
+    assert hashed((2, 2, 3), "model").hash != hashed(SHAPE, "model").hash
+    assert hashed((2, 2, 3), "subject").hash == hashed(SHAPE, "subject").hash == PROTOCOL.hash
+    with pytest.raises(LongigenError, match=r"no space 'subjekt' to score in\. Did you mean 'subject'"):
+        hashed(SHAPE, "subjekt")  # type: ignore[arg-type]
 
 
 def test_one_sample_is_not_a_part_of_the_protocol() -> None:

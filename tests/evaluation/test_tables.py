@@ -2,7 +2,7 @@
 
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.tables import WIDTH, benchmark_tables, evaluation_table
-from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow
+from longigen.hub.metrics_file import COPIES, COPY_LAST, MODEL, ResultRow
 from longigen.utils.intervals import Summary
 
 METRICS = load_metrics(["psnr", "nrmse"])
@@ -38,4 +38,16 @@ def test_an_evaluation_stands_beside_copy_last() -> None:
     assert table.splitlines()[:2] == ["title", "protocol 123"]
     (line,) = [line for line in table.splitlines() if "psnr ↑" in line]
     cells = " ".join(line.partition("psnr ↑")[2].split())
-    assert cells == "20.00 [19.00, 21.00] 22.00 [21.00, 23.00] +2.0000 [+1.0000, +3.0000]"
+    assert cells == "20.00 22.00 [21.00, 23.00] +2.0000 [+1.0000, +3.0000]"
+
+
+def test_blurred_copies_stand_beside_copy_last_and_no_line_is_too_long() -> None:
+    metrics = {"change-correlation": METRICS["psnr"], "nrmse": METRICS["nrmse"]}
+    low = dict.fromkeys(metrics, Summary(-0.1234, -0.2345, -0.1111, 9))
+    rows = [ResultRow("missing", name, 9, low, low) for name in (*COPIES, MODEL, "model, mean of 8")]
+    table = evaluation_table(rows, metrics, "title\nprotocol 123", samples=8)
+    assert max(map(len, table.splitlines())) <= WIDTH
+    line = next(line for line in table.splitlines() if "missing" in line)
+    assert " ".join(line.split()).startswith("missing change-correlation ↑ -0.1234 -0.1234 -0.1234 -0.1234 [-0.2345")
+    assert "…" not in table
+    assert "blurred: copy-last smoothed by a Gaussian" in table

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import correlate1d
+from scipy.ndimage import correlate1d, gaussian_filter
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from longigen import Metric
-from longigen_metrics import NRMSE, PSNR, SSIM, ChangeCorrelation, ForegroundSSIM
+from longigen_metrics import NRMSE, PSNR, SSIM, ChangeCorrelation, ForegroundSSIM, Sharpness, SliceSSIM
 from longigen_metrics.similarity import ssim_map, window_matrix
 
-ALL: list[Metric] = [SSIM(), ForegroundSSIM(), PSNR(), NRMSE(), ChangeCorrelation()]
+ALL: list[Metric] = [SSIM(), ForegroundSSIM(), SliceSSIM(), PSNR(), NRMSE(), ChangeCorrelation()]
 SHAPES = [(24, 24, 24), (24, 20, 5), (5, 24, 20), (12, 4, 20), (24, 20, 1), (1, 14, 12), (2, 3, 4), (10, 11, 12)]
 
 
@@ -103,6 +103,36 @@ def test_foreground_ssim_is_the_mean_of_the_map_there() -> None:
     expected = reference_ssim(generated, true)[3:6, 4:9, 2:5].mean()
     assert ForegroundSSIM()(generated, true, true, foreground) == pytest.approx(expected, abs=1e-12)
     assert math.isnan(ForegroundSSIM()(generated, true, true, ~everywhere(true)))
+
+
+@pytest.mark.parametrize(("shape", "across"), [((24, 20, 5), 2), ((5, 24, 20), 0), ((12, 12, 12), 2), ((12, 4, 4), 2)])
+def test_slice_ssim_is_the_mean_over_the_slices(shape: tuple[int, int, int], across: int) -> None:
+    generated, true = pair(*shape)
+    expected = [
+        reference_ssim(generated.narrow(across + 1, place, 1), true.narrow(across + 1, place, 1)).mean()
+        for place in range(shape[across])
+    ]
+    assert SliceSSIM()(generated, true, true, everywhere(true)) == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((12, 10, 8), (0, 1, 2)), ((24, 20, 7), (0, 1)), ((7, 24, 20), (1, 2)), ((9, 6, 1), (0, 1))]
+)
+def test_sharpness_is_the_ratio_of_gradient_energies(shape: tuple[int, int, int], axes: tuple[int, ...]) -> None:
+    generated, true = pair(*shape)
+    energies = [
+        sum(np.square(slope).mean() for slope in np.atleast_2d(np.gradient(volume[0].double().numpy(), axis=axes)))
+        for volume in (generated, true)
+    ]
+    metric, whole = Sharpness(), everywhere(true)
+    assert metric(generated, true, true, whole) == pytest.approx(energies[0] / energies[1])
+    assert metric(true, true, generated, whole) == 1.0
+    assert metric(0.5 * true, true, true, whole) == pytest.approx(0.25)
+    blurred = torch.from_numpy(gaussian_filter(true.numpy(), (0, 1, 1, 0)))
+    assert metric(blurred, true, true, whole) < 0.7
+    assert metric.aim(1) == 1.0
+    assert math.isnan(metric(generated, torch.zeros_like(true), true, whole))
+    assert "\n" not in metric.definition
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 1)])

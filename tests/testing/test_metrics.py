@@ -77,7 +77,23 @@ class Calibrated(SetMetric):
         return math.sqrt(spread / error)
 
 
-@pytest.mark.parametrize("cls", [Good, Similarity, OfSet, Calibrated])
+class Ratio(Metric):
+    """The generated volume's variation over the true one's: 1 where it is as strong."""
+
+    higher_is_better = None
+
+    @property
+    def definition(self) -> str:
+        return "variance of the slopes, generated over true"
+
+    def aim(self, samples: int) -> float | None:
+        return 1.0
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        return float(generated.diff(dim=1).var() / true.diff(dim=1).var())
+
+
+@pytest.mark.parametrize("cls", [Good, Similarity, OfSet, Calibrated, Ratio])
 def test_a_good_one_passes(cls: type) -> None:
     assert problems("metric", cls) == {}
 
@@ -178,6 +194,18 @@ class Aimless(Calibrated):
 class OtherAim(Calibrated):
     def aim(self, samples: int) -> float | None:
         return 2.0
+
+
+@caught(CALIBRATION=r"the true volume has 0\.5, the ideal value is 1\.0")
+class HalfOfTheTruth(Ratio):
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        return super().__call__(generated, true, previous, foreground) / 2
+
+
+@caught(CALIBRATION=r"a volume with much noise has 1\.0, too near 1\.0")
+class AlwaysIdeal(Ratio):
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        return 1.0
 
 
 @caught(CALIBRATION=r"samples 0\.3 times as wide have 1\.0, too near 1\.0")

@@ -1,0 +1,101 @@
+"""The volumes that metrics compare: a generated visit, the true one and the last given one, on one grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from nibabel.affines import voxel_sizes
+from torch import Tensor
+
+from longigen.data.grid import on_grid_of
+from longigen.data.intensity import foreground_mask
+from longigen.data.volume import Volume
+from longigen.models.predict import Generated
+
+Space = Literal["subject", "model"]
+
+COARSE = 2.0
+"""A blurred copy is not blurred along an axis whose voxels are more than so many times as long as the shortest."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One visit, as generated and as it was, on one grid with axes in RAS order.
+
+    Attributes:
+        generated: K samples of the visit (K, C, W, H, D), in model intensities.
+        true: the true visit (C, W, H, D).
+        previous: the last given visit (C, W, H, D).
+        foreground: that of the subject's first visit (W, H, D), bool.
+        spacing: size of the voxels in mm.
+    """
+
+    generated: Tensor
+    true: Tensor
+    previous: Tensor
+    foreground: Tensor
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, samples: Sequence[Generated], index: int, space: Space) -> Self:
+        """Return the volumes of a generated visit, by its index among the targets of its task.
+
+        Args:
+            samples: K samples of the same task.
+            index: of the visit.
+            space: ``subject`` for the last given visit's own voxel grid: that visit as it is stored, the true visit
+                (interpolated only if its grid is another), and the generated visit as it is written for a user, all
+                scaled by the subject's intensity range and not clipped; ``model`` for the model's grid.
+        """
+        return cls._in_subject_space(samples, index) if space == "subject" else cls._on_model_grid(samples, index)
+
+    @classmethod
+    def _on_model_grid(cls, samples: Sequence[Generated], index: int) -> Self:
+        first = samples[0]
+        prepared = first.prepared
+        return cls(
+            torch.stack([sample.images[index] for sample in samples]),
+            first.true(index),
+            prepared.visit(first.given_before(index)),
+            foreground_mask(prepared.visit(0)),
+            _spacing(prepared.placement.affine),
+        )
+
+    @classmethod
+    def _in_subject_space(cls, samples: Sequence[Generated], index: int) -> Self:
+        first = samples[0]
+        prepared, reference, target = first.prepared, first.given_before(index), first.task.targets[index]
+        # In this order, so that the last given visit is read once for itself and for all samples.
+        true, start, previous = (prepared.own(visit) for visit in (target, 0, reference))
+
+        def scaled(volume: Volume, visit: int) -> Tensor:
+            intensity = prepared.range_of(visit)
+            data = on_grid_of(volume, previous, intensity.low).data
+            return torch.from_numpy(np.ascontiguousarray(intensity.to_unclipped(data)))[None]
+
+        return cls(
+            torch.stack([scaled(sample.volume(index), reference) for sample in samples]),
+            scaled(true, target),
+            scaled(previous, reference),
+            foreground_mask(scaled(start, 0)),
+            _spacing(on_grid_of(previous, previous, 0.0).affine),
+        )
+
+    def blurred(self, sigma: float) -> Tensor:
+        """Return the last given visit, smoothed by a Gaussian (C, W, H, D), not along axes of `COARSE` voxels.
+
+        Args:
+            sigma: standard deviation of the Gaussian, in voxels.
+        """
+        from scipy.ndimage import gaussian_filter  # slow to import
+
+        finest = min(self.spacing)
+        sigmas = (0.0, *(sigma if step <= COARSE * finest else 0.0 for step in self.spacing))
+        return torch.from_numpy(gaussian_filter(self.previous.numpy(), sigmas, mode="nearest"))
+
+
+def _spacing(affine: np.ndarray) -> tuple[float, float, float]:
+    width, height, depth = map(float, voxel_sizes(affine))
+    return width, height, depth
