@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pandas
 import pytest
 
@@ -13,6 +15,7 @@ import longigen
 from helpers.models import FIXTURE
 from helpers.trainings import SMALL
 from longigen import LongigenError, Run, api
+from longigen.models.visit_files import sidecar_path
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +43,29 @@ def test_a_run_is_evaluated_and_what_is_written_is_what_the_command_writes(run: 
         "table.txt", "summary.json", "metrics.json", "subjects.csv", "strip.png",
     }  # fmt: skip
     assert found.metrics_path == run.model / "metrics.json"
-    copied, made = found.rows
-    assert (copied.method, made.method) == ("copy-last", "model")
+    *copies, made = found.rows
+    assert [row.method for row in copies] == ["copy-last", "copy-last blurred 0.5", "copy-last blurred 1"]
+    assert (made.method, found.protocol.space) == ("model", "subject")
+    assert "target: last, in the subjects' own space\n" in found.table()
     frame = found.to_pandas()
     assert list(frame.columns) == ["setting", "method", "subject", "visit", "time", "psnr", "nrmse"]
     psnr = frame[frame.method == "model"].groupby("subject").psnr.mean().mean()
     assert psnr == pytest.approx(made.values["psnr"].mean)
     pandas.testing.assert_frame_equal(frame, pandas.read_csv(tmp_path / "subjects.csv"))
     assert "\n" not in repr(found)
+
+
+def test_a_run_is_scored_on_the_models_grid_if_asked(run: Run) -> None:
+    options = {"settings": ["single"], "metrics": ["sharpness", "ssim-slice"], "progress": False}
+    own, shrunk = (longigen.evaluate(run, space=space, **options) for space in ("subject", "model"))  # type: ignore[arg-type]
+    assert own.protocol.hash != shrunk.protocol.hash
+    assert "space" not in shrunk.summary["protocol"]
+    assert own.summary["protocol"]["space"] == own.metrics_file.content["protocol"]["space"] == "subject"
+    assert "on the model's grid" in shrunk.title
+    sharpness = {row.method: row.values["sharpness"].mean for row in own.rows}
+    assert sharpness["copy-last"] > sharpness["copy-last blurred 0.5"] > sharpness["copy-last blurred 1"]
+    with pytest.raises(LongigenError, match=r"no space 'models' to score in\. Did you mean 'model'"):
+        longigen.evaluate(run, space="models", progress=False)  # type: ignore[arg-type]
 
 
 def test_a_loaded_model_is_evaluated_as_its_run_is(run: Run, manifest: Path) -> None:
@@ -64,6 +82,11 @@ def test_visits_of_a_data_set_are_generated(run: Run, tmp_path: Path) -> None:
     assert len(written.files) == 2 * 3 * 2  # two test subjects, three visits, two samples
     assert all(file.exists() for file in written.files)
     assert written.caution is not None
+    bare = longigen.generate(run, tmp_path / "bare", setting="single", detail=False, steps=1, progress=False)
+    (kept, other) = (json.loads(sidecar_path(files.files[0]).read_text()) for files in (written, bare))
+    assert (kept["detail"], kept["reference"]["time"]) == (True, 0.0)
+    assert (other["detail"], "reference" in other) == (False, False)
+    assert not np.array_equal(*(np.asarray(nibabel.load(files.files[0]).dataobj) for files in (written, bare)))
     assert "one network evaluation per visit" in written.caution
 
 

@@ -162,14 +162,17 @@ class MetricsFile:
         """Where the volumes were scored: one of `PLACES`."""
         return PLACES[self.content["protocol"].get("space", "model")]
 
-    def gains(self) -> Iterator[tuple[ResultRow, str, list[Summary]]]:
-        """Yield each row (other than those of copies) and metric, with the value of that metric of each of `copies`."""
-        copied = {(row.setting, row.method): row.values for row in self.rows if row.method in COPIES}
+    def copied(self, setting: str, metric: str) -> dict[str, Summary]:
+        """Return a metric of each of `copies` in a scenario; undefined (NaN, 0 subjects) where it is not known."""
+        known = {row.method: row.values.get(metric) for row in self.rows if row.setting == setting}
+        return {name: known.get(name) or Summary.from_dict(None) for name in self.copies}
+
+    def gains(self) -> Iterator[tuple[ResultRow, str, Summary]]:
+        """Yield each row (other than those of copies) and metric with copy-last's value of that metric."""
         for row in self.rows:
             for name, value in row.values.items() if row.method not in COPIES else ():
                 if value.subjects:
-                    of_copies = [copied.get((row.setting, copy), {}).get(name) for copy in self.copies]
-                    yield row, name, [of_copy or Summary.from_dict(None) for of_copy in of_copies]
+                    yield row, name, self.copied(row.setting, name)[COPY_LAST]
 
     def verdict(self) -> dict[str, list[str]]:
         """Return the metrics, with scenarios, in which the model is significantly better or worse than copy-last.

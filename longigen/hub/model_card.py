@@ -276,10 +276,10 @@ class Card:
         )
         yield ""
         rows, last = [], ""
-        for row, name, copied in self.result.gains():
+        for row, name, _ in self.result.gains():
             label = row.label
             cells = [
-                *(of_copy.cell() for of_copy in copied),
+                *(value.cell() for value in self.result.copied(row.setting, name).values()),
                 row.values[name].cell(),
                 row.gains[name].cell(signed=True),
             ]
@@ -300,7 +300,7 @@ class Card:
             return
         content = self.result.content
         data = content["data"]
-        for row, name, copied in self.result.gains():
+        for row, name, _ in self.result.gains():
             if row.method == MODEL:
                 yield EvalResult(
                     task_type=TASK,
@@ -314,9 +314,9 @@ class Card:
                         "protocol": content["protocol_hash"],
                         "space": content["protocol"].get("space", "model"),
                         **{
-                            name: round(of_copy.mean, 6)
-                            for name, of_copy in zip(self.result.copies, copied, strict=True)
-                            if of_copy.subjects
+                            copy: round(value.mean, 6)
+                            for copy, value in self.result.copied(row.setting, name).items()
+                            if value.subjects
                         },
                     },
                 )

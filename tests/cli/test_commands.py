@@ -65,9 +65,13 @@ def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, mani
         assert sidecar["synthetic"] is True
         assert sidecar["subject"] == subject
         assert [visit["time"] for visit in sidecar["history"]] == [0.0]
+        assert (sidecar["detail"], sidecar["reference"]) == (True, sidecar["history"][0])
         assert len(sidecar["model"]["weights_sha256"]) == 64
-    again = tmp_path / "again"
-    longigen("generate", run, "--out", again, "--setting", "single", "--subject", subject, "--batch-size", 1)
+    again, chosen = tmp_path / "again", ("--setting", "single", "--subject", subject)
+    longigen("generate", run, "--out", tmp_path / "bare", *chosen, "--no-detail")
+    bare = tmp_path / "bare" / subject / f"{subject}_time-1.1_setting-single_sample-0.json"
+    assert json.loads(bare.read_text())["detail"] is False
+    longigen("generate", run, "--out", again, *chosen, "--batch-size", 1)
     for path in sorted((again / subject).glob("*.nii.gz")):
         one, two = (nibabel.load(p).get_fdata() for p in (path, tmp_path / subject / path.name))
         np.testing.assert_allclose(one, two, atol=0.05)
@@ -106,7 +110,8 @@ def test_evaluate_scores_samples_and_sets(longigen: Longigen, run: Path, tmp_pat
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["protocol"]["samples"] == 3
     rows = {row["method"]: row for row in summary["rows"]}
-    assert list(rows) == ["copy-last", "model", "model, mean of 3"]
+    blurred = ["copy-last blurred 0.5", "copy-last blurred 1"]
+    assert list(rows) == ["copy-last", *blurred, "model", "model, mean of 3"]
     assert rows["copy-last"]["coverage"]["mean"] is None
     assert 0 <= rows["model, mean of 3"]["coverage"]["mean"] <= 1
     # The CRPS of a single sample is its absolute error.
@@ -125,7 +130,7 @@ def test_evaluate_prints_copy_last(longigen: Longigen, run: Path, tmp_path: Path
     ]  # fmt: skip
     with (tmp_path / "subjects.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 3 * 2  # two test subjects, three settings, two methods
+    assert len(rows) == 2 * 3 * 4  # two test subjects, three settings, the model and three copies
     by_hand = [float(row["psnr"]) for row in rows if row["setting"] == "full" and row["method"] == "copy-last"]
     summary = json.loads((tmp_path / "summary.json").read_text())
     row = next(r for r in summary["rows"] if (r["setting"], r["method"]) == ("full", "copy-last"))
@@ -134,6 +139,9 @@ def test_evaluate_prints_copy_last(longigen: Longigen, run: Path, tmp_path: Path
     machine = longigen("evaluate", run, "--setting", "full", "--metric", "psnr", "--json")
     parsed = json.loads(machine.stdout)
     assert parsed["protocol_hash"] != summary["protocol_hash"]  # other settings: another protocol
+    assert parsed["protocol"]["space"] == "subject"
+    shrunk = longigen("evaluate", run, "--setting", "full", "--metric", "psnr", "--space", "model").stdout
+    assert "target: last, on the model's grid" in shrunk
 
 
 def test_resume(longigen: Longigen, run: Path, tmp_path: Path) -> None:

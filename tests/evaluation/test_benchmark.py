@@ -20,6 +20,7 @@ from longigen.evaluation.benchmark_result import BenchmarkResult
 from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.tables import WIDTH
+from longigen.hub.metrics_file import COPIES
 from longigen.utils.intervals import Summary
 
 SMALL = (
@@ -58,7 +59,7 @@ def write_times(folder: Path) -> dict[str, int]:
 def test_rows_and_costs(done: tuple[Benchmark, BenchmarkResult]) -> None:
     benchmark, result = done
     assert [(row.setting, row.method) for row in result.rows] == [
-        (setting, method) for setting in ("single", "missing", "full") for method in ("copy-last", *ROWS)
+        (setting, method) for setting in ("single", "missing", "full") for method in (*COPIES, *ROWS)
     ]
     linear, without = result.costs
     assert (linear["parameters"], linear["steps"], linear["nfe"], linear["training_bytes"]) == (0, 0, 1, None)
@@ -134,9 +135,23 @@ def test_another_protocol_is_scored_again_without_training(
     other = bench(manifest, folder, rows=("linear",)).run(METRICS, scenarios=("full",), targets="all")
     assert other.protocol.hash != result.protocol.hash
     assert {row.setting for row in other.rows} == {"full"}
-    assert len(other.scores) == 2 * 3 * 2  # two subjects, three visits, two methods
+    assert len(other.scores) == 2 * 3 * 4  # two subjects, three visits, the row and three copies
     changed = {path for path, time in write_times(folder).items() if before[path] != time}
     assert {Path(path).parent.relative_to(folder).as_posix() for path in changed} == {"linear/seed-0/evaluation"}
+
+
+def test_scores_without_blurred_copies_are_computed_again(manifest: Path, tmp_path: Path) -> None:
+    """Those of an earlier version, on the model's grid, whose hash is the same."""
+
+    def run() -> BenchmarkResult:
+        return bench(manifest, tmp_path, rows=("linear",)).run(METRICS, scenarios=("full",), space="model")
+
+    result, path = run(), tmp_path / "linear" / "seed-0" / "evaluation" / "subjects.csv"
+    written = path.read_text()
+    path.write_text("".join(line for line in written.splitlines(keepends=True) if "blurred" not in line))
+    assert run().rows == result.rows
+    assert path.read_text() == written
+    assert "on the model's grid" in result.table()
 
 
 def test_features_of_a_set_metric_are_cached_with_the_scores(manifest: Path, tmp_path: Path) -> None:
@@ -146,12 +161,12 @@ def test_features_of_a_set_metric_are_cached_with_the_scores(manifest: Path, tmp
     before = write_times(tmp_path)
     again = bench(manifest, tmp_path, rows=("linear",), seeds=(0, 1)).run(metrics, scenarios=("full",), targets="all")
     assert write_times(tmp_path) == before
-    copy_last, linear = result.rows
+    copy_last, *_, linear = result.rows
     assert [row.values["fid"] for row in again.rows] == [row.values["fid"] for row in result.rows]
     assert linear.visits == 6
     assert linear.values["fid"].mean > 0
     # The row is deterministic, so both seeds have equal sets and values; pooling both sets would give another value.
-    assert result.by_seed[1]["fid"] == {0: linear.values["fid"].mean, 1: linear.values["fid"].mean}
+    assert result.by_seed[-1]["fid"] == {0: linear.values["fid"].mean, 1: linear.values["fid"].mean}
     assert linear.gains["fid"].mean == pytest.approx(linear.values["fid"].mean - copy_last.values["fid"].mean)
 
 
@@ -258,12 +273,13 @@ def test_the_command(longigen: Longigen, manifest: Path, tmp_path: Path) -> None
     result = longigen(*arguments, "--metric", "psnr", "--seeds", 2)
     assert result.stdout == (tmp_path / "table.txt").read_text()
     content = json.loads((tmp_path / "table.json").read_text())
-    assert [row["method"] for row in content["rows"]] == ["copy-last", "linear"]
+    assert [row["method"] for row in content["rows"]] == [*COPIES, "linear"]
     assert content["seeds"] == [0, 1]
     assert content["methods"]["linear"]["components"]["conditioner"] == "linear"
     with (tmp_path / "subjects.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["method"], row["seed"]) for row in rows] == [("copy-last", "0"), ("linear", "0")] * 2 + [
+    assert "target: last, in the subjects' own space; protocol" in result.stdout
+    assert [(row["method"], row["seed"]) for row in rows] == [(name, "0") for name in (*COPIES, "linear")] * 2 + [
         ("linear", "1")
     ] * 2
     refused = longigen(*arguments, "--steps", 3, status=2)

@@ -28,8 +28,28 @@ def test_verdict_reports_where_a_model_is_worse() -> None:
         "Worse than copy-last": ["nrmse (full)"],
         "No significant difference from copy-last": ["psnr (full)"],
     }
+    assert (result.copies, result.place) == (["copy-last"], "on the model's grid")  # as before there was a choice
     text = Card("b", "hf-hub:lab/b@v2", config_of(), 1, result).text
     assert "| full | psnr ↑ | 30.00 [29.00, 31.00] | 31.00 [30.00, 32.00] | +1.0000 [-0.5000, +2.0000] |" in text
     assert "|  | corr ↑ | - | 0.5000 [0.4000, 0.6000] | - |" in text
     assert "- Worse than copy-last: nrmse (full)." in text
     assert "3 network evaluations per visit" in text
+    assert "scored on the model's grid" in text
+
+
+def test_blurred_copies_stand_beside_the_copy() -> None:
+    def row(method: str, mean: float) -> dict[str, Any]:
+        return {"setting": "full", "method": method, "psnr": {"mean": mean, "low": 0.0, "high": 99.0, "subjects": 20}}
+
+    rows = [row("copy-last", 18.0), row("copy-last blurred 0.5", 18.25), row("copy-last blurred 1", 18.5)]
+    content = {
+        "rows": [*rows, row("model", 18.75)],
+        "arrows": {"psnr": "↑"},
+        "protocol": {"part": "test", "targets": "last", "space": "subject"},
+    }
+    result = MetricsFile(content)
+    assert result.place == "in the subjects' own space"
+    assert result.copies == ["copy-last", "copy-last blurred 0.5", "copy-last blurred 1"]
+    assert [value.mean for value in result.copied("full", "psnr").values()] == [18.0, 18.25, 18.5]
+    ((made, name, copied),) = result.gains()
+    assert (made.method, name, copied.mean) == ("model", "psnr", 18.0)

@@ -126,13 +126,19 @@ def test_model_card(here: hubserver.Hub, run: Path) -> None:
     assert card.data.base_model is None
     assert {(result.dataset_name, result.dataset_config) for result in card.data.eval_results} == {("csv", "full")}
     metrics = json.loads((run / "model" / "metrics.json").read_text())
-    model, copied = metrics["rows"][1], metrics["rows"][0]
-    assert (copied["method"], model["method"]) == ("copy-last", "model")
+    model, copied, blurred = metrics["rows"][3], metrics["rows"][0], metrics["rows"][2]
+    assert [row["method"] for row in (copied, blurred, model)] == ["copy-last", "copy-last blurred 1", "model"]
     by_name = {result.metric_type: result for result in card.data.eval_results}
     assert by_name["psnr"].metric_value == pytest.approx(model["psnr"]["mean"], abs=1e-5)
     assert by_name["psnr"].metric_args["copy-last"] == pytest.approx(copied["psnr"]["mean"], abs=1e-5)
+    args = by_name["psnr"].metric_args
+    assert (args["space"], args["copy-last blurred 1"]) == ("subject", pytest.approx(blurred["psnr"]["mean"], abs=1e-5))
     assert f"Protocol `{metrics['protocol_hash']}`" in card.text
-    assert re.search(r"\| full \| psnr ↑ \| \d+\.\d+ \[.*\] \| \d+\.\d+ \[.*\] \| [+-]\d+\.\d+ \[.*\] \|", card.text)
+    assert "scored in the subjects' own space" in card.text
+    assert "| setting | metric | copy-last | copy-last blurred 0.5 | copy-last blurred 1 | model | gain |" in card.text
+    assert re.search(
+        r"\| full \| psnr ↑ \|( \d+\.\d+ \[.*\] \|){3} \d+\.\d+ \[.*\] \| [+-]\d+\.\d+ \[.*\] \|", card.text
+    )
     for words in (
         "not a medical device",
         "synthetic",
