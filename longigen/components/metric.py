@@ -14,11 +14,13 @@ class Metric(Component, abc.ABC):
 
     Contract:
 
-    - `__call__(generated, true, previous, foreground)`: volumes (C, W, H, D) in [-1, 1]; `previous` is the last given
-      visit; `foreground` (W, H, D), bool. The result is a float, NaN where the metric is not defined.
+    - `__call__(generated, true, previous, foreground)`: volumes (C, W, H, D) whose intensity range is [-1, 1], which
+      single voxels exceed in the subject's space; `previous` is the last given visit; `foreground` (W, H, D), bool. The
+      result is a float, NaN where the metric is not defined.
     - Where `ensemble` is True, `generated` is (K, C, W, H, D), K ≥ 1 samples of one visit; a point forecast such as
       copy-last has K = 1. Other metrics get one volume: a sample, or the mean of the samples.
-    - `higher_is_better` is None if neither higher nor lower is better; `aim` then returns the best value.
+    - `higher_is_better` is None if neither higher nor lower is better; `aim` then returns the best value, which the
+      true volume has (of an ensemble metric, samples of the truth's own distribution).
     - `definition` is one line that defines the metric exactly. It is part of the protocol that is printed and hashed
       with every result.
     - `default` includes the metric in every evaluation that does not choose its metrics, which changes the protocol of

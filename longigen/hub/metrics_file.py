@@ -159,8 +159,9 @@ class MetricsFile:
 
     @property
     def place(self) -> str:
-        """Where the volumes were scored: one of `PLACES`."""
-        return PLACES[self.content["protocol"].get("space", "model")]
+        """Where the volumes were scored: one of `PLACES`, or the name of a space that this longigen does not know."""
+        space = self.content["protocol"].get("space", "model")
+        return PLACES.get(space, f"in the space '{space}'")
 
     def copied(self, setting: str, metric: str) -> dict[str, Summary]:
         """Return a metric of each of `copies` in a scenario; undefined (NaN, 0 subjects) where it is not known."""
