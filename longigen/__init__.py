@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from longigen.components.conditioner import Conditioner
     from longigen.components.conditioning import Conditioning, Routes
     from longigen.components.deformation import doubled, flow, halved, warp
-    from longigen.components.denoiser import Denoiser
+    from longigen.components.denoiser import Denoiser, Moved
     from longigen.components.metric import Metric, SetMetric
     from longigen.components.parameterization import Prediction
     from longigen.components.ranges import Range
@@ -86,6 +86,7 @@ _MODULES = {
     "Metric": "components.metric",
     "ModelSettings": "models.settings",
     "ModelSummary": "hub.model_summary",
+    "Moved": "components.denoiser",
     "OnBad": "data.issues",
     "PARTS": "data.dataset",
     "Prediction": "components.parameterization",
@@ -172,6 +173,7 @@ __all__ = [
     "Metric",
     "ModelSettings",
     "ModelSummary",
+    "Moved",
     "OnBad",
     "Prediction",
     "Preprocess",

@@ -240,6 +240,7 @@ def generate(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    detail: bool = True,
     explain: bool = False,
     batch_size: int = 4,
     skip_bad: bool = False,
@@ -265,6 +266,8 @@ def generate(
         steps: network evaluations per visit; by default the sampler's own number.
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
         seed: random seed of the sampling noise and of the choice of missing visits.
+        detail: keep the own voxels of the last given visit, moved and changed as the model says; otherwise the volumes
+            are the model's images, interpolated from its grid.
         explain: also write maps of how much each earlier visit contributed.
         batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -295,6 +298,7 @@ def generate(
             scenario=setting,
             times=None if times is None else [str(time) for time in listed],
             samples=samples,
+            detail=detail,
             explain=explain,
             batch_size=batch_size,
             callback=update,

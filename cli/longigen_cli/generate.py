@@ -56,6 +56,13 @@ def generate(
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
+    detail: Annotated[
+        bool,
+        typer.Option(
+            help="Keep the last given visit's own voxels, moved and changed as the model says, or write the model's "
+            "images, interpolated from its grid."
+        ),
+    ] = True,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also write maps of how much each earlier visit contributed.")
     ] = False,
@@ -78,6 +85,7 @@ def generate(
         steps=steps,
         guidance=guidance,
         seed=seed,
+        detail=detail,
         explain=explain,
         batch_size=batch_size,
         skip_bad=skip_bad,

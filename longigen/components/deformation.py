@@ -31,8 +31,13 @@ def flow(velocity: Tensor) -> Tensor:
     """
     displacement = velocity.float() / 2**SQUARINGS
     for _ in range(SQUARINGS):
-        displacement = displacement + warp(displacement, displacement)
+        displacement = composed(displacement, displacement)
     return displacement
+
+
+def composed(displacement: Tensor, before: Tensor) -> Tensor:
+    """Return u(p) + v(p + u(p)): the displacement u of an image that was itself moved by v (`before`), as one field."""
+    return displacement + warp(before, displacement)
 
 
 def halved(volume: Tensor) -> Tensor:

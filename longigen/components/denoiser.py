@@ -1,14 +1,33 @@
-"""`Denoiser`: the base class of networks that predict the clean volume (or noise) from a noisy one."""
+"""`Denoiser`: the base class of networks that predict the clean volume (or noise) from a noisy one; `Moved`."""
 
 import abc
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from longigen.components.base import Component
 from longigen.components.conditioning import Conditioning, Routes
+from longigen.components.deformation import warp
 from longigen.components.training_example import Example
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The last visit moved along a displacement field, plus a change of intensity.
+
+    Attributes:
+        displacement: u (B, 3, W, H, D), in voxels along W, H and D: what is at p comes from p + u(p).
+        change: what is added after the warp (B, C, W, H, D), in model intensities.
+    """
+
+    displacement: Tensor
+    change: Tensor
+
+    def image(self, base: Tensor) -> Tensor:
+        """Return base(p + u(p)) + change(p) for the last visit `base` (B, C, W, H, D), in the dtype of `change`."""
+        return warp(base, self.displacement).to(self.change.dtype) + self.change
 
 
 class Denoiser(Component, nn.Module, abc.ABC):
@@ -26,6 +45,9 @@ class Denoiser(Component, nn.Module, abc.ABC):
     - All four routes are supported; a route with 0 channels in `routes` is None in the conditioning. Where `needs_base`
       is true, the conditioning also has the last visit (`base`) and the time since (`gap`), whatever the conditioner,
       and condition dropout keeps them; otherwise they may be None.
+    - Where `moves` is true, from the class on or once configured, the prediction is the last visit moved: `moved`
+      returns the displacement and the change of intensity, and `forward` is ``self.moved(...).image(base)``. `predicts`
+      is then ``"image"`` and `needs_base` is true. What a user gets is the subject's own voxels, moved likewise.
     - Where `denoises` is true, the prediction depends on `z_t` and λ. Where it is false it depends only on the
       conditioning, so there is no meaningful unconditional prediction: the model drops no conditions in training and
       applies no guidance.
@@ -45,6 +67,7 @@ class Denoiser(Component, nn.Module, abc.ABC):
     denoises: ClassVar[bool] = True
     predicts: Literal["x", "image"] | None = None
     needs_base: bool = False
+    moves: bool = False
     adversary: nn.Module | None
 
     def __init__(self) -> None:
@@ -67,6 +90,14 @@ class Denoiser(Component, nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the prediction, with the shape of `z_t`."""
+
+    def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
+        """Return the prediction as the last visit moved, plus a change of intensity, if `moves` is true.
+
+        Raises:
+            NotImplementedError: if this method is not overridden.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not predict the last visit moved")
 
     def losses(self, example: Example) -> Mapping[str, Tensor]:
         """Return the training losses by name, per sample (B,)."""

@@ -139,14 +139,23 @@ class Placement:
         Raises:
             ValueError: if `array` does not have the shape of the model's grid.
         """
+        return self._to_grid(array, fill, self.own_affine, self.own_shape)
+
+    def to_visit(self, array: np.ndarray, fill: float, visit: Volume) -> np.ndarray:
+        """Return a volume (W, H, D) on the model's grid on the grid of any visit of the subject, as `to_subject`."""
+        return self._to_grid(array, fill, visit.affine, _shape(visit.data)).data
+
+    def _to_grid(
+        self, array: np.ndarray, fill: float, own_affine: np.ndarray, own_shape: tuple[int, int, int]
+    ) -> Volume:
         if array.shape != self.shape:
             raise ValueError(f"the model's grid is {self.shape}, got a volume of {array.shape}")
-        own = io_orientation(self.own_affine)
-        affine = self.own_affine @ inv_ornt_aff(own, self.own_shape)
-        shape = canonical_shape(self.own_affine, self.own_shape)
+        own = io_orientation(own_affine)
+        affine = own_affine @ inv_ornt_aff(own, own_shape)
+        shape = canonical_shape(own_affine, own_shape)
         data = _regrid(Volume(array, self.affine), affine, shape, fill)
         data = apply_orientation(data, ornt_transform(RAS, own))
-        return Volume(np.ascontiguousarray(data), self.own_affine.copy())
+        return Volume(np.ascontiguousarray(data), own_affine.copy())
 
     def _check_overlap(self, volume: Volume, source: str, subject: str) -> None:
         """Check that the fields of view of grid, first visit and visit overlap, as boxes along the model's axes."""
@@ -160,6 +169,16 @@ class Placement:
             problem = "does not overlap with the subject's first visit on the model's grid"
             advice = "register the visits to each other, or correct the affine"
             raise BadData(Finding("no-overlap", source, problem, advice, subject))
+
+
+def on_grid_of(volume: Volume, other: Volume, fill: float) -> Volume:
+    """Return a volume on the grid of another one, with the axes in RAS order.
+
+    It is not interpolated where the two grids are the same, but for flips, permutations and shifts by whole voxels.
+    Voxels outside the volume are set to `fill`.
+    """
+    grid = _canonical(other)
+    return Volume(_regrid(_canonical(volume), grid.affine, _shape(grid.data), fill), grid.affine)
 
 
 def _canonical(volume: Volume) -> Volume:

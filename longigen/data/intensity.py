@@ -51,10 +51,14 @@ class IntensityRange:
 
     def to_model(self, array: np.ndarray) -> np.ndarray:
         """Map intensities to [-1, 1], float32; values outside the range are clipped."""
+        return np.clip(self.to_unclipped(array), -1, 1)
+
+    def to_unclipped(self, array: np.ndarray) -> np.ndarray:
+        """Map the range to [-1, 1], float32; values outside the range stay outside."""
         scaled = (array.astype(np.float32, copy=False) - np.float32(self.low)) * np.float32(
             2.0 / (self.high - self.low)
         )
-        return np.clip(scaled - 1, -1, 1)
+        return scaled - 1
 
     def to_subject(self, array: np.ndarray) -> np.ndarray:
         """Map model intensities back to the subject's intensity scale, float32."""

@@ -1,6 +1,7 @@
 """Preprocess a subject's visits for the model (grid and intensities), and map generated volumes back."""
 
 import json
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from longigen.components.base import Settings, checked, parameters
 from longigen.components.ranges import Percentile, Voxels, VoxelSize
 from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
+from longigen.data.detail import changed
 from longigen.data.grid import Box, Fit, Grid, Placement
 from longigen.data.intensity import FOREGROUND, IntensityRange
 from longigen.data.volume import Volume
@@ -23,6 +25,9 @@ CACHE_VERSION = 1
 """Part of the cache's keys; raised whenever preprocessing changes its results."""
 
 Normalise = Literal["subject", "visit"]
+
+_latest = threading.local()
+"""The visit that each thread read last, and its volume: a subject's visits are often needed several times in a row."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Preprocess:
     4. ``lower``, ``upper``, ``normalise``: intensities to [-1, 1] (`IntensityRange`); voxels outside the visit's field
        of view become -1.
 
-    `Prepared.restore` inverts them: first the intensities, then the grid.
+    `Prepared.restore` inverts them: first the intensities, then the grid. `Prepared.restore_change` restores only what
+    differs from a visit, and keeps that visit's own voxels otherwise.
 
     Attributes:
         grid: the model's voxel grid.
@@ -201,9 +207,45 @@ class Prepared:
         array = volume[0].detach().to("cpu", torch.float32).numpy()
         return self.placement.to_subject(self.intensity.to_subject(array), self.intensity.low)
 
+    def restore_change(self, change: Tensor, displacement: Tensor | None, reference: int) -> Volume:
+        """Return a visit's own voxels, moved and changed, with its grid and affine, float32; see `detail.changed`.
+
+        Voxels outside the model's grid, and those that neither move nor change, keep their values exactly. Intensities
+        are clipped to what the visit's own voxels and the intensity range span together.
+
+        Args:
+            change: what is added after moving (1, W, H, D), in model intensities.
+            displacement: where each voxel comes from (3, W, H, D), in voxels of the model's grid; None if none moves.
+            reference: index of the visit.
+
+        Raises:
+            ValueError: if `change` does not have that shape.
+        """
+        if change.ndim != 4 or change.shape[0] != 1:
+            raise ValueError(f"a change is (1, W, H, D), got {tuple(change.shape)}")
+        own, span = self.own(reference), self.range_of(reference)
+        field = None if displacement is None else displacement.detach().to("cpu", torch.float32).numpy()
+        difference = change[0].detach().to("cpu", torch.float32).numpy() * np.float32((span.high - span.low) / 2)
+        low, high = min(float(own.data.min()), span.low), max(float(own.data.max()), span.high)
+        data = np.clip(changed(own, self.placement, difference, field), low, high)
+        return Volume(data.astype(np.float32, copy=False), own.affine)
+
+    def own(self, index: int) -> Volume:
+        """Return a visit as it is stored: its own voxels, in its own intensities."""
+        visit = self.subject.visits[index]
+        if getattr(_latest, "visit", None) is not visit:
+            _latest.volume, _latest.visit = visit.load(), visit
+        return _latest.volume
+
+    def range_of(self, index: int) -> IntensityRange:
+        """Return the intensity range by which a visit is scaled: the first visit's, or its own (`normalise`)."""
+        if self.pipeline.normalise == "subject":
+            return self.intensity
+        return self._range(self.own(index), self.subject.visits[index].source)
+
     def lost_share(self) -> float:
         """Return the share of the first visit's foreground that is outside the model's grid, from 0 to 1."""
-        volume = self.subject.visits[0].load()
+        volume = self.own(0)
         span = self.intensity.high - self.intensity.low
         foreground = volume.data > self.intensity.low + FOREGROUND / 2 * span
         covered = self.placement.to_subject(np.ones(self.pipeline.grid.shape, np.float32), 0.0).data > 0
@@ -229,7 +271,7 @@ class Prepared:
     def _read(self, index: int) -> tuple[Tensor, tuple[Placement, IntensityRange]]:
         """Read, preprocess and cache a visit; return it with placement and intensity range of the first visit."""
         visit, subject = self.subject.visits[index], self.subject.id
-        volume = visit.load()
+        volume = self.own(index)
         if index == 0 and self._fitted is None:
             placement = Placement.from_first_visit(volume, self.pipeline.grid)
             self._fitted = placement, self._range(volume, visit.source)

@@ -177,14 +177,17 @@ class GenerationSession:
             if callback is not None:
                 callback(start + len(batch), len(subject_tasks))
 
-    def record(self, scenario: Scenario | None, settings: GenerationSettings) -> GenerationRecord:
-        """Return the provenance to write beside each visit generated with these settings."""
+    def record(
+        self, scenario: Scenario | None, settings: GenerationSettings, *, detail: bool = True
+    ) -> GenerationRecord:
+        """Return the provenance to write beside each visit generated with these settings; see `Generated.volume`."""
         return GenerationRecord(
             time_unit=self.cohort.dataset.time_unit,
             simulated=self.cohort.dataset.simulated,
             causal=self.model.conditioner.causal,
             scenario=scenario,
             model=self.provenance,
+            detail=detail,
             **generation_metadata(self.model, settings),
         )
 

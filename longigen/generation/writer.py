@@ -34,6 +34,7 @@ def write_cohort(
     scenario: Scenario,
     times: Sequence[str] | None = None,
     samples: int = 1,
+    detail: bool = True,
     explain: bool = False,
     batch_size: int = 4,
     callback: Callable[[int, int], None] | None = None,
@@ -47,6 +48,7 @@ def write_cohort(
         scenario: which visits are given.
         times: times to generate (see `GenerationSession.tasks_at`); by default those of the subjects' own visits.
         samples: number of samples of each visit. With several, their mean and standard deviation are written too.
+        detail: keep the last given visits' own voxels; see `Generated.volume`.
         explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
         batch_size: number of subjects generated in one batch.
         callback: called as ``callback(done, total)``, counting tasks times samples.
@@ -64,7 +66,7 @@ def write_cohort(
         subject_tasks, task_times = session.tasks(scenario, seed=settings.seed), None
     else:
         subject_tasks, task_times = session.tasks_at(times, scenario, seed=settings.seed)
-    record = session.record(scenario, settings)
+    record = session.record(scenario, settings, detail=detail)
     written: list[Path] = []
     max_std = 0.0
 

@@ -44,7 +44,8 @@ class ForecastVisit:
 
     Attributes:
         time: time of the visit, in the model's time unit.
-        samples: K volumes (W, H, D), float32, with the grid, affine and intensity scale of the subject's first visit.
+        samples: K volumes (W, H, D), float32, with the grid, affine and intensities of the last given visit before it
+            (of the subject's first visit without `detail`).
     """
 
     time: float
@@ -76,7 +77,9 @@ class ForecastVisit:
 class Forecast:
     """The visits that a model generated for one subject; see `LongitudinalModel.forecast`.
 
-    Every volume has the grid, affine and intensity scale of the subject's first visit.
+    Every volume has the grid, affine and intensities of the last given visit before it, whose own voxels are kept where
+    the model neither moves nor changes them. Without `detail` it is the model's image, interpolated to the grid of the
+    subject's first visit.
     """
 
     def __init__(self, samples: Sequence[Generated], record: GenerationRecord) -> None:
@@ -102,7 +105,7 @@ class Forecast:
     def visits(self) -> tuple[ForecastVisit, ...]:
         """The generated visits, in order of time."""
         return tuple(
-            ForecastVisit(time, tuple(self._prepared.restore(sample.images[index]) for sample in self._samples))
+            ForecastVisit(time, tuple(sample.volume(index, detail=self._record.detail) for sample in self._samples))
             for index, time in enumerate(self.times)
         )
 
@@ -261,6 +264,7 @@ def generate_forecast(
     settings: GenerationSettings,
     *,
     samples: int,
+    detail: bool = True,
     progress: Progress = silent,
 ) -> Forecast:
     """Generate visits of one subject at the given times, from all visits that it has.
@@ -271,10 +275,11 @@ def generate_forecast(
         times: times to generate, ascending, in the model's time unit; none is the time of a given visit.
         settings: sampler, network evaluations, guidance weight and seed.
         samples: K ≥ 1, the number of samples; each is a whole trajectory.
+        detail: keep the last given visits' own voxels; see `Generated.volume`.
         progress: progress bar of the network evaluations.
     """
     prepared = Preprocess.from_config(model.provenance.preprocess).subject(subject, VisitCache.default())
-    for caution in _cautions(model, prepared, times):
+    for caution in _cautions(model, prepared, times, detail):
         warnings.warn(caution, LongigenWarning, stacklevel=4)
     task = Task(tuple(range(len(subject.visits))), ())
     generated = []
@@ -293,6 +298,7 @@ def generate_forecast(
         causal=model.conditioner.causal,
         scenario=None,
         model=_provenance(model),
+        detail=detail,
         **generation_metadata(model, settings),
     )
     forecast = Forecast(generated, record)
@@ -303,7 +309,7 @@ def generate_forecast(
     return forecast
 
 
-def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[float]) -> Iterator[str]:
+def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[float], detail: bool) -> Iterator[str]:
     """Yield warnings: unused covariates, times beyond those of training, parts of the subject outside the grid."""
     subject, unit = prepared.subject, model.statistics.time_unit
     unknown = sorted({name for visit in subject.visits for name in visit.covariates} - {*model.statistics.covariates})
@@ -321,7 +327,8 @@ def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[fl
     if outside > MAX_OUTSIDE:
         yield (
             f"{outside:.0%} of subject {subject.id} lies outside the model's grid of "
-            f"{' × '.join(map(str, prepared.pipeline.grid.shape))} voxels and is background in generated images; "
+            f"{' × '.join(map(str, prepared.pipeline.grid.shape))} voxels and "
+            f"{'stays as in the last visit' if detail else 'is background'} in generated images; "
             "resample the scans to the voxels of the training data."
         )
 

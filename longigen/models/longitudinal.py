@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from longigen.components.base import Parameter
 from longigen.components.conditioner import Conditioner
 from longigen.components.conditioning import Conditioning
+from longigen.components.deformation import composed
 from longigen.components.denoiser import Denoiser
 from longigen.components.parameterization import Prediction
 from longigen.components.ranges import Count
@@ -23,7 +24,7 @@ from longigen.data.statistics import Statistics
 from longigen.hub.publish import Release, publication
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided
-from longigen.models.predict import GenerationSettings
+from longigen.models.predict import GeneratedVisits, GenerationSettings
 from longigen.models.pretrained import load, loader, save, weights_checksum
 from longigen.models.settings import ModelSettings, Provenance
 from longigen.registry.registry import registry
@@ -187,16 +188,50 @@ class LongitudinalModel(nn.Module):
             ValueError: if a target has the time of an observed visit, or no observed visit before it.
         """
         generation = GenerationSettings(sampler=sampler, steps=steps, guidance=guidance, seed=seed, sample=sample)
+        return self.generate_visits(
+            history, target_times, generation, target_valid=target_valid, subjects=subjects, callback=callback
+        ).images
+
+    @torch.no_grad()
+    def generate_visits(
+        self,
+        history: VisitSequence,
+        target_times: Tensor,
+        generation: GenerationSettings,
+        *,
+        target_valid: Tensor | None = None,
+        subjects: Sequence[str] | None = None,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> GeneratedVisits:
+        """Generate visits as `generate` does; return their images, and where each voxel comes from if tissue moves.
+
+        The displacement of a visit is that of the last network evaluation's conditional prediction, composed over the
+        generated visits before it, so that it leads to the last *given* visit.
+
+        Args:
+            history: as for `generate`.
+            target_times: as for `generate`.
+            generation: sampler, network evaluations, guidance weight, seed and index of the sample.
+            target_valid: as for `generate`.
+            subjects: as for `generate`.
+            callback: as for `generate`.
+
+        Raises:
+            ValueError: as `generate`.
+        """
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
         sequence, slots = history.with_slots(target_times, target_valid)
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
-        sampler = sampler or self.sampler
+        sampler = generation.sampler or self.sampler
         evaluations = sampler.steps if generation.steps is None else generation.steps
         given = sequence.observed
         rounds = int(pending.sum(dim=1).max()) if pending.numel() else 0
+        shape = sequence.images.shape
+        # Of each visit to the last given one before it: zero for the given ones.
+        fields = sequence.images.new_zeros(*shape[:2], 3, *shape[3:]) if self.denoiser.moves else None
         for done in range(rounds):
             known = sequence if self.conditioner.autoregressive else replace(sequence, observed=given)
             rows = torch.nonzero(pending.any(dim=1)).flatten()
@@ -209,7 +244,7 @@ class LongitudinalModel(nn.Module):
             ]
             # Autocasting combines weights of 16 bits with images and times of 32 bits.
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16)):
-                images = self._generate_visit(
+                images, displacement = self._generate_visit(
                     known.take(rows).hide(index),
                     times,
                     generators,
@@ -221,10 +256,16 @@ class LongitudinalModel(nn.Module):
                 )
             filled, observed = sequence.images.clone(), sequence.observed.clone()
             filled[rows, index], observed[rows, index] = images.to(filled.dtype), True
+            if fields is not None and displacement is not None:
+                before, _ = replace(known.take(rows).hide(index), images=fields[rows]).last(before=times)
+                fields[rows, index] = composed(displacement, before)
             pending[rows, index] = False
             sequence = replace(sequence, images=filled, observed=observed)
-        result = sequence.select(slots).images
-        return torch.where(target_valid[:, :, None, None, None, None], result, BACKGROUND)
+        result, shown = sequence.select(slots).images, target_valid[:, :, None, None, None, None]
+        return GeneratedVisits(
+            torch.where(shown, result, BACKGROUND),
+            None if fields is None else replace(sequence, images=fields).select(slots).images * shown,
+        )
 
     def _generate_visit(
         self,
@@ -236,7 +277,9 @@ class LongitudinalModel(nn.Module):
         steps: int,
         guidance: float,
         callback: Callable[[int, int], None] | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the image of a visit (B, C, W, H, D), and its displacement from the last visit in the history."""
+        displacement: Tensor | None = None
         conditional = self.conditioner(history, target_time)
         (conditional, unconditional), target = self._add_residual_base(
             history, target_time, conditional, conditional.null()
@@ -244,10 +287,16 @@ class LongitudinalModel(nn.Module):
         low, high = (target.encode(torch.tensor(bound, device=history.images.device)) for bound in (-1.0, 1.0))
 
         def network(z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
-            output = self.denoiser(z_t, log_snr, conditioning)
+            nonlocal displacement
+            if self.denoiser.moves:
+                base, _ = conditioning.require_base()
+                moved = self.denoiser.moved(z_t, log_snr, conditioning)
+                output, displacement = moved.image(base), moved.displacement[: history.batch_size]
+            else:
+                output = self.denoiser(z_t, log_snr, conditioning)
             if self.denoiser.predicts != "image":
                 return output
-            # With guidance the batch is twice as large: conditional and unconditional predictions.
+            # With guidance the batch is twice as large: conditional predictions, then unconditional ones.
             return torch.cat([target.encode(image) for image in output.split(history.batch_size)])
 
         def predict(z_t: Tensor, log_snr: Tensor) -> Tensor:
@@ -271,7 +320,7 @@ class LongitudinalModel(nn.Module):
         if self.settings.keep_background:
             last, _ = history.last(before=target_time)
             image = torch.where((last <= BACKGROUND).all(dim=1, keepdim=True), BACKGROUND, image)
-        return image
+        return image, displacement
 
     def _add_residual_base(
         self, history: VisitSequence, target_time: Tensor, *conditionings: Conditioning
@@ -310,6 +359,7 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler | str | None = None,
         guidance: float | None = None,
         seed: int = 0,
+        detail: bool = True,
         progress: bool = True,
     ) -> Forecast:
         """Generate future visits of one subject, from all visits that it has.
@@ -323,6 +373,8 @@ class LongitudinalModel(nn.Module):
             sampler: sampler, or its name, to use instead of the model's own.
             guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
             seed: random seed of the sampling noise.
+            detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
+                otherwise the volumes are the model's images, interpolated from its grid.
             progress: show a progress bar.
 
         Raises:
@@ -330,7 +382,7 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = future_times(resolved, at, self.statistics.time_unit)
-        return self._forecast(resolved, targets, samples, steps, sampler, guidance, seed, progress)
+        return self._forecast(resolved, targets, samples, steps, sampler, guidance, seed, detail, progress)
 
     def impute(
         self,
@@ -343,6 +395,7 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler | str | None = None,
         guidance: float | None = None,
         seed: int = 0,
+        detail: bool = True,
         progress: bool = True,
     ) -> Forecast:
         """Generate missing visits of one subject, between visits that it has.
@@ -358,6 +411,8 @@ class LongitudinalModel(nn.Module):
             sampler: sampler, or its name, to use instead of the model's own.
             guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
             seed: random seed of the sampling noise.
+            detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
+                otherwise the volumes are the model's images, interpolated from its grid.
             progress: show a progress bar.
 
         Raises:
@@ -365,7 +420,7 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = missing_times(resolved, at, self.statistics.time_unit)
-        return self._forecast(resolved, targets, samples, steps, sampler, guidance, seed, progress)
+        return self._forecast(resolved, targets, samples, steps, sampler, guidance, seed, detail, progress)
 
     def _forecast(
         self,
@@ -376,13 +431,14 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler | str | None,
         guidance: float | None,
         seed: int,
+        detail: bool,
         progress: bool,
     ) -> Forecast:
         samples = SAMPLES.check(samples)
         chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
         settings = GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, seed=seed)
         bars = show_progress if progress else silent
-        return generate_forecast(self, subject, times, settings, samples=samples, progress=bars)
+        return generate_forecast(self, subject, times, settings, samples=samples, detail=detail, progress=bars)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder; see `longigen.models.pretrained`."""

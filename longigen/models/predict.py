@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from longigen.components.base import Settings
+from longigen.components.deformation import warp
 from longigen.components.ranges import Evaluations, GuidanceWeight, Range, Seed
 from longigen.components.sampler import Sampler
 from longigen.components.visit_sequence import VisitSequence
 from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared
 from longigen.data.training_pairs import make_sequence
+from longigen.data.volume import Volume
 from longigen.errors import LongigenError
 from longigen.models.tasks import Task
 
@@ -23,6 +25,24 @@ if TYPE_CHECKING:
 
 SubjectTask = tuple[Prepared, Task]
 """A prepared subject, and which of its visits are given and which are to be generated."""
+
+
+ROUNDING = 1e-5
+"""A smaller difference of two images, in model intensities, is an error of rounding and no change."""
+
+
+@dataclass(frozen=True)
+class GeneratedVisits:
+    """The visits that a model generated for a batch; see `LongitudinalModel.generate_visits`.
+
+    Attributes:
+        images: (B, K, C, W, H, D), in [-1, 1]; background where a target is padding.
+        displacement: u (B, K, 3, W, H, D), in voxels of the model's grid, of each visit to the last given visit before
+            it: what is at p comes from p + u(p). None if the denoiser does not move the last visit.
+    """
+
+    images: Tensor
+    displacement: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -35,17 +55,38 @@ class Generated:
             then there are no true images.
         times: times of the K generated visits, ascending, in the data set's unit.
         images: images of the generated visits (K, C, W, H, D), in [-1, 1].
+        displacement: where each voxel comes from in the last given visit (K, 3, W, H, D), in voxels of the model's
+            grid; None if the denoiser does not move that visit.
     """
 
     prepared: Prepared
     task: Task
     times: tuple[float, ...]
     images: Tensor
+    displacement: Tensor | None = None
 
     def given_before(self, index: int) -> int:
         """Return the index, among the subject's visits, of the last given visit before the generated visit `index`."""
         times = self.prepared.subject.times
         return max(given for given in self.task.given if times[given] < self.times[index])
+
+    def volume(self, index: int, *, detail: bool = True) -> Volume:
+        """Return the generated visit `index` as it is written for a user, float32, in the subject's intensities.
+
+        Args:
+            index: of the generated visit.
+            detail: the last given visit's own voxels, moved and changed as the model says (`Prepared.restore_change`),
+                on that visit's grid; otherwise the bare image, interpolated to the first visit's grid.
+        """
+        if not detail:
+            return self.prepared.restore(self.images[index])
+        reference = self.given_before(index)
+        last = self.prepared.visit(reference)
+        displacement = None if self.displacement is None else self.displacement[index]
+        moved = last if displacement is None else warp(last[None], displacement[None])[0]
+        change = self.images[index] - moved
+        change = torch.where(change.abs() > ROUNDING, change, 0.0)
+        return self.prepared.restore_change(change, displacement, reference)
 
     def true(self, index: int) -> Tensor:
         """Return the true image (C, W, H, D) of the generated visit `index`."""
@@ -151,19 +192,23 @@ def predict_batch(
     longest = max(map(len, targets))
     padded = torch.tensor([[*row, *[0.0] * (longest - len(row))] for row in targets], dtype=torch.float32)
     valid = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in targets])
-    images = model.generate(
+    visits = model.generate_visits(
         history,
         padded.to(device),
+        settings,
         target_valid=valid.to(device),
         subjects=[prepared.subject.id for prepared, _ in subject_tasks],
-        seed=settings.seed,
-        sample=settings.sample,
-        sampler=settings.sampler,
-        steps=settings.steps,
-        guidance=settings.guidance,
         callback=callback,
-    ).cpu()
+    )
+    images = visits.images.cpu()
+    displacement = None if visits.displacement is None else visits.displacement.cpu()
     return [
-        Generated(prepared, task, tuple(row), images[index, : len(row)])
+        Generated(
+            prepared,
+            task,
+            tuple(row),
+            images[index, : len(row)],
+            None if displacement is None else displacement[index, : len(row)],
+        )
         for index, ((prepared, task), row) in enumerate(zip(subject_tasks, targets, strict=True))
     ]

@@ -26,6 +26,7 @@ class GenerationRecord:
         steps: network evaluations per visit.
         guidance: weight of classifier-free guidance.
         model: the components' names, the version of longigen and the SHA-256 of the weights.
+        detail: whether the volumes are the last given visits' own voxels, moved and changed, or the bare images.
     """
 
     time_unit: str
@@ -36,6 +37,7 @@ class GenerationRecord:
     steps: int
     guidance: float
     model: Mapping[str, Any]
+    detail: bool = True
 
     def stem(self, subject: str, time: float) -> str:
         """Return the common start of the names of all files of one visit."""
@@ -45,17 +47,19 @@ class GenerationRecord:
     def sidecar(self, generated: Generated, time: float) -> dict[str, Any]:
         """Return the content of the JSON sidecar of one visit, without the fields of a single sample."""
         subject = generated.prepared.subject
+
+        def given(index: int) -> dict[str, Any]:
+            return {"time": subject.times[index], "source": Path(subject.visits[index].source).name}
+
         content = {
             "synthetic": True,
             "simulated_history": self.simulated,
             "subject": subject.id,
             "time": time,
             "time_unit": self.time_unit,
-            "history": [
-                {"time": subject.times[i], "source": Path(subject.visits[i].source).name}
-                for i in generated.task.given
-                if subject.times[i] < time or not self.causal
-            ],
+            "history": [given(i) for i in generated.task.given if subject.times[i] < time or not self.causal],
+            "detail": self.detail,
+            "reference": given(generated.given_before(generated.times.index(time))) if self.detail else None,
             "generated_before": [earlier for earlier in generated.times if earlier < time],
             "setting": self.scenario,
             "seed": self.seed,
@@ -67,7 +71,7 @@ class GenerationRecord:
 
 
 def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *, sample: int) -> list[Path]:
-    """Write each generated visit as NIfTI, in the subject's own space, with a JSON sidecar.
+    """Write each generated visit as NIfTI, in the subject's own space, with a JSON sidecar; see `Generated.volume`.
 
     Args:
         generated: one sample of a subject's visits.
@@ -79,10 +83,10 @@ def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *
         The paths of the NIfTI files, in order of time.
     """
     subject, paths = generated.prepared.subject.id, []
-    for time, image in zip(generated.times, generated.images, strict=True):
+    for index, time in enumerate(generated.times):
         path = folder / subject / f"{record.stem(subject, time)}_sample-{sample}.nii.gz"
         description = f"synthetic: longigen, time {time:g} {record.time_unit}, sample {sample}"
-        write_volume(generated.prepared.restore(image), path, description)
+        write_volume(generated.volume(index, detail=record.detail), path, description)
         write_json({**record.sidecar(generated, time), "sample": sample}, sidecar_path(path))
         paths.append(path)
     return paths

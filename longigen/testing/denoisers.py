@@ -107,6 +107,25 @@ def serves_each_route_alone(case: Case) -> None:
             assert not torch.allclose(changed, output), f"the route '{route}' alone changes nothing"
 
 
+def moves_as_it_declares(case: Case) -> None:
+    """Check that a denoiser that moves the last visit returns the displacement, and predicts what that makes."""
+    for routes, size in itertools.product((_routes(case), Routes()), SIZES):
+        denoiser = built_denoiser(case, routes)
+        if not denoiser.moves:
+            return
+        assert denoiser.predicts == "image", f"moves, but predicts is {denoiser.predicts!r} and not 'image'"
+        assert denoiser.needs_base, "moves, but does not declare that it needs the last visit"
+        z_t, given = _noisy(size), conditioning(routes, 2, size)
+        base, _ = given.require_base()
+        moved, output = denoiser.moved(z_t, LOG_SNR, given), denoiser(z_t, LOG_SNR, given)
+        shape = (len(z_t), 3, *size)
+        assert moved.displacement.shape == shape, f"the displacement is {tuple(moved.displacement.shape)}, not {shape}"
+        assert moved.change.shape == z_t.shape, f"the change is {tuple(moved.change.shape)}, not {tuple(z_t.shape)}"
+        assert bool(torch.isfinite(moved.displacement).all()), "the displacement is not finite"
+        error = (moved.image(base) - output).abs().max().item()
+        assert error < 1e-5, f"the prediction differs from the last visit moved by up to {error:.2g}"
+
+
 def is_deterministic(case: Case) -> None:
     """Check that the same input twice gives the same prediction, with another input between."""
     routes = _routes(case)
@@ -234,6 +253,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "keeps shape and dtype, at any size": keeps_the_shape,
     "serves every route": serves_every_route,
     "serves each route alone": serves_each_route_alone,
+    "moves the last visit as it declares": moves_as_it_declares,
     "is deterministic": is_deterministic,
     "leaves global random generators alone": draws_nothing_global,
     "treats the samples of a batch apart": treats_samples_apart,

@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from longigen import Conditioning, Denoiser, Example, Range, Routes, doubled, flow, halved, warp
+from longigen import Conditioning, Denoiser, Example, Moved, Range, Routes, doubled, flow, halved, warp
 from longigen_baselines.gap import GapEmbedding
 from longigen_baselines.network import UNet, Widths, check_widths, concatenate
 from longigen_baselines.registration import local_correlation, roughness
@@ -50,6 +50,7 @@ class DiffuseMorph(Denoiser):
 
     predicts = "image"
     needs_base = True
+    moves = True
 
     def __init__(
         self,
@@ -78,15 +79,20 @@ class DiffuseMorph(Denoiser):
         self.deformation = UNet(2 * channels, 3, self.widths, vector=EMBEDDING, tokens=0)
 
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+        base, _ = conditioning.require_base()
+        return self.moved(z_t, log_snr, conditioning).image(base)
+
+    def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
         velocity = self.velocity(self.estimate(z_t, log_snr, conditioning), conditioning)
-        return self.warp_base(velocity, conditioning).to(z_t.dtype)
+        return Moved(self.displacement(velocity, conditioning), torch.zeros_like(z_t))
 
     def losses(self, example: Example) -> Mapping[str, Tensor]:
         conditioning = example.conditioning
         z_t, log_snr, target = example.sampler.corrupt(example.x, example.generator)
         estimate = self.estimate(z_t, log_snr, conditioning)
         velocity = self.velocity(estimate, conditioning)
-        correlation = local_correlation(self.warp_base(velocity, conditioning), example.image)
+        base, _ = conditioning.require_base()
+        correlation = local_correlation(warp(base, self.displacement(velocity, conditioning)), example.image)
         return {
             "denoising": example.sampler.loss(estimate, target, log_snr),
             "similarity": self.weight * (1 - correlation),
@@ -113,8 +119,7 @@ class DiffuseMorph(Denoiser):
         return self.deformation(volume, self.gap(gap, torch.ones_like(gap, dtype=torch.bool))).float()
 
     @staticmethod
-    def warp_base(velocity: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return the last visit warped by the flow of a velocity over the gap to the target."""
+    def displacement(velocity: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the displacement (B, 3, W, H, D) of the flow of a velocity over the gap to the target."""
         base, gap = conditioning.require_base()
-        displacement = flow(gap.view(-1, 1, 1, 1, 1) * velocity)
-        return warp(base, doubled(displacement, base.shape[2:]))
+        return doubled(flow(gap.view(-1, 1, 1, 1, 1) * velocity), base.shape[2:])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from longigen import Conditioning, Denoiser, LongigenError, Range, Routes, doubled, flow, warp
+from longigen import Conditioning, Denoiser, LongigenError, Moved, Range, Routes, doubled, flow
 from longigen_unet3d.blocks import (
     Block,
     Convolution,
@@ -94,9 +94,9 @@ class UNet3D(Denoiser):
             )
         self.blocks, self.heads, self.patch, self.dropout = blocks, heads, patch, dropout
         self.refine = refine if patch > 1 else 0
-        self.scale_input, self.motion = scale_input, motion
+        self.scale_input = scale_input
         if motion:
-            self.predicts, self.needs_base = "image", True
+            self.predicts, self.needs_base, self.moves = "image", True, True
         self.checkpointing = checkpointing
 
     @property
@@ -143,7 +143,7 @@ class UNet3D(Denoiser):
             self.up.append(level(index, 2 * features, self.blocks))
         self.middle = level(len(self.widths) - 1, self.widths[-1], 2 * self.blocks)
         self.norm = group_norm(width)
-        self.velocity = zeroed(Convolution(width, 3)) if self.motion else None
+        self.velocity = zeroed(Convolution(width, 3)) if self.moves else None
         if self.refine:
             self.head = Convolution(width, self.refine * self.patch**3)
             self.refinement = Refinement(channels + routes.concat + self.refine, self.refine, channels, embedding)
@@ -152,6 +152,22 @@ class UNet3D(Denoiser):
         self.to(memory_format=torch.channels_last_3d)  # faster with oneDNN, above all in bf16
 
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+        if self.moves:
+            base, _ = conditioning.require_base()
+            return self.moved(z_t, log_snr, conditioning).image(base)
+        return self._output(z_t, log_snr, conditioning)[0]
+
+    def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
+        if self.velocity is None:
+            return super().moved(z_t, log_snr, conditioning)
+        change, features = self._output(z_t, log_snr, conditioning)
+        displacement, size = flow(self.velocity(features)), z_t.shape[2:]
+        if self.patch == 2:  # there is one velocity per patch
+            displacement = doubled(displacement, size)
+        return Moved(displacement[:, :, : size[0], : size[1], : size[2]], change)
+
+    def _output(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
+        """Return the output of the head, with the shape and dtype of `z_t`, and the features of the first level."""
         self._check(conditioning)
         dtype, size = self.stem.weight.dtype, z_t.shape[2:]
         if self.scale_input:
@@ -177,19 +193,7 @@ class UNet3D(Denoiser):
         x = unpatchify(self.head(features), self.patch)
         if self.refine:
             x = self._run(self.refinement, torch.cat([x, volume], dim=1), embedding)
-        x = x[:, :, : size[0], : size[1], : size[2]].to(z_t.dtype)
-        if self.velocity is None:
-            return x
-        return x + self._warp_base(self.velocity(features), conditioning, size).to(x.dtype)
-
-    def _warp_base(self, velocity: Tensor, conditioning: Conditioning, size: torch.Size) -> Tensor:
-        """Return the last visit warped by the flow of a velocity field, which has one velocity per patch."""
-        base, _ = conditioning.require_base()
-        displacement = flow(velocity)
-        displacement = (
-            doubled(displacement, size) if self.patch == 2 else displacement[:, :, : size[0], : size[1], : size[2]]
-        )
-        return warp(base, displacement)
+        return x[:, :, : size[0], : size[1], : size[2]].to(z_t.dtype), features
 
     def _level(self, blocks: nn.Module, x: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
         for block in blocks.children():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.conformance import COMPOSES, assert_caught, assert_each_is_broken, problems, registered
-from longigen import Conditioning, Denoiser, Example, Routes
+from longigen import Conditioning, Denoiser, Example, Moved, Routes
 from longigen.testing import run_check
 
 
@@ -66,6 +66,22 @@ class Based(Good):
         return super().forward(z_t, log_snr, conditioning) + conditioning.base
 
 
+class Moving(Good):
+    """It moves the last visit by one voxel at most, and adds its prediction."""
+
+    predicts = "image"
+    needs_base = True
+    moves = True
+
+    def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+        base, _ = conditioning.require_base()
+        return self.moved(z_t, log_snr, conditioning).image(base)
+
+    def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
+        change = super().forward(z_t, log_snr, conditioning)
+        return Moved(torch.tanh(change.float()).repeat(1, 3, 1, 1, 1), change)
+
+
 class Adversarial(Good):
     """It has an adversary that looks at predictions."""
 
@@ -82,7 +98,7 @@ class Adversarial(Good):
         return {"scores": scores.square().flatten(1).mean(dim=1)}
 
 
-@pytest.mark.parametrize("cls", [Good, Silent, Based, Adversarial])
+@pytest.mark.parametrize("cls", [Good, Silent, Based, Moving, Adversarial])
 def test_a_good_one_passes(cls: type) -> None:
     assert problems("denoiser", cls, also="compiles") == {}
 
@@ -98,6 +114,7 @@ CONFIGURATION = "can be made again from its configuration"
 SHAPE = "keeps shape and dtype, at any size"
 ROUTES = "serves every route"
 ALONE = "serves each route alone"
+MOVES = "moves the last visit as it declares"
 DETERMINISTIC = "is deterministic"
 GLOBAL = "leaves global random generators alone"
 APART = "treats the samples of a batch apart"
@@ -231,6 +248,31 @@ class TokensWithEmbeddingsOnly(Without):
 class EmbeddingsWithTokensOnly(Changed):
     def change(self, output: Tensor, z_t: Tensor, log_snr: Tensor, given: Conditioning) -> Tensor:
         return output if given.embedding is None else output / (given.tokens is not None)
+
+
+@caught(MOVES="the prediction differs from the last visit moved by up to")
+class MovingOtherwise(Moving):
+    def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+        base, _ = conditioning.require_base()
+        return Good.forward(self, z_t, log_snr, conditioning) + base
+
+
+@caught(MOVES=r"the displacement is \(2, 1, 9, 10, 11\), not \(2, 3, 9, 10, 11\)")
+class MovingAlongOneAxis(MovingOtherwise):
+    def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
+        change = Good.forward(self, z_t, log_snr, conditioning)
+        return Moved(change, change)
+
+
+@caught(MOVES="moves, but predicts is None and not 'image'")
+class MovingWithoutAnImage(Moving):
+    predicts = None
+
+
+@caught(MOVES="does not predict the last visit moved")
+class MovingWithoutSayingWhere(Based):
+    predicts = "image"
+    moves = True
 
 
 @caught(DETERMINISTIC="the same input gives another prediction the second time",
