@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -23,9 +24,41 @@ Positive = Annotated[int, Range(1)]
 EMBEDDING = 64
 PATCH = 2
 """The network works on 2×2 patches of a slice."""
+LOG_SCALE = -3.0
+"""Logarithm of the scale of the noise at the start of training, in model intensities."""
 ERROR_WEIGHT = 12.5
 """Weight of the squared error: of intensities in [0, 1] it is 50."""
 FREQUENCIES = 8
+
+
+@dataclass(frozen=True)
+class Modes:
+    """A Gaussian distribution of movements: a mean and K modes of velocity and change, and the scale of noise.
+
+    Attributes:
+        velocity: (B, 3 (K + 1), W/2, H/2, D), in voxels of that grid and in slices.
+        change: (B, C (K + 2), W/2, H/2, D): mean, modes, and the logarithm of the scale.
+        shape: (B, C, W, H, D) of the last visit.
+    """
+
+    velocity: Tensor
+    change: Tensor
+    shape: torch.Size
+
+    def draw(self, noise: Tensor) -> Moved:
+        """Return the movement for standard normal `noise` (B, C, W, H, D); zeros give the central one."""
+        size = self.shape[2:]
+        count = self.velocity.shape[1] // 3 - 1
+        latents = torch.cat([torch.ones_like(noise.flatten(1)[:, :1]), _latents(noise, count)], dim=1).float()
+        velocity = torch.einsum("bk,bkcwhd->bcwhd", latents, self.velocity.unflatten(1, (count + 1, 3)))
+        change = self.change.unflatten(1, (count + 2, -1))
+        smooth = torch.einsum("bk,bkcwhd->bcwhd", latents, change[:, :-1])
+        texture = torch.exp(change[:, -1] + LOG_SCALE)
+        in_plane = to_slices(torch.cat([velocity[:, :2], torch.zeros_like(velocity[:, :1])], dim=1))
+        moved = PATCH * from_slices(flow(in_plane[..., None])[:, :2, ..., 0], size[2])
+        displacement = torch.cat([moved, torch.tanh(velocity[:, 2:])], dim=1)
+        smooth, texture = _doubled(smooth, size), _doubled(texture, size)
+        return Moved(_doubled(displacement, size), smooth + texture * noise.float())
 
 
 class CineUNet(Denoiser):
@@ -37,14 +70,20 @@ class CineUNet(Denoiser):
     and up to one slice across. So what is generated consists of the subject's own voxels and stays sharp, unlike the
     output of a network that was trained by squared error.
 
-    The velocity and the change depend on a latent vector and a map of noise, both taken from the sampler's z_t: draws
-    differ in the amount of motion, which a single visit does not tell. z_t = 0 gives the central forecast. Training is
-    by two kinds of losses on the same pair:
+    The velocity v and the change c are Gaussian given the conditioning, of low rank (as the logits of Monteiro et al.,
+    Stochastic Segmentation Networks, NeurIPS 2020, arXiv 2006.06015):
 
-    - The central forecast: squared error at several resolutions, and 1 - SSIM in the plane.
-    - Two draws: the fair CRPS per voxel (Ferro, QJRMS 2014) at several resolutions, a proper scoring rule: it is
-      smallest if the draws are from the distribution of what happens (Gneiting and Raftery, JASA 2007). One-step
-      generators of ensembles are trained so in weather forecasting (Lang et al. 2024, arXiv 2412.15832).
+        v = v_0 + Σ_k u_k v_k,   c = c_0 + Σ_k u_k c_k + s ε
+
+    The network predicts v_0 … v_K, c_0 … c_K and the map s in one evaluation. u (K latents) and ε (one number per
+    voxel) are standard normal and come from the sampler's z_t. So draws differ in the amount of motion, which a single
+    visit does not tell, and z_t = 0 gives the central forecast. Training minimises two kinds of losses:
+
+    - Of the central forecast: the squared error at several resolutions, and 1 - SSIM in the plane, each of the moved
+      visit alone and of the moved visit with the change. Otherwise the change would explain what motion can.
+    - Of two draws: the fair CRPS per voxel at several resolutions, a proper scoring rule: it is smallest if the draws
+      are from the distribution of what happens (Gneiting and Raftery, JASA 2007). Generators of ensembles are trained
+      so in weather forecasting (Lang et al. 2024, arXiv 2412.15832).
 
     The sampler is not used in training. Use the `regression` sampler, with ``noise`` for draws. This is our own method.
 
@@ -92,16 +131,16 @@ class CineUNet(Denoiser):
     def build(self, *, channels: int, routes: Routes) -> None:
         self.network = SliceUNet(
             channels + routes.concat,
-            channels,
-            self.widths,
+            velocity=3 * (self.latents + 1),
+            change=channels * (self.latents + 2),
+            widths=self.widths,
             embedding=EMBEDDING,
             tokens=routes.tokens,
             dropout=self.dropout,
         )
         self.gap = nn.Linear(2 * FREQUENCIES, EMBEDDING)
         self.condition = nn.Linear(routes.embedding, EMBEDDING) if routes.embedding else None
-        self.vector = nn.Sequential(nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
-        self.latent = nn.Linear(self.latents, EMBEDDING, bias=False)
+        self.vector = nn.Sequential(nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU())
 
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         base, _ = conditioning.require_base()
@@ -110,58 +149,43 @@ class CineUNet(Denoiser):
     def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
         # σ z_t is the noise that is expected in z_t, so a reverse process of many steps ends at the central forecast.
         noise = torch.sigmoid(-log_snr).sqrt().view(-1, 1, 1, 1, 1) * z_t
-        return self._decode(self._encode(conditioning), noise, conditioning)
+        return self._modes(conditioning).draw(noise)
 
     def losses(self, example: Example) -> Mapping[str, Tensor]:
         true, conditioning = example.image, example.conditioning
         base, _ = conditioning.require_base()
-        encoded = self._encode(conditioning)
+        modes = self._modes(conditioning)
 
-        def draw(noise: Tensor) -> Tensor:
-            moved = self._decode(encoded, noise, conditioning)
-            return warp_slices(base, moved.displacement) + moved.change
+        def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
+            moved = modes.draw(noise)
+            image = warp_slices(base, moved.displacement)
+            return image, image + moved.change
 
-        central = draw(torch.zeros_like(base))
+        images = draw(torch.zeros_like(base))
         losses = {
-            "error": ERROR_WEIGHT * squared_error(central, true),
-            "similarity": self.similarity * dissimilarity(central, true),
+            "error": ERROR_WEIGHT * (squared_error(images[0], true) + squared_error(images[1], true)),
+            "similarity": self.similarity * (dissimilarity(images[0], true) + dissimilarity(images[1], true)),
         }
         if self.ensemble:
-            first, second = (draw(randn_like(base, example.generator)) for _ in range(2))
+            first, second = (draw(randn_like(base, example.generator))[1] for _ in range(2))
             losses["ensemble"] = self.ensemble * ensemble_error(first, second, true)
         return losses
 
-    def _encode(self, conditioning: Conditioning) -> tuple[list[Tensor], Tensor]:
-        """Return the features of every level of the network, and the embedding (B, E) of time and conditioning."""
+    def _modes(self, conditioning: Conditioning) -> "Modes":
         base, gap = conditioning.require_base()
-        dtype = self.gap.weight.dtype
+        dtype, depth = self.gap.weight.dtype, base.shape[4]
         embedding = self.gap(_sinusoids(gap).to(dtype))
         if self.condition is not None and conditioning.embedding is not None:
             embedding = embedding + self.condition(conditioning.embedding.to(dtype))
-        embedding = self.vector(embedding)
         volume = base if conditioning.concat is None else torch.cat([base, conditioning.concat.to(base.dtype)], dim=1)
-        stem = None if conditioning.stem is None else self._pad(to_slices(conditioning.stem.to(dtype)))
-        features = self.network.encode(
-            self._pad(to_slices(volume.to(dtype))), _spread(embedding, base), stem, conditioning.tokens, base.shape[4]
+        velocity, change = self.network(
+            self._pad(to_slices(volume.to(dtype))),
+            self.vector(embedding).repeat_interleave(depth, dim=0),
+            stem=None if conditioning.stem is None else self._pad(to_slices(conditioning.stem.to(dtype))),
+            tokens=conditioning.tokens,
+            depth=depth,
         )
-        return features, embedding
-
-    def _decode(self, encoded: tuple[list[Tensor], Tensor], noise: Tensor, conditioning: Conditioning) -> Moved:
-        """Return the movement for a standard normal `noise` (B, C, W, H, D); zeros give the central forecast."""
-        features, embedding = encoded
-        base, _ = conditioning.require_base()
-        size, depth = base.shape[2:4], base.shape[4]
-        dtype = embedding.dtype
-        embedding = functional.silu(embedding + self.latent(_latents(noise, self.latents).to(dtype)))
-        # The mean of a patch's voxels times their number's root is standard normal again.
-        texture = PATCH * functional.avg_pool2d(self._pad(to_slices(noise)).mean(1, keepdim=True), PATCH)
-        velocity, change = self.network.decode(features, _spread(embedding, base), texture.to(dtype))
-        velocity = velocity.float()
-        in_plane = torch.cat([velocity[:, :2], torch.zeros_like(velocity[:, :1])], dim=1)[..., None]
-        moved = PATCH * _doubled(flow(in_plane)[:, :2, ..., 0], size)
-        across = torch.tanh(_doubled(velocity[:, 2:], size))
-        displacement = from_slices(torch.cat([moved, across], dim=1), depth)
-        return Moved(displacement, from_slices(_doubled(change.float(), size), depth))
+        return Modes(from_slices(velocity.float(), depth), from_slices(change.float(), depth), base.shape)
 
     def _pad(self, slices: Tensor) -> Tensor:
         """Pad W and H to a multiple of the stride by repeating the last voxel."""
@@ -183,11 +207,7 @@ def _latents(noise: Tensor, count: int) -> Tensor:
     return flat.sum(dim=1) / math.sqrt(noise[0].numel() / count)
 
 
-def _spread(embedding: Tensor, base: Tensor) -> Tensor:
-    """Return the embedding (B, E) of each slice (B·D, E)."""
-    return embedding.repeat_interleave(base.shape[4], dim=0)
-
-
-def _doubled(slices: Tensor, size: torch.Size) -> Tensor:
-    """Return slices of half resolution at the full one, cropped to `size`."""
-    return functional.interpolate(slices, scale_factor=PATCH, mode="bilinear")[:, :, : size[0], : size[1]]
+def _doubled(volume: Tensor, size: torch.Size) -> Tensor:
+    """Return a volume of half resolution in the plane at the full one, cropped to `size`."""
+    scale = (PATCH, PATCH, 1)
+    return functional.interpolate(volume, scale_factor=scale, mode="trilinear")[:, :, : size[0], : size[1]]

@@ -23,7 +23,7 @@ def warp_slices(volume: Tensor, displacement: Tensor) -> Tensor:
     The core's `warp` is trilinear, which blurs: by half a voxel in the plane as much as a mean of two voxels. A network
     that is trained through it would use that blur to lower its error.
     """
-    B, C, W, H, D = volume.shape
+    C, W, H, D = volume.shape[1:]
     axes = [torch.arange(size, device=volume.device, dtype=torch.float32) for size in (W, H)]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
     places = places + to_slices(displacement[:, :2].float())

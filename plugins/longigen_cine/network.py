@@ -11,11 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-COMPONENTS = 3
-"""Components of the velocity: two in the plane, in voxels; one across the slices, in slices."""
 
-
-def zeroed(layer: nn.Conv2d | nn.Conv3d) -> nn.Module:
+def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:
     """Set the weights of a layer to zero, so that its output is zero at the start of training."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -61,19 +58,30 @@ class SliceMixing(nn.Module):
 
 
 class SliceUNet(nn.Module):
-    """A U-Net on 2×2 patches of slices, whose decoder also gets a latent vector and a map of noise.
+    """A U-Net on 2×2 patches of slices, with two outputs of half the slices' resolution: a velocity and a change.
 
     Args:
         channels: channels of the input slices.
-        output: channels of the change of intensity.
+        velocity: channels of the velocity: velocities of three components each, of which the last is across slices.
+        change: channels of the change.
         widths: channels of the levels, at half the resolution of the slices and each half of it.
         embedding: width of the embedding.
         tokens: width of the conditioner's tokens, which the coarsest level attends to; 0 for none.
         dropout: dropout probability inside the blocks.
     """
 
+    finer: Tensor
+
     def __init__(
-        self, channels: int, output: int, widths: Sequence[int], *, embedding: int, tokens: int, dropout: float
+        self,
+        channels: int,
+        *,
+        velocity: int,
+        change: int,
+        widths: Sequence[int],
+        embedding: int,
+        tokens: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(4 * channels, widths[0], 3, padding=1)
@@ -85,14 +93,17 @@ class SliceUNet(nn.Module):
         self.attention = nn.MultiheadAttention(last, 1, kdim=tokens, vdim=tokens, batch_first=True) if tokens else None
         self.upsample = nn.ModuleList(nn.Conv2d(m, n, 1) for n, m in pairwise(widths))
         self.up = nn.ModuleList(Block(2 * width, width, embedding, dropout) for width in widths[:-1])
-        self.noise = nn.Conv2d(1, widths[0], 3, padding=1)
-        self.velocity = nn.ModuleList(zeroed(nn.Conv2d(width, COMPONENTS, 3, padding=1)) for width in widths)
-        self.change = zeroed(nn.Conv2d(widths[0], output, 3, padding=1))
+        self.velocity = nn.ModuleList(zeroed(nn.Conv2d(width, velocity, 3, padding=1)) for width in widths)
+        self.change = zeroed(nn.Conv2d(widths[0], change, 3, padding=1))
+        # Voxels of a finer grid are half as large in the plane; slices are as thick.
+        self.register_buffer("finer", torch.tensor([2.0, 2.0, 1.0]).repeat(velocity // 3), persistent=False)
 
-    def encode(
-        self, slices: Tensor, embedding: Tensor, stem: Tensor | None, tokens: Tensor | None, depth: int
-    ) -> list[Tensor]:
-        """Return the features of every level, the coarsest last.
+    def forward(
+        self, slices: Tensor, embedding: Tensor, *, stem: Tensor | None, tokens: Tensor | None, depth: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the velocity, in voxels of its grid and in slices, and the change, both (N, ·, W/2, H/2).
+
+        Each level adds to the velocity of the coarser one, so that large movements come from coarse levels.
 
         Args:
             slices: (N, C, W, H), of sizes that are multiples of the stride.
@@ -101,6 +112,20 @@ class SliceUNet(nn.Module):
             tokens: (B, T, E) for each of the B volumes.
             depth: D, the slices of a volume.
         """
+        features = self._encode(slices, embedding, stem, tokens, depth)
+        x = self.after(features.pop(), embedding)
+        velocity = self.velocity[-1](x)
+        for level in reversed(range(len(self.up))):
+            x = functional.interpolate(self.upsample[level](x), scale_factor=2)
+            x = self.up[level](torch.cat([x, features.pop()], dim=1), embedding)
+            finer = functional.interpolate(velocity, scale_factor=2, mode="bilinear")
+            velocity = self.finer.view(1, -1, 1, 1).to(finer.dtype) * finer + self.velocity[level](x)
+        return velocity, self.change(x)
+
+    def _encode(
+        self, slices: Tensor, embedding: Tensor, stem: Tensor | None, tokens: Tensor | None, depth: int
+    ) -> list[Tensor]:
+        """Return the features of every level, the coarsest last; arguments as `forward`."""
         x = self.stem(functional.pixel_unshuffle(slices, 2))
         if stem is not None:
             x = x + functional.pixel_unshuffle(stem, 2)
@@ -112,29 +137,7 @@ class SliceUNet(nn.Module):
         if self.attention is not None:
             if tokens is None:
                 raise ValueError("the network was built for tokens, got None")
-            x = x + self._attend(x, tokens.to(x.dtype))
+            tokens = tokens.to(x.dtype).repeat_interleave(depth, dim=0)
+            attended = self.attention(x.flatten(2).transpose(1, 2), tokens, tokens, need_weights=False)[0]
+            x = x + attended.transpose(1, 2).reshape(x.shape)
         return [*features, x]
-
-    def _attend(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Return the attention of every position of every slice to the tokens of its volume."""
-        tokens = tokens.repeat_interleave(len(x) // len(tokens), dim=0)
-        attended = self.attention(x.flatten(2).transpose(1, 2), tokens, tokens, need_weights=False)[0]
-        return attended.transpose(1, 2).reshape(x.shape)
-
-    def decode(self, features: Sequence[Tensor], embedding: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the velocity (N, 3, W/2, H/2), in voxels of that grid, and the change of intensity (N, C, W/2, H/2).
-
-        Each level adds to the velocity of the coarser one, so that large movements come from coarse levels.
-        """
-        x = self.after(features[-1], embedding)
-        velocity = self.velocity[-1](x)
-        for level in reversed(range(len(self.up))):
-            x = functional.interpolate(self.upsample[level](x), scale_factor=2)
-            if level == 0:
-                x = x + self.noise(noise)
-            x = self.up[level](torch.cat([x, features[level]], dim=1), embedding)
-            finer = functional.interpolate(velocity, scale_factor=2, mode="bilinear")
-            # Voxels of the finer grid are half as large in the plane; slices stay as thick.
-            scale = finer.new_tensor([2.0, 2.0, 1.0]).view(1, -1, 1, 1)
-            velocity = scale * finer + self.velocity[level](x)
-        return velocity, self.change(x)
