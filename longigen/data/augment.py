@@ -10,6 +10,7 @@ from torch import Tensor
 from longigen.components.base import Settings
 from longigen.components.ranges import Range
 from longigen.components.visit_sequence import BACKGROUND, Batch
+from longigen.data.preprocess import Pad
 
 Angle = Annotated[float, Range(0, 180)]
 Fraction = Annotated[float, Range(0, 1)]
@@ -54,19 +55,25 @@ class Augment:
     def __init__(self, settings: AugmentSettings) -> None:
         self.settings = settings
 
-    def __call__(self, batch: Batch, *, seed: int) -> Batch:
-        """Return the transformed batch; each pair of the batch has a different transform, drawn from `seed`."""
+    def __call__(self, batch: Batch, *, seed: int, pad: Pad = "background") -> Batch:
+        """Return the transformed batch; each pair of the batch has a different transform, drawn from `seed`.
+
+        Args:
+            batch: training pairs.
+            seed: random seed of the transforms.
+            pad: what a transform moves in from outside the volume; as in preprocessing (`Preprocess.pad`).
+        """
         generator = torch.Generator().manual_seed(seed)
         images, targets = [], []
         for row in range(len(batch.target)):
             visits = torch.cat([batch.history.images[row], batch.target[row, None]])
-            visits = self._transform(visits, generator)
+            visits = self._transform(visits, generator, pad)
             images.append(visits[:-1])
             targets.append(visits[-1])
         history = replace(batch.history, images=torch.stack(images))
         return replace(batch, history=history, target=torch.stack(targets))
 
-    def _transform(self, visits: Tensor, generator: torch.Generator) -> Tensor:
+    def _transform(self, visits: Tensor, generator: torch.Generator, pad: Pad) -> Tensor:
         """Apply one random transform to visits (L, C, W, H, D)."""
         settings = self.settings
 
@@ -79,20 +86,25 @@ class Augment:
         axes = [axis + 2 for axis in range(3) if settings.flip[axis] and flips[axis]]
         visits = visits.flip(axes) if axes else visits
         if any(settings.rotate) or settings.scale or settings.shift:
-            visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift)
+            visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift, pad)
         if settings.gamma != 1:
             visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma - 1
         return visits
 
 
-def _resample_affine(visits: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+def _resample_affine(visits: Tensor, matrix: Tensor, shift: Tensor, pad: Pad = "background") -> Tensor:
     """Resample visits (L, C, W, H, D) linearly at matrix · x + shift, with x in voxels from the grid's centre."""
     half = torch.tensor(visits.shape[2:]) / 2
     # The rotation is in voxels; affine_grid needs fractions of half the grid, and the last axis first.
     matrix = matrix * half[None, :] / half[:, None]
     theta = torch.cat([matrix.flip(0, 1), (2 * shift).flip(0)[:, None]], dim=1)
     grid = F.affine_grid(theta[None], [1, 1, *visits.shape[2:]], align_corners=False)
-    moved = F.grid_sample(visits - BACKGROUND, grid.expand(len(visits), *grid.shape[1:]), align_corners=False)
+    moved = F.grid_sample(
+        visits - BACKGROUND,
+        grid.expand(len(visits), *grid.shape[1:]),
+        padding_mode="border" if pad == "edge" else "zeros",
+        align_corners=False,
+    )
     return moved + BACKGROUND
 
 

@@ -65,7 +65,9 @@ class TrainingPairs(Dataset[Batch]):
         others = [index for index in range(1, target if self.causal else visits) if index != target]
         missing = {int(i) for i in draw.permutation(others)[: draw.integers(0, len(others) + 1)]}
         pair = make_pair(prepared, [0, *others], missing, target, self.covariates)
-        return pair if self.augment is None else self.augment(pair, seed=derive_seed("augment", self.seed, number))
+        if self.augment is None:
+            return pair
+        return self.augment(pair, seed=derive_seed("augment", self.seed, number), pad=prepared.pipeline.pad)
 
 
 def make_pair(

@@ -321,7 +321,7 @@ def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[fl
     if outside > MAX_OUTSIDE:
         yield (
             f"{outside:.0%} of subject {subject.id} lies outside the model's grid of "
-            f"{' × '.join(map(str, prepared.pipeline.grid.shape))} voxels and is background in generated images; "
+            f"{' × '.join(map(str, prepared.placement.shape))} voxels and is background in generated images; "
             "resample the scans to the voxels of the training data."
         )
 

@@ -132,7 +132,9 @@ def predict_batch(
     device: torch.device | str | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> list[Generated]:
-    """Generate the visits of several tasks in one batch.
+    """Generate the visits of several tasks in one batch; tasks whose subjects have another shape in one of their own.
+
+    So no volume is padded, and a result does not depend on the others of the batch.
 
     Args:
         model: the model, in ``eval()`` mode.
@@ -145,6 +147,9 @@ def predict_batch(
     settings = settings or GenerationSettings()
     device = device or model.device
     targets = times or [[p.subject.times[i] for i in task.targets] for p, task in subject_tasks]
+    shapes = [prepared.placement.shape for prepared, _ in subject_tasks]
+    if len(set(shapes)) > 1:
+        return _by_shape(model, subject_tasks, shapes, settings, targets, device, callback)
     history = VisitSequence.collate(
         [make_sequence(prepared, task.given, set(), model.statistics.covariates) for prepared, task in subject_tasks]
     ).to(device)
@@ -167,3 +172,30 @@ def predict_batch(
         Generated(prepared, task, tuple(row), images[index, : len(row)])
         for index, ((prepared, task), row) in enumerate(zip(subject_tasks, targets, strict=True))
     ]
+
+
+def _by_shape(
+    model: "LongitudinalModel",
+    subject_tasks: Sequence[SubjectTask],
+    shapes: Sequence[tuple[int, int, int]],
+    settings: GenerationSettings,
+    times: Sequence[Sequence[float]],
+    device: torch.device | str,
+    callback: Callable[[int, int], None] | None,
+) -> list[Generated]:
+    """Generate the visits of the tasks of each shape (W, H, D) in a batch of their own; return them in order."""
+    results: dict[int, Generated] = {}
+    distinct = list(dict.fromkeys(shapes))
+    for place, shape in enumerate(distinct):
+        rows = [row for row, other in enumerate(shapes) if other == shape]
+        generated = predict_batch(
+            model,
+            [subject_tasks[row] for row in rows],
+            settings=settings,
+            times=[times[row] for row in rows],
+            device=device,
+            callback=callback
+            and (lambda done, total, place=place: callback(place * total + done, len(distinct) * total)),
+        )
+        results |= dict(zip(rows, generated, strict=True))
+    return [results[row] for row in range(len(subject_tasks))]

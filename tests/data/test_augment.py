@@ -130,3 +130,14 @@ def test_trainer_uses_augmentation(manifest: Path, tmp_path: Path) -> None:
     trainer = Experiment.of(recipe).trainer(Run.create(tmp_path / "run"))
     assert trainer.augment is not None
     assert trainer.augment.settings.shift == 0.1
+
+
+def test_what_is_moved_in_follows_the_padding_of_preprocessing() -> None:
+    from longigen.data.augment import _resample_affine
+
+    image = torch.arange(1.0, 10.0)[:, None, None].expand(1, 1, 9, 9, 3) / 10
+    shift = torch.tensor([4 / 9, 0, 0])
+    for pad, outside in (("background", -1.0), ("edge", 0.9)):
+        moved = _resample_affine(image, torch.eye(3), shift, pad)  # type: ignore[arg-type]
+        torch.testing.assert_close(moved[0, 0, -3:], torch.full((3, 9, 3), outside))
+        torch.testing.assert_close(moved[0, 0, :5, 4, 1], image[0, 0, 4:, 4, 1])
