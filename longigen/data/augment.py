@@ -9,8 +9,9 @@ from torch import Tensor
 
 from longigen.components.base import Settings
 from longigen.components.ranges import Range
-from longigen.components.visit_sequence import BACKGROUND, Batch
+from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
 from longigen.data.preprocess import Pad
+from longigen.utils.randomness import derive_seed
 
 Angle = Annotated[float, Range(0, 180)]
 Fraction = Annotated[float, Range(0, 1)]
@@ -28,6 +29,10 @@ class AugmentSettings(Settings):
         shift: the largest shift along each axis, as a fraction of the grid (uniform).
         gamma: the largest exponent of a change of contrast, (x + 1) / 2 to the power g (log-uniform, g and 1 / g); 1
             changes nothing. Background and the brightest stay as they are.
+        history_noise: the largest standard deviation of Gaussian noise that is added to each observed image of the
+            history, except where it is background (uniform from 0). Intensities run from -1 to 1.
+        history_blur: the largest standard deviation, in voxels, of a Gaussian filter of each observed image of the
+            history (uniform from 0).
 
     Raises:
         LongigenError: for a value that is not allowed.
@@ -38,6 +43,8 @@ class AugmentSettings(Settings):
     scale: Fraction = 0.0
     shift: Fraction = 0.0
     gamma: Annotated[float, Range(1, 10)] = 1.0
+    history_noise: Annotated[float, Range(0, 2)] = 0.0
+    history_blur: Annotated[float, Range(0, 10)] = 0.0
 
     @property
     def augment(self) -> "Augment | None":
@@ -50,6 +57,12 @@ class Augment:
 
     So a change between two visits is moved and scaled with the anatomy, and no change is added or removed. Missing
     images stay background.
+
+    Then noise and blur corrupt the history alone, each of its images by its own amount, as the errors of a model
+    corrupt the visits that it generated before the next one. The last visit is corrupted too, and with it the base of a
+    residual, which is the last visit of the history: in generation the base is a generated visit with its errors, and
+    only a residual that leads from such a base to the true target teaches the model to mend them. A base without the
+    errors would tell the network what to correct, and make it pass them on when it is not there.
     """
 
     def __init__(self, settings: AugmentSettings) -> None:
@@ -71,7 +84,27 @@ class Augment:
             images.append(visits[:-1])
             targets.append(visits[-1])
         history = replace(batch.history, images=torch.stack(images))
+        if self.settings.history_noise or self.settings.history_blur:
+            # A generator of its own, so that the transforms are the same with and without corruption.
+            history = self._corrupt(history, torch.Generator().manual_seed(derive_seed("history", seed)))
         return replace(batch, history=history, target=torch.stack(targets))
+
+    def _corrupt(self, history: VisitSequence, generator: torch.Generator) -> VisitSequence:
+        """Return the history with blurred and noisy images, clipped to [-1, 1]; background stays as it is."""
+        settings, clean = self.settings, history.images
+
+        def amounts() -> Tensor:
+            return torch.rand(*clean.shape[:2], generator=generator)
+
+        blur, noise = settings.history_blur * amounts(), settings.history_noise * amounts()
+        corrupted = torch.stack(
+            [
+                torch.stack([_blurred(image, float(sigma)) for image, sigma in zip(visits, sigmas, strict=True)])
+                for visits, sigmas in zip(clean, blur, strict=True)
+            ]
+        )
+        corrupted = corrupted + noise[:, :, None, None, None, None] * torch.randn(clean.shape, generator=generator)
+        return replace(history, images=torch.where(clean > BACKGROUND, corrupted.clamp(BACKGROUND, 1), clean))
 
     def _transform(self, visits: Tensor, generator: torch.Generator, pad: Pad) -> Tensor:
         """Apply one random transform to visits (L, C, W, H, D)."""
@@ -90,6 +123,14 @@ class Augment:
         if settings.gamma != 1:
             visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma - 1
         return visits
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Return an image (C, W, H, D) filtered by a Gaussian of `sigma` voxels; outside, the nearest voxel is repeated."""
+    from scipy.ndimage import gaussian_filter  # slow to import
+
+    filtered = gaussian_filter(image.numpy(), (0, sigma, sigma, sigma), mode="nearest")
+    return torch.from_numpy(filtered)
 
 
 def _resample_affine(visits: Tensor, matrix: Tensor, shift: Tensor, pad: Pad = "background") -> Tensor:
