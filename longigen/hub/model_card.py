@@ -160,7 +160,7 @@ class Card:
         if preprocess.get("shape"):
             spacing = preprocess.get("spacing")
             size = grid_text(preprocess)
-            covers = f"covers {size}, with voxels" if preprocess.get("extent") else f"has {size} voxels"
+            covers = f"covers {size} in voxels" if preprocess.get("extent") else f"has {size} voxels"
             voxels = (
                 f" of {' × '.join(f'{mm:g}' for mm in spacing)} mm" if spacing else " of the subject's own voxel size"
             )

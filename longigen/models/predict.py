@@ -16,6 +16,7 @@ from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared
 from longigen.data.training_pairs import make_sequence
 from longigen.errors import LongigenError
+from longigen.models.settings import Order
 from longigen.models.tasks import Task
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ class Generated:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings(Settings):
-    """How to generate visits; None means the model's own sampler, its number of evaluations and its guidance weight.
+    """How to generate visits; None means the model's own sampler, number of evaluations, guidance weight or order.
 
     Args:
         sampler: sampler to use.
         steps: network evaluations per visit.
         guidance: weight w ≥ 0 of classifier-free guidance.
+        order: whether each visit is generated from the given ones alone, or joins the history of the next; see
+            `ModelSettings`.
         seed: random seed of the sampling noise.
         sample: index of this sample among several samples of the same visits.
 
@@ -72,16 +75,18 @@ class GenerationSettings(Settings):
     sampler: Sampler | None = None
     steps: Evaluations | None = None
     guidance: GuidanceWeight | None = None
+    order: Order | None = None
     seed: Seed = 0
     sample: Annotated[int, Range(0)] = 0
 
 
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:
-    """Return network evaluations per visit, guidance weight and seed, with the model's defaults filled in."""
+    """Return network evaluations per visit, guidance weight, order and seed, with the model's defaults filled in."""
     sampler = settings.sampler or model.sampler
     return {
         "steps": sampler.steps if settings.steps is None else settings.steps,
         "guidance": model.settings.guidance if settings.guidance is None else settings.guidance,
+        "order": settings.order or model.settings.order,
         "seed": settings.seed,
     }
 
@@ -139,7 +144,7 @@ def predict_batch(
     Args:
         model: the model, in ``eval()`` mode.
         subject_tasks: the subjects and the task of each.
-        settings: sampler, network evaluations, guidance weight and seed.
+        settings: sampler, network evaluations, guidance weight, order and seed.
         times: times to generate for each subject; by default those of the tasks' targets.
         device: device to compute on; by default the model's own.
         callback: called as ``callback(done, total)`` after each network evaluation.
@@ -166,6 +171,7 @@ def predict_batch(
         sampler=settings.sampler,
         steps=settings.steps,
         guidance=settings.guidance,
+        order=settings.order,
         callback=callback,
     ).cpu()
     return [

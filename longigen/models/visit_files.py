@@ -8,6 +8,7 @@ from typing import Any
 
 from longigen.data.volume import Volume, read_volume, write_volume
 from longigen.models.predict import Generated
+from longigen.models.settings import Order
 from longigen.models.tasks import Scenario
 from longigen.utils.files import write_json
 from longigen.utils.moments import Moments
@@ -25,6 +26,7 @@ class GenerationRecord:
         seed: random seed of the sampling noise.
         steps: network evaluations per visit.
         guidance: weight of classifier-free guidance.
+        order: ``direct`` if each visit was generated from the given ones alone, or ``autoregressive``.
         model: the components' names, the version of longigen and the SHA-256 of the weights.
     """
 
@@ -35,6 +37,7 @@ class GenerationRecord:
     seed: int
     steps: int
     guidance: float
+    order: Order
     model: Mapping[str, Any]
 
     def stem(self, subject: str, time: float) -> str:
@@ -56,7 +59,8 @@ class GenerationRecord:
                 for i in generated.task.given
                 if subject.times[i] < time or not self.causal
             ],
-            "generated_before": [earlier for earlier in generated.times if earlier < time],
+            "order": self.order,
+            "generated_before": [t for t in generated.times if t < time and self.order == "autoregressive"],
             "setting": self.scenario,
             "seed": self.seed,
             "steps": self.steps,
