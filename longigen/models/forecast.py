@@ -327,7 +327,7 @@ def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[fl
     if outside > MAX_OUTSIDE:
         yield (
             f"{outside:.0%} of subject {subject.id} lies outside the model's grid of "
-            f"{' × '.join(map(str, prepared.pipeline.grid.shape))} voxels and "
+            f"{' × '.join(map(str, prepared.placement.shape))} voxels and "
             f"{'stays as in the last visit' if detail else 'is background'} in generated images; "
             "resample the scans to the voxels of the training data."
         )

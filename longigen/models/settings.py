@@ -11,6 +11,8 @@ from longigen.models.guidance import Space
 Target = Literal["image", "residual"]
 Unconditional = Literal["zero", "random"]
 ResidualScale = Literal["all", "gap"]
+Order = Literal["direct", "autoregressive"]
+"""How several visits are generated: each from the given visits alone, or each joining the history of the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class ModelSettings(Settings):
         keep_background: keep voxels at background in generation if they are exactly background in the last visit. For
             images with a mask, such as skull-stripped brains. Otherwise small errors in the background would be fed
             back from visit to visit, and they lower the SSIM of an empty background.
+        order: how several visits are generated: ``direct``, each from the given visits alone, or ``autoregressive``
+            (SADM, Algorithm 2), where each generated visit joins the history of the next.
 
     Raises:
         LongigenError: for a value that is not allowed.
@@ -47,6 +51,7 @@ class ModelSettings(Settings):
     guidance: GuidanceWeight = 0.1
     guidance_space: Space = "x"
     keep_background: bool = False
+    order: Order = "autoregressive"
 
 
 @dataclass(frozen=True)

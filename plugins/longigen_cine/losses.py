@@ -3,6 +3,8 @@
 Volumes are (B, C, W, H, D) in [-1, 1].
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -40,7 +42,7 @@ def warp_slices(volume: Tensor, displacement: Tensor) -> Tensor:
 
 def squared_error(image: Tensor, true: Tensor) -> Tensor:
     """Return the mean squared error, summed over the resolutions."""
-    return _over_scales(image - true, Tensor.square)
+    return _over_scales(image - true, torch.square)
 
 
 def ensemble_error(first: Tensor, second: Tensor, true: Tensor) -> Tensor:
@@ -48,8 +50,8 @@ def ensemble_error(first: Tensor, second: Tensor, true: Tensor) -> Tensor:
 
     It is (|x - y| + |x' - y|) / 2 - |x - x'| / 2 per voxel (Ferro, QJRMS 2014, for two members).
     """
-    errors = [_over_scales(draw - true, Tensor.abs) for draw in (first, second)]
-    return (errors[0] + errors[1] - _over_scales(first - second, Tensor.abs)) / 2
+    errors = [_over_scales(draw - true, torch.abs) for draw in (first, second)]
+    return (errors[0] + errors[1] - _over_scales(first - second, torch.abs)) / 2
 
 
 def dissimilarity(image: Tensor, true: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ def from_slices(slices: Tensor, depth: int) -> Tensor:
     return slices.unflatten(0, (-1, depth)).permute(0, 2, 3, 4, 1)
 
 
-def _over_scales(error: Tensor, function: "type[Tensor.square]") -> Tensor:
+def _over_scales(error: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the sum over the resolutions of the mean of a function of the error."""
     depth = error.shape[-1]
     slices, total = to_slices(error.float()), error.new_zeros(error.shape[0], dtype=torch.float32)
