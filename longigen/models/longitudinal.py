@@ -153,7 +153,7 @@ class LongitudinalModel(nn.Module):
         target_valid: Tensor | None = None,
         subjects: Sequence[str] | None = None,
         seed: int = 0,
-        sample: int = 0,
+        sample: int | None = 0,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance: float | None = None,
@@ -178,7 +178,8 @@ class LongitudinalModel(nn.Module):
                 valid.
             subjects: the subjects' ids, which seed the noise; by default their indices in the batch.
             seed: random seed of the sampling noise.
-            sample: index of this sample among several samples of the same visits.
+            sample: index of this sample among several samples of the same visits; None for the central forecast (see
+                `Sampler.central`).
             sampler: sampler to use instead of the model's own. The prediction type and the range of λ remain those
                 that the network was trained with.
             steps: network evaluations per visit (with guidance, each evaluates a batch of two).
@@ -258,7 +259,9 @@ class LongitudinalModel(nn.Module):
             # all times of a sample share their noise: nothing else connects them, and with noise of their own the
             # visits of one sample would be draws from different courses instead of one course.
             generators = [
-                derived_generator(generation.seed, names[row], *([] if direct else [f"{time:.6g}"]), generation.sample)
+                derived_generator(
+                    generation.seed, names[row], *([] if direct else [f"{time:.6g}"]), generation.sample or 0
+                )
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
             ]
             # Autocasting combines weights of 16 bits with images and times of 32 bits.
@@ -270,6 +273,7 @@ class LongitudinalModel(nn.Module):
                     sampler=sampler,
                     steps=evaluations,
                     guidance=self.settings.guidance if generation.guidance is None else generation.guidance,
+                    central=generation.sample is None,
                     callback=callback
                     and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
                 )
@@ -295,6 +299,7 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler,
         steps: int,
         guidance: float,
+        central: bool,
         callback: Callable[[int, int], None] | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the image of a visit (B, C, W, H, D), and its displacement from the last visit in the history."""
@@ -332,7 +337,8 @@ class LongitudinalModel(nn.Module):
                 high=high,
             )
 
-        z = randn_like(history.images[:, 0], generator)
+        z = self.settings.spread * randn_like(history.images[:, 0], generator)
+        z = torch.zeros_like(z) if central else z
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
         image = target.decode(x)

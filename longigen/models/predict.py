@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from torch import Tensor
@@ -105,7 +105,8 @@ class GenerationSettings(Settings):
         order: whether each visit is generated from the given ones alone, or joins the history of the next; see
             `ModelSettings`.
         seed: random seed of the sampling noise.
-        sample: index of this sample among several samples of the same visits.
+        sample: index of this sample among several samples of the same visits; None for the central forecast, which
+            starts from zeros instead of noise (see `Sampler.central`).
 
     Raises:
         LongigenError: for a value that is not allowed.
@@ -118,7 +119,13 @@ class GenerationSettings(Settings):
     guidance: GuidanceWeight | None = None
     order: Order | None = None
     seed: Seed = 0
-    sample: Annotated[int, Range(0)] = 0
+    sample: Annotated[int, Range(0)] | None = 0
+
+    def numbered(self, samples: int, model: "LongitudinalModel") -> list[Self]:
+        """Return the settings of each of several samples: of a single one, the central forecast if there is one."""
+        if samples == 1 and (self.sampler or model.sampler).central:
+            return [replace(self, sample=None)]
+        return [replace(self, sample=sample) for sample in range(samples)]
 
 
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:
