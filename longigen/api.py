@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from longigen.hub.resolve import ModelSource, Pulled
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.predict import GenerationSettings
+    from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
     from longigen.registry.new_plugin import PluginTemplate
     from longigen.training.recipe import Recipe
@@ -240,6 +241,7 @@ def generate(
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
     guidance: float | None = None,
+    order: "Order | None" = None,
     seed: int = 0,
     detail: bool = True,
     explain: bool = False,
@@ -266,6 +268,8 @@ def generate(
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
+            of the next (``autoregressive``); by default the model's own.
         seed: random seed of the sampling noise and of the choice of missing visits.
         detail: keep the own voxels of the last given visit, moved and changed as the model says; otherwise the volumes
             are the model's images, interpolated from its grid.
@@ -295,7 +299,7 @@ def generate(
         written = write_cohort(
             session,
             folder,
-            _settings(sampler, steps, guidance, seed),
+            _settings(sampler, steps, guidance, order, seed),
             scenario=setting,
             times=None if times is None else [str(time) for time in listed],
             samples=samples,
@@ -324,6 +328,7 @@ def evaluate(
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
     guidance: float | None = None,
+    order: "Order | None" = None,
     seed: int = 0,
     batch_size: int = 4,
     skip_bad: bool = False,
@@ -347,6 +352,8 @@ def evaluate(
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
+            of the next (``autoregressive``); by default the model's own.
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -377,7 +384,7 @@ def evaluate(
         session = _session(source, data, changes, part, (), skip_bad, progress)
         scenarios = ordered(settings)
         protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
-        generation = _settings(sampler, steps, guidance, seed)
+        generation = _settings(sampler, steps, guidance, order, seed)
         bars = show_progress if progress else silent
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
@@ -702,10 +709,10 @@ def _session(
 
 
 def _settings(
-    sampler: "Sampler | str | None", steps: int | None, guidance: float | None, seed: int
+    sampler: "Sampler | str | None", steps: int | None, guidance: float | None, order: "Order | None", seed: int
 ) -> "GenerationSettings":
     from longigen.models.predict import GenerationSettings
     from longigen.registry.registry import registry
 
     chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
-    return GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, seed=seed)
+    return GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, order=order, seed=seed)

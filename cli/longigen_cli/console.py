@@ -66,6 +66,14 @@ Guidance = Annotated[
     float | None,
     typer.Option("--guidance", help="Weight of classifier-free guidance, 0 for none; by default the model's own."),
 ]
+Order = Annotated[
+    Literal["direct", "autoregressive"] | None,
+    typer.Option(
+        "--order",
+        help="Generate each time from the given visits alone (direct), or let each generated visit join the history of "
+        "the next (autoregressive); by default the model's own.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects to generate in one batch.")]
 Model = Annotated[
     str,

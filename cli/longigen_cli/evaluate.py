@@ -15,6 +15,7 @@ from longigen_cli.console import (
     Guidance,
     Metrics,
     Model,
+    Order,
     Part,
     Sampler,
     Settings,
@@ -42,6 +43,7 @@ def evaluate(
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
+    order: Order = None,
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
@@ -69,6 +71,7 @@ def evaluate(
         sampler=sampler,
         steps=steps,
         guidance=guidance,
+        order=order,
         seed=seed,
         batch_size=batch_size,
         skip_bad=skip_bad,

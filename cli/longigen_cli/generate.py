@@ -13,6 +13,7 @@ from longigen_cli.console import (
     Evaluations,
     Guidance,
     Model,
+    Order,
     Part,
     Sampler,
     SkipBad,
@@ -53,6 +54,7 @@ def generate(
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
+    order: Order = None,
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
@@ -84,6 +86,7 @@ def generate(
         sampler=sampler,
         steps=steps,
         guidance=guidance,
+        order=order,
         seed=seed,
         detail=detail,
         explain=explain,

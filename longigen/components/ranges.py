@@ -91,3 +91,9 @@ VoxelSize = Annotated[float, Range(0.001, 1000)]
 
 Voxels = Annotated[int, Range(1, 100_000)]
 """Number of voxels along one axis of a grid."""
+
+GridSize = Annotated[int, Range(0, 100_000)]
+"""Number of voxels along one axis of a grid, or 0 for as many as each subject has."""
+
+Millimetres = Annotated[float, Range(0, 10_000)]
+"""Length of one axis of a box in mm, or 0 for as much as each subject has."""

@@ -36,10 +36,13 @@ class Sampler(Component, abc.ABC):
       holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
     - With the true x as x̂, `step` keeps z at its noise level: z_s has the mean α_s x and about the deviation σ_s.
     - A sampler that overrides `log_snr` overrides its inverse, `time`.
+    - Where `central` is true, z = 0 gives the central forecast: one answer in the middle of the draws. A user who asks
+      for a single sample gets this one.
     - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in.
     """
 
     kind: ClassVar[str] = "sampler"
+    central: bool = False
 
     def __init__(
         self,

@@ -201,8 +201,12 @@ class VisitSequence:
 
     @classmethod
     def collate(cls, sequences: Sequence[Self]) -> Self:
-        """Concatenate sequences along the batch axis; shorter ones are padded at the end."""
+        """Concatenate sequences along the batch axis; shorter ones are padded at the end, smaller volumes too.
+
+        A smaller volume repeats its last voxels along each axis (`pad_to`).
+        """
         length = max(len(sequence) for sequence in sequences)
+        size = _largest([sequence.images for sequence in sequences])
 
         def stacked(tensors: Sequence[Tensor]) -> Tensor:
             parts = []
@@ -220,7 +224,7 @@ class VisitSequence:
             ]
             covariates[name] = Covariate(stacked([i.values for i in items]), stacked([i.present for i in items]))
         return cls(
-            images=stacked([s.images for s in sequences]),
+            images=stacked([pad_to(s.images, size) for s in sequences]),
             times=stacked([s.times for s in sequences]),
             observed=stacked([s.observed for s in sequences]),
             valid=stacked([s.valid for s in sequences]),
@@ -247,9 +251,28 @@ class Batch:
 
     @classmethod
     def collate(cls, batches: Sequence[Self]) -> Self:
-        """Concatenate batches; their histories may differ in length."""
+        """Concatenate batches; their histories may differ in length, and their volumes in size, see `pad_to`."""
+        size = _largest([batch.target for batch in batches])
         return cls(
             VisitSequence.collate([batch.history for batch in batches]),
-            torch.cat([batch.target for batch in batches]),
+            torch.cat([pad_to(batch.target, size) for batch in batches]),
             torch.cat([batch.target_time for batch in batches]),
         )
+
+
+def pad_to(volumes: Tensor, size: Sequence[int]) -> Tensor:
+    """Return volumes (…, W, H, D) enlarged to W, H, D = `size`, by repeating the last voxels along each axis.
+
+    The first voxel stays where it is, so that a position along an axis means the same in a batch as in generation,
+    where no volume is padded.
+    """
+    for axis, number in zip((-3, -2, -1), size, strict=True):
+        if volumes.shape[axis] < number:
+            index = torch.arange(number, device=volumes.device).clamp(max=volumes.shape[axis] - 1)
+            volumes = volumes.index_select(axis, index)
+    return volumes
+
+
+def _largest(volumes: Sequence[Tensor]) -> tuple[int, ...]:
+    """Return the largest W, H and D of volumes (…, W, H, D)."""
+    return tuple(max(sizes) for sizes in zip(*(item.shape[-3:] for item in volumes), strict=True))

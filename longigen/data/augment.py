@@ -9,7 +9,9 @@ from torch import Tensor
 
 from longigen.components.base import Settings
 from longigen.components.ranges import Range
-from longigen.components.visit_sequence import BACKGROUND, Batch
+from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
+from longigen.data.preprocess import Pad
+from longigen.utils.randomness import derive_seed
 
 Angle = Annotated[float, Range(0, 180)]
 Fraction = Annotated[float, Range(0, 1)]
@@ -27,6 +29,10 @@ class AugmentSettings(Settings):
         shift: the largest shift along each axis, as a fraction of the grid (uniform).
         gamma: the largest exponent of a change of contrast, (x + 1) / 2 to the power g (log-uniform, g and 1 / g); 1
             changes nothing. Background and the brightest stay as they are.
+        history_noise: the largest standard deviation of Gaussian noise that is added to each observed image of the
+            history, except where it is background (uniform from 0). Intensities run from -1 to 1.
+        history_blur: the largest standard deviation, in voxels, of a Gaussian filter of each observed image of the
+            history (uniform from 0).
 
     Raises:
         LongigenError: for a value that is not allowed.
@@ -37,6 +43,8 @@ class AugmentSettings(Settings):
     scale: Fraction = 0.0
     shift: Fraction = 0.0
     gamma: Annotated[float, Range(1, 10)] = 1.0
+    history_noise: Annotated[float, Range(0, 2)] = 0.0
+    history_blur: Annotated[float, Range(0, 10)] = 0.0
 
     @property
     def augment(self) -> "Augment | None":
@@ -49,24 +57,56 @@ class Augment:
 
     So a change between two visits is moved and scaled with the anatomy, and no change is added or removed. Missing
     images stay background.
+
+    Then noise and blur corrupt the history alone, each of its images by its own amount, as the errors of a model
+    corrupt the visits that it generated before the next one. The last visit is corrupted too, and with it the base of a
+    residual, which is the last visit of the history: in generation the base is a generated visit with its errors, and
+    only a residual that leads from such a base to the true target teaches the model to mend them. A base without the
+    errors would tell the network what to correct, and make it pass them on when it is not there.
     """
 
     def __init__(self, settings: AugmentSettings) -> None:
         self.settings = settings
 
-    def __call__(self, batch: Batch, *, seed: int) -> Batch:
-        """Return the transformed batch; each pair of the batch has a different transform, drawn from `seed`."""
+    def __call__(self, batch: Batch, *, seed: int, pad: Pad = "background") -> Batch:
+        """Return the transformed batch; each pair of the batch has a different transform, drawn from `seed`.
+
+        Args:
+            batch: training pairs.
+            seed: random seed of the transforms.
+            pad: what a transform moves in from outside the volume; as in preprocessing (`Preprocess.pad`).
+        """
         generator = torch.Generator().manual_seed(seed)
         images, targets = [], []
         for row in range(len(batch.target)):
             visits = torch.cat([batch.history.images[row], batch.target[row, None]])
-            visits = self._transform(visits, generator)
+            visits = self._transform(visits, generator, pad)
             images.append(visits[:-1])
             targets.append(visits[-1])
         history = replace(batch.history, images=torch.stack(images))
+        if self.settings.history_noise or self.settings.history_blur:
+            # A generator of its own, so that the transforms are the same with and without corruption.
+            history = self._corrupt(history, torch.Generator().manual_seed(derive_seed("history", seed)))
         return replace(batch, history=history, target=torch.stack(targets))
 
-    def _transform(self, visits: Tensor, generator: torch.Generator) -> Tensor:
+    def _corrupt(self, history: VisitSequence, generator: torch.Generator) -> VisitSequence:
+        """Return the history with blurred and noisy images, clipped to [-1, 1]; background stays as it is."""
+        settings, clean = self.settings, history.images
+
+        def amounts() -> Tensor:
+            return torch.rand(*clean.shape[:2], generator=generator)
+
+        blur, noise = settings.history_blur * amounts(), settings.history_noise * amounts()
+        corrupted = torch.stack(
+            [
+                torch.stack([_blurred(image, float(sigma)) for image, sigma in zip(visits, sigmas, strict=True)])
+                for visits, sigmas in zip(clean, blur, strict=True)
+            ]
+        )
+        corrupted = corrupted + noise[:, :, None, None, None, None] * torch.randn(clean.shape, generator=generator)
+        return replace(history, images=torch.where(clean > BACKGROUND, corrupted.clamp(BACKGROUND, 1), clean))
+
+    def _transform(self, visits: Tensor, generator: torch.Generator, pad: Pad) -> Tensor:
         """Apply one random transform to visits (L, C, W, H, D)."""
         settings = self.settings
 
@@ -79,20 +119,33 @@ class Augment:
         axes = [axis + 2 for axis in range(3) if settings.flip[axis] and flips[axis]]
         visits = visits.flip(axes) if axes else visits
         if any(settings.rotate) or settings.scale or settings.shift:
-            visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift)
+            visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift, pad)
         if settings.gamma != 1:
             visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma - 1
         return visits
 
 
-def _resample_affine(visits: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Return an image (C, W, H, D) filtered by a Gaussian of `sigma` voxels; outside, the nearest voxel is repeated."""
+    from scipy.ndimage import gaussian_filter  # slow to import
+
+    filtered = gaussian_filter(image.numpy(), (0, sigma, sigma, sigma), mode="nearest")
+    return torch.from_numpy(filtered)
+
+
+def _resample_affine(visits: Tensor, matrix: Tensor, shift: Tensor, pad: Pad = "background") -> Tensor:
     """Resample visits (L, C, W, H, D) linearly at matrix · x + shift, with x in voxels from the grid's centre."""
     half = torch.tensor(visits.shape[2:]) / 2
     # The rotation is in voxels; affine_grid needs fractions of half the grid, and the last axis first.
     matrix = matrix * half[None, :] / half[:, None]
     theta = torch.cat([matrix.flip(0, 1), (2 * shift).flip(0)[:, None]], dim=1)
     grid = F.affine_grid(theta[None], [1, 1, *visits.shape[2:]], align_corners=False)
-    moved = F.grid_sample(visits - BACKGROUND, grid.expand(len(visits), *grid.shape[1:]), align_corners=False)
+    moved = F.grid_sample(
+        visits - BACKGROUND,
+        grid.expand(len(visits), *grid.shape[1:]),
+        padding_mode="border" if pad == "edge" else "zeros",
+        align_corners=False,
+    )
     return moved + BACKGROUND
 
 

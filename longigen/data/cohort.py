@@ -123,7 +123,7 @@ class Cohort:
             return visits
 
         done, total = 0, sum(len(prepared.subject.visits) for prepared in subjects)
-        needed = total * math.prod(self.pipeline.grid.shape) * 4
+        needed = sum(4 * self._voxels(prepared.subject) * len(prepared.subject.visits) for prepared in subjects)
         if 0 < self._cache.limit_bytes < needed:
             warnings.warn(
                 f"The preprocessed visits take {needed / 1e9:.1f} GB and the cache holds "
@@ -136,6 +136,11 @@ class Cohort:
             done += visits
             if callback is not None:
                 callback(done, total)
+
+    def _voxels(self, subject: Subject) -> int:
+        """Return the number of voxels of the model's grid in a subject, from the header of its first visit."""
+        first = subject.visits[0]
+        return math.prod(self.pipeline.grid.shape_of(first.shape, first.spacing))
 
     def _usable(self, subjects: Sequence[Subject], callback: Callback | None) -> list[Subject]:
         """Return the subjects with at least two visits that can be read and preprocessed, and only those visits."""

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
@@ -24,6 +24,12 @@ FOREGROUND_INTENSITY, MIN_COMPONENT_SIZE = 0.1, 0.01
 """The foreground: voxels above the first share of the intensity range, in connected components of at least the second
 share of the largest one."""
 
+STEP_VOXELS, STEP = 32, 4
+"""A size that follows from an extent and the subject's own voxels is a multiple of the second from the first on, so
+that subjects whose voxels hardly differ have the same shape and can share a batch."""
+
+Number = TypeVar("Number", int, float)
+
 Box = Literal["image", "foreground"]
 Fit = Literal["crop", "resize"]
 
@@ -33,25 +39,43 @@ class Grid:
     """The voxel grid of a model.
 
     Attributes:
-        shape: (W, H, D), in RAS order.
+        shape: (W, H, D), in RAS order. A size of 0 is each subject's own: as many voxels as its box has along that
+            axis, so that the shape differs between subjects (see `shape_of`).
         spacing: size of the voxels in mm; None keeps each subject's voxel size, so that volumes are only cropped and
             padded.
         box: what the grid is centred on: the first visit's whole ``image``, or the bounding box of its ``foreground``.
         fit: ``crop`` crops and pads the box to the shape; ``resize`` stretches the box to the shape along each axis
             separately, so that the voxel size differs between subjects.
+        extent: (W, H, D) in mm of a box around the middle, for axes whose size is 0; None or 0 takes all of the
+            subject's box along an axis. Without a `spacing` the number of voxels follows from the subject's own ones.
 
     Raises:
-        LongigenError: if a number is not positive, or a spacing is given with ``resize``.
+        LongigenError: if a number is not allowed, a spacing or a size of 0 is given with ``resize``, or an extent is
+            given with a shape.
     """
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float] | None = None
     box: Box = "image"
     fit: Fit = "crop"
+    extent: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or not all(size >= 1 for size in self.shape):
-            raise LongigenError(f"The grid's shape must be three positive numbers of voxels, got {self.shape}.")
+        if len(self.shape) != 3 or not all(size >= 0 for size in self.shape):
+            raise LongigenError(
+                "The grid's shape must be three numbers of voxels, 0 for as many as each subject has, got "
+                f"{self.shape}."
+            )
+        if self.fit == "resize" and not all(self.shape):
+            raise LongigenError(
+                "With fit=resize the grid needs a size along each axis; a size of 0 and an extent need fit=crop."
+            )
+        if self.extent is not None and any(self.shape):
+            raise LongigenError("The grid's shape follows from its extent in mm; give only one of the two.")
+        if self.extent is not None and not (
+            len(self.extent) == 3 and all(math.isfinite(length) and length >= 0 for length in self.extent)
+        ):
+            raise LongigenError(f"The grid's extent must be three lengths in mm, 0 for all, got {self.extent}.")
         if self.spacing is not None and not (
             len(self.spacing) == 3 and all(math.isfinite(step) and step > 0 for step in self.spacing)
         ):
@@ -74,6 +98,28 @@ class Grid:
         width, height, depth = (max(sizes) for sizes in zip(*shapes, strict=True))
         return cls((width, height, depth), spacing)
 
+    def shape_of(self, size: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[int, int, int]:
+        """Return the grid's shape for one subject.
+
+        Along an axis of size 0, the grid covers the subject's box, or `extent` mm around its middle. An extent is
+        divided by the voxel size, that of the grid or the subject's own, and rounded. With the subject's own voxels the
+        number is rounded to a multiple of 4 if it is at least 32 (in plane, as a rule), so that subjects whose voxels
+        hardly differ get one shape.
+
+        Args:
+            size: voxels of the subject's box along each axis, in RAS order.
+            spacing: size of the subject's voxels in mm.
+        """
+        steps = self.spacing or spacing
+        lengths = self.extent or (0.0, 0.0, 0.0)
+        width, height, depth = (
+            fixed or (_voxels(length, step, coarse=self.spacing is None) if length else whole)
+            for fixed, length, step, whole in zip(
+                self.shape, lengths, steps, _covering_shape(size, spacing, steps), strict=True
+            )
+        )
+        return width, height, depth
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -86,7 +132,7 @@ class Placement:
     one step: a visit is interpolated at most once.
 
     Attributes:
-        shape: (W, H, D) of the model's grid.
+        shape: (W, H, D) of the model's grid in this subject.
         affine: (4, 4), from voxels of the model's grid to mm in world space.
         own_shape: shape of the first visit, as stored in its file.
         own_affine: affine of the first visit, as stored in its file.
@@ -101,17 +147,19 @@ class Placement:
     def from_first_visit(cls, first: Volume, grid: Grid) -> Self:
         """Place the model's grid in the space of a subject's first visit."""
         canonical = _canonical(first)
-        shape, size = np.array(grid.shape), np.array(canonical.data.shape)
+        size, spacing = np.array(canonical.data.shape), voxel_sizes(canonical.affine)
         low, high = (np.zeros(3, int), size) if grid.box == "image" else _foreground_box(canonical.data)
-        step = np.ones(3) if grid.spacing is None else np.divide(grid.spacing, voxel_sizes(canonical.affine))
+        own = grid.shape_of(_triple((high - low).tolist()), _triple(spacing.tolist()))
+        shape = np.array(own)
+        step = np.ones(3) if grid.spacing is None else np.divide(grid.spacing, spacing)
         step = (high - low) / shape if grid.fit == "resize" else step
         same = np.isclose(step, 1.0, rtol=ALIGNMENT_TOLERANCE)
         step = np.where(same, 1.0, step)
         start = np.where(same, low + (high - low - shape) // 2, (low + high - 1) / 2 - step * (shape - 1) / 2)
         affine = canonical.affine @ from_matvec(np.diag(step), start)
-        return cls(grid.shape, affine, _shape(first.data), first.affine.copy())
+        return cls(own, affine, _triple(first.data.shape), first.affine.copy())
 
-    def to_model(self, volume: Volume, fill: float, source: str, subject: str) -> np.ndarray:
+    def to_model(self, volume: Volume, fill: float | None, source: str, subject: str) -> np.ndarray:
         """Return a visit of the subject on the model's grid, (W, H, D) float32.
 
         If the visit's voxels coincide with the grid's, it is cropped and padded without interpolation; otherwise it is
@@ -119,7 +167,7 @@ class Placement:
 
         Args:
             volume: the visit.
-            fill: the intensity outside the visit's field of view.
+            fill: the intensity outside the visit's field of view; None repeats that of the nearest voxel inside.
             source: name of the visit in messages.
             subject: id of the subject, for messages.
 
@@ -143,7 +191,7 @@ class Placement:
 
     def to_visit(self, array: np.ndarray, fill: float, visit: Volume) -> np.ndarray:
         """Return a volume (W, H, D) on the model's grid on the grid of any visit of the subject, as `to_subject`."""
-        return self._to_grid(array, fill, visit.affine, _shape(visit.data)).data
+        return self._to_grid(array, fill, visit.affine, _triple(visit.data.shape)).data
 
     def _to_grid(
         self, array: np.ndarray, fill: float, own_affine: np.ndarray, own_shape: tuple[int, int, int]
@@ -162,7 +210,7 @@ class Placement:
         inverse = np.linalg.inv(self.affine)
         first = _field_of_view(self.own_shape, inverse @ self.own_affine)
         grid = _field_of_view(self.shape, np.eye(4))
-        visit = _field_of_view(_shape(volume.data), inverse @ volume.affine)
+        visit = _field_of_view(_triple(volume.data.shape), inverse @ volume.affine)
         low = np.max([first[0], grid[0], visit[0]], axis=0)
         high = np.min([first[1], grid[1], visit[1]], axis=0)
         if not (low < high).all():
@@ -178,7 +226,7 @@ def on_grid_of(volume: Volume, other: Volume, fill: float) -> Volume:
     Voxels outside the volume are set to `fill`.
     """
     grid = _canonical(other)
-    return Volume(_regrid(_canonical(volume), grid.affine, _shape(grid.data), fill), grid.affine)
+    return Volume(_regrid(_canonical(volume), grid.affine, _triple(grid.data.shape), fill), grid.affine)
 
 
 def _canonical(volume: Volume) -> Volume:
@@ -188,7 +236,7 @@ def _canonical(volume: Volume) -> Volume:
     return Volume(apply_orientation(volume.data, orientation), affine)
 
 
-def _regrid(volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], fill: float) -> np.ndarray:
+def _regrid(volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], fill: float | None) -> np.ndarray:
     """Return a volume on another grid, float32: cropped and padded if the grids are aligned, resampled otherwise."""
     mapping = np.linalg.inv(volume.affine) @ affine  # from voxels of the new grid to voxels of the volume
     start = np.rint(mapping[:3, 3])
@@ -198,8 +246,14 @@ def _regrid(volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], fil
     return _resample(volume, affine, shape, mapping, fill)
 
 
-def _crop_and_pad(data: np.ndarray, start: np.ndarray, shape: tuple[int, int, int], fill: float) -> np.ndarray:
-    """Return `data[start : start + shape]`, with `fill` for voxels outside `data`."""
+def _crop_and_pad(data: np.ndarray, start: np.ndarray, shape: tuple[int, int, int], fill: float | None) -> np.ndarray:
+    """Return `data[start : start + shape]`, with `fill` (None: the nearest voxel's value) for voxels outside `data`."""
+    if fill is None:
+        places = [
+            np.clip(np.arange(first, first + size), 0, own - 1)
+            for first, size, own in zip(start, shape, data.shape, strict=True)
+        ]
+        return data[np.ix_(*places)].astype(np.float32)
     result = np.full(shape, fill, dtype=np.float32)
     low, high = np.maximum(start, 0), np.minimum(start + shape, data.shape)
     if (low < high).all():
@@ -209,7 +263,7 @@ def _crop_and_pad(data: np.ndarray, start: np.ndarray, shape: tuple[int, int, in
 
 
 def _resample(
-    volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], mapping: np.ndarray, fill: float
+    volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], mapping: np.ndarray, fill: float | None
 ) -> np.ndarray:
     """Resample a volume linearly; if the new voxels are more than 1.5 times as large, smooth first against aliasing.
 
@@ -224,14 +278,21 @@ def _resample(
         width = np.where(ratio > 1.5, np.sqrt(np.maximum(ratio**2 - 1, 0.0)), 0.0)
         image = smooth_img(image, tuple(width * voxel_sizes(volume.affine)))
     # A voxel extends half a voxel beyond its centre, but interpolation ends at the centres. Repeating the outermost
-    # voxels avoids a border of `fill`, and gives an image of one slice a thickness.
-    padded = Volume(np.pad(np.asarray(image.dataobj), 1, mode="edge"), volume.affine @ from_matvec(np.eye(3), [-1] * 3))
+    # voxels avoids a border of `fill`, and gives an image of one slice a thickness. Without a `fill` they are repeated
+    # as far as the new grid reaches.
+    before, after = np.ones(3, int), np.ones(3, int)
+    if fill is None:
+        ends = apply_affine(mapping, _corners(np.zeros(3), np.array(shape) - 1))
+        before = np.maximum(1, np.ceil(-ends.min(axis=0))).astype(int)
+        after = np.maximum(1, np.ceil(ends.max(axis=0) - (np.array(volume.data.shape) - 1))).astype(int)
+    data = np.pad(np.asarray(image.dataobj), list(zip(before, after, strict=True)), mode="edge")
+    padded = Volume(data, volume.affine @ from_matvec(np.eye(3), -before))
     result = resample_img(
         padded.image,
         target_affine=affine,
         target_shape=shape,
         interpolation="linear",
-        fill_value=fill,
+        fill_value=0.0 if fill is None else fill,  # nothing is outside then
         clip=False,
         copy_header=True,
         force_resample=True,
@@ -274,6 +335,12 @@ def _corners(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.array(list(itertools.product(*zip(low, high, strict=True))))
 
 
-def _shape(array: np.ndarray) -> tuple[int, int, int]:
-    width, height, depth = array.shape
+def _voxels(length: float, step: float, *, coarse: bool) -> int:
+    """Return how many voxels of `step` mm make up a length in mm, at least 1; see `Grid.shape_of`."""
+    number = length / step
+    return STEP * round(number / STEP) if coarse and number >= STEP_VOXELS else max(1, round(number))
+
+
+def _triple(values: Sequence[Number]) -> tuple[Number, Number, Number]:
+    width, height, depth = values
     return width, height, depth

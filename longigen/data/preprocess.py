@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longigen.components.base import Settings, checked, parameters
-from longigen.components.ranges import Percentile, Voxels, VoxelSize
+from longigen.components.ranges import GridSize, Millimetres, Percentile, VoxelSize
 from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
 from longigen.data.detail import changed
@@ -25,6 +25,7 @@ CACHE_VERSION = 1
 """Part of the cache's keys; raised whenever preprocessing changes its results."""
 
 Normalise = Literal["subject", "visit"]
+Pad = Literal["background", "edge"]
 
 _latest = threading.local()
 """The visit that each thread read last, and its volume: a subject's visits are often needed several times in a row."""
@@ -38,10 +39,10 @@ class Preprocess:
 
     1. ``orientation``: axes to RAS, by flips and permutations.
     2. ``box``: what the grid is centred on in the first visit.
-    3. ``fit``, ``spacing``, ``shape``: cropping and padding, or resampling, to the model's grid (`Placement`), the same
-       for all visits of a subject.
-    4. ``lower``, ``upper``, ``normalise``: intensities to [-1, 1] (`IntensityRange`); voxels outside the visit's field
-       of view become -1.
+    3. ``fit``, ``spacing``, ``shape``, ``extent``: cropping and padding, or resampling, to the model's grid
+       (`Placement`), the same for all visits of a subject.
+    4. ``lower``, ``upper``, ``normalise``: intensities to [-1, 1] (`IntensityRange`).
+    5. ``pad``: voxels outside the visit's field of view become -1, or repeat the nearest voxel inside.
 
     `Prepared.restore` inverts them: first the intensities, then the grid. `Prepared.restore_change` restores only what
     differs from a visit, and keeps that visit's own voxels otherwise.
@@ -52,6 +53,8 @@ class Preprocess:
         upper: percentile of intensities that is mapped to 1.
         normalise: ``subject`` scales all visits by the first visit's range; ``visit`` scales each visit by its own,
             which removes changes of intensity between visits and gives a warning.
+        pad: what voxels outside a visit's field of view hold: ``background``, -1, or ``edge``, the nearest voxel's
+            value, which leaves no band around images that are smaller than the grid.
 
     Raises:
         LongigenError: if the percentiles are not 0 ≤ lower < upper ≤ 100.
@@ -61,6 +64,7 @@ class Preprocess:
     lower: float = 0.0
     upper: float = 99.9
     normalise: Normalise = "subject"
+    pad: Pad = "background"
 
     def __post_init__(self) -> None:
         _require_ordered(self.lower, self.upper)
@@ -74,7 +78,11 @@ class Preprocess:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration for `from_config`, in the order of the steps, as JSON values."""
+        """The configuration for `from_config`, in the order of the steps, as JSON values.
+
+        ``extent`` and ``pad`` are left out where they are not used, so that the hashes of earlier protocols and the
+        cache's keys stay as they are.
+        """
         grid = self.grid
         return {
             "orientation": "RAS",
@@ -82,9 +90,11 @@ class Preprocess:
             "fit": grid.fit,
             "spacing": None if grid.spacing is None else list(grid.spacing),
             "shape": list(grid.shape),
+            **({} if grid.extent is None else {"extent": list(grid.extent)}),
             "lower": self.lower,
             "upper": self.upper,
             "normalise": self.normalise,
+            **({} if self.pad == "background" else {"pad": self.pad}),
         }
 
     @classmethod
@@ -109,17 +119,19 @@ class Preprocess:
     def _from_values(
         cls,
         *,
-        shape: tuple[Voxels, Voxels, Voxels],
+        shape: tuple[GridSize, GridSize, GridSize],
         orientation: Literal["RAS"] = "RAS",
         box: Box = "image",
         fit: Fit = "crop",
         spacing: tuple[VoxelSize, VoxelSize, VoxelSize] | None = None,
+        extent: tuple[Millimetres, Millimetres, Millimetres] | None = None,
         lower: Percentile = 0.0,
         upper: Percentile = 99.9,
         normalise: Normalise = "subject",
+        pad: Pad = "background",
     ) -> Self:
         del orientation  # RAS is the only choice
-        return cls(Grid(shape, spacing, box, fit), lower, upper, normalise)
+        return cls(Grid(shape, spacing, box, fit, extent), lower, upper, normalise, pad)
 
     def subject(self, subject: Subject, cache: VisitCache | None = None) -> "Prepared":
         """Return a subject whose visits are preprocessed lazily.
@@ -136,43 +148,58 @@ class PreprocessSettings(Settings):
     """Settings of preprocessing in a recipe; see `Preprocess`.
 
     Args:
-        shape: W, H, D of the model's grid in RAS order; by default the smallest that contains every visit.
+        shape: W, H, D of the model's grid in RAS order; by default the smallest that contains every visit. With
+            fit=crop, 0 takes as many voxels along an axis as each subject's first visit has (its foreground with
+            box=foreground): 100,100,0 for stacks of different numbers of slices.
         spacing: voxel size in mm; None keeps each subject's voxel size.
+        extent: W, H, D in mm of a box around the middle, instead of the shape; 0 takes all of an axis. The shape is
+            the extent divided by the spacing; without a spacing, by each subject's own voxel size, and rounded to a
+            multiple of 4 voxels where there are 32 or more.
         box: centre the grid on the whole ``image`` or on its ``foreground``.
         fit: ``crop`` and pad to the shape, or ``resize`` to it.
         lower: percentile of the first visit's intensities that is mapped to -1.
         upper: percentile of the first visit's intensities that is mapped to 1.
         normalise: scale intensities per ``subject``, or per ``visit``, which removes changes of intensity.
+        pad: fill voxels outside a visit's field of view with ``background`` (-1), or with the nearest voxel's value,
+            ``edge``.
 
     Raises:
         LongigenError: for an invalid value, or if lower is not below upper.
     """
 
-    shape: tuple[Voxels, Voxels, Voxels] | None = None
+    shape: tuple[GridSize, GridSize, GridSize] | None = None
     spacing: tuple[VoxelSize, VoxelSize, VoxelSize] | None = None
+    extent: tuple[Millimetres, Millimetres, Millimetres] | None = None
     box: Box = "image"
     fit: Fit = "crop"
     lower: Percentile = 0.0
     upper: Percentile = 99.9
     normalise: Normalise = "subject"
+    pad: Pad = "background"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_ordered(self.lower, self.upper)
+        self._fixed_grid()  # raises an error for values that do not fit each other, before data are read
+
+    def _fixed_grid(self) -> Grid | None:
+        """Return the grid, or None if it is chosen for the subjects."""
+        if self.shape is None and self.extent is None:
+            return None
+        return Grid(self.shape or (0, 0, 0), self.spacing, self.box, self.fit, self.extent)
 
     def pipeline(self, subjects: Sequence[Subject]) -> Preprocess:
-        """Return the pipeline; without a `shape`, its grid is chosen for these subjects.
+        """Return the pipeline; without a `shape` or an `extent`, its grid is chosen for these subjects.
 
         Raises:
-            LongigenError: if `box` or `fit` is set without a `shape`, or a value is invalid.
+            LongigenError: if `box` or `fit` is set without either, or a value is invalid.
         """
-        if self.shape is not None:
-            grid = Grid(self.shape, self.spacing, self.box, self.fit)
-        elif (self.box, self.fit) != ("image", "crop"):
+        grid = self._fixed_grid()
+        if grid is None and (self.box, self.fit) != ("image", "crop"):
             raise LongigenError("preprocess.box and preprocess.fit need a shape; set preprocess.shape=64,80,64, say.")
-        else:
-            grid = Grid.default(subjects, self.spacing)
-        return Preprocess(grid, self.lower, self.upper, self.normalise)
+        return Preprocess(
+            grid or Grid.default(subjects, self.spacing), self.lower, self.upper, self.normalise, self.pad
+        )
 
 
 class Prepared:
@@ -248,7 +275,7 @@ class Prepared:
         volume = self.own(0)
         span = self.intensity.high - self.intensity.low
         foreground = volume.data > self.intensity.low + FOREGROUND / 2 * span
-        covered = self.placement.to_subject(np.ones(self.pipeline.grid.shape, np.float32), 0.0).data > 0
+        covered = self.placement.to_subject(np.ones(self.placement.shape, np.float32), 0.0).data > 0
         return float((foreground & ~covered).sum() / max(foreground.sum(), 1))
 
     @property
@@ -276,7 +303,8 @@ class Prepared:
             placement = Placement.from_first_visit(volume, self.pipeline.grid)
             self._fitted = placement, self._range(volume, visit.source)
         placement, first_range = self._fit()
-        array = placement.to_model(volume, first_range.low, visit.source, subject)
+        fill = first_range.low if self.pipeline.pad == "background" else None
+        array = placement.to_model(volume, fill, visit.source, subject)
         intensity = first_range if self.pipeline.normalise == "subject" else self._range(volume, visit.source)
         tensor = torch.from_numpy(intensity.to_model(array))[None]
         if self._cache is not None:

@@ -1,6 +1,7 @@
 """Draw training pairs of a history and a target visit (SADM, Algorithm 1)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,14 +13,23 @@ from longigen.data.augment import Augment
 from longigen.data.preprocess import Prepared
 from longigen.utils.randomness import derive_seed
 
+Missing = Literal["mixed", "slots", "absent"]
+"""How the history represents missing visits: as ``slots``, whose time is known and whose image is not; ``absent``, left
+out of the sequence; or ``mixed``, drawn for each pair."""
+
 
 class TrainingPairs(Dataset[Batch]):
     """Random training pairs of a history and a target visit, drawn as in SADM, Algorithm 1.
 
     Each subject's visits are divided at random: one visit after the first is the target (of F in the paper), some of
-    the others are missing (M: their times are known, their images not), and the rest is given (C). The first visit is
-    always given. The number of missing visits is uniform, so that training covers all scenarios from single to full.
-    With a causal conditioner, only visits before the target are used.
+    the others are missing (M), and the rest is given (C). The first visit is always given. The number of missing visits
+    is uniform, so that training covers all scenarios from single to full, and gaps between the last given visit and the
+    target of all sizes up to the longest. With a causal conditioner, only visits before the target are used.
+
+    A missing visit is a slot in Algorithm 1: its time is known, its image not. A model that is trained with slots alone
+    counts them instead of reading times: asked for one distant time, with no slot in between, it changes as little as
+    for a near one. With ``mixed`` a pair's missing visits are slots, absent from the sequence, or independently either
+    with probability ½; each of the three has probability ⅓.
 
     Pair number k depends only on (seed, k), and not on workers, processes or resuming. Each pass over the subjects uses
     a new permutation.
@@ -31,6 +41,7 @@ class TrainingPairs(Dataset[Batch]):
         causal: use only visits before the target.
         covariates: names of the covariates in the histories.
         augment: augmentation of each pair; None for no augmentation.
+        missing: how missing visits are represented. It does not change which visits are targets, given or missing.
     """
 
     def __init__(
@@ -42,6 +53,7 @@ class TrainingPairs(Dataset[Batch]):
         causal: bool,
         covariates: tuple[str, ...] = (),
         augment: Augment | None = None,
+        missing: Missing = "slots",
     ) -> None:
         if not subjects:
             raise ValueError("there are no subjects")
@@ -51,6 +63,7 @@ class TrainingPairs(Dataset[Batch]):
         self.causal = causal
         self.covariates = covariates
         self.augment = augment
+        self.missing = missing
 
     def __len__(self) -> int:
         return self.length
@@ -64,8 +77,19 @@ class TrainingPairs(Dataset[Batch]):
         target = int(draw.integers(1, visits))
         others = [index for index in range(1, target if self.causal else visits) if index != target]
         missing = {int(i) for i in draw.permutation(others)[: draw.integers(0, len(others) + 1)]}
-        pair = make_pair(prepared, [0, *others], missing, target, self.covariates)
-        return pair if self.augment is None else self.augment(pair, seed=derive_seed("augment", self.seed, number))
+        absent = self._absent(missing, draw)
+        history = [index for index in (0, *others) if index not in absent]
+        pair = make_pair(prepared, history, missing - absent, target, self.covariates)
+        if self.augment is None:
+            return pair
+        return self.augment(pair, seed=derive_seed("augment", self.seed, number), pad=prepared.pipeline.pad)
+
+    def _absent(self, missing: set[int], draw: np.random.Generator) -> set[int]:
+        """Return the missing visits that are left out of the sequence; drawn last, so that no other draw changes."""
+        if self.missing == "slots":
+            return set()
+        share = 1.0 if self.missing == "absent" else (0.0, 1.0, 0.5)[draw.integers(3)]
+        return {index for index in sorted(missing) if draw.random() < share}
 
 
 def make_pair(

@@ -3,7 +3,7 @@
 import csv
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,9 +101,8 @@ class Evaluation:
                 for start in range(0, len(indices), batch_size):
                     batch = [tasks[index] for index in indices[start : start + batch_size]]
                     generated = []  # by sample and task
-                    for sample in range(protocol.samples):
+                    for sample, numbered in enumerate(generation.numbered(protocol.samples, session.model)):
                         started = time.perf_counter()
-                        numbered = replace(generation, sample=sample)
                         generated.append(list(session.generate(batch, numbered, batch_size=batch_size)))
                         visits = sum(len(item.times) for item in generated[-1])
                         seconds.append((time.perf_counter() - started) / visits)

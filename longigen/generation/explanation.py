@@ -22,6 +22,7 @@ from longigen.models.figures import Slice, draw_grey
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.predict import Generated
 from longigen.models.pretrained import describe
+from longigen.models.settings import Order
 from longigen.models.visit_files import GenerationRecord
 from longigen.utils.files import atomic, write_json
 
@@ -79,8 +80,15 @@ def require_explaining(model: LongitudinalModel) -> None:
         )
 
 
-def explanations(model: LongitudinalModel, generated: Generated) -> Iterator[Explanation]:
+def explanations(
+    model: LongitudinalModel, generated: Generated, order: Order = "autoregressive"
+) -> Iterator[Explanation]:
     """Yield the explanation of each generated visit, given the history that it was generated from.
+
+    Args:
+        model: the model that generated the visits.
+        generated: one sample of a subject's visits.
+        order: the order in which they were generated.
 
     Raises:
         LongigenError: if the conditioner does not implement `Conditioner.explain`.
@@ -92,10 +100,13 @@ def explanations(model: LongitudinalModel, generated: Generated) -> Iterator[Exp
     is_generated = torch.isin(visits.times, torch.tensor(generated.times, dtype=visits.times.dtype))
     for time, image in zip(generated.times, generated.images, strict=True):
         target = torch.tensor([time], dtype=visits.times.dtype)
-        # As in generation, the history holds the visits that were generated before.
+        # As in generation, the history holds the visits that were generated before, or in the order direct none.
         is_target = visits.times == target
-        observed = ~is_target & (~is_generated | (visits.times < target))
-        history = replace(visits, observed=observed, valid=~is_target)
+        if order == "direct":
+            history = replace(visits, observed=~is_generated, valid=~is_generated)
+        else:
+            observed = ~is_target & (~is_generated | (visits.times < target))
+            history = replace(visits, observed=observed, valid=~is_target)
         shares = model.conditioner.explain(history.to(model.device), target.to(model.device)).cpu()
         usable = (history.before(target) if model.conditioner.causal else history.valid)[0]
         origins: list[Origin] = [
@@ -148,7 +159,7 @@ def write_explanations(
         record: provenance of the visits.
     """
     unit = record.time_unit
-    for explanation, path in zip(explanations(model, generated), paths, strict=True):
+    for explanation, path in zip(explanations(model, generated, record.order), paths, strict=True):
         name = f"{path.name.removesuffix('.nii.gz')}_explain"
         description = f"longigen: share of each visit in the visit generated at {explanation.time:g} {unit}"
         write_volume(explanation.volume, path.with_name(f"{name}.nii.gz"), description)

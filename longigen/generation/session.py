@@ -165,7 +165,7 @@ class GenerationSession:
 
         Args:
             subject_tasks: tasks, as `tasks` or `tasks_at` return them.
-            settings: sampler, network evaluations, guidance weight and seed.
+            settings: sampler, network evaluations, guidance weight, order and seed.
             times: times to generate for each subject; by default those of the tasks' targets.
             batch_size: number of subjects generated in one batch.
             callback: called as ``callback(done, total)`` after each batch, counting tasks.

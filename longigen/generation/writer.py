@@ -1,7 +1,7 @@
 """Generate the visits of a session's subjects and write them, batch by batch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from longigen.generation.explanation import require_explaining, write_explanations
@@ -74,8 +74,7 @@ def write_cohort(
         nonlocal max_std
         paths: list[list[list[Path]]] = []  # by sample, subject and visit
         generated = []
-        for sample in range(samples):
-            numbered = replace(settings, sample=sample)
+        for sample, numbered in enumerate(settings.numbered(samples, session.model)):
             generated = list(session.generate(batch, numbered, times=batch_times, batch_size=batch_size))
             paths.append([write_visits(item, folder, record, sample=sample) for item in generated])
             if explain:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longigen.hub.citation import bibtex, markdown_links
 from longigen.hub.metrics_file import MODEL, MetricsFile
-from longigen.hub.model_config import COMPONENTS
+from longigen.hub.model_config import COMPONENTS, grid_text
 from longigen.hub.zoo import HUB
 from longigen.registry.catalog import Catalog, Description
 
@@ -159,13 +159,14 @@ class Card:
             )
         if preprocess.get("shape"):
             spacing = preprocess.get("spacing")
-            size = " × ".join(map(str, preprocess["shape"]))
+            size = grid_text(preprocess)
+            covers = f"covers {size} in voxels" if preprocess.get("extent") else f"has {size} voxels"
             voxels = (
                 f" of {' × '.join(f'{mm:g}' for mm in spacing)} mm" if spacing else " of the subject's own voxel size"
             )
             by = "of each visit" if preprocess.get("normalise") == "visit" else "of the subject's first visit"
             yield (
-                f"- Its grid has {size} voxels{voxels}, with axes in RAS order. Intensities are scaled by the range "
+                f"- Its grid {covers}{voxels}, with axes in RAS order. Intensities are scaled by the range "
                 f"{by}. The visits of a subject must be registered to each other."
             )
         if statistics.get("covariates"):

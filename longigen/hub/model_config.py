@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from longigen.components.base import Parameter
-from longigen.components.ranges import Channels, GuidanceWeight, Probability, Scale, Voxels
+from longigen.components.ranges import Channels, GridSize, GuidanceWeight, Probability, Scale
 from longigen.errors import LongigenError, did_you_mean
 from longigen.hub.manifest import CONFIG
 from longigen.registry.registry import registry
@@ -35,7 +35,7 @@ CHECKED_PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
         Parameter("time_scale", Scale),
     ),
     "model": (Parameter("p_uncond", Probability), Parameter("guidance", GuidanceWeight)),
-    "preprocess": (Parameter("shape", tuple[Voxels, Voxels, Voxels]),),
+    "preprocess": (Parameter("shape", tuple[GridSize, GridSize, GridSize]),),
 }
 """For each section, the values that are checked before components are imported; others are when a model is created."""
 
@@ -104,7 +104,7 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
     if unit not in TIME_UNITS:
         raise LongigenError(f"{path}: statistics.time_unit must be one of {', '.join(TIME_UNITS)}, got {unit!r}.")
     shape = given.get("preprocess.shape", ())
-    if math.prod(shape) > MAX_GRID_VOXELS:
+    if math.prod(size or 1 for size in shape) > MAX_GRID_VOXELS:
         raise LongigenError(f"{path}: preprocess.shape {shape} has more than {MAX_GRID_VOXELS} voxels.")
 
 
@@ -119,6 +119,17 @@ def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> Non
         raise LongigenError(
             f"{path}: the config of the {kind} must be an object of keys and values, got {described['config']!r}."
         )
+
+
+def grid_text(preprocess: Mapping[str, Any]) -> str:
+    """Return the size of a model's grid in words, from its section ``preprocess``.
+
+    Such as ``40 × 48 × 48``, ``100 × 100 × all`` where each subject has its own number of slices, or ``160 × 160 × all
+    mm`` for a box in mm.
+    """
+    extent = preprocess.get("extent")
+    sizes = " × ".join(f"{size:g}" if size else "all" for size in extent or preprocess["shape"])
+    return f"{sizes} mm" if extent else sizes
 
 
 def require_installed(config: Mapping[str, Any], folder: Path) -> None:

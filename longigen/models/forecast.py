@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -284,11 +284,11 @@ def generate_forecast(
     task = Task(tuple(range(len(subject.visits))), ())
     generated = []
     with progress("generating") as update:
-        for sample in range(samples):
+        for sample, numbered in enumerate(settings.numbered(samples, model)):
             generated += predict_batch(
                 model,
                 [(prepared, task)],
-                settings=replace(settings, sample=sample),
+                settings=numbered,
                 times=[list(times)],
                 callback=lambda done, total, sample=sample: update(sample * total + done, samples * total),
             )
@@ -327,7 +327,7 @@ def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[fl
     if outside > MAX_OUTSIDE:
         yield (
             f"{outside:.0%} of subject {subject.id} lies outside the model's grid of "
-            f"{' × '.join(map(str, prepared.pipeline.grid.shape))} voxels and "
+            f"{' × '.join(map(str, prepared.placement.shape))} voxels and "
             f"{'stays as in the last visit' if detail else 'is background'} in generated images; "
             "resample the scans to the voxels of the training data."
         )

@@ -26,7 +26,7 @@ from longigen.models.forecast import Forecast, as_subject, future_times, generat
 from longigen.models.guidance import guided
 from longigen.models.predict import GeneratedVisits, GenerationSettings
 from longigen.models.pretrained import load, loader, save, weights_checksum
-from longigen.models.settings import ModelSettings, Provenance
+from longigen.models.settings import ModelSettings, Order, Provenance
 from longigen.registry.registry import registry
 from longigen.utils.progress import progress as show_progress
 from longigen.utils.progress import silent
@@ -153,18 +153,23 @@ class LongitudinalModel(nn.Module):
         target_valid: Tensor | None = None,
         subjects: Sequence[str] | None = None,
         seed: int = 0,
-        sample: int = 0,
+        sample: int | None = 0,
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        order: Order | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Generate missing and future visits (SADM, Algorithm 2).
+        """Generate missing and future visits.
 
-        Visits are generated in order of time, and each joins the history of the next (unless the conditioner is not
-        `autoregressive`). Visits of the history that are valid but not observed, and lie before the last target, are
-        generated too. The conditioning is computed once per visit. A visit's noise is seeded by (seed, subject, time,
-        sample), so it does not depend on the batch.
+        - In the order ``autoregressive`` (SADM, Algorithm 2) visits are generated in order of time, and each joins the
+          history of the next (unless the conditioner is not `autoregressive`). Visits of the history that are valid but
+          not observed, and lie before the last target, are generated too.
+        - In the order ``direct`` each target is generated from the history alone, so it does not depend on which other
+          times are asked for. Visits of the history that are not observed remain slots.
+
+        The conditioning is computed once per visit. A visit's noise is seeded by (seed, subject, time, sample), and in
+        the order ``direct`` by (seed, subject, sample), so it does not depend on the batch.
 
         Args:
             history: the visits so far; every subject needs an observed visit before its first target.
@@ -173,21 +178,25 @@ class LongitudinalModel(nn.Module):
                 valid.
             subjects: the subjects' ids, which seed the noise; by default their indices in the batch.
             seed: random seed of the sampling noise.
-            sample: index of this sample among several samples of the same visits.
+            sample: index of this sample among several samples of the same visits; None for the central forecast (see
+                `Sampler.central`).
             sampler: sampler to use instead of the model's own. The prediction type and the range of λ remain those
                 that the network was trained with.
             steps: network evaluations per visit (with guidance, each evaluates a batch of two).
             guidance: guidance weight w ≥ 0; by default the model's own.
+            order: ``direct`` or ``autoregressive``; by default the model's own.
             callback: called as ``callback(done, total)`` after each network evaluation.
 
         Returns:
             The generated visits (B, K, C, W, H, D) in [-1, 1]; background where `target_valid` is False.
 
         Raises:
-            LongigenError: for steps, a guidance weight or a seed that is not allowed.
+            LongigenError: for steps, a guidance weight, an order or a seed that is not allowed.
             ValueError: if a target has the time of an observed visit, or no observed visit before it.
         """
-        generation = GenerationSettings(sampler=sampler, steps=steps, guidance=guidance, seed=seed, sample=sample)
+        generation = GenerationSettings(
+            sampler=sampler, steps=steps, guidance=guidance, order=order, seed=seed, sample=sample
+        )
         return self.generate_visits(
             history, target_times, generation, target_valid=target_valid, subjects=subjects, callback=callback
         ).images
@@ -219,12 +228,15 @@ class LongitudinalModel(nn.Module):
         Raises:
             ValueError: as `generate`.
         """
+        direct = (generation.order or self.settings.order) == "direct"
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
         sequence, slots = history.with_slots(target_times, target_valid)
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
+        if direct:
+            pending &= torch.zeros_like(pending).scatter(1, slots, target_valid)
         sampler = generation.sampler or self.sampler
         evaluations = sampler.steps if generation.steps is None else generation.steps
         given = sequence.observed
@@ -233,24 +245,35 @@ class LongitudinalModel(nn.Module):
         # Of each visit to the last given one before it: zero for the given ones.
         fields = sequence.images.new_zeros(*shape[:2], 3, *shape[3:]) if self.denoiser.moves else None
         for done in range(rounds):
-            known = sequence if self.conditioner.autoregressive else replace(sequence, observed=given)
+            joins = self.conditioner.autoregressive and not direct
+            known = sequence if joins else replace(sequence, observed=given)
             rows = torch.nonzero(pending.any(dim=1)).flatten()
             index = pending[rows].int().argmax(dim=1)  # the earliest pending visit, as visits are in order of time
             times = sequence.times[rows, index]
-            # Times are rounded to 6 digits, so that float32 rounding errors do not change the seed.
+            if direct:  # the other targets are not in the history, not even as slots
+                visible, place = history.take(rows).with_slots(times[:, None], torch.ones_like(times[:, None]).bool())
+                visible = visible.hide(place[:, 0])
+            else:
+                visible = known.take(rows).hide(index)
+            # Times are rounded to 6 digits, so that float32 rounding errors do not change the seed. In the order direct
+            # all times of a sample share their noise: nothing else connects them, and with noise of their own the
+            # visits of one sample would be draws from different courses instead of one course.
             generators = [
-                derived_generator(generation.seed, names[row], f"{time:.6g}", generation.sample)
+                derived_generator(
+                    generation.seed, names[row], *([] if direct else [f"{time:.6g}"]), generation.sample or 0
+                )
                 for row, time in zip(rows.tolist(), times.tolist(), strict=True)
             ]
             # Autocasting combines weights of 16 bits with images and times of 32 bits.
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16)):
                 images, displacement = self._generate_visit(
-                    known.take(rows).hide(index),
+                    visible,
                     times,
                     generators,
                     sampler=sampler,
                     steps=evaluations,
                     guidance=self.settings.guidance if generation.guidance is None else generation.guidance,
+                    central=generation.sample is None,
                     callback=callback
                     and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
                 )
@@ -276,6 +299,7 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler,
         steps: int,
         guidance: float,
+        central: bool,
         callback: Callable[[int, int], None] | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the image of a visit (B, C, W, H, D), and its displacement from the last visit in the history."""
@@ -313,7 +337,8 @@ class LongitudinalModel(nn.Module):
                 high=high,
             )
 
-        z = randn_like(history.images[:, 0], generator)
+        z = self.settings.spread * randn_like(history.images[:, 0], generator)
+        z = torch.zeros_like(z) if central else z
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
         image = target.decode(x)
@@ -358,6 +383,7 @@ class LongitudinalModel(nn.Module):
         steps: int | None = None,
         sampler: Sampler | str | None = None,
         guidance: float | None = None,
+        order: Order | None = None,
         seed: int = 0,
         detail: bool = True,
         progress: bool = True,
@@ -372,6 +398,8 @@ class LongitudinalModel(nn.Module):
             steps: network evaluations per visit; by default the sampler's own number.
             sampler: sampler, or its name, to use instead of the model's own.
             guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+            order: generate each time from the given visits alone (``direct``), or let each generated visit join the
+                history of the next (``autoregressive``); by default the model's own.
             seed: random seed of the sampling noise.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
@@ -382,7 +410,7 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = future_times(resolved, at, self.statistics.time_unit)
-        return self._forecast(resolved, targets, samples, steps, sampler, guidance, seed, detail, progress)
+        return self._forecast(resolved, targets, samples, steps, sampler, guidance, order, seed, detail, progress)
 
     def impute(
         self,
@@ -394,6 +422,7 @@ class LongitudinalModel(nn.Module):
         steps: int | None = None,
         sampler: Sampler | str | None = None,
         guidance: float | None = None,
+        order: Order | None = None,
         seed: int = 0,
         detail: bool = True,
         progress: bool = True,
@@ -410,6 +439,8 @@ class LongitudinalModel(nn.Module):
             steps: network evaluations per visit; by default the sampler's own number.
             sampler: sampler, or its name, to use instead of the model's own.
             guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+            order: generate each time from the given visits alone (``direct``), or let each generated visit join the
+                history of the next (``autoregressive``); by default the model's own.
             seed: random seed of the sampling noise.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
@@ -420,7 +451,7 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = missing_times(resolved, at, self.statistics.time_unit)
-        return self._forecast(resolved, targets, samples, steps, sampler, guidance, seed, detail, progress)
+        return self._forecast(resolved, targets, samples, steps, sampler, guidance, order, seed, detail, progress)
 
     def _forecast(
         self,
@@ -430,13 +461,14 @@ class LongitudinalModel(nn.Module):
         steps: int | None,
         sampler: Sampler | str | None,
         guidance: float | None,
+        order: Order | None,
         seed: int,
         detail: bool,
         progress: bool,
     ) -> Forecast:
         samples = SAMPLES.check(samples)
         chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
-        settings = GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, seed=seed)
+        settings = GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, order=order, seed=seed)
         bars = show_progress if progress else silent
         return generate_forecast(self, subject, times, settings, samples=samples, detail=detail, progress=bars)
 

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from longigen.data.preprocess import Prepared
 from longigen.data.training_pairs import make_sequence
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
+from longigen.models.settings import Order
 from longigen.models.tasks import Task
 
 if TYPE_CHECKING:
@@ -95,14 +96,17 @@ class Generated:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings(Settings):
-    """How to generate visits; None means the model's own sampler, its number of evaluations and its guidance weight.
+    """How to generate visits; None means the model's own sampler, number of evaluations, guidance weight or order.
 
     Args:
         sampler: sampler to use.
         steps: network evaluations per visit.
         guidance: weight w ≥ 0 of classifier-free guidance.
+        order: whether each visit is generated from the given ones alone, or joins the history of the next; see
+            `ModelSettings`.
         seed: random seed of the sampling noise.
-        sample: index of this sample among several samples of the same visits.
+        sample: index of this sample among several samples of the same visits; None for the central forecast, which
+            starts from zeros instead of noise (see `Sampler.central`).
 
     Raises:
         LongigenError: for a value that is not allowed.
@@ -113,16 +117,24 @@ class GenerationSettings(Settings):
     sampler: Sampler | None = None
     steps: Evaluations | None = None
     guidance: GuidanceWeight | None = None
+    order: Order | None = None
     seed: Seed = 0
-    sample: Annotated[int, Range(0)] = 0
+    sample: Annotated[int, Range(0)] | None = 0
+
+    def numbered(self, samples: int, model: "LongitudinalModel") -> list[Self]:
+        """Return the settings of each of several samples: of a single one, the central forecast if there is one."""
+        if samples == 1 and (self.sampler or model.sampler).central:
+            return [replace(self, sample=None)]
+        return [replace(self, sample=sample) for sample in range(samples)]
 
 
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:
-    """Return network evaluations per visit, guidance weight and seed, with the model's defaults filled in."""
+    """Return network evaluations per visit, guidance weight, order and seed, with the model's defaults filled in."""
     sampler = settings.sampler or model.sampler
     return {
         "steps": sampler.steps if settings.steps is None else settings.steps,
         "guidance": model.settings.guidance if settings.guidance is None else settings.guidance,
+        "order": settings.order or model.settings.order,
         "seed": settings.seed,
     }
 
@@ -173,12 +185,14 @@ def predict_batch(
     device: torch.device | str | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> list[Generated]:
-    """Generate the visits of several tasks in one batch.
+    """Generate the visits of several tasks in one batch; tasks whose subjects have another shape in one of their own.
+
+    So no volume is padded, and a result does not depend on the others of the batch.
 
     Args:
         model: the model, in ``eval()`` mode.
         subject_tasks: the subjects and the task of each.
-        settings: sampler, network evaluations, guidance weight and seed.
+        settings: sampler, network evaluations, guidance weight, order and seed.
         times: times to generate for each subject; by default those of the tasks' targets.
         device: device to compute on; by default the model's own.
         callback: called as ``callback(done, total)`` after each network evaluation.
@@ -186,6 +200,9 @@ def predict_batch(
     settings = settings or GenerationSettings()
     device = device or model.device
     targets = times or [[p.subject.times[i] for i in task.targets] for p, task in subject_tasks]
+    shapes = [prepared.placement.shape for prepared, _ in subject_tasks]
+    if len(set(shapes)) > 1:
+        return _by_shape(model, subject_tasks, shapes, settings, targets, device, callback)
     history = VisitSequence.collate(
         [make_sequence(prepared, task.given, set(), model.statistics.covariates) for prepared, task in subject_tasks]
     ).to(device)
@@ -212,3 +229,30 @@ def predict_batch(
         )
         for index, ((prepared, task), row) in enumerate(zip(subject_tasks, targets, strict=True))
     ]
+
+
+def _by_shape(
+    model: "LongitudinalModel",
+    subject_tasks: Sequence[SubjectTask],
+    shapes: Sequence[tuple[int, int, int]],
+    settings: GenerationSettings,
+    times: Sequence[Sequence[float]],
+    device: torch.device | str,
+    callback: Callable[[int, int], None] | None,
+) -> list[Generated]:
+    """Generate the visits of the tasks of each shape (W, H, D) in a batch of their own; return them in order."""
+    results: dict[int, Generated] = {}
+    distinct = list(dict.fromkeys(shapes))
+    for place, shape in enumerate(distinct):
+        rows = [row for row, other in enumerate(shapes) if other == shape]
+        generated = predict_batch(
+            model,
+            [subject_tasks[row] for row in rows],
+            settings=settings,
+            times=[times[row] for row in rows],
+            device=device,
+            callback=callback
+            and (lambda done, total, place=place: callback(place * total + done, len(distinct) * total)),
+        )
+        results |= dict(zip(rows, generated, strict=True))
+    return [results[row] for row in range(len(subject_tasks))]

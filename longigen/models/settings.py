@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from longigen.components.base import Settings
-from longigen.components.ranges import GuidanceWeight, Probability
+from longigen.components.ranges import GuidanceWeight, Probability, Range
 from longigen.models.guidance import Space
 
 Target = Literal["image", "residual"]
 Unconditional = Literal["zero", "random"]
 ResidualScale = Literal["all", "gap"]
+Order = Literal["direct", "autoregressive"]
+"""How several visits are generated: each from the given visits alone, or each joining the history of the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,13 @@ class ModelSettings(Settings):
             ``random`` is for pretraining with ``p_uncond=1``.
         guidance: weight w ≥ 0 of classifier-free guidance in generation (SADM, Eq. 4).
         guidance_space: variable in which guidance combines predictions, x̂ or ε̂; see `longigen.models.guidance`.
+        spread: standard deviation of the noise that generation starts from. Training uses 1; a value above 1 widens the
+            samples of a one-evaluation model that was too certain on validation subjects.
         keep_background: keep voxels at background in generation if they are exactly background in the last visit. For
             images with a mask, such as skull-stripped brains. Otherwise small errors in the background would be fed
             back from visit to visit, and they lower the SSIM of an empty background.
+        order: how several visits are generated: ``direct``, each from the given visits alone, or ``autoregressive``
+            (SADM, Algorithm 2), where each generated visit joins the history of the next.
 
     Raises:
         LongigenError: for a value that is not allowed.
@@ -46,7 +52,9 @@ class ModelSettings(Settings):
     unconditional: Unconditional = "zero"
     guidance: GuidanceWeight = 0.1
     guidance_space: Space = "x"
+    spread: Annotated[float, Range(0, 10)] = 1.0
     keep_background: bool = False
+    order: Order = "autoregressive"
 
 
 @dataclass(frozen=True)

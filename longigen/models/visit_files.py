@@ -8,6 +8,7 @@ from typing import Any
 
 from longigen.data.volume import Volume, read_volume, write_volume
 from longigen.models.predict import Generated
+from longigen.models.settings import Order
 from longigen.models.tasks import Scenario
 from longigen.utils.files import write_json
 from longigen.utils.moments import Moments
@@ -25,6 +26,7 @@ class GenerationRecord:
         seed: random seed of the sampling noise.
         steps: network evaluations per visit.
         guidance: weight of classifier-free guidance.
+        order: ``direct`` if each visit was generated from the given ones alone, or ``autoregressive``.
         model: the components' names, the version of longigen and the SHA-256 of the weights.
         detail: whether the volumes are the last given visits' own voxels, moved and changed, or the bare images.
     """
@@ -36,6 +38,7 @@ class GenerationRecord:
     seed: int
     steps: int
     guidance: float
+    order: Order
     model: Mapping[str, Any]
     detail: bool = True
 
@@ -60,7 +63,8 @@ class GenerationRecord:
             "history": [given(i) for i in generated.task.given if subject.times[i] < time or not self.causal],
             "detail": self.detail,
             "reference": given(generated.given_before(generated.times.index(time))) if self.detail else None,
-            "generated_before": [earlier for earlier in generated.times if earlier < time],
+            "order": self.order,
+            "generated_before": [t for t in generated.times if t < time and self.order == "autoregressive"],
             "setting": self.scenario,
             "seed": self.seed,
             "steps": self.steps,

@@ -7,7 +7,7 @@ from typing import Any
 
 from longigen.data.cohort import Cohort
 from longigen.errors import LongigenWarning
-from longigen.hub.model_config import COMPONENTS
+from longigen.hub.model_config import COMPONENTS, grid_text
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.settings import Provenance
 from longigen.training.recipe import Recipe
@@ -117,7 +117,7 @@ class Experiment:
         """Return a few lines of text: components, number of parameters, device, data, split sizes and grid."""
         split, names = self.cohort.split, self.recipe.names
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
-        shape = " × ".join(map(str, self.cohort.pipeline.grid.shape))
+        shape = grid_text(self.cohort.pipeline.config)
         sources = [f"{start.part} from {start.source}" for start in self.warm_starts]
         frozen = [f"{part} frozen" for part in self.training.freeze]
         return (

@@ -30,6 +30,9 @@ SETTINGS: Mapping[str, type[Any]] = {
 }
 """The other sections of a recipe, and their settings classes."""
 
+EARLIER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"training": {"missing": "slots"}}
+"""Values of settings that runs of earlier versions do not record and whose defaults are different now."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -108,6 +111,8 @@ class Recipe:
             origin: the user's choice before these changes, if known.
         """
         given = _sections(content, owner="run's recipe")
+        for section, defaults in EARLIER_DEFAULTS.items():
+            given[section] = {**defaults, **given[section]}
         names = {section: str(given[section].pop("name", "")) for section in COMPONENT_SECTIONS}
         return cls._checked(names, given, changes, origin or {}, owner="run's recipe")
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from longigen.components.base import Settings
 from longigen.components.ranges import Count, Probability, Range, Seed
+from longigen.data.training_pairs import Missing
 from longigen.errors import LongigenError
 
 ModelPart = Literal["conditioner", "denoiser"]
@@ -30,6 +31,8 @@ class TrainingSettings(Settings):
         validate_every: steps between validation losses.
         sample_every: steps between figures of a generated visit.
         checkpoint_every: steps between checkpoints.
+        missing: how missing visits of the history are represented in training pairs: as ``slots`` whose times are
+            known (SADM, Algorithm 1), ``absent``, or ``mixed``, so that the model reads times and does not count slots.
         skip_bad: leave out visits and subjects that cannot be used, instead of raising an error.
         init_conditioner: a run, a model's folder or a Hub repository whose conditioner's weights initialise the
             conditioner; see `longigen.training.warm_start`.
@@ -54,6 +57,7 @@ class TrainingSettings(Settings):
     validate_every: Count = 500
     sample_every: Count = 2_000
     checkpoint_every: Count = 1_000
+    missing: Missing = "mixed"
     skip_bad: bool = False
     init_conditioner: str | None = None
     init_denoiser: str | None = None

@@ -170,7 +170,10 @@ class Trainer:
             raise
 
     def validate(self) -> float:
-        """Return the loss of the averaged weights on fixed pairs of the validation part, with fixed noise."""
+        """Return the loss of the averaged weights on fixed pairs of the validation part, with fixed noise.
+
+        Missing visits are slots whatever `TrainingSettings.missing` is, so that the losses of runs can be compared.
+        """
         subjects = self.cohort.part("validation") or self.cohort.part("train")
         pairs = TrainingPairs(
             subjects,
@@ -318,6 +321,7 @@ class Trainer:
             causal=self.model.conditioner.causal,
             covariates=self.model.statistics.covariates,
             augment=self.augment,
+            missing=settings.missing,
         )
         size, stride = settings.batch_size, settings.batch_size * accelerator.num_processes
         starts = range(self.step * per_step + accelerator.process_index * size, len(pairs), stride)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from longigen.errors import LongigenError
-from longigen.hub.model_config import COMPONENTS, read_config, require_installed
+from longigen.hub.model_config import COMPONENTS, grid_text, read_config, require_installed
 from longigen.hub.resolve import ModelSource
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.registry.registry import registry
@@ -168,7 +168,7 @@ class FineTuning:
         config = read_config(folder)
         require_installed(config, folder)
         pipeline = config.get("preprocess", {})
-        grid = " × ".join(map(str, pipeline["shape"])) if "shape" in pipeline else "of the data"
+        grid = grid_text(pipeline) if "shape" in pipeline else "of the data"
         pinned = source.pinned_name(folder)
         parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
         return cls(

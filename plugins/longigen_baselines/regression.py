@@ -21,12 +21,12 @@ class RegressionSampler(Sampler):
 
     Args:
         noise: use standard normal noise as z_t instead of zeros, for a network that draws samples from it, such as
-            `vae`.
+            `vae` or `cine`. Zeros are then the central forecast.
     """
 
     def __init__(self, *, noise: bool = False) -> None:
         super().__init__(prediction="x", steps=1)
-        self.noise = noise
+        self.noise = self.central = noise
 
     @property
     def trained_range(self) -> tuple[float, float]:

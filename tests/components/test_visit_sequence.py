@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from longigen import BACKGROUND, Covariate, VisitSequence
+from longigen import BACKGROUND, Batch, Covariate, VisitSequence
+from longigen.components.visit_sequence import pad_to
 
 T, F = True, False
 
@@ -181,3 +182,25 @@ def test_rates_are_the_slope_of_linear_change() -> None:
     # The images hold their time, so the slope is 1; it is 0 for the last visit before the time and for a missing one.
     torch.testing.assert_close(rates, torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0]]))
     assert not visits.rates(torch.tensor([0.0, 1.0]))[0].any()  # no observed visit before
+
+
+def test_smaller_volumes_repeat_their_last_voxels_in_a_batch() -> None:
+    def pair(*size: int, length: int) -> Batch:
+        images = torch.rand(1, length, 1, *size)
+        known = torch.ones(1, length, dtype=torch.bool)
+        observed = known.clone()
+        observed[0, 1] = False
+        times = torch.arange(length)[None].float()
+        return Batch(VisitSequence(images, times, observed, known), images[:, 0], torch.tensor([9.0]))
+
+    flat, deep = pair(4, 3, 2, length=2), pair(3, 5, 4, length=3)
+    batch = Batch.collate([flat, deep])
+    assert batch.target.shape == (2, 1, 4, 5, 4)
+    assert batch.history.images.shape == (2, 3, 1, 4, 5, 4)
+    assert torch.equal(batch.target[0, :, :4, :3, :2], flat.target[0])
+    assert torch.equal(batch.target[0, :, :, :3, 2:], flat.target[0, :, :, :, 1:].expand(-1, -1, -1, 2))
+    assert torch.equal(batch.target[0, :, :, 3:, :2], flat.target[0, :, :, 2:].expand(-1, -1, 2, -1))
+    assert torch.equal(batch.target[1, :, 3], deep.target[1 - 1, :, 2])
+    assert torch.equal(batch.history.images[:, 0], batch.target)
+    assert (batch.history.images[:, 1] == -1).all()  # not observed
+    assert torch.equal(pad_to(flat.target, (4, 3, 2)), flat.target)

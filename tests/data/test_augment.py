@@ -130,3 +130,52 @@ def test_trainer_uses_augmentation(manifest: Path, tmp_path: Path) -> None:
     trainer = Experiment.of(recipe).trainer(Run.create(tmp_path / "run"))
     assert trainer.augment is not None
     assert trainer.augment.settings.shift == 0.1
+
+
+def test_what_is_moved_in_follows_the_padding_of_preprocessing() -> None:
+    from longigen.data.augment import _resample_affine
+
+    image = torch.arange(1.0, 10.0)[:, None, None].expand(1, 1, 9, 9, 3) / 10
+    shift = torch.tensor([4 / 9, 0, 0])
+    for pad, outside in (("background", -1.0), ("edge", 0.9)):
+        moved = _resample_affine(image, torch.eye(3), shift, pad)  # type: ignore[arg-type]
+        torch.testing.assert_close(moved[0, 0, -3:], torch.full((3, 9, 3), outside))
+        torch.testing.assert_close(moved[0, 0, :5, 4, 1], image[0, 0, 4:, 4, 1])
+
+
+def test_only_the_history_is_corrupted() -> None:
+    """Noise and blur have the sizes asked for, and change neither target, background nor missing images."""
+    images = torch.rand(40, 1, 16, 16, 16) - 0.5
+    images[..., :3] = -1
+    batch = batch_of(images, images[0], observed=[True, False, *[True] * 38])
+    history, observed = batch.history, batch.history.observed
+    noisy = Augment(AugmentSettings(history_noise=0.2))(batch, seed=3)
+    assert torch.equal(noisy.target, batch.target)
+    assert torch.equal(noisy.history.images[..., :3], history.images[..., :3])
+    assert (noisy.history.images[0, 1] == -1).all()
+    assert noisy.history.images.abs().max() <= 1
+    levels = (noisy.history.images - history.images)[0, observed[0], ..., 3:].flatten(1).std(dim=1)
+    assert levels.max() < 0.21
+    assert levels.mean().item() == pytest.approx(0.1, abs=0.04)  # uniform from 0 to 0.2
+    assert levels.min() < 0.03
+    again = Augment(AugmentSettings(history_noise=0.2))(batch, seed=3)
+    assert torch.equal(again.history.images, noisy.history.images)
+
+    blurred = Augment(AugmentSettings(history_blur=2.0))(batch, seed=3).history.images[0, observed[0]]
+    assert torch.equal(blurred[..., :3], torch.full_like(blurred[..., :3], -1))
+    roughness = blurred[..., 5:].diff(dim=2).square().flatten(1).mean(dim=1)
+    sharp = history.images[0, observed[0], ..., 5:].diff(dim=2).square().flatten(1).mean(dim=1)
+    assert (roughness <= 1.001 * sharp).all()
+    assert (roughness / sharp).min() < 0.1 < 0.9 < (roughness / sharp).max()
+
+
+def test_corruption_does_not_change_the_transforms() -> None:
+    batch = batch_of(smooth(1.0, 2.0, 3.0), smooth(4.0)[0])
+    moved = {"flip": (True, True, True), "shift": 0.2, "rotate": (10.0, 10.0, 10.0)}
+    for seed in range(4):
+        plain, noisy = (
+            Augment(AugmentSettings(**moved, **extra))(batch, seed=seed)  # type: ignore[arg-type]
+            for extra in ({}, {"history_noise": 0.1})
+        )
+        assert torch.equal(plain.target, noisy.target)
+        assert not torch.equal(plain.history.images, noisy.history.images)

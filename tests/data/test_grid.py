@@ -62,6 +62,85 @@ def test_cropping_and_padding_by_hand() -> None:
     np.testing.assert_array_equal(padded.affine[:3, 3], [-4, 0, 0])
 
 
+def test_padding_repeats_the_nearest_voxel_by_hand() -> None:
+    volume = Volume(np.arange(1, 6, dtype=np.float32).reshape(5, 1, 1), np.diag([2.0, 2, 2, 1]))
+    padded = Placement.from_first_visit(volume, Grid((8, 1, 1)))
+    assert padded.to_model(volume, None, "v", "s").ravel().tolist() == [1, 1, 1, 2, 3, 4, 5, 5]
+    finer = Placement.from_first_visit(volume, Grid((16, 1, 1), (1.0, 2.0, 2.0)))
+    model = finer.to_model(volume, None, "v", "s").ravel()
+    assert (model[:4] == 1).all()
+    assert (model[-4:] == 5).all()
+    np.testing.assert_allclose(np.diff(model[4:12]), 0.5, atol=1e-6)
+
+
+def test_images_of_two_shapes_have_no_band_in_one_grid() -> None:
+    for shape in ((95, 100, 3), (100, 95, 3)):
+        volume = Volume(noise(*shape) + 100, np.diag([1.5, 1.5, 8, 1]))
+        placement = Placement.from_first_visit(volume, Grid((100, 100, 3)))
+        with_band, without = (placement.to_model(volume, fill, "v", "s") for fill in (0.0, None))
+        assert (with_band == 0).sum() == 5 * 100 * 3
+        assert not (without == 0).any()
+        np.testing.assert_array_equal(placement.to_subject(without, 0.0).data, volume.data)
+        axis = shape.index(95)
+        lines = np.moveaxis(without, axis, 0)
+        assert all(len(np.unique(line)) > 1 for line in lines)  # what is repeated is anatomy, and no constant
+        outside = np.concatenate([lines[:3] - lines[3], lines[-2:] - lines[-3]])
+        assert (outside == 0).all()
+
+
+@pytest.mark.parametrize("code", ["RAS", "LPS", "ASR", "PIR"])
+@pytest.mark.parametrize("shape", [(0, 0, 0), (10, 4, 0), (0, 5, 9)])
+@pytest.mark.parametrize("fill", [0.0, None])
+def test_size_of_each_subject_is_kept(code: str, shape: tuple[int, int, int], fill: float | None) -> None:
+    """An axis of size 0 has the voxels of the first visit; what the grid covers is restored exactly."""
+    for own in ((7, 8, 5), (9, 6, 11)):
+        volume = oriented(code, own)
+        placement = Placement.from_first_visit(volume, Grid(shape))
+        sizes = nibabel.as_closest_canonical(volume.image).shape
+        assert placement.shape == tuple(n or size for n, size in zip(shape, sizes, strict=True))
+        back = placement.to_subject(placement.to_model(volume, fill, "v", "s"), np.nan).data
+        covered = ~np.isnan(back)
+        assert covered.sum() == np.prod(np.minimum(placement.shape, sizes))
+        np.testing.assert_array_equal(back[covered], volume.data[covered])
+
+
+def test_size_of_each_subject_in_other_voxels_covers_it() -> None:
+    volume = Volume(noise(20, 10, 7), np.diag([1.0, 1, 3, 1]))
+    assert Placement.from_first_visit(volume, Grid((0, 8, 0), (1.5, 1.5, 2.0))).shape == (14, 8, 11)
+
+
+def test_box_of_the_foreground_has_the_size_of_each_subject() -> None:
+    data = np.zeros((20, 10, 7), dtype=np.float32)
+    data[3:15, 2:9, 1:6] = 5
+    placement = Placement.from_first_visit(Volume(data, np.eye(4)), Grid((0, 0, 0), box="foreground"))
+    assert placement.shape == (12, 7, 5)
+    np.testing.assert_array_equal(placement.affine[:3, 3], [3, 2, 1])
+
+
+def test_extent_in_mm() -> None:
+    """150 mm of voxels of 1.5 mm are 100, of 1.56 mm 96 (a multiple of 4); 0 takes all slices."""
+    for step, size in ((1.5, 100), (1.56, 96), (1.37, 108), (10.0, 15)):
+        volume = Volume(noise(120, 110, 9), np.diag([step, step, 8, 1]))
+        placement = Placement.from_first_visit(volume, Grid((0, 0, 0), extent=(150, 150, 0)))
+        assert placement.shape == (size, size, 9)
+        np.testing.assert_allclose(voxel_sizes(placement.affine), (step, step, 8))  # nothing is resized
+        middle = apply_affine(placement.affine, (np.array(placement.shape) - 1) / 2)
+        assert np.abs(middle - apply_affine(volume.affine, (np.array(volume.data.shape) - 1) / 2)).max() <= step / 2
+    spaced = Grid((0, 0, 0), (2.0, 2.0, 2.0), extent=(150, 99, 0))
+    assert spaced.shape_of((120, 110, 9), (1.5, 1.5, 8.0)) == (75, 50, 36)  # 99 / 2 to the even number
+
+
+def test_grid_that_cannot_be() -> None:
+    for given, message in [
+        ({"shape": (10, -1, 0)}, "0 for as many as each subject has"),
+        ({"shape": (10, 10, 0), "fit": "resize"}, "a size along each axis"),
+        ({"shape": (10, 0, 0), "extent": (10, 0, 0)}, "give only one of the two"),
+        ({"shape": (0, 0, 0), "extent": (10, -1, 0)}, "three lengths in mm"),
+    ]:
+        with pytest.raises(LongigenError, match=message):
+            Grid(**given)  # type: ignore[arg-type]
+
+
 def test_grid_with_the_visits_spacing_does_not_resample() -> None:
     volume = oriented("RAS", (7, 8, 5))
     free = Placement.from_first_visit(volume, Grid((6, 6, 6)))
@@ -144,7 +223,7 @@ def test_default_grid_contains_every_visit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "spacing"), [((4, 4, 0), None), ((4, 4, 4), (1.0, 0.0, 1.0)), ((4, 4, 4), (1.0, np.nan, 1.0))]
+    ("shape", "spacing"), [((4, 4, 4), (-1.0, 1.0, 1.0)), ((4, 4, 4), (1.0, 0.0, 1.0)), ((4, 4, 4), (1.0, np.nan, 1.0))]
 )
 def test_grid_must_be_positive(shape: tuple[int, int, int], spacing: tuple[float, float, float] | None) -> None:
     with pytest.raises(LongigenError, match="positive"):

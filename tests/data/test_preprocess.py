@@ -132,6 +132,32 @@ def test_config_lists_steps_in_order() -> None:
     assert Preprocess.from_config({"shape": [4, 4, 4], "spacing": None, "lower": 0.0, "upper": 99.9}).config == config
 
 
+def test_config_of_padding_and_extent() -> None:
+    """They are named only where they are used, so that hashes and cache keys of other pipelines stay as they are."""
+    settings = PreprocessSettings(extent=(150, 150, 0), pad="edge")
+    pipeline = settings.pipeline([])
+    assert pipeline.config["shape"] == [0, 0, 0]
+    assert (pipeline.config["extent"], pipeline.config["pad"]) == ([150, 150, 0], "edge")
+    assert Preprocess.from_config(json.loads(json.dumps(pipeline.config))) == pipeline
+    assert Preprocess.from_config({"shape": [4, 4, 4]}).pad == "background"
+    again = PreprocessSettings(**{key: value for key, value in pipeline.config.items() if key != "orientation"})
+    assert again.pipeline([]) == pipeline  # as fine-tuning takes them over
+    with pytest.raises(LongigenError, match="give only one of the two"):
+        PreprocessSettings(shape=(64, 64, 8), extent=(150, 150, 0))
+
+
+def test_padding_with_the_nearest_voxel_reaches_the_model(tmp_path: Path) -> None:
+    first, second = oriented("LPS"), oriented("LPS", seed=1)
+    for pad, band in (("background", True), ("edge", False)):
+        pipeline = Preprocess(Grid((12, 12, 12)), upper=100.0, pad=pad)  # type: ignore[arg-type]
+        for cache in (None, VisitCache(tmp_path, 10**6)):
+            prepared = pipeline.subject(subject_of(first, second), cache)
+            for index, volume in enumerate((first, second)):
+                assert bool((prepared.visit(index)[:, 0] == -1).all()) == band
+                expected = np.clip(volume.data, first.data.min(), first.data.max())
+                np.testing.assert_allclose(prepared.restore(prepared.visit(index)).data, expected, atol=1e-4)
+
+
 def test_error_names_visit_and_subject() -> None:
     flat = Volume(np.zeros((7, 8, 5), dtype=np.float32), np.eye(4))
     with pytest.raises(LongigenError, match=r"visit0\.nii \(subject s1\) has the same intensity everywhere"):

@@ -88,6 +88,48 @@ def test_number_of_missing_visits_is_uniform() -> None:
     assert max(which.values()) < 1.3 * min(which.values())
 
 
+def test_missing_visits_are_slots_absent_or_a_mixture() -> None:
+    """The three kinds are drawn with equal probability, without changing targets and which visits are missing."""
+    subject, length, kinds = prepared("s", 8), 1500, Counter()
+    drawn = {
+        name: TrainingPairs([subject], length=length, seed=0, causal=False, missing=name)
+        for name in ("slots", "absent", "mixed")
+    }
+    gaps = Counter()
+    for number in range(length):
+        slots, absent, mixed = (drawn[name][number] for name in ("slots", "absent", "mixed"))
+        assert torch.equal(slots.target_time, mixed.target_time)
+        given = slots.history.times[slots.history.observed]
+        for other in (absent, mixed):
+            assert torch.equal(other.history.times[other.history.observed], given)
+            assert torch.equal(
+                other.history.images[other.history.observed], slots.history.images[slots.history.observed]
+            )
+        assert absent.history.observed.all()
+        assert len(slots.history) == 7
+        hidden = 7 - len(given)
+        before = given[given < slots.target_time]
+        gaps[round((slots.target_time - before.max()).item() / 1.5)] += 1
+        if hidden > 1:
+            kept = int((~mixed.history.observed).sum())
+            kinds["slots" if kept == hidden else "absent" if kept == 0 else "mixture"] += 1
+    assert set(gaps) == set(range(1, 8))
+    # Of h hidden visits the mixture keeps all or none with probability 2 / 2^h; h is uniform from 2 to 6.
+    same = sum(0.5 ** (h - 1) for h in range(2, 7)) / 5
+    expected = {"slots": (1 + same / 2) / 3, "absent": (1 + same / 2) / 3, "mixture": (1 - same) / 3}
+    for kind, share in expected.items():
+        assert kinds[kind] / kinds.total() == pytest.approx(share, abs=0.05)
+
+
+def test_slots_are_the_default_and_their_draws_do_not_change() -> None:
+    """The pairs of earlier versions: times of history and target, and which visits are observed."""
+    drawn = pairs(prepared("s", 6), prepared("t", 4), length=6, seed=3, causal=False)
+    found = [
+        ("".join("01"[seen] for seen in drawn[k].history.observed[0].tolist()), places(drawn[k])[1]) for k in range(6)
+    ]
+    assert found == [("10000", 3), ("111", 1), ("111", 1), ("11111", 5), ("111", 1), ("11101", 2)]
+
+
 def test_subject_with_two_visits() -> None:
     for causal in (True, False):
         batch = pairs(prepared("s", 2), causal=causal)[7]

@@ -13,7 +13,7 @@ from longigen import LongigenError, LongitudinalModel, Subject, VisitSequence, V
 from longigen.data.grid import Grid
 from longigen.data.preprocess import Preprocess
 from longigen.generation.explanation import explanations
-from longigen.models.predict import predict_batch
+from longigen.models.predict import GenerationSettings, predict_batch
 from longigen.models.tasks import Task
 from longigen.registry.registry import registry
 from longigen_sadm import SADMConditioner
@@ -143,8 +143,9 @@ def subject() -> Subject:
     ))  # fmt: skip
 
 
+@pytest.mark.parametrize("order", ["autoregressive", "direct"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_history_is_that_of_generation(subject, bidirectional):
+def test_the_history_is_that_of_generation(subject, bidirectional, order):
     parts = sadm(bidirectional=bidirectional).config, {"width": 8, "multipliers": (1,), "heads": 2, "blocks": 1}
     torch.manual_seed(0)
     model = LongitudinalModel(
@@ -154,14 +155,15 @@ def test_the_history_is_that_of_generation(subject, bidirectional):
     calls: list[tuple[VisitSequence, Tensor]] = []
     hook = model.conditioner.register_forward_pre_hook(lambda _, arguments: calls.append(arguments))
     prepared = Preprocess(Grid((10, 12, 9))).subject(subject)
-    generated = predict_batch(model, [(prepared, Task((0, 2), (1, 3)))])[0]
+    settings = GenerationSettings(order=order)
+    generated = predict_batch(model, [(prepared, Task((0, 2), (1, 3)))], settings=settings)[0]
     hook.remove()
-    explained = list(explanations(model, generated))
+    explained = list(explanations(model, generated, order))
     assert [item.time for item in explained] == [0.3, pytest.approx(0.9)]
-    assert [item.origins for item in explained] == (
-        [("given", "given", "missing"), ("given", "generated", "given")] if bidirectional
-        else [("given",), ("given", "generated", "given")]
-    )  # fmt: skip
+    given = ("given", "given")
+    first = {"direct": given, "autoregressive": (*given, "missing")}[order] if bidirectional else ("given",)
+    second = {"direct": given, "autoregressive": ("given", "generated", "given")}[order]
+    assert [item.origins for item in explained] == [first, second]
     for item, (history, time) in zip(explained, calls, strict=True):
         places = [history.times[0].tolist().index(np.float32(t)) for t in item.times]
         torch.testing.assert_close(item.images, history.images[0, places])
@@ -169,7 +171,7 @@ def test_the_history_is_that_of_generation(subject, bidirectional):
         assert sum(item.means) == pytest.approx(1)
     # On the grid of the first visit, whose first axis is flipped and larger than the model's grid.
     volume = explained[1].volume
-    assert volume.data.shape == (12, 10, 8, 3)
+    assert volume.data.shape == (12, 10, 8, len(second))
     np.testing.assert_array_equal(volume.affine, subject.visits[0].load().affine)
     np.testing.assert_array_equal(volume.data[1:11, :, :, 0], explained[1].shares[0].flip(0)[:, 1:11, 1:9].numpy())
     assert not volume.data[[0, 11]].any()

@@ -50,6 +50,16 @@ def test_a_record_says_how_visits_were_generated(session: GenerationSession) -> 
     assert (record.time_unit, record.simulated) == ("years", False)
 
 
+def test_a_sidecar_says_in_which_order_visits_were_generated(session: GenerationSession) -> None:
+    tasks = session.tasks("single", seed=0)[:1]
+    for order, before in (("direct", []), ("autoregressive", [1.1, 2.2]), (None, [1.1, 2.2])):
+        settings = GenerationSettings(steps=1, order=order)  # type: ignore[arg-type]
+        (generated,) = session.generate(tasks, settings)
+        sidecar = session.record("single", settings).sidecar(generated, 3.3)
+        assert sidecar["order"] == (order or "autoregressive")  # a model of earlier versions has no order of its own
+        assert sidecar["generated_before"] == pytest.approx(before)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

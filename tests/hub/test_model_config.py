@@ -86,7 +86,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         (
             lambda c: c["preprocess"].update(shape=[16, 16]),
-            "shape must be 3 whole numbers from 1 to 100000, got [16, 16]",
+            "shape must be 3 whole numbers from 0 to 100000, got [16, 16]",
         ),
         (
             lambda c: c["preprocess"].update(lower=-3),

@@ -53,6 +53,36 @@ def test_journey(name: str, request: pytest.FixtureRequest, longigen: Longigen, 
     assert "copy-last" in (evaluation / "table.txt").read_text()
 
 
+def test_stacks_of_different_sizes_in_one_data_set(longigen: Longigen, tmp_path: Path) -> None:
+    """Stacks of 3 to 6 slices, 19 × 20 or 20 × 19 in plane: trained together, each generated in its own size."""
+    lines, shapes = ["subject,time,path"], {}
+    for number in range(8):
+        width, height = ((19, 20), (20, 19))[number % 2]
+        shapes[f"s{number}"] = (width, height, 3 + number % 4)
+        for visit in range(3):
+            data = ball(shapes[f"s{number}"], 0.4 + 0.05 * visit + 0.01 * number) + 100
+            path = write_image(tmp_path / f"s{number}_{visit}.nii.gz", data, np.diag([1.5, 1.5, 8, 1]))
+            lines.append(f"s{number},{visit},{path.name}")
+    table = tmp_path / "visits.csv"
+    table.write_text("\n".join(lines) + "\n")
+    run = tmp_path / "run"
+    chosen = options("preprocess.extent=30,30,0", "pad=edge", "batch_size=4", "augment.shift=0.1", "workers=1")
+    result = longigen("train", "--data", table, *chosen, *SMALL, "--out", run)
+    assert "grid 30 × 30 × all mm" in result.stderr
+    made = [tmp_path / f"made-{size}" for size in (1, 8)]
+    for folder, size in zip(made, (1, 8), strict=True):
+        longigen("generate", run, "--setting", "single", "--part", "all", "--batch-size", size, "--out", folder)
+    files = sorted(made[0].glob("*/*.nii.gz"))
+    assert len(files) == 16
+    for path in files:
+        image, other = (nibabel.load(folder / path.relative_to(made[0])) for folder in made)
+        assert image.shape == shapes[path.parent.name]  # type: ignore[attr-defined]
+        # Whatever else is in its batch.
+        np.testing.assert_allclose(np.asarray(image.dataobj), np.asarray(other.dataobj), atol=1e-3)  # type: ignore[attr-defined]
+    longigen("evaluate", run, "--setting", "full", "--part", "all", "--out", tmp_path / "scores")
+    assert (tmp_path / "scores" / "strip.png").stat().st_size > 10_000
+
+
 def sources(data: Path | str) -> dict[str, Path]:
     """Return one image of each subject."""
     if isinstance(data, str):

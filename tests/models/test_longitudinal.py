@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longigen import Batch, Conditioner, Conditioning, Denoiser, LongitudinalModel, Routes, VisitSequence
+from longigen import (
+    Batch,
+    Conditioner,
+    Conditioning,
+    Denoiser,
+    LongigenError,
+    LongitudinalModel,
+    Routes,
+    VisitSequence,
+)
 from longigen.data.statistics import Statistics
 from longigen.models.settings import ModelSettings
 from longigen.testing.case import after, history
@@ -146,6 +155,58 @@ def test_generation_is_autoregressive_and_conditions_once_per_visit() -> None:
     assert first.observed.sum(dim=1).tolist() == [2, 2]
     assert second.observed.sum(dim=1).tolist() == [3, 3]
     assert not ((first.times == t1[:, None]) & first.valid).any(), "the target's own slot is shown"
+
+
+def test_direct_generation_sees_the_given_visits_alone() -> None:
+    model = zero_model(order="direct")
+    assert isinstance(model.conditioner, Spy)
+    visits = history(SIZE, lengths=(4, 2))
+    observed = visits.observed.clone()
+    observed[0, 2] = False
+    visits = replace(visits, observed=observed)
+    last = after(visits, 0.0)
+    times = torch.stack([last + 2, last + 1], dim=1)  # not in order of time
+    times[0, 1] = visits.times[0, 2]  # that of the missing visit
+    model.generate(visits, times)
+    (first, t1), (second, t2) = model.conditioner.seen
+    assert torch.equal(t1, times[:, 1])
+    assert torch.equal(t2, times[:, 0])
+    assert first.valid.sum(dim=1).tolist() == [3, 2]  # the missing visit is the target
+    assert second.valid.sum(dim=1).tolist() == [4, 2]  # it is a slot, and is not generated first
+    assert first.observed.sum(dim=1).tolist() == second.observed.sum(dim=1).tolist() == [3, 2]
+    model.conditioner.seen.clear()
+    model.generate(visits, times, order="autoregressive")
+    assert model.conditioner.seen[1][0].observed.sum(dim=1).tolist() == [4, 3]
+    with pytest.raises(LongigenError, match="order must be one of 'direct', 'autoregressive' or None, got 'both'"):
+        model.generate(visits, times, order="both")  # type: ignore[arg-type]
+
+
+def test_directly_generated_state_does_not_depend_on_the_other_times() -> None:
+    model = randomise(small_model())
+    visits = history(SIZE, lengths=(3, 2))
+    end = after(visits, 4.0)[:, None]
+    last = visits.times.amax(dim=1, keepdim=True)
+    alone = {order: model.generate(visits, end, order=order) for order in ("direct", "autoregressive")}  # type: ignore[arg-type]
+    for number in (2, 5):
+        steps = torch.arange(1, number + 1)[None] / number
+        times = last + (end - last) * steps
+        direct = model.generate(visits, times, order="direct")
+        torch.testing.assert_close(direct[:, -1], alone["direct"][:, 0], rtol=0, atol=1e-5)
+        assert not torch.allclose(model.generate(visits, times)[:, -1], alone["autoregressive"][:, 0], atol=1e-3)
+
+
+def test_noise_of_a_sample_is_shared_by_its_times_in_the_order_direct() -> None:
+    """A network that passes its noise on gives one image at all times of a sample, and another one in another."""
+    model = zero_model(order="direct", target="image")
+    model.denoiser.get_parameter("weight").data.fill_(0.5)
+    visits = history(SIZE)
+    times = torch.stack([after(visits, 1.0), after(visits, 2.0)], dim=1)
+    images = model.generate(visits, times)
+    assert torch.equal(images[:, 0], images[:, 1])
+    assert not torch.equal(images, model.generate(visits, times, sample=1))
+    assert not torch.equal(images[0], images[1])
+    chained = model.generate(visits, times, order="autoregressive")
+    assert not torch.equal(chained[:, 0], chained[:, 1])
 
 
 def test_missing_visits_before_the_target_are_generated_too() -> None:

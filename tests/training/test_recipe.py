@@ -53,6 +53,14 @@ def test_changes(change: str, section: str, key: str, value: Any) -> None:
         assert differing <= ({key} if name == section else set())
 
 
+def test_a_run_of_an_earlier_version_keeps_its_draws_of_missing_visits() -> None:
+    recorded = Recipe.resolve(NAME).to_dict()
+    assert recorded["training"]["missing"] == "mixed"
+    assert Recipe.from_dict(recorded).configs["training"]["missing"] == "mixed"
+    del recorded["training"]["missing"]
+    assert Recipe.from_dict(recorded).configs["training"]["missing"] == "slots"
+
+
 def test_the_last_of_several_changes_holds() -> None:
     assert Recipe.resolve(NAME, changes=["width=8", "denoiser.width=12"]).configs["denoiser"]["width"] == 12
 
@@ -77,8 +85,8 @@ def test_the_last_of_several_changes_holds() -> None:
             r"Section 'training': learning_rate must be a number of at least 0, got 'nan'\.",
         ),
         ("target=volume", r"target must be one of 'image', 'residual', got 'volume'\."),
-        ("preprocess.shape=8,10", r"shape must be 3 whole numbers from 1 to 100000 or None, got '8,10'\."),
-        ("preprocess.shape=[,2", r"shape must be 3 whole numbers from 1 to 100000 or None, got '\[,2'\."),
+        ("preprocess.shape=8,10", r"shape must be 3 whole numbers from 0 to 100000 or None, got '8,10'\."),
+        ("preprocess.shape=[,2", r"shape must be 3 whole numbers from 0 to 100000 or None, got '\[,2'\."),
         ("width=2020-13-45", "width must be a whole number of at least 1, got '2020-13-45'"),
         ("width=", r"width must be a whole number of at least 1, got None\."),
     ],
