@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from longigen.data.quality.inspect import Examination
     from longigen.data.split import Part
     from longigen.evaluation.benchmark_result import BenchmarkResult
+    from longigen.evaluation.consistency import Consistency
     from longigen.evaluation.evaluate import Evaluation
     from longigen.generation.session import GenerationSession
     from longigen.generation.writer import WrittenVisits
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bench",
     "catalog",
+    "consistency",
     "evaluate",
     "examine",
     "generate",
@@ -354,15 +356,11 @@ def evaluate(
     Raises:
         LongigenError: if the model or the data cannot be used or do not fit each other.
     """
-    from longigen.models.longitudinal import LongitudinalModel
     from longigen.utils.files import writable_folder
 
     _require(samples=samples, batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
     with ExitStack() as stack:
-        if isinstance(model, LongitudinalModel):
-            loaded, model = model, stack.enter_context(TemporaryDirectory())
-            loaded.save_pretrained(model)
-        source = _source(model, progress=progress)
+        source = _saved_source(model, stack, progress=progress)
         if out is not None:
             writable_folder(Path(out))
 
@@ -384,6 +382,72 @@ def evaluate(
             if out is not None:
                 evaluation.save(out)
         return evaluation
+
+
+def consistency(
+    model: "Path | str | Run | LongitudinalModel",
+    *,
+    data: Path | str | None = None,
+    changes: Changes = (),
+    out: Path | str | None = None,
+    setting: "Scenario" = "single",
+    part: "Part | None" = None,
+    metric: str = "ssim",
+    sampler: "Sampler | str | None" = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    order: "Order | None" = None,
+    seed: int = 0,
+    batch_size: int = 4,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> "Consistency":
+    """Compare the state that a model generates for one time alone with the same time as the last of 2, 5, 10 and 20.
+
+    Args:
+        model: a loaded model, a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
+        data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
+        changes: parameters of the data set, by name or as strings ``name=value``.
+        out: the folder for ``consistency.json``; by default nothing is written.
+        setting: which visits are given: ``single``, ``missing`` or ``full`` (see `generate`).
+        part: part of the training data set's split; by default ``test``, and ``all`` for other data.
+        metric: name of the similarity between the states, with its parameters as in `evaluate`.
+        sampler: sampler, or its name, to use instead of the model's own.
+        steps: network evaluations per visit; by default the sampler's own number.
+        guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
+            of the next (``autoregressive``); by default the model's own.
+        seed: random seed of the sampling noise and of the choice of missing visits.
+        batch_size: number of subjects generated in one batch.
+        skip_bad: leave out visits and subjects that cannot be used.
+        progress: show progress bars.
+
+    Raises:
+        LongigenError: if the model or the data cannot be used or do not fit each other.
+    """
+    from longigen.utils.files import writable_folder
+
+    _require(batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
+    with ExitStack() as stack:
+        source = _saved_source(model, stack, progress=progress)
+        if out is not None:
+            writable_folder(Path(out))
+
+        from longigen.evaluation.consistency import Consistency
+        from longigen.evaluation.metrics import load_metrics
+        from longigen.models.tasks import ordered
+        from longigen.utils.memory import keep_freed_memory
+
+        (similarity,) = load_metrics([metric]).values()
+        (scenario,) = ordered(setting)
+        generation = _settings(sampler, steps, guidance, order, seed)
+        keep_freed_memory()
+        session = _session(source, data, changes, part, (), skip_bad, progress)
+        bars = show_progress if progress else silent
+        found = Consistency.of(session, generation, scenario, similarity, batch_size=batch_size, progress=bars)
+        if out is not None and is_main_process():
+            found.save(out)
+        return found
 
 
 def bench(
@@ -671,6 +735,16 @@ def _source(
     with (show_transfer if progress else silent)("pulling") as update:
         source.find(update)
     return source
+
+
+def _saved_source(model: "Path | str | Run | LongitudinalModel", stack: ExitStack, *, progress: bool) -> "ModelSource":
+    """Return the source of a model, which is saved into a temporary folder of `stack` if it is a loaded one."""
+    from longigen.models.longitudinal import LongitudinalModel
+
+    if isinstance(model, LongitudinalModel):
+        loaded, model = model, stack.enter_context(TemporaryDirectory())
+        loaded.save_pretrained(model)
+    return _source(model, progress=progress)
 
 
 def _session(
