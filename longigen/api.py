@@ -135,6 +135,7 @@ def train(
     denoiser: str | None = None,
     sampler: str | None = None,
     init: str | None = None,
+    size: str | None = None,
     progress: bool = True,
 ) -> "Run":
     """Train a model and return its run.
@@ -151,6 +152,7 @@ def train(
         denoiser: name of a denoiser to use instead of the recipe's.
         sampler: name of a sampler to use instead of the recipe's.
         init: model to fine-tune; its components, settings and grid replace those of the recipe.
+        size: name of one of the recipe's sizes (``longigen info RECIPE``), which `changes` may change further.
         progress: show progress bars.
 
     Raises:
@@ -161,7 +163,7 @@ def train(
     from longigen.utils.memory import keep_freed_memory
 
     components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-    if resume and (out is None or data or any(components.values()) or init):
+    if resume and (out is None or data or any(components.values()) or init or size):
         raise LongigenError(
             "resume continues a run with its own options; give only the run's folder as out, and training.steps."
         )
@@ -186,7 +188,12 @@ def train(
             log.info(fine_tuning.summary)
             config, changed = fine_tuning.config, [*changed, *fine_tuning.changes]
         resolved = Recipe.resolve(
-            recipe, components=components, data=None if data is None else str(data), changes=changed, model=config
+            recipe,
+            components=components,
+            data=None if data is None else str(data),
+            changes=changed,
+            model=config,
+            size=size,
         )
         for start in warm_starts(resolved.settings("training")):
             start.check(resolved.names[start.part])  # before the data are read
