@@ -399,7 +399,6 @@ def consistency(
     out: Path | str | None = None,
     setting: "Scenario" = "single",
     part: "Part | None" = None,
-    metric: str = "ssim",
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
     guidance: float | None = None,
@@ -418,7 +417,6 @@ def consistency(
         out: the folder for ``consistency.json``; by default nothing is written.
         setting: which visits are given: ``single``, ``missing`` or ``full`` (see `generate`).
         part: part of the training data set's split; by default ``test``, and ``all`` for other data.
-        metric: name of the similarity between the states, with its parameters as in `evaluate`.
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
@@ -445,7 +443,7 @@ def consistency(
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
-        (similarity,) = load_metrics([metric]).values()
+        (similarity,) = load_metrics(["ssim"]).values()
         (scenario,) = ordered(setting)
         generation = _settings(sampler, steps, guidance, order, seed)
         keep_freed_memory()

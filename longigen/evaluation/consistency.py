@@ -91,7 +91,7 @@ class Consistency:
             session: the model and its subjects; the model is moved to this process's device.
             generation: sampler, network evaluations, guidance weight, order and seed.
             scenario: which visits are given.
-            similarity: the similarity of two volumes.
+            similarity: the metric SSIM.
             batch_size: number of subjects generated in one batch.
             progress: progress bar.
 
