@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 from longigen._version import __version__
 
 if TYPE_CHECKING:
-    from longigen.api import bench, evaluate, examine, generate, info, list_models, load, open_dataset, pull, train
+    from longigen.api import (
+        bench,
+        consistency,
+        evaluate,
+        examine,
+        generate,
+        info,
+        list_models,
+        load,
+        open_dataset,
+        pull,
+        train,
+    )
     from longigen.components.conditioner import Conditioner
     from longigen.components.conditioning import Conditioning, Routes
     from longigen.components.deformation import doubled, flow, halved, warp
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
     )
     from longigen.errors import LongigenError, LongigenWarning, did_you_mean
     from longigen.evaluation.benchmark_result import BenchmarkResult
+    from longigen.evaluation.consistency import Consistency
     from longigen.evaluation.evaluate import Evaluation
     from longigen.generation.writer import WrittenVisits
     from longigen.hub.model_summary import ModelSummary
@@ -69,6 +82,7 @@ _MODULES = {
     "BenchmarkResult": "evaluation.benchmark_result",
     "Conditioner": "components.conditioner",
     "Conditioning": "components.conditioning",
+    "Consistency": "evaluation.consistency",
     "Covariate": "components.visit_sequence",
     "Dataset": "data.dataset",
     "Denoiser": "components.denoiser",
@@ -116,6 +130,7 @@ _MODULES = {
     "bench": "api",
     "canonical_shape": "data.volume",
     "canonical_spacing": "data.volume",
+    "consistency": "api",
     "did_you_mean": "errors",
     "doubled": "components.deformation",
     "evaluate": "api",
@@ -156,6 +171,7 @@ __all__ = [
     "BenchmarkResult",
     "Conditioner",
     "Conditioning",
+    "Consistency",
     "Covariate",
     "Dataset",
     "Denoiser",
@@ -202,6 +218,7 @@ __all__ = [
     "bench",
     "canonical_shape",
     "canonical_spacing",
+    "consistency",
     "did_you_mean",
     "doubled",
     "evaluate",

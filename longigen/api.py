@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from longigen.data.split import Part
     from longigen.evaluation.benchmark_result import BenchmarkResult
     from longigen.evaluation.comparison import Space
+    from longigen.evaluation.consistency import Consistency
     from longigen.evaluation.evaluate import Evaluation
     from longigen.generation.session import GenerationSession
     from longigen.generation.writer import WrittenVisits
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bench",
     "catalog",
+    "consistency",
     "evaluate",
     "examine",
     "generate",
@@ -134,6 +136,7 @@ def train(
     denoiser: str | None = None,
     sampler: str | None = None,
     init: str | None = None,
+    size: str | None = None,
     progress: bool = True,
 ) -> "Run":
     """Train a model and return its run.
@@ -150,6 +153,7 @@ def train(
         denoiser: name of a denoiser to use instead of the recipe's.
         sampler: name of a sampler to use instead of the recipe's.
         init: model to fine-tune; its components, settings and grid replace those of the recipe.
+        size: name of one of the recipe's sizes (``longigen info RECIPE``), which `changes` may change further.
         progress: show progress bars.
 
     Raises:
@@ -160,7 +164,7 @@ def train(
     from longigen.utils.memory import keep_freed_memory
 
     components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-    if resume and (out is None or data or any(components.values()) or init):
+    if resume and (out is None or data or any(components.values()) or init or size):
         raise LongigenError(
             "resume continues a run with its own options; give only the run's folder as out, and training.steps."
         )
@@ -185,7 +189,12 @@ def train(
             log.info(fine_tuning.summary)
             config, changed = fine_tuning.config, [*changed, *fine_tuning.changes]
         resolved = Recipe.resolve(
-            recipe, components=components, data=None if data is None else str(data), changes=changed, model=config
+            recipe,
+            components=components,
+            data=None if data is None else str(data),
+            changes=changed,
+            model=config,
+            size=size,
         )
         for start in warm_starts(resolved.settings("training")):
             start.check(resolved.names[start.part])  # before the data are read
@@ -362,15 +371,11 @@ def evaluate(
     Raises:
         LongigenError: if the model or the data cannot be used or do not fit each other.
     """
-    from longigen.models.longitudinal import LongitudinalModel
     from longigen.utils.files import writable_folder
 
     _require(samples=samples, batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
     with ExitStack() as stack:
-        if isinstance(model, LongitudinalModel):
-            loaded, model = model, stack.enter_context(TemporaryDirectory())
-            loaded.save_pretrained(model)
-        source = _source(model, progress=progress)
+        source = _saved_source(model, stack, progress=progress)
         if out is not None:
             writable_folder(Path(out))
 
@@ -392,6 +397,70 @@ def evaluate(
             if out is not None:
                 evaluation.save(out)
         return evaluation
+
+
+def consistency(
+    model: "Path | str | Run | LongitudinalModel",
+    *,
+    data: Path | str | None = None,
+    changes: Changes = (),
+    out: Path | str | None = None,
+    setting: "Scenario" = "single",
+    part: "Part | None" = None,
+    sampler: "Sampler | str | None" = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    order: "Order | None" = None,
+    seed: int = 0,
+    batch_size: int = 4,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> "Consistency":
+    """Compare the state that a model generates for one time alone with the same time as the last of 2, 5, 10 and 20.
+
+    Args:
+        model: a loaded model, a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
+        data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
+        changes: parameters of the data set, by name or as strings ``name=value``.
+        out: the folder for ``consistency.json``; by default nothing is written.
+        setting: which visits are given: ``single``, ``missing`` or ``full`` (see `generate`).
+        part: part of the training data set's split; by default ``test``, and ``all`` for other data.
+        sampler: sampler, or its name, to use instead of the model's own.
+        steps: network evaluations per visit; by default the sampler's own number.
+        guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
+            of the next (``autoregressive``); by default the model's own.
+        seed: random seed of the sampling noise and of the choice of missing visits.
+        batch_size: number of subjects generated in one batch.
+        skip_bad: leave out visits and subjects that cannot be used.
+        progress: show progress bars.
+
+    Raises:
+        LongigenError: if the model or the data cannot be used or do not fit each other.
+    """
+    from longigen.utils.files import writable_folder
+
+    _require(batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
+    with ExitStack() as stack:
+        source = _saved_source(model, stack, progress=progress)
+        if out is not None:
+            writable_folder(Path(out))
+
+        from longigen.evaluation.consistency import Consistency
+        from longigen.evaluation.metrics import load_metrics
+        from longigen.models.tasks import ordered
+        from longigen.utils.memory import keep_freed_memory
+
+        (similarity,) = load_metrics(["ssim"]).values()
+        (scenario,) = ordered(setting)
+        generation = _settings(sampler, steps, guidance, order, seed)
+        keep_freed_memory()
+        session = _session(source, data, changes, part, (), skip_bad, progress)
+        bars = show_progress if progress else silent
+        found = Consistency.of(session, generation, scenario, similarity, batch_size=batch_size, progress=bars)
+        if out is not None and is_main_process():
+            found.save(out)
+        return found
 
 
 def bench(
@@ -681,6 +750,16 @@ def _source(
     with (show_transfer if progress else silent)("pulling") as update:
         source.find(update)
     return source
+
+
+def _saved_source(model: "Path | str | Run | LongitudinalModel", stack: ExitStack, *, progress: bool) -> "ModelSource":
+    """Return the source of a model, which is saved into a temporary folder of `stack` if it is a loaded one."""
+    from longigen.models.longitudinal import LongitudinalModel
+
+    if isinstance(model, LongitudinalModel):
+        loaded, model = model, stack.enter_context(TemporaryDirectory())
+        loaded.save_pretrained(model)
+    return _source(model, progress=progress)
 
 
 def _session(

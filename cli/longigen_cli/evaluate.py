@@ -1,11 +1,12 @@
 """``longigen evaluate``: score generated visits against the true ones."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from longigen import api
+from longigen.errors import LongigenError
 from longigen_cli.console import (
     AsJSON,
     BatchSize,
@@ -54,27 +55,49 @@ def evaluate(
     batch_size: BatchSize = 4,
     changes: DataChanges = None,
     skip_bad: SkipBad = False,
+    consistency: Annotated[
+        bool,
+        typer.Option(
+            "--consistency",
+            help="Instead of scoring, compare the last visit generated alone with the same as the last of 2, 5, 10 and "
+            "20 times, from the first visit or the visits of one --setting.",
+        ),
+    ] = False,
     as_json: AsJSON = False,
 ) -> None:
     """Score generated visits against the true ones, beside copy-last and blurred copies."""
+    shared: dict[str, Any] = {
+        "out": out,
+        "data": data,
+        "changes": changes or [],
+        "part": part,
+        "sampler": sampler,
+        "steps": steps,
+        "guidance": guidance,
+        "order": order,
+        "seed": seed,
+        "batch_size": batch_size,
+        "skip_bad": skip_bad,
+    }
+    if consistency:
+        scoring = {
+            "--metric": metric,
+            "--targets": targets != "last",
+            "--samples": samples != 1,
+            "--space": space != "subject",
+        }
+        unused = [option for option, given in scoring.items() if given]
+        if unused or len(setting or ()) > 1:
+            problem = f"{unused[0]} belongs to scoring" if unused else "it takes one --setting"
+            raise LongigenError(f"--consistency compares generated visits with each other, so {problem}; leave it out.")
+        found = api.consistency(model, setting=(*names_of(setting), "single")[0], **shared)
+        if api.is_main_process():
+            print_json(found.summary) if as_json else typer.echo(found.table())
+            if out is not None:
+                say(f"Wrote consistency.json to {out}")
+        return
     evaluation = api.evaluate(
-        model,
-        out=out,
-        data=data,
-        changes=changes or [],
-        settings=names_of(setting),
-        targets=targets,
-        space=space,
-        part=part,
-        metrics=metric or [],
-        samples=samples,
-        sampler=sampler,
-        steps=steps,
-        guidance=guidance,
-        order=order,
-        seed=seed,
-        batch_size=batch_size,
-        skip_bad=skip_bad,
+        model, settings=names_of(setting), targets=targets, space=space, metrics=metric or [], samples=samples, **shared
     )
     if not api.is_main_process():
         return

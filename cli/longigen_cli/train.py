@@ -40,6 +40,10 @@ def train(
             autocompletion=names_in("recipes"),
         ),
     ] = "sadm-tiny",
+    size: Annotated[
+        str | None,
+        typer.Option(help="One of the recipe's sizes, e.g. large; 'longigen info RECIPE' shows them."),
+    ] = None,
     changes: Changes = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default a new one under runs/.")] = None,
@@ -88,7 +92,7 @@ def train(
         "skip_bad": skip_bad or None,
     }
     options = {f"training.{key}": value for key, value in given.items() if value is not None}
-    if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init):
+    if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init or size):
         raise LongigenError(
             "--resume continues a run with the options that it was started with; give only --out RUN and --steps."
         )
@@ -103,6 +107,7 @@ def train(
         denoiser=denoiser,
         sampler=sampler,
         init=init,
+        size=size,
     )
     if api.is_main_process():
         say(f"Trained; the run is in {run.folder}")

@@ -71,7 +71,9 @@ class Grid:
                 "With fit=resize the grid needs a size along each axis; a size of 0 and an extent need fit=crop."
             )
         if self.extent is not None and any(self.shape):
-            raise LongigenError("The grid's shape follows from its extent in mm; give only one of the two.")
+            raise LongigenError(
+                "The grid's shape follows from its extent in mm; give only one of the two, the other as null."
+            )
         if self.extent is not None and not (
             len(self.extent) == 3 and all(math.isfinite(length) and length >= 0 for length in self.extent)
         ):

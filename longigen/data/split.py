@@ -1,6 +1,7 @@
 """Split a data set by subject into training, validation and test parts."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
@@ -8,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from longigen.components.base import Settings
 from longigen.components.ranges import Range, Seed
 from longigen.data.dataset import Assigned, Subject
-from longigen.errors import LongigenError
+from longigen.errors import LongigenError, LongigenWarning
 from longigen.utils.randomness import derive_seed
 
 Part = Literal["train", "validation", "test", "all"]
@@ -24,6 +25,9 @@ class SplitSettings(Settings):
         validation: fraction of the subjects in the validation part.
         test: fraction of the subjects in the test part, which training never uses.
         split_seed: random seed; the same ids and seed give the same split, whatever the order of subjects.
+        folds: number of folds of a cross-validation; 0 for none. Each subject is in the test part of exactly one fold;
+            `test` is not used then, and `validation` is the fraction of the other subjects.
+        fold: number of the fold whose subjects are the test part, from 0.
 
     Raises:
         LongigenError: for an invalid value, or fractions that leave nothing to train on.
@@ -32,9 +36,18 @@ class SplitSettings(Settings):
     validation: Share = 0.15
     test: Share = 0.2
     split_seed: Seed = 0
+    folds: Annotated[int, Range(0)] = 0
+    fold: Annotated[int, Range(0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.folds == 1:
+            raise LongigenError("split.folds = 1 leaves nothing to train on; set 2 or more, or 0 for no folds.")
+        if self.fold >= max(self.folds, 1):
+            last = f"the last fold is {self.folds - 1}" if self.folds else "there are no folds; set split.folds too"
+            raise LongigenError(f"There is no split.fold = {self.fold}: {last}.")
+        if self.folds:
+            return  # the test part is a fold
         if self.validation + self.test >= 1:
             raise LongigenError(
                 f"split.validation = {self.validation} and split.test = {self.test} leave nothing to train on; make "
@@ -57,6 +70,9 @@ class Split:
         A subject that the data set assigns to a part (`Subject.part`) is put there. No other subjects are added to a
         part that has assigned subjects; the fractions are of the subjects that are not assigned.
 
+        With `folds`, all subjects are ranked by the seed, subject i is in fold i mod `folds`, and the data set's own
+        parts are not used, of which a `LongigenWarning` tells.
+
         Raises:
             LongigenError: if an id occurs twice, the fractions leave no subject to train on, or a requested part would
                 be empty.
@@ -65,9 +81,11 @@ class Split:
         if len(set(ids)) < len(ids):
             twice = next(name for name in ids if ids.count(name) > 1)
             raise LongigenError(f"The subject '{twice}' occurs twice in the data set; merge its visits or rename one.")
+        if settings.folds:
+            return cls._by_fold(subjects, settings)
         assigned = {part: tuple(s for s in subjects if s.part == part) for part in ("train", "validation", "test")}
         unassigned = [subject for subject in subjects if subject.part is None]
-        ranked = sorted(unassigned, key=lambda subject: derive_seed("split", settings.split_seed, subject.id))
+        ranked = _ranked(unassigned, settings.split_seed)
         fractions = {part: 0.0 if assigned[part] else getattr(settings, part) for part in ("validation", "test")}
         needed = (not assigned["train"]) + sum(fraction > 0 for fraction in fractions.values())
         if subjects and not unassigned and not assigned["train"]:
@@ -92,6 +110,30 @@ class Split:
             assigned["test"] + tuple(ranked[:test]),
         )
 
+    @classmethod
+    def _by_fold(cls, subjects: Sequence[Subject], settings: SplitSettings) -> "Split":
+        if len(subjects) < settings.folds:
+            raise LongigenError(
+                f"The data set has {len(subjects)} subjects, too few for {settings.folds} folds; lower split.folds."
+            )
+        if any(subject.part is not None for subject in subjects):
+            warnings.warn(
+                "With split.folds the parts that the data set assigns its subjects to are not used: all subjects are "
+                "dealt into the folds.",
+                LongigenWarning,
+                stacklevel=3,
+            )
+        ranked = _ranked(subjects, settings.split_seed)
+        test = ranked[settings.fold :: settings.folds]
+        rest = [subject for place, subject in enumerate(ranked) if place % settings.folds != settings.fold]
+        validation = _count(settings.validation, len(rest))
+        if validation >= len(rest):
+            raise LongigenError(
+                f"validation = {settings.validation} of the {len(rest)} subjects outside of the fold leaves none to "
+                "train on; make it smaller."
+            )
+        return cls(tuple(rest[validation:]), tuple(rest[:validation]), tuple(test))
+
     @property
     def ids(self) -> dict[str, list[str]]:
         """The subjects' ids by part of the split, as a run records them."""
@@ -106,6 +148,11 @@ def fingerprint(subjects: Sequence[Subject]) -> str:
     """Return a hash of the ids and times of a data set, which identifies the data without revealing an id."""
     text = "\n".join(f"{subject.id}\t{subject.times}" for subject in sorted(subjects, key=lambda s: s.id))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _ranked(subjects: Sequence[Subject], seed: int) -> list[Subject]:
+    """Return the subjects in an order that depends only on their ids and the seed."""
+    return sorted(subjects, key=lambda subject: derive_seed("split", seed, subject.id))
 
 
 def _count(fraction: float, total: int) -> int:

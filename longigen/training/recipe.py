@@ -43,8 +43,9 @@ class Recipe:
             ``data``.
         configs: the checked configuration of each section: those above, and ``model``, ``preprocess``, ``augment``,
             ``split`` and ``training``.
-        origin: the user's choice: the ``recipe`` of the catalog, ``components`` and ``data`` instead of its own, and
-            ``changes`` by ``section.key``; empty if the recipe was not resolved from the catalog.
+        origin: the user's choice: the ``recipe`` of the catalog and its ``size`` if one was chosen, ``components`` and
+            ``data`` instead of its own, and ``changes`` by ``section.key``, those of the size among them; empty if the
+            recipe was not resolved from the catalog.
     """
 
     names: Mapping[str, str]
@@ -60,6 +61,7 @@ class Recipe:
         data: str | None = None,
         changes: Sequence[str] = (),
         model: Mapping[str, Any] | None = None,
+        size: str | None = None,
     ) -> "Recipe":
         """Return a recipe of the catalog with the user's changes.
 
@@ -72,14 +74,22 @@ class Recipe:
             changes: ``section.key=value``, or ``key=value`` if only one section has that key.
             model: configuration of a model to fine-tune (`longigen.hub.model_config`). Its components, settings,
                 preprocessing and data set replace those of the recipe.
+            size: name of one of the recipe's `sizes`, sets of changes that `changes` may change further.
 
         Raises:
-            LongigenError: if a name, key or value is unknown, of the wrong type, out of its range, or ambiguous.
+            LongigenError: if a name, size, key or value is unknown, of the wrong type, out of its range, or ambiguous.
         """
-        content = Catalog().recipe(name).content
+        content = dict(Catalog().recipe(name).content)
+        sizes = _sizes(content.pop("sizes", None), owner=f"recipe '{name}'")
+        if size is not None and size not in sizes:
+            there_are = f"Its sizes: {', '.join(sizes)}." if sizes else "It has one size; leave --size out."
+            raise LongigenError(f"The recipe '{name}' has no size '{size}'.{did_you_mean(size, sizes)} {there_are}")
         names, given = {}, _sections(content, owner=f"recipe '{name}'")
         replaced = {section: chosen for section, chosen in (components or {}).items() if chosen}
         origin: dict[str, Any] = {"recipe": name, "components": replaced, "data": None, "changes": {}}
+        if size is not None:
+            origin["size"] = size
+            changes = [*sizes[size], *changes]
         if model is not None:
             origin["init"] = True
             given |= _sections_of_model(model)
@@ -205,6 +215,16 @@ def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any
                 f"The {owner} has an unknown section '{key}'.{did_you_mean(key, known)} Sections: {', '.join(known)}."
             )
     return {section: dict(content.get(section) or {}) for section in known}
+
+
+def _sizes(content: Any, owner: str) -> dict[str, list[str]]:
+    """Return a recipe's sizes: by name, a list of changes ``section.key=value``."""
+    sizes = {} if content is None else content
+    if not isinstance(sizes, Mapping) or not all(
+        isinstance(changes, list) and all(isinstance(change, str) for change in changes) for changes in sizes.values()
+    ):
+        raise LongigenError(f"In the {owner}, 'sizes' must map names to lists of changes section.key=value.")
+    return {str(name): changes for name, changes in sizes.items()}
 
 
 def _parameters_by_section(names: Mapping[str, str]) -> dict[str, dict[str, Parameter]]:

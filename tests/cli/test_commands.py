@@ -30,6 +30,27 @@ def run(longigen: Longigen, manifest: Path, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
+def test_folds_and_order_reach_the_run_and_its_files(longigen: Longigen, manifest: Path, tmp_path: Path) -> None:
+    out, tested = tmp_path / "made", []
+    for fold in range(2):
+        run = tmp_path / f"fold-{fold}"
+        longigen("train", "--data", manifest, *SMALL, "--set", "folds=2", "--set", f"fold={fold}", "--steps", 1,
+                 "--set", "model.order=direct", "--out", run)  # fmt: skip
+        tested += json.loads((run / "run.json").read_text())["split"]["test"]
+    assert sorted(tested) == [f"s{number}" for number in range(8)]
+    config = json.loads((run / "model" / "config.json").read_text())
+    assert (config["data"]["split"]["folds"], config["data"]["split"]["fold"]) == (2, 1)
+    assert config["model"]["order"] == "direct"
+    longigen("generate", run, "--times", "+1,+2", "--subject", tested[-1], "--out", out)
+    longigen("generate", run, "--times", "+2", "--subject", tested[-1], "--order", "autoregressive", "--out", out / "b")
+    found = {path.name: json.loads(path.read_text()) for path in sorted(out.glob("*/*.json"))}
+    assert [(side["order"], side["generated_before"]) for side in found.values()] == [("direct", [])] * 2
+    (other,) = (out / "b").glob("*/*.json")
+    assert json.loads(other.read_text())["order"] == "autoregressive"
+    evaluated = longigen("evaluate", run, "--setting", "full", "--json")
+    assert json.loads(evaluated.stdout)["generation"]["order"] == "direct"
+
+
 def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
     longigen("generate", run, "--out", tmp_path, "--samples", 2, "--setting", "single")
     split = json.loads((run / "run.json").read_text())["split"]
@@ -183,6 +204,12 @@ def assert_one_sentence(result: object, *words: str) -> None:
         (["--data", "nowhere.csv"], ["nor a path named 'nowhere.csv'"]),
         (["--set", "subject_count=2"], ["2 subjects", "too few"]),
         (["--resume"], ["--resume", "--out"]),
+        (["--size", "large"], ["The recipe 'sadm-tiny' has no size 'large'"]),
+        (["--set", "fold=1"], ["There is no split.fold = 1"]),
+        (["--set", "preprocess.extent=100,100,0", "--set", "preprocess.shape=64,64,8"], ["only one of the two"]),
+        (["--set", "preprocess.shape=64,64,0", "--set", "fit=resize"], ["a size of 0 and an extent need fit=crop"]),
+        (["--set", "pad=zero"], ["pad must be one of 'background', 'edge', got 'zero'"]),
+        (["--set", "training.missing=none"], ["missing must be one of 'mixed', 'slots', 'absent'"]),
     ],
 )
 def test_mistakes_of_train(longigen: Longigen, tmp_path: Path, arguments: list[str], words: list[str]) -> None:

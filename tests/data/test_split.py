@@ -8,6 +8,7 @@ import pytest
 from helpers.files import visit_of
 from longigen import Assigned, LongigenError, Subject, Volume
 from longigen.data.split import Split, SplitSettings, fingerprint
+from longigen.errors import LongigenWarning
 
 
 def unread() -> Volume:
@@ -139,3 +140,42 @@ def test_fingerprint_depends_on_ids_and_times() -> None:
     assert all(s.id not in expected for s in subjects)
     others = [subjects[:-1], [*subjects[:-1], subject("x")], [*subjects[:-1], subject("s4", (0.0, 1.5))]]
     assert len({expected, *map(fingerprint, others)}) == 4
+
+
+@pytest.mark.parametrize(("size", "folds"), [(55, 5), (7, 3), (10, 10)])
+def test_each_subject_is_in_the_test_part_of_one_fold(size: int, folds: int) -> None:
+    subjects = cohort(size)
+    splits = [Split.by_subject(subjects, SplitSettings(folds=folds, fold=fold)) for fold in range(folds)]
+    tested = [s.id for split in splits for s in split.test]
+    assert sorted(tested) == sorted(s.id for s in subjects)
+    for split in splits:
+        assert size // folds <= len(split.test) <= -(-size // folds)
+        assert len(split.validation) == max(1, round(0.15 * (size - len(split.test))))
+        parts = [set(names) for names in ids(split).values()]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == size
+    shuffled = random.Random(0).sample(subjects, size)
+    assert ids(Split.by_subject(shuffled, SplitSettings(folds=folds))) == ids(splits[0])
+    whole = SplitSettings(folds=folds, validation=0.0)
+    assert not Split.by_subject(subjects, whole).validation
+
+
+def test_folds_deal_all_subjects_and_say_so() -> None:
+    own = [*cohort(6), subject("x", part="test"), subject("y", part="train")]
+    with pytest.warns(LongigenWarning, match="parts that the data set assigns its subjects to are not used"):
+        splits = [Split.by_subject(own, SplitSettings(folds=2, fold=fold)) for fold in (0, 1)]
+    assert {s.id for split in splits for s in split.test} == {s.id for s in own}
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "message"),
+    [
+        ({"folds": 1}, 9, "split.folds = 1 leaves nothing to train on"),
+        ({"folds": 5, "fold": 5}, 9, "There is no split.fold = 5: the last fold is 4"),
+        ({"fold": 1}, 9, "There is no split.fold = 1: there are no folds"),
+        ({"folds": 5}, 4, "has 4 subjects, too few for 5 folds"),
+        ({"folds": 2, "validation": 0.9}, 4, "validation = 0.9 of the 2 subjects outside of the fold leaves none"),
+    ],
+)
+def test_folds_that_cannot_be(settings: dict[str, float], size: int, message: str) -> None:
+    with pytest.raises(LongigenError, match=message):
+        Split.by_subject(cohort(size), SplitSettings(**settings))  # type: ignore[arg-type]

@@ -145,3 +145,14 @@ def test_export_of_a_model_for_a_package(tmp_path: Path) -> None:
     assert "longigen pull tiny-brain\n" in text
     assert "# tiny-brain\n" in text
     LongitudinalModel.from_pretrained(tmp_path / "shipped")
+
+
+def test_card_of_a_model_whose_grid_is_each_subjects_own() -> None:
+    for preprocess, words in (
+        ({"shape": [100, 100, 0]}, "Its grid has 100 × 100 × all voxels of the subject's own voxel size"),
+        (
+            {"shape": [0, 0, 0], "extent": [150, 150, 0]},
+            "Its grid covers 150 × 150 × all mm in voxels of the subject's",
+        ),
+    ):
+        assert words in Card("x", "hf-hub:lab/x@v2", config_of(preprocess=preprocess), 1234).text

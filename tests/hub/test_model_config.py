@@ -11,7 +11,7 @@ import torch
 from helpers.files import FIXTURES
 from helpers.models import edit_config
 from longigen import Covariate, LongigenError, LongitudinalModel, VisitSequence
-from longigen.hub.model_config import CONFIG_KEYS, CONFIG_SCHEMA_VERSION, MIGRATIONS, read_config
+from longigen.hub.model_config import CONFIG_KEYS, CONFIG_SCHEMA_VERSION, MIGRATIONS, grid_text, read_config
 
 
 @pytest.mark.parametrize("version", range(1, CONFIG_SCHEMA_VERSION + 1))
@@ -117,3 +117,15 @@ def test_too_large_config_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(" " * 2**20 + "{}")
     with pytest.raises(LongigenError, match="is not a model's configuration: it is larger than 1048576 bytes"):
         LongitudinalModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "text"),
+    [
+        ({"shape": [40, 48, 48]}, "40 × 48 × 48"),
+        ({"shape": [100, 100, 0]}, "100 × 100 × all"),
+        ({"shape": [0, 0, 0], "extent": [160.0, 142.5, 0.0]}, "160 × 142.5 × all mm"),
+    ],
+)
+def test_size_of_a_grid_in_words(preprocess: dict[str, list[float]], text: str) -> None:
+    assert grid_text(preprocess) == text

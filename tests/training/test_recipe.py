@@ -8,6 +8,7 @@ import pytest
 
 from helpers.sites import Site
 from longigen import LongigenError
+from longigen.hub.inventory import describe_name
 from longigen.training.recipe import Recipe
 
 NAME = "sadm-tiny"
@@ -147,9 +148,42 @@ def test_a_grid_of_the_recipes_data_is_not_kept_for_other_data(site: Site) -> No
     assert "noise" not in other.configs["data"]
 
 
+SIZED = (
+    "schema_version: 1\nrecipes:\n  r:\n    conditioner: {name: source}\n    denoiser: {name: unet3d, width: 8}\n"
+    "    sampler: {name: continuous}\n    data: {name: sim-brain}\n    sizes:\n"
+    "      large: [denoiser.width=64, training.steps=200000]\n      small: [denoiser.width=4]\n"
+)
+
+
+def test_sizes_of_a_recipe(site: Site) -> None:
+    site.install(
+        "third-party",
+        {"longigen.registry": {"third-party": "third_party"}},
+        {"third_party/__init__.py": "", "third_party/registry.yaml": SIZED},
+    )
+    plain, large = Recipe.resolve("r"), Recipe.resolve("r", size="large")
+    assert (plain.configs["denoiser"]["width"], large.configs["denoiser"]["width"]) == (8, 64)
+    assert large.configs["training"]["steps"] == 200_000
+    assert "size" not in plain.origin
+    assert large.origin["size"] == "large"
+    assert large.origin["changes"] == {"denoiser.width": 64, "training.steps": 200_000}
+    assert large.provenance["changes"] == large.origin["changes"]
+    further = Recipe.resolve("r", size="large", changes=["training.steps=10"])
+    assert further.origin["changes"] == {"denoiser.width": 64, "training.steps": 10}
+    with pytest.raises(
+        LongigenError, match=r"'r' has no size 'larg'\. Did you mean 'large'\? Its sizes: large, small\."
+    ):
+        Recipe.resolve("r", size="larg")
+    with pytest.raises(LongigenError, match=r"'sadm-tiny' has no size 'large'\. It has one size; leave --size out\."):
+        Recipe.resolve(NAME, size="large")
+    assert describe_name("r")["recipe"]["sizes"]["small"] == ["denoiser.width=4"]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
+        ("{sizes: [large]}", r"In the recipe 'r', 'sizes' must map names to lists of changes section\.key=value\."),
+        ("{sizes: {large: {training: {steps: 3}}}}", r"In the recipe 'r', 'sizes' must map names to lists"),
         ("{denoiser: unet3d}", r"In the recipe 'r', 'denoiser' must hold keys and values, got 'unet3d'\."),
         ("{trainig: {steps: 3}}", r"The recipe 'r' has an unknown section 'trainig'\. Did you mean 'training'\?"),
         ("{denoiser: {name: unet3d}}", r"The recipe 'r' names no conditioner; choose one with --conditioner\."),
