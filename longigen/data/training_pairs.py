@@ -42,6 +42,7 @@ class TrainingPairs(Dataset[Batch]):
         covariates: names of the covariates in the histories.
         augment: augmentation of each pair; None for no augmentation.
         missing: how missing visits are represented. It does not change which visits are targets, given or missing.
+        single: probability that of the given visits only the first is kept, so that the visit is generated from one.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class TrainingPairs(Dataset[Batch]):
         covariates: tuple[str, ...] = (),
         augment: Augment | None = None,
         missing: Missing = "slots",
+        single: float = 0.0,
     ) -> None:
         if not subjects:
             raise ValueError("there are no subjects")
@@ -64,6 +66,7 @@ class TrainingPairs(Dataset[Batch]):
         self.covariates = covariates
         self.augment = augment
         self.missing = missing
+        self.single = single
 
     def __len__(self) -> int:
         return self.length
@@ -78,6 +81,8 @@ class TrainingPairs(Dataset[Batch]):
         others = [index for index in range(1, target if self.causal else visits) if index != target]
         missing = {int(i) for i in draw.permutation(others)[: draw.integers(0, len(others) + 1)]}
         absent = self._absent(missing, draw)
+        if draw.random() < self.single:
+            missing = absent = set(others)
         history = [index for index in (0, *others) if index not in absent]
         pair = make_pair(prepared, history, missing - absent, target, self.covariates)
         if self.augment is None:

@@ -33,6 +33,8 @@ class TrainingSettings(Settings):
         checkpoint_every: steps between checkpoints.
         missing: how missing visits of the history are represented in training pairs: as ``slots`` whose times are
             known (SADM, Algorithm 1), ``absent``, or ``mixed``, so that the model reads times and does not count slots.
+        single: probability that a training pair's history is the first visit alone. Without it few pairs are, and they
+            are the hardest.
         skip_bad: leave out visits and subjects that cannot be used, instead of raising an error.
         init_conditioner: a run, a model's folder or a Hub repository whose conditioner's weights initialise the
             conditioner; see `longigen.training.warm_start`.
@@ -58,6 +60,7 @@ class TrainingSettings(Settings):
     sample_every: Count = 2_000
     checkpoint_every: Count = 1_000
     missing: Missing = "mixed"
+    single: Probability = 0.0
     skip_bad: bool = False
     init_conditioner: str | None = None
     init_denoiser: str | None = None

@@ -322,6 +322,7 @@ class Trainer:
             covariates=self.model.statistics.covariates,
             augment=self.augment,
             missing=settings.missing,
+            single=settings.single,
         )
         size, stride = settings.batch_size, settings.batch_size * accelerator.num_processes
         starts = range(self.step * per_step + accelerator.process_index * size, len(pairs), stride)

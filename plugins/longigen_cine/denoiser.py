@@ -79,8 +79,7 @@ class CineUNet(Denoiser):
     voxel) are standard normal and come from the sampler's z_t. So draws differ in the amount of motion, which a single
     visit does not tell, and z_t = 0 gives the central forecast. Training minimises two kinds of losses:
 
-    - Of the central forecast: the squared error at several resolutions, and 1 - SSIM in the plane, each of the moved
-      visit alone and of the moved visit with the change. Otherwise the change would explain what motion can.
+    - Of the central forecast: the squared error at several resolutions, and 1 - SSIM in the plane.
     - Of two draws: the fair CRPS per voxel at several resolutions, a proper scoring rule: it is smallest if the draws
       are from the distribution of what happens (Gneiting and Raftery, JASA 2007). Generators of ensembles are trained
       so in weather forecasting (Lang et al. 2024, arXiv 2412.15832).
@@ -156,18 +155,17 @@ class CineUNet(Denoiser):
         base, _ = conditioning.require_base()
         modes = self._modes(conditioning)
 
-        def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
+        def draw(noise: Tensor) -> Tensor:
             moved = modes.draw(noise)
-            image = warp_slices(base, moved.displacement)
-            return image, image + moved.change
+            return warp_slices(base, moved.displacement) + moved.change
 
-        images = draw(torch.zeros_like(base))
+        central = draw(torch.zeros_like(base))
         losses = {
-            "error": ERROR_WEIGHT * (squared_error(images[0], true) + squared_error(images[1], true)),
-            "similarity": self.similarity * (dissimilarity(images[0], true) + dissimilarity(images[1], true)),
+            "error": ERROR_WEIGHT * squared_error(central, true),
+            "similarity": self.similarity * dissimilarity(central, true),
         }
         if self.ensemble:
-            first, second = (draw(randn_like(base, example.generator))[1] for _ in range(2))
+            first, second = (draw(randn_like(base, example.generator)) for _ in range(2))
             losses["ensemble"] = self.ensemble * ensemble_error(first, second, true)
         return losses
 
