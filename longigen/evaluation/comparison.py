@@ -16,8 +16,9 @@ from longigen.models.predict import Generated
 
 Space = Literal["subject", "model"]
 
-COARSE = 2.0
-"""A blurred copy is not blurred along an axis whose voxels are more than so many times as long as the shortest."""
+COARSE, THIN = 2.0, 3
+"""A blurred copy is not blurred along an axis whose voxels are more than `COARSE` times as long as the shortest, or are
+fewer than those of the longest axis over `THIN`: headers of some stacks of thick slices say that voxels are cubes."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,19 @@ class Comparison:
         )
 
     def blurred(self, sigma: float) -> Tensor:
-        """Return the last given visit, smoothed by a Gaussian (C, W, H, D), not along axes of `COARSE` voxels.
+        """Return the last given visit, smoothed by a Gaussian (C, W, H, D), not along axes of thick slices.
 
         Args:
             sigma: standard deviation of the Gaussian, in voxels.
         """
         from scipy.ndimage import gaussian_filter  # slow to import
 
-        finest = min(self.spacing)
-        sigmas = (0.0, *(sigma if step <= COARSE * finest else 0.0 for step in self.spacing))
-        return torch.from_numpy(gaussian_filter(self.previous.numpy(), sigmas, mode="nearest"))
+        finest, longest = min(self.spacing), max(self.previous.shape[1:])
+        sigmas = [
+            sigma if step <= COARSE * finest and THIN * size >= longest else 0.0
+            for step, size in zip(self.spacing, self.previous.shape[1:], strict=True)
+        ]
+        return torch.from_numpy(gaussian_filter(self.previous.numpy(), (0.0, *sigmas), mode="nearest"))
 
 
 def _spacing(affine: np.ndarray) -> tuple[float, float, float]:

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+OUTPUT_SCALE = 0.1
+"""Factor of the outputs. Each step of Adam changes every weight by the learning rate, and hundreds of weights add up in
+an output: without the factor, the first steps would move tissue by many voxels, which takes long to unlearn."""
+
 
 def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:
     """Set the weights of a layer to zero, so that its output is zero at the start of training."""
@@ -58,7 +62,7 @@ class SliceMixing(nn.Module):
 
 
 class SliceUNet(nn.Module):
-    """A U-Net on 2×2 patches of slices, with two outputs of half the slices' resolution: a velocity and a change.
+    """A U-Net on 2×2 patches of slices, with two outputs of half the slices' resolution: velocity and change.
 
     Args:
         channels: channels of the input slices.
@@ -69,8 +73,6 @@ class SliceUNet(nn.Module):
         tokens: width of the conditioner's tokens, which the coarsest level attends to; 0 for none.
         dropout: dropout probability inside the blocks.
     """
-
-    finer: Tensor
 
     def __init__(
         self,
@@ -95,13 +97,11 @@ class SliceUNet(nn.Module):
         self.up = nn.ModuleList(Block(2 * width, width, embedding, dropout) for width in widths[:-1])
         self.velocity = nn.ModuleList(zeroed(nn.Conv2d(width, velocity, 3, padding=1)) for width in widths)
         self.change = zeroed(nn.Conv2d(widths[0], change, 3, padding=1))
-        # Voxels of a finer grid are half as large in the plane; slices are as thick.
-        self.register_buffer("finer", torch.tensor([2.0, 2.0, 1.0]).repeat(velocity // 3), persistent=False)
 
     def forward(
         self, slices: Tensor, embedding: Tensor, *, stem: Tensor | None, tokens: Tensor | None, depth: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the velocity, in voxels of its grid and in slices, and the change, both (N, ·, W/2, H/2).
+        """Return the velocity and the change, both (N, ·, W/2, H/2).
 
         Each level adds to the velocity of the coarser one, so that large movements come from coarse levels.
 
@@ -118,9 +118,8 @@ class SliceUNet(nn.Module):
         for level in reversed(range(len(self.up))):
             x = functional.interpolate(self.upsample[level](x), scale_factor=2)
             x = self.up[level](torch.cat([x, features.pop()], dim=1), embedding)
-            finer = functional.interpolate(velocity, scale_factor=2, mode="bilinear")
-            velocity = self.finer.view(1, -1, 1, 1).to(finer.dtype) * finer + self.velocity[level](x)
-        return velocity, self.change(x)
+            velocity = functional.interpolate(velocity, scale_factor=2, mode="bilinear") + self.velocity[level](x)
+        return OUTPUT_SCALE * velocity, OUTPUT_SCALE * self.change(x)
 
     def _encode(
         self, slices: Tensor, embedding: Tensor, stem: Tensor | None, tokens: Tensor | None, depth: int

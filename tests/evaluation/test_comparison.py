@@ -91,3 +91,10 @@ def test_a_blurred_copy_is_blurred_in_the_plane_of_fine_voxels(
     expected = gaussian_filter(previous[0].numpy(), [sigma * s for s in sigmas], mode="nearest")
     np.testing.assert_allclose(compared.blurred(sigma)[0].numpy(), expected, atol=1e-6)
     assert compared.blurred(sigma).std() < 0.8 * previous.std()
+
+
+def test_a_blurred_copy_is_not_blurred_across_few_slices_whatever_the_header_says() -> None:
+    previous = torch.rand(1, 12, 13, 4, generator=torch.Generator().manual_seed(0))
+    compared = Comparison(previous[None], previous, previous, torch.ones(12, 13, 4, dtype=torch.bool), (1.0, 1.0, 1.0))
+    expected = gaussian_filter(previous[0].numpy(), (1, 1, 0), mode="nearest")
+    np.testing.assert_allclose(compared.blurred(1.0)[0].numpy(), expected, atol=1e-6)
