@@ -49,6 +49,7 @@ class Evaluation:
         unseen: whether none of the subjects was used in training.
         note: a few words on how the subjects were chosen.
         source: folder of the run or model that was evaluated.
+        central: whether one network evaluation from noise is a draw; see `Sampler.central`.
         metrics_path: path of the ``metrics.json`` beside the weights, if these results were saved there.
     """
 
@@ -63,6 +64,7 @@ class Evaluation:
     unseen: bool
     note: str
     source: str
+    central: bool = False
     metrics_path: Path | None = None
 
     @classmethod
@@ -124,6 +126,7 @@ class Evaluation:
             session.unseen,
             session.note,
             session.source,
+            (generation.sampler or session.model.sampler).central,
         )
 
     @cached_property
@@ -158,7 +161,7 @@ class Evaluation:
     def cautions(self) -> list[str]:
         """Warnings about the interpretation of the results, one sentence each."""
         fewest = min((row.visits for row in self.rows), default=0)
-        cautions = [spread_caution(self.protocol.samples, self.generation["steps"])]
+        cautions = [spread_caution(self.protocol.samples, self.generation["steps"], central=self.central)]
         cautions += [metric.caution(fewest) for metric in self.metrics.values() if isinstance(metric, SetMetric)]
         return [caution for caution in cautions if caution]
 

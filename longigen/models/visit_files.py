@@ -138,13 +138,14 @@ def sidecar_path(image: Path) -> Path:
     return image.with_name(f"{image.name.removesuffix('.nii.gz')}.json")
 
 
-def spread_caution(samples: int, steps: int, max_std: float = math.inf) -> str | None:
+def spread_caution(samples: int, steps: int, max_std: float = math.inf, *, central: bool = False) -> str | None:
     """Return a warning if the standard deviation of the samples does not measure uncertainty, else None.
 
     Args:
         samples: number of samples of each visit.
         steps: network evaluations per visit.
         max_std: the largest standard deviation of all voxels.
+        central: `Sampler.central`: whether one network evaluation from noise is a draw, and from zeros the middle.
     """
     if samples < 2:
         return None
@@ -153,7 +154,7 @@ def spread_caution(samples: int, steps: int, max_std: float = math.inf) -> str |
             f"Caution: the {samples} samples of each visit are identical, because this model is deterministic; a "
             "standard deviation of 0 does not mean that the forecast is certain."
         )
-    if steps == 1:
+    if steps == 1 and not central:
         return (
             "Caution: with one network evaluation per visit a sample is close to the mean of the distribution, so the "
             f"standard deviation of the {samples} samples does not measure uncertainty; raise --steps."

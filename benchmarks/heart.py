@@ -1,0 +1,136 @@
+"""Cross-validate the recipe `heart` on ACDC, in the patients' own space: ``python benchmarks/heart.py --acdc PATH``.
+
+Each patient is in the test part of one of five folds, so it is scored once, by a model that never saw it. The folds are
+trained if their run folders do not exist yet (``--only K`` trains and scores one, so that several processes share the
+work). Written to ``docs/results/acdc-heart``: the table of all patients in the three settings, with draws; how much the
+blood pools shrink from end diastole to end systole beside the truth; and pictures of the best, the median and the worst
+patient from one frame, at their own resolution.
+"""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+from longigen import api
+from longigen.errors import LongigenWarning
+from longigen.evaluation.comparison import Comparison
+from longigen.evaluation.evaluate import Evaluation
+from longigen.evaluation.scoring import summarise
+from longigen.evaluation.tables import evaluation_table
+from longigen.generation.session import GenerationSession
+from longigen.models.predict import Generated, GenerationSettings
+from longigen.models.tasks import last_only
+from longigen.utils.intervals import Summary
+
+FOLDS = 5
+SAMPLES = 8
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "acdc-heart"
+MOVING = 0.25
+"""The moving heart: where the smoothed true change is at least this share of its maximum, dilated by three voxels."""
+
+
+def train(fold: int, work: Path, acdc: Path, extra: Sequence[str]) -> Path:
+    """Train the model of a fold if it is not there yet; return the folder of its run."""
+    folder = work / f"fold-{fold}"
+    if not (folder / "model" / "config.json").exists():
+        changes = [f"data.path={acdc}", "data.frames=6", f"split.folds={FOLDS}", f"split.fold={fold}", *extra]
+        api.train("heart", data=f"acdc:{acdc}", changes=changes[1:], out=folder, progress=False)
+    return folder
+
+
+def contraction(visit: np.ndarray, comparison: Comparison) -> float:
+    """Return by how much the area of the blood pools is smaller than in the last given visit, from 0 to 1.
+
+    Blood is what is brighter, within the moving heart, than the midpoint between the means of its two classes in the
+    last given visit (Ridler and Calvard 1978).
+    """
+    previous, true = comparison.previous[0].numpy(), comparison.true[0].numpy()
+    change = gaussian_filter(np.abs(true - previous), (2, 2, 0))
+    heart = binary_dilation(change > MOVING * change.max(), iterations=3)
+    values = previous[heart]
+    threshold = values.mean()
+    for _ in range(20):
+        threshold = (values[values > threshold].mean() + values[values <= threshold].mean()) / 2
+    return 1 - float((visit[heart] > threshold).sum() / (values > threshold).sum())
+
+
+def single(folder: Path) -> list[tuple[Generated, Comparison]]:
+    """Return the last visit of each test subject, generated from the first one, with the volumes to compare."""
+    session = GenerationSession.open(str(folder))
+    tasks = session.tasks("single", seed=0, select=last_only)
+    (settings,) = GenerationSettings().numbered(1, session.model)
+    found = []
+    for generated in session.generate(tasks, settings, batch_size=1):
+        last = len(generated.times) - 1
+        found.append((generated, Comparison.of([generated], last, "subject")))
+    return found
+
+
+def contractions(pairs: Sequence[Comparison]) -> str:
+    """Return a line on how much the hearts contract, generated and true."""
+    generated = np.array([contraction(pair.generated[0, 0].numpy(), pair) for pair in pairs])
+    true = np.array([contraction(pair.true[0].numpy(), pair) for pair in pairs])
+    summary = Summary.bootstrap(list(generated))
+    return (
+        f"contraction of the blood pools from one frame: {summary.mean:.3f} [{summary.low:.3f}, {summary.high:.3f}], "
+        f"true {true.mean():.3f}; correlation {np.corrcoef(generated, true)[0, 1]:.2f}, N = {len(pairs)}"
+    )
+
+
+def draw(chosen: Sequence[tuple[str, Comparison]], path: Path) -> None:
+    """Draw end diastole, generated and true end systole and both errors, at the patients' own voxels."""
+    titles = ("given: end diastole", "generated", "true: end systole", "copy-last - true", "generated - true")
+    figure = Figure(figsize=(11, 2.5 * len(chosen)), layout="constrained")
+    axes = figure.subplots(len(chosen), len(titles), squeeze=False)
+    for line, (label, pair) in zip(axes, chosen, strict=True):
+        generated, true, previous = (v[0].numpy() for v in (pair.generated[0], pair.true, pair.previous))
+        cut = int(np.square(true - previous).sum(axis=(0, 1)).argmax())
+        images = [previous, generated, true, previous - true, generated - true]
+        for place, (axis, image, title) in enumerate(zip(line, images, titles, strict=True)):
+            grey = place < 3
+            limits = (-1, 1) if grey else (-0.8, 0.8)
+            picture = np.rot90(image[..., cut])
+            axis.imshow(picture, cmap="gray" if grey else "RdBu_r", vmin=limits[0], vmax=limits[1])
+            axis.set(xticks=[], yticks=[], title=title if line is axes[0] else "")
+        line[0].set_ylabel(label, fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--acdc", type=Path, required=True, help="folder of the patients")
+    parser.add_argument("--work", type=Path, default=Path("runs/acdc-heart"), help="folder of the runs")
+    parser.add_argument("--only", type=int, help="train and score this fold only")
+    parser.add_argument("--set", action="append", default=[], help="change of the recipe, as KEY=VALUE")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", LongigenWarning)
+    folds = range(FOLDS) if arguments.only is None else [arguments.only]
+    evaluations: list[Evaluation] = []
+    for fold in folds:
+        folder = train(fold, arguments.work, arguments.acdc, arguments.set)
+        evaluations.append(api.evaluate(folder, samples=SAMPLES, progress=False))
+        evaluations[-1].save(folder / "evaluation")
+        print(evaluations[-1].table(), flush=True)
+    pairs = [pair for fold in folds for pair in single(arguments.work / f"fold-{fold}")]
+    line = contractions([comparison for _, comparison in pairs])
+    print(line)
+    if arguments.only is not None:
+        return
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    scores = [score for evaluation in evaluations for score in evaluation.scores]
+    rows = summarise(scores, evaluations[0].metrics)
+    title = f"ACDC, {len(pairs)} patients in {FOLDS} folds, end systole, in the patients' own space; recipe heart"
+    table = evaluation_table(rows, evaluations[0].metrics, title, SAMPLES)
+    (RESULTS / "table.txt").write_text(f"{table}\n\n{line}\n", "utf-8")
+    ranked = sorted(pairs, key=lambda pair: float((pair[1].generated[0] - pair[1].true).square().mean()))
+    chosen = [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]
+    draw([(f"{name}: {item.prepared.subject.id}", pair) for name, (item, pair) in chosen], RESULTS / "pictures.png")
+
+
+if __name__ == "__main__":
+    main()
