@@ -70,7 +70,8 @@ class Recipe:
             components: names of components to use instead of the recipe's, by section; such a component has its own
                 default configuration.
             data: a data set's name, a path that one recognises, or ``name:path``. The recipe's configuration of data
-                and preprocessing applies only if this is the recipe's own data set.
+                applies only if this is the recipe's own data set, and so does its preprocessing, unless its grid
+                follows the subjects (a size of 0 in ``preprocess.shape``) and so suits any data.
             changes: ``section.key=value``, or ``key=value`` if only one section has that key.
             model: configuration of a model to fine-tune (`longigen.hub.model_config`). Its components, settings,
                 preprocessing and data set replace those of the recipe.
@@ -105,8 +106,8 @@ class Recipe:
                 given["data"] |= config
             else:
                 names["data"], given["data"] = chosen, config
-                if model is None:
-                    given["preprocess"] = {}  # a recipe's grid fits the recipe's data only
+                if model is None and 0 not in given["preprocess"].get("shape", ()):
+                    given["preprocess"] = {}  # a grid of fixed size fits the recipe's data only
         return cls._checked(names, given, changes, origin, owner=f"recipe '{name}'")
 
     @classmethod
