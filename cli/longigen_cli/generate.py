@@ -35,7 +35,7 @@ def generate(
         ),
     ] = "full",
     times: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Times to generate instead of the subjects' own visits, e.g. 3.5,4 or +1 for one unit after the last "
             "visit."
@@ -79,7 +79,7 @@ def generate(
         data=data,
         changes=changes or [],
         setting=setting,
-        times=None if times is None else times.split(","),
+        times=None if times is None else [time for given in times for time in given.split(",")],
         subjects=subject or [],
         part=part,
         samples=samples,

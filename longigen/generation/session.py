@@ -1,6 +1,7 @@
 """Generation session: a loaded model and the subjects to generate visits for."""
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +11,11 @@ from longigen._version import __version__
 from longigen.components.base import parameters
 from longigen.components.changes import parse_change
 from longigen.data.cohort import Cohort, require_pairs
+from longigen.data.dataset import Dataset
 from longigen.data.open_dataset import find_dataset
 from longigen.data.preprocess import Prepared, Preprocess
 from longigen.data.split import Part, SplitSettings, fingerprint
-from longigen.errors import LongigenError, did_you_mean
+from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.hub.manifest import RUN_FILE, WEIGHTS, checksum
 from longigen.hub.model_config import COMPONENTS
 from longigen.hub.resolve import ModelSource
@@ -31,6 +33,7 @@ from longigen.models.tasks import Scenario, Task, tasks
 from longigen.models.visit_files import GenerationRecord
 from longigen.registry.registry import registry
 from longigen.training.run import Run
+from longigen.utils.time_units import COUNTS
 
 UNSEEN = "subjects not used in training"
 """The note of a session on the test part of the training data set."""
@@ -87,7 +90,7 @@ class GenerationSession:
         model = load_folder(LongitudinalModel, folder)
         recorded = Run(resolved.run).read() if resolved.run else None
         name, config = _dataset(model, recorded, data, changes)
-        dataset = registry.make("dataset", name, config)
+        dataset = _in_time_unit(registry.make("dataset", name, config), name, config, model.statistics.time_unit)
         if dataset.time_unit != model.statistics.time_unit:
             raise LongigenError(
                 f"The model's times are in {model.statistics.time_unit} and those of '{name}' in {dataset.time_unit}; "
@@ -206,6 +209,20 @@ class GenerationSession:
         folder = ModelSource(self.source, path=Path(self.source)).find()
         parts = {kind: describe(getattr(self.model, kind))["name"] for kind in COMPONENTS}
         return {"longigen": __version__, **parts, "weights_sha256": checksum(folder / WEIGHTS)}
+
+
+def _in_time_unit(dataset: Dataset, name: str, config: Mapping[str, Any], unit: str) -> Dataset:
+    """Return the data set with times in a model's `unit`, if its own only count frames and it can convert them."""
+    converts = "time_unit" in parameters(type(dataset)) and "time_unit" not in config
+    if not converts or dataset.time_unit not in COUNTS or unit in COUNTS:
+        return dataset
+    warnings.warn(
+        f"The images of '{name}' have no times; they are read in the model's unit, {unit}. If that is wrong, give "
+        "their times in a sidecar, or the unit with --set time_unit.",
+        LongigenWarning,
+        stacklevel=3,
+    )
+    return registry.make("dataset", name, {**config, "time_unit": unit})
 
 
 def _dataset(
