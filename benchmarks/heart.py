@@ -38,8 +38,8 @@ def train(fold: int, work: Path, acdc: Path, extra: Sequence[str]) -> Path:
     """Train the model of a fold if it is not there yet; return the folder of its run."""
     folder = work / f"fold-{fold}"
     if not (folder / "model" / "config.json").exists():
-        changes = [f"data.path={acdc}", "data.frames=6", f"split.folds={FOLDS}", f"split.fold={fold}", *extra]
-        api.train("heart", data=f"acdc:{acdc}", changes=changes[1:], out=folder, progress=False)
+        changes = ["data.frames=6", f"split.folds={FOLDS}", f"split.fold={fold}", *extra]
+        api.train(f"acdc:{acdc}", "heart", changes=changes, out=folder, progress=False)
     return folder
 
 

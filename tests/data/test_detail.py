@@ -82,6 +82,17 @@ def test_a_change_is_added_in_the_box_and_clipped() -> None:
         subject.restore_change(torch.zeros(4, 4, 4), None, 0)
 
 
+def test_a_change_fades_towards_a_face_inside_the_visit_and_not_at_its_border() -> None:
+    first = Volume(noise(40, 24, 6), np.diag([1.0, 1.0, 8.0, 1.0]))
+    subject = prepared(first, grid=Grid((24, 24, 6)))  # 8 voxels are left out on either side along the first axis
+    half = (subject.intensity.high - subject.intensity.low) / 2
+    added = (subject.restore_change(torch.full((1, 24, 24, 6), 1e-3), None, 0).data - first.data) / (1e-3 * half)
+    ramp = [0, *(k / 4 for k in (1, 2, 3, 4))]  # over 24 / 8 voxels
+    np.testing.assert_allclose(added[7:12, 12, 3], ramp, atol=0.05)
+    np.testing.assert_allclose(added[28:33, 12, 3], ramp[::-1], atol=0.05)
+    np.testing.assert_allclose(added[20, :, 3], 1, atol=0.05)
+
+
 FLIPPED = OBLIQUE @ from_matvec(np.diag([-1.0, 1.0, 1.0])[[1, 0, 2]], [0, 0, 0])
 """Oblique, flipped and permuted, with voxels of 1 × 1.5 × 2 mm."""
 SHAPE = (34, 40, 24)
@@ -123,7 +134,7 @@ def test_a_rigid_shift_moves_the_voxels_by_as_many_millimetres(
     displacement = torch.from_numpy(voxels).float().view(3, 1, 1, 1).expand(3, *shape)
     volume = subject.restore_change(torch.zeros(1, *shape), displacement, reference)
     expected = rendered(lambda places: blob(places + shift), affine)
-    inner = (slice(3, -3),) * 3
+    inner = (slice(8, -8), slice(8, -8), slice(7, -7))  # where nothing fades
     assert np.abs(expected.data - subject.own(reference).data)[inner].max() > 10
     within = np.minimum(
         expected.data, max(subject.own(reference).data.max(), subject.intensity.high)
