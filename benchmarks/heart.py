@@ -34,12 +34,12 @@ MOVING = 0.25
 """The moving heart: where the smoothed true change is at least this share of its maximum, dilated by three voxels."""
 
 
-def train(fold: int, work: Path, acdc: Path, extra: Sequence[str]) -> Path:
+def train(fold: int, work: Path, acdc: Path, extra: Sequence[str], init: str | None) -> Path:
     """Train the model of a fold if it is not there yet; return the folder of its run."""
     folder = work / f"fold-{fold}"
     if not (folder / "model" / "config.json").exists():
         changes = ["data.frames=6", f"split.folds={FOLDS}", f"split.fold={fold}", *extra]
-        api.train(f"acdc:{acdc}", "heart", changes=changes, out=folder, progress=False)
+        api.train(f"acdc:{acdc}", "heart", changes=changes, init=init, out=folder, progress=False)
     return folder
 
 
@@ -106,13 +106,14 @@ def main() -> None:
     parser.add_argument("--acdc", type=Path, required=True, help="folder of the patients")
     parser.add_argument("--work", type=Path, default=Path("runs/acdc-heart"), help="folder of the runs")
     parser.add_argument("--only", type=int, help="train and score this fold only")
+    parser.add_argument("--init", help="model that each fold starts from, e.g. heart-sunnybrook")
     parser.add_argument("--set", action="append", default=[], help="change of the recipe, as KEY=VALUE")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", LongigenWarning)
     folds = range(FOLDS) if arguments.only is None else [arguments.only]
     evaluations: list[Evaluation] = []
     for fold in folds:
-        folder = train(fold, arguments.work, arguments.acdc, arguments.set)
+        folder = train(fold, arguments.work, arguments.acdc, arguments.set, arguments.init)
         evaluations.append(api.evaluate(folder, samples=SAMPLES, progress=False))
         evaluations[-1].save(folder / "evaluation")
         print(evaluations[-1].table(), flush=True)

@@ -42,6 +42,7 @@ class TrainingPairs(Dataset[Batch]):
         covariates: names of the covariates in the histories.
         augment: augmentation of each pair; None for no augmentation.
         missing: how missing visits are represented. It does not change which visits are targets, given or missing.
+        last: probability that the target is the subject's last visit, in addition to its share of the other draws.
         single: probability that of the given visits only the first is kept, so that the visit is generated from one.
     """
 
@@ -55,6 +56,7 @@ class TrainingPairs(Dataset[Batch]):
         covariates: tuple[str, ...] = (),
         augment: Augment | None = None,
         missing: Missing = "slots",
+        last: float = 0.0,
         single: float = 0.0,
     ) -> None:
         if not subjects:
@@ -66,7 +68,7 @@ class TrainingPairs(Dataset[Batch]):
         self.covariates = covariates
         self.augment = augment
         self.missing = missing
-        self.single = single
+        self.last, self.single = last, single
 
     def __len__(self) -> int:
         return self.length
@@ -78,10 +80,14 @@ class TrainingPairs(Dataset[Batch]):
         draw = np.random.default_rng(derive_seed("pair", self.seed, number))
         visits = len(prepared.subject.visits)
         target = int(draw.integers(1, visits))
+        # A generator of its own, so that the other draws are the same whatever the probabilities.
+        longest, alone = np.random.default_rng(derive_seed("single", self.seed, number)).random(2)
+        if longest < self.last:
+            target = visits - 1
         others = [index for index in range(1, target if self.causal else visits) if index != target]
         missing = {int(i) for i in draw.permutation(others)[: draw.integers(0, len(others) + 1)]}
         absent = self._absent(missing, draw)
-        if draw.random() < self.single:
+        if alone < self.single:
             missing = absent = set(others)
         history = [index for index in (0, *others) if index not in absent]
         pair = make_pair(prepared, history, missing - absent, target, self.covariates)

@@ -33,6 +33,8 @@ class TrainingSettings(Settings):
         checkpoint_every: steps between checkpoints.
         missing: how missing visits of the history are represented in training pairs: as ``slots`` whose times are
             known (SADM, Algorithm 1), ``absent``, or ``mixed``, so that the model reads times and does not count slots.
+        last: probability that a training pair's target is the subject's last visit; otherwise it is any after the
+            first.
         single: probability that a training pair's history is the first visit alone. Without it few pairs are, and they
             are the hardest.
         skip_bad: leave out visits and subjects that cannot be used, instead of raising an error.
@@ -60,6 +62,7 @@ class TrainingSettings(Settings):
     sample_every: Count = 2_000
     checkpoint_every: Count = 1_000
     missing: Missing = "mixed"
+    last: Probability = 0.0
     single: Probability = 0.0
     skip_bad: bool = False
     init_conditioner: str | None = None

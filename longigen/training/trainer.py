@@ -322,6 +322,7 @@ class Trainer:
             covariates=self.model.statistics.covariates,
             augment=self.augment,
             missing=settings.missing,
+            last=settings.last,
             single=settings.single,
         )
         size, stride = settings.batch_size, settings.batch_size * accelerator.num_processes
