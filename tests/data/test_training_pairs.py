@@ -130,6 +130,19 @@ def test_slots_are_the_default_and_their_draws_do_not_change() -> None:
     assert found == [("10000", 3), ("111", 1), ("111", 1), ("11111", 5), ("111", 1), ("11101", 2)]
 
 
+def test_the_last_visit_and_histories_of_one_visit_have_their_shares() -> None:
+    subject, length = prepared("s", 6), 1000
+    usual = TrainingPairs([subject], length=length, seed=0, causal=True)
+    drawn = TrainingPairs([subject], length=length, seed=0, causal=True, last=0.4, single=0.3)
+    targets = Counter(places(drawn[number])[1] for number in range(length))
+    assert targets[5] / length == pytest.approx(0.4 + 0.6 / 5, abs=0.05)
+    assert targets[2] / length == pytest.approx(0.6 / 5, abs=0.05)
+    # Of targets after three visits or more, few histories are one visit in usual pairs.
+    alone = [places(drawn[number])[0] == [0] for number in range(length) if places(drawn[number])[1] > 2]
+    assert sum(alone) / len(alone) == pytest.approx(0.3, abs=0.05)
+    assert not any(places(usual[number])[0] == [0] for number in range(length) if places(usual[number])[1] > 2)
+
+
 def test_subject_with_two_visits() -> None:
     for causal in (True, False):
         batch = pairs(prepared("s", 2), causal=causal)[7]
