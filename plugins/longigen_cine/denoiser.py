@@ -24,8 +24,6 @@ Positive = Annotated[int, Range(1)]
 EMBEDDING = 64
 PATCH = 2
 """The network works on 2×2 patches of a slice."""
-LOG_SCALE = -3.0
-"""Logarithm of the scale of the noise at the start of training, in model intensities."""
 ERROR_WEIGHT = 12.5
 """Weight of the squared error: of intensities in [0, 1] it is 50."""
 FREQUENCIES = 8
@@ -33,11 +31,11 @@ FREQUENCIES = 8
 
 @dataclass(frozen=True)
 class Modes:
-    """A Gaussian distribution of movements: a mean and K modes of velocity and change, and the scale of noise.
+    """A Gaussian distribution of movements: a mean and K modes of velocity and change.
 
     Attributes:
         velocity: (B, 3 (K + 1), W/2, H/2, D), in voxels of that grid and in slices.
-        change: (B, C (K + 2), W/2, H/2, D): mean, modes, and the logarithm of the scale.
+        change: (B, C (K + 1), W/2, H/2, D), in model intensities.
         shape: (B, C, W, H, D) of the last visit.
     """
 
@@ -51,14 +49,11 @@ class Modes:
         count = self.velocity.shape[1] // 3 - 1
         latents = torch.cat([torch.ones_like(noise.flatten(1)[:, :1]), _latents(noise, count)], dim=1).float()
         velocity = torch.einsum("bk,bkcwhd->bcwhd", latents, self.velocity.unflatten(1, (count + 1, 3)))
-        change = self.change.unflatten(1, (count + 2, -1))
-        smooth = torch.einsum("bk,bkcwhd->bcwhd", latents, change[:, :-1])
-        texture = torch.exp(change[:, -1] + LOG_SCALE)
+        change = torch.einsum("bk,bkcwhd->bcwhd", latents, self.change.unflatten(1, (count + 1, -1)))
         in_plane = to_slices(torch.cat([velocity[:, :2], torch.zeros_like(velocity[:, :1])], dim=1))
         moved = PATCH * from_slices(flow(in_plane[..., None])[:, :2, ..., 0], size[2])
         displacement = torch.cat([moved, torch.tanh(velocity[:, 2:])], dim=1)
-        smooth, texture = _doubled(smooth, size), _doubled(texture, size)
-        return Moved(_doubled(displacement, size), smooth + texture * noise.float())
+        return Moved(_doubled(displacement, size), _doubled(change, size))
 
 
 class CineUNet(Denoiser):
@@ -73,11 +68,12 @@ class CineUNet(Denoiser):
     The velocity v and the change c are Gaussian given the conditioning, of low rank (as the logits of Monteiro et al.,
     Stochastic Segmentation Networks, NeurIPS 2020, arXiv 2006.06015):
 
-        v = v_0 + Σ_k u_k v_k,   c = c_0 + Σ_k u_k c_k + s ε
+        v = v_0 + Σ_k u_k v_k,   c = c_0 + Σ_k u_k c_k
 
-    The network predicts v_0 … v_K, c_0 … c_K and the map s in one evaluation. u (K latents) and ε (one number per
-    voxel) are standard normal and come from the sampler's z_t. So draws differ in the amount of motion, which a single
-    visit does not tell, and z_t = 0 gives the central forecast. Training minimises two kinds of losses:
+    The network predicts v_0 … v_K and c_0 … c_K in one evaluation, times tanh(gap), so that no time means no change.
+    The K latents u are standard normal and come from the sampler's z_t. So draws differ in the amount of motion, which
+    a single visit does not tell, and z_t = 0 gives the central forecast. Voxels have no noise of their own: a draw
+    keeps that of the last visit. Training minimises two kinds of losses:
 
     - Of the central forecast: the squared error at several resolutions, and 1 - SSIM in the plane.
     - Of two draws: the fair CRPS per voxel at several resolutions, a proper scoring rule: it is smallest if the draws
@@ -131,7 +127,7 @@ class CineUNet(Denoiser):
         self.network = SliceUNet(
             channels + routes.concat,
             velocity=3 * (self.latents + 1),
-            change=channels * (self.latents + 2),
+            change=channels * (self.latents + 1),
             widths=self.widths,
             embedding=EMBEDDING,
             tokens=routes.tokens,
@@ -183,7 +179,9 @@ class CineUNet(Denoiser):
             tokens=conditioning.tokens,
             depth=depth,
         )
-        return Modes(from_slices(velocity.float(), depth), from_slices(change.float(), depth), base.shape)
+        reach = torch.tanh(gap.float()).view(-1, 1, 1, 1, 1)
+        velocity, change = (reach * from_slices(part.float(), depth) for part in (velocity, change))
+        return Modes(velocity, change, base.shape)
 
     def _pad(self, slices: Tensor) -> Tensor:
         """Pad W and H to a multiple of the stride by repeating the last voxel."""

@@ -1,6 +1,7 @@
 """The cine denoiser: moved voxels, draws of a Gaussian of low rank, and its losses in closed form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,12 +62,22 @@ def test_noise_below_the_level_of_the_signal_is_not_drawn_from() -> None:
     assert (noisy - clean).abs().max() > 1e-3
 
 
+def test_no_time_means_no_change() -> None:
+    made, base = denoiser().eval(), noise(*SHAPE).clamp(-1, 1)
+    randomise(made)
+    given, z, level = conditioning(base), noise(*SHAPE, seed=1), torch.full((2,), -20.0)
+    changes = [
+        (made(z, level, replace(given, gap=torch.full((2,), gap))) - base).abs().max() for gap in (1e-6, 0.1, 1.0)
+    ]
+    assert changes[0] < 1e-4 < changes[1] < changes[2]
+
+
 def test_a_draw_is_linear_in_its_latents() -> None:
     count, size = 2, (8, 6, 3)
     velocity = torch.zeros(1, 3 * (count + 1), 4, 3, 3)
     velocity[:, 0], velocity[:, 4], velocity[:, 8] = 0.25, 0.5, 0.1  # v_0 along W, v_1 along H, v_2 across
-    change = torch.zeros(1, count + 2, 4, 3, 3)
-    change[:, 0], change[:, 1], change[:, -1] = 0.3, 0.2, -math.inf  # c_0, c_1, and no noise
+    change = torch.zeros(1, count + 1, 4, 3, 3)
+    change[:, 0], change[:, 1] = 0.3, 0.2  # c_0, c_1
     modes = Modes(velocity, change, torch.Size((1, 1, *size)))
     z = noise(1, 1, *size)
     # Interleaved voxels, summed over the root of their number, are the latents.
@@ -83,9 +94,8 @@ def test_a_draw_is_linear_in_its_latents() -> None:
 
 def test_the_latents_of_noise_are_standard_normal() -> None:
     z = noise(4000, 1, 5, 3, 2)  # 30 voxels, which 4 does not divide
-    modes = Modes(torch.zeros(4000, 15, 3, 2, 2), torch.zeros(4000, 6, 3, 2, 2), z.shape)
-    modes.change[:, 1:5] = torch.eye(4)[0].view(1, 4, 1, 1, 1)  # c_1 is 1: the change is u_1, beside the noise
-    modes.change[:, 5] = -math.inf
+    modes = Modes(torch.zeros(4000, 15, 3, 2, 2), torch.zeros(4000, 5, 3, 2, 2), z.shape)
+    modes.change[:, 1] = 1.0  # c_1 is 1: the change is u_1
     drawn = modes.draw(z).change[:, 0, 0, 0, 0]
     assert drawn.mean().abs() < 0.05
     assert drawn.std() == pytest.approx(1, abs=0.06)
@@ -166,7 +176,7 @@ def test_training_learns_a_motion_and_its_amount() -> None:
         loss.backward()
         optimizer.step()
         history.append(loss.item())
-    assert sum(history[-10:]) < 0.7 * sum(history[:10])
+    assert sum(history[-10:]) < 0.75 * sum(history[:10])
     with torch.no_grad():
         draws = torch.stack(
             [made(noise(8, 1, 16, 16, 2, seed=seed), torch.full((8,), -20.0), given)[0] for seed in range(8)]
