@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from longigen.components.base import Settings
-from longigen.components.ranges import Range
+from longigen.components.ranges import GridSize, Range
 from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
 from longigen.data.preprocess import Pad
 from longigen.utils.randomness import derive_seed
@@ -22,6 +22,8 @@ class AugmentSettings(Settings):
     """What a recipe may say of augmentation; nothing is done by default.
 
     Args:
+        crop: W, H and D of a random box of the grid that each pair is trained on, in voxels; 0 is the whole axis. It
+            saves memory and time; generation is always on the whole grid. For thin slices, boxes of fewer slices.
         flip: for each axis of the grid, whether to flip half of the pairs along it.
         rotate: the largest rotation about each axis, in degrees (uniform). The grid is rotated in voxels, so with
             anisotropic voxels rotate only about the axis with the different size: 0,0,20 for a short-axis stack.
@@ -38,6 +40,7 @@ class AugmentSettings(Settings):
         LongigenError: for a value that is not allowed.
     """
 
+    crop: tuple[GridSize, GridSize, GridSize] = (0, 0, 0)
     flip: tuple[bool, bool, bool] = (False, False, False)
     rotate: tuple[Angle, Angle, Angle] = (0.0, 0.0, 0.0)
     scale: Fraction = 0.0
@@ -80,6 +83,8 @@ class Augment:
         images, targets = [], []
         for row in range(len(batch.target)):
             visits = torch.cat([batch.history.images[row], batch.target[row, None]])
+            # A generator of its own for each pair, so that the transforms are the same with and without a crop.
+            visits = self._crop(visits, torch.Generator().manual_seed(derive_seed("crop", seed, row)))
             visits = self._transform(visits, generator, pad)
             images.append(visits[:-1])
             targets.append(visits[-1])
@@ -105,6 +110,15 @@ class Augment:
         )
         corrupted = corrupted + noise[:, :, None, None, None, None] * torch.randn(clean.shape, generator=generator)
         return replace(history, images=torch.where(clean > BACKGROUND, corrupted.clamp(BACKGROUND, 1), clean))
+
+    def _crop(self, visits: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a random box of visits (L, C, W, H, D), the same of each."""
+        for axis, size in enumerate(self.settings.crop, start=2):
+            spare = visits.shape[axis] - size
+            if size and spare > 0:
+                start = int(torch.randint(spare + 1, (1,), generator=generator))
+                visits = visits.narrow(axis, start, size)
+        return visits
 
     def _transform(self, visits: Tensor, generator: torch.Generator, pad: Pad) -> Tensor:
         """Apply one random transform to visits (L, C, W, H, D)."""

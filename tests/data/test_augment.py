@@ -45,6 +45,22 @@ ONE_BY_ONE = [
 ]
 
 
+def test_a_crop_is_the_same_box_of_every_visit_and_of_several_places() -> None:
+    places = torch.arange(12 * 10 * 8, dtype=torch.float32).view(1, 1, *SIZE)
+    batch = batch_of(torch.cat([places, places + 1]), places[0] + 2)
+    crop = Augment(AugmentSettings(crop=(6, 0, 20)))  # 20 is more than there is
+    starts = set()
+    for seed in range(20):
+        cropped = crop(batch, seed=seed)
+        assert cropped.target.shape == (1, 1, 6, 10, 8)
+        assert cropped.history.images.shape == (1, 2, 1, 6, 10, 8)
+        assert torch.equal(cropped.history.images[0, 1], cropped.target[0] - 1)
+        starts.add(int(cropped.history.images[0, 0, 0, 0, 0, 0]) // 80)
+        assert torch.equal(cropped.target, crop(batch, seed=seed).target)
+    assert starts <= set(range(7))
+    assert len(starts) > 3
+
+
 @pytest.mark.parametrize("settings", ONE_BY_ONE, ids=str)
 def test_all_visits_of_a_subject_get_the_same_transform(settings: AugmentSettings) -> None:
     images = smooth(2.0, 1.5, 2.0)
