@@ -23,7 +23,7 @@ from longigen.evaluation.evaluate import Evaluation
 from longigen.evaluation.scoring import summarise
 from longigen.evaluation.tables import evaluation_table
 from longigen.generation.session import GenerationSession
-from longigen.models.predict import Generated, GenerationSettings
+from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import last_only
 from longigen.utils.intervals import Summary
 
@@ -59,16 +59,32 @@ def contraction(visit: np.ndarray, comparison: Comparison) -> float:
     return 1 - float((visit[heart] > threshold).sum() / (values > threshold).sum())
 
 
-def single(folder: Path) -> list[tuple[Generated, Comparison]]:
-    """Return the last visit of each test subject, generated from the first one, with the volumes to compare."""
+def single(folder: Path, samples: int) -> list[tuple[str, Comparison]]:
+    """Return the last visit of each test subject, generated from the first one: its id, and the volumes to compare."""
     session = GenerationSession.open(str(folder))
     tasks = session.tasks("single", seed=0, select=last_only)
-    (settings,) = GenerationSettings().numbered(1, session.model)
+    drawn = [
+        session.generate(tasks, each, batch_size=1) for each in GenerationSettings().numbered(samples, session.model)
+    ]
+    return [
+        (items[0].prepared.subject.id, Comparison.of(items, len(items[0].times) - 1, "subject"))
+        for items in zip(*drawn, strict=True)
+    ]
+
+
+def predictors(pairs: Sequence[Comparison]) -> str:
+    """Return a line on how well the samples' spread tells where the error of their mean is, beside the mean's change."""
     found = []
-    for generated in session.generate(tasks, settings, batch_size=1):
-        last = len(generated.times) - 1
-        found.append((generated, Comparison.of([generated], last, "subject")))
-    return found
+    for pair in pairs:
+        inside, mean = pair.foreground, pair.generated.mean(dim=0)
+        error, change = (mean - pair.true).abs()[:, inside], (mean - pair.previous).abs()[:, inside]
+        spread = pair.generated.std(dim=0)[:, inside]
+        found.append([np.corrcoef(map_.flatten(), error.flatten())[0, 1] for map_ in (spread, change)])
+    spread, change = np.mean(found, axis=0)
+    return (
+        f"correlation over voxels with |error| of the mean of {SAMPLES}: their standard deviation {spread:.2f}, "
+        f"|mean - last| {change:.2f}"
+    )
 
 
 def contractions(pairs: Sequence[Comparison]) -> str:
@@ -114,23 +130,28 @@ def main() -> None:
     evaluations: list[Evaluation] = []
     for fold in folds:
         folder = train(fold, arguments.work, arguments.acdc, arguments.set, arguments.init)
-        evaluations.append(api.evaluate(folder, samples=SAMPLES, progress=False))
-        evaluations[-1].save(folder / "evaluation")
-        print(evaluations[-1].table(), flush=True)
-    pairs = [pair for fold in folds for pair in single(arguments.work / f"fold-{fold}")]
-    line = contractions([comparison for _, comparison in pairs])
-    print(line)
+        for samples in (1, SAMPLES):
+            evaluations.append(api.evaluate(folder, samples=samples, progress=False))
+            evaluations[-1].save(folder / f"evaluation-{samples}")
+            print(evaluations[-1].table(), flush=True)
+    folders = [arguments.work / f"fold-{fold}" for fold in folds]
+    pairs = [pair for folder in folders for pair in single(folder, 1)]
+    draws = [pair for folder in folders for _, pair in single(folder, SAMPLES)]
+    lines = f"{contractions([comparison for _, comparison in pairs])}\n{predictors(draws)}"
+    print(lines)
     if arguments.only is not None:
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
-    scores = [score for evaluation in evaluations for score in evaluation.scores]
-    rows = summarise(scores, evaluations[0].metrics)
-    title = f"ACDC, {len(pairs)} patients in {FOLDS} folds, end systole, in the patients' own space; recipe heart"
-    table = evaluation_table(rows, evaluations[0].metrics, title, SAMPLES)
-    (RESULTS / "table.txt").write_text(f"{table}\n\n{line}\n", "utf-8")
+    tables = []
+    for samples, name in ((1, "the central forecast"), (SAMPLES, f"the first of {SAMPLES} draws, and their mean")):
+        found = [evaluation for evaluation in evaluations if evaluation.protocol.samples == samples]
+        rows = summarise([score for evaluation in found for score in evaluation.scores], found[0].metrics)
+        title = f"ACDC, {len(pairs)} patients in {FOLDS} folds, end systole, in the patients' own space: {name}"
+        tables.append(evaluation_table(rows, found[0].metrics, title, samples))
+    (RESULTS / "table.txt").write_text("\n\n".join([*tables, lines]) + "\n", "utf-8")
     ranked = sorted(pairs, key=lambda pair: float((pair[1].generated[0] - pair[1].true).square().mean()))
     chosen = [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]
-    draw([(f"{name}: {item.prepared.subject.id}", pair) for name, (item, pair) in chosen], RESULTS / "pictures.png")
+    draw([(f"{name}: {subject}", pair) for name, (subject, pair) in chosen], RESULTS / "pictures.png")
 
 
 if __name__ == "__main__":
