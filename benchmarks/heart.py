@@ -73,7 +73,7 @@ def single(folder: Path, samples: int) -> list[tuple[str, Comparison]]:
 
 
 def predictors(pairs: Sequence[Comparison]) -> str:
-    """Return a line on how well the samples' spread tells where the error of their mean is, beside the mean's change."""
+    """Return a line on how well the samples' spread tells where the error of their mean is."""
     found = []
     for pair in pairs:
         inside, mean = pair.foreground, pair.generated.mean(dim=0)
