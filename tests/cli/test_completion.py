@@ -44,7 +44,7 @@ def in_bash(typed: str) -> list[str]:
         ("longigen train --init additive-", ["additive-sim-brain"]),
         ("longigen pull sadm-sim-", ["sadm-sim-brain", "sadm-sim-heart"]),
         ("longigen generate sadm-sim-heart --sampler unip", ["unipc"]),
-        ("longigen evaluate sadm-sim-heart --metric ssim", ["ssim", "ssim-foreground"]),
+        ("longigen evaluate sadm-sim-heart --metric ssim", ["ssim", "ssim-foreground", "ssim-slice"]),
         ("longigen bench sadm-ab", ["sadm-ablation"]),
         ("longigen doctor nif", ["nifti4d"]),
         ("longigen info ident", ["identity"]),

@@ -90,7 +90,7 @@ def test_number_of_missing_visits_is_uniform() -> None:
 
 def test_missing_visits_are_slots_absent_or_a_mixture() -> None:
     """The three kinds are drawn with equal probability, without changing targets and which visits are missing."""
-    subject, length, kinds = prepared("s", 8), 1500, Counter()
+    subject, length, kinds = prepared("s", 8), 500, Counter()
     drawn = {
         name: TrainingPairs([subject], length=length, seed=0, causal=False, missing=name)
         for name in ("slots", "absent", "mixed")
@@ -118,7 +118,7 @@ def test_missing_visits_are_slots_absent_or_a_mixture() -> None:
     same = sum(0.5 ** (h - 1) for h in range(2, 7)) / 5
     expected = {"slots": (1 + same / 2) / 3, "absent": (1 + same / 2) / 3, "mixture": (1 - same) / 3}
     for kind, share in expected.items():
-        assert kinds[kind] / kinds.total() == pytest.approx(share, abs=0.05)
+        assert kinds[kind] / kinds.total() == pytest.approx(share, abs=0.075)
 
 
 def test_slots_are_the_default_and_their_draws_do_not_change() -> None:
@@ -131,16 +131,15 @@ def test_slots_are_the_default_and_their_draws_do_not_change() -> None:
 
 
 def test_the_last_visit_and_histories_of_one_visit_have_their_shares() -> None:
-    subject, length = prepared("s", 6), 1000
-    usual = TrainingPairs([subject], length=length, seed=0, causal=True)
-    drawn = TrainingPairs([subject], length=length, seed=0, causal=True, last=0.4, single=0.3)
-    targets = Counter(places(drawn[number])[1] for number in range(length))
-    assert targets[5] / length == pytest.approx(0.4 + 0.6 / 5, abs=0.05)
+    subject, length = prepared("s", 6), 500
+    pairs_of = TrainingPairs([subject], length=length, seed=0, causal=True, last=0.4, single=0.3)
+    drawn = [places(pairs_of[number]) for number in range(length)]
+    targets = Counter(target for _, target in drawn)
+    assert targets[5] / length == pytest.approx(0.4 + 0.6 / 5, abs=0.07)
     assert targets[2] / length == pytest.approx(0.6 / 5, abs=0.05)
-    # Of targets after three visits or more, few histories are one visit in usual pairs.
-    alone = [places(drawn[number])[0] == [0] for number in range(length) if places(drawn[number])[1] > 2]
-    assert sum(alone) / len(alone) == pytest.approx(0.3, abs=0.05)
-    assert not any(places(usual[number])[0] == [0] for number in range(length) if places(usual[number])[1] > 2)
+    # With slots, a later target's history is the first visit alone only by this setting.
+    alone = [history == [0] for history, target in drawn if target > 1]
+    assert sum(alone) / len(alone) == pytest.approx(0.3, abs=0.07)
 
 
 def test_subject_with_two_visits() -> None:
