@@ -111,6 +111,8 @@ class CineUNet(Denoiser):
         super().__init__()
         if len(multipliers) < 2:
             raise LongigenError(f"cine: multipliers must name two levels or more, got {multipliers}.")
+        if width % PATCH**2:
+            raise LongigenError(f"cine: width must be a multiple of {PATCH**2}, got {width}.")
         self.widths = tuple(width * multiplier for multiplier in multipliers)
         self.latents, self.similarity, self.ensemble, self.dropout = latents, similarity, ensemble, dropout
 

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from longigen import Conditioning, DiffusionTarget, Example, Routes
+from longigen import Conditioning, DiffusionTarget, Example, LongigenError, Routes
 from longigen.registry.registry import registry
 from longigen_cine import CineUNet
 from longigen_cine.denoiser import Modes
@@ -51,6 +52,12 @@ def test_an_untrained_network_copies_the_last_visit(shape: tuple[int, ...]) -> N
     base = noise(*shape).clamp(-1, 1)
     output = denoiser()(torch.zeros(shape), torch.full(shape[:1], -20.0), conditioning(base))
     torch.testing.assert_close(output, base, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("parameters", "message"), [({"width": 6}, "multiple of 4"), ({"multipliers": (1,)}, "two")])
+def test_values_that_do_not_fit_are_refused(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(LongigenError, match=message):
+        CineUNet(**parameters)
 
 
 def test_noise_below_the_level_of_the_signal_is_not_drawn_from() -> None:
