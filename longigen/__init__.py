@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from longigen.training.settings import TrainingSettings
     from longigen.training.trainer import Trainer
     from longigen.utils.randomness import Generators, randn_like
-    from longigen.utils.time_units import TIME_UNITS, time_unit
+    from longigen.utils.time_units import COUNT_UNITS, TIME_UNITS, time_unit
 
 _MODULES = {
     "Assigned": "data.dataset",
@@ -120,6 +120,7 @@ _MODULES = {
     "Statistics": "data.statistics",
     "Step": "components.sampler",
     "Subject": "data.dataset",
+    "COUNT_UNITS": "utils.time_units",
     "TIME_UNITS": "utils.time_units",
     "Trainer": "training.trainer",
     "TrainingSettings": "training.settings",
@@ -162,6 +163,7 @@ _MODULES = {
 
 __all__ = [
     "BACKGROUND",
+    "COUNT_UNITS",
     "PARTS",
     "TIME_UNITS",
     "Assigned",

@@ -371,13 +371,9 @@ def evaluate(
     Raises:
         LongigenError: if the model or the data cannot be used or do not fit each other.
     """
-    from longigen.utils.files import writable_folder
-
     _require(samples=samples, batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
     with ExitStack() as stack:
-        source = _saved_source(model, stack, progress=progress)
-        if out is not None:
-            writable_folder(Path(out))
+        source = _scored_source(model, out, stack, progress=progress)
 
         from longigen.evaluation.evaluate import Evaluation, protocol_of
         from longigen.evaluation.metrics import load_metrics
@@ -438,13 +434,9 @@ def consistency(
     Raises:
         LongigenError: if the model or the data cannot be used or do not fit each other.
     """
-    from longigen.utils.files import writable_folder
-
     _require(batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
     with ExitStack() as stack:
-        source = _saved_source(model, stack, progress=progress)
-        if out is not None:
-            writable_folder(Path(out))
+        source = _scored_source(model, out, stack, progress=progress)
 
         from longigen.evaluation.consistency import Consistency
         from longigen.evaluation.metrics import load_metrics
@@ -752,14 +744,23 @@ def _source(
     return source
 
 
-def _saved_source(model: "Path | str | Run | LongitudinalModel", stack: ExitStack, *, progress: bool) -> "ModelSource":
-    """Return the source of a model, which is saved into a temporary folder of `stack` if it is a loaded one."""
+def _scored_source(
+    model: "Path | str | Run | LongitudinalModel", out: Path | str | None, stack: ExitStack, *, progress: bool
+) -> "ModelSource":
+    """Return the source of a model to score, after checking that `out` can be written.
+
+    A loaded model is saved into a temporary folder of `stack`.
+    """
     from longigen.models.longitudinal import LongitudinalModel
+    from longigen.utils.files import writable_folder
 
     if isinstance(model, LongitudinalModel):
         loaded, model = model, stack.enter_context(TemporaryDirectory())
         loaded.save_pretrained(model)
-    return _source(model, progress=progress)
+    source = _source(model, progress=progress)
+    if out is not None:
+        writable_folder(Path(out))
+    return source
 
 
 def _session(

@@ -126,7 +126,7 @@ class Evaluation:
             session.unseen,
             session.note,
             session.source,
-            (generation.sampler or session.model.sampler).central,
+            generation.sampler_of(session.model).central,
         )
 
     @cached_property

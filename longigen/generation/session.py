@@ -33,7 +33,7 @@ from longigen.models.tasks import Scenario, Task, tasks
 from longigen.models.visit_files import GenerationRecord
 from longigen.registry.registry import registry
 from longigen.training.run import Run
-from longigen.utils.time_units import COUNTS
+from longigen.utils.time_units import COUNT_UNITS
 
 UNSEEN = "subjects not used in training"
 """The note of a session on the test part of the training data set."""
@@ -214,7 +214,7 @@ class GenerationSession:
 def _in_time_unit(dataset: Dataset, name: str, config: Mapping[str, Any], unit: str) -> Dataset:
     """Return the data set with times in a model's `unit`, if its own only count frames and it can convert them."""
     converts = "time_unit" in parameters(type(dataset)) and "time_unit" not in config
-    if not converts or dataset.time_unit not in COUNTS or unit in COUNTS:
+    if not converts or dataset.time_unit not in COUNT_UNITS or unit in COUNT_UNITS:
         return dataset
     warnings.warn(
         f"The images of '{name}' have no times; they are read in the model's unit, {unit}. If that is wrong, give "

@@ -93,6 +93,6 @@ def write_cohort(
             batch = indices[start : start + batch_size]
             batch_times = None if task_times is None else [task_times[index] for index in batch]
             write_batch([subject_tasks[index] for index in batch], batch_times, start)
-    central = (settings.sampler or session.model.sampler).central
+    central = settings.sampler_of(session.model).central
     caution = spread_caution(samples, record.steps, max_std, central=central) if total else None
     return WrittenVisits(folder, tuple(written), caution)

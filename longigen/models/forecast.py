@@ -303,7 +303,7 @@ def generate_forecast(
     )
     forecast = Forecast(generated, record)
     widest = max((float(std.data.max()) for std in forecast.std or ()), default=0.0)
-    central = (settings.sampler or model.sampler).central
+    central = settings.sampler_of(model).central
     caution = spread_caution(samples, record.steps, widest, central=central)
     if caution is not None:
         warnings.warn(caution, LongigenWarning, stacklevel=4)

@@ -237,7 +237,7 @@ class LongitudinalModel(nn.Module):
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
         if direct:
             pending &= torch.zeros_like(pending).scatter(1, slots, target_valid)
-        sampler = generation.sampler or self.sampler
+        sampler = generation.sampler_of(self)
         evaluations = sampler.steps if generation.steps is None else generation.steps
         given = sequence.observed
         rounds = int(pending.sum(dim=1).max()) if pending.numel() else 0
@@ -337,7 +337,7 @@ class LongitudinalModel(nn.Module):
                 high=high,
             )
 
-        z = self.settings.spread * randn_like(history.images[:, 0], generator)
+        z = randn_like(history.images[:, 0], generator)
         z = torch.zeros_like(z) if central else z
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)

@@ -121,16 +121,20 @@ class GenerationSettings(Settings):
     seed: Seed = 0
     sample: Annotated[int, Range(0)] | None = 0
 
+    def sampler_of(self, model: "LongitudinalModel") -> Sampler:
+        """Return the sampler to use: the chosen one, or the model's own."""
+        return self.sampler or model.sampler
+
     def numbered(self, samples: int, model: "LongitudinalModel") -> list[Self]:
         """Return the settings of each of several samples: of a single one, the central forecast if there is one."""
-        if samples == 1 and (self.sampler or model.sampler).central:
+        if samples == 1 and self.sampler_of(model).central:
             return [replace(self, sample=None)]
         return [replace(self, sample=sample) for sample in range(samples)]
 
 
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:
     """Return network evaluations per visit, guidance weight, order and seed, with the model's defaults filled in."""
-    sampler = settings.sampler or model.sampler
+    sampler = settings.sampler_of(model)
     return {
         "steps": sampler.steps if settings.steps is None else settings.steps,
         "guidance": model.settings.guidance if settings.guidance is None else settings.guidance,

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from longigen.components.base import Settings
-from longigen.components.ranges import GuidanceWeight, Probability, Range
+from longigen.components.ranges import GuidanceWeight, Probability
 from longigen.models.guidance import Space
 
 Target = Literal["image", "residual"]
@@ -34,8 +34,6 @@ class ModelSettings(Settings):
             ``random`` is for pretraining with ``p_uncond=1``.
         guidance: weight w ≥ 0 of classifier-free guidance in generation (SADM, Eq. 4).
         guidance_space: variable in which guidance combines predictions, x̂ or ε̂; see `longigen.models.guidance`.
-        spread: standard deviation of the noise that generation starts from. Training uses 1; a value above 1 widens the
-            samples of a one-evaluation model that was too certain on validation subjects.
         keep_background: keep voxels at background in generation if they are exactly background in the last visit. For
             images with a mask, such as skull-stripped brains. Otherwise small errors in the background would be fed
             back from visit to visit, and they lower the SSIM of an empty background.
@@ -52,7 +50,6 @@ class ModelSettings(Settings):
     unconditional: Unconditional = "zero"
     guidance: GuidanceWeight = 0.1
     guidance_space: Space = "x"
-    spread: Annotated[float, Range(0, 10)] = 1.0
     keep_background: bool = False
     order: Order = "autoregressive"
 

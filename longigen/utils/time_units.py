@@ -5,7 +5,7 @@ from longigen.errors import LongigenError, did_you_mean
 TIME_UNITS = ("years", "months", "weeks", "days", "hours", "seconds", "cycle", "frames", "index")
 """Units of visit times: ``cycle`` is a fraction of the cardiac cycle, ``frames`` and ``index`` are counts."""
 
-COUNTS = ("frames", "index")
+COUNT_UNITS = ("frames", "index")
 """The units of images whose times are not known: they count 0, 1, 2, …"""
 
 

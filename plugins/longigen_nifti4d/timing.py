@@ -11,10 +11,9 @@ from typing import Any, NoReturn, Self
 import nibabel
 from nibabel.spatialimages import SpatialImage
 
-from longigen import BadData, Finding, LongigenError, time_unit
+from longigen import COUNT_UNITS, BadData, Finding, LongigenError, time_unit
 
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-COUNTS = ("frames", "index")
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ class Timing:
         count = len(self.times)
         if self.unit == unit:
             return self.times
-        if unit in COUNTS:
+        if unit in COUNT_UNITS:
             return tuple(map(float, range(count)))
         if unit == "cycle":
             return tuple(k / (count - 1) for k in range(count))
         if self.unit is None:
             return self.times
-        if self.unit in COUNTS:
+        if self.unit in COUNT_UNITS:
             problem, kind = f"has no time between its frames, but time_unit is {unit}", "no-timing"
         else:
             problem, kind = f"has times in {self.unit}, but time_unit is {unit}", "unit-conflict"
