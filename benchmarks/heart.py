@@ -107,13 +107,15 @@ def draw(chosen: Sequence[tuple[str, Comparison]], path: Path) -> None:
         generated, true, previous = (v[0].numpy() for v in (pair.generated[0], pair.true, pair.previous))
         cut = int(np.square(true - previous).sum(axis=(0, 1)).argmax())
         images = [previous, generated, true, previous - true, generated - true]
-        for place, (axis, image, title) in enumerate(zip(line, images, titles, strict=True)):
+        for place, (axis, image) in enumerate(zip(line, images, strict=True)):
             grey = place < 3
             limits = (-1, 1) if grey else (-0.8, 0.8)
             picture = np.rot90(image[..., cut])
             axis.imshow(picture, cmap="gray" if grey else "RdBu_r", vmin=limits[0], vmax=limits[1])
-            axis.set(xticks=[], yticks=[], title=title if line is axes[0] else "")
+            axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(label, fontsize=8)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
     figure.savefig(path, dpi=130)
 
 
