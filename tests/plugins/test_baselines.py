@@ -166,6 +166,38 @@ def test_raw_rates_are_additional_channels():
     assert not concat[:, 3].any()  # the last visit has no rate
 
 
+def test_raw_extrapolates_linear_change_exactly():
+    conditioner = built(RawConditioner(frames=4, embedding=16, extrapolate=2.0))
+    visits = history(batch=1)
+    slope = torch.randn(visits.images.shape[2:])
+    images = visits.images[:, :1] + visits.times.view(1, -1, 1, 1, 1, 1) * slope
+    visits = replace(visits, images=images, observed=torch.tensor([[True, False, True, True]]))
+    concat = conditioner(visits, torch.tensor([5.5])).concat
+    assert concat.shape[1] == conditioner.routes.concat == 9
+    torch.testing.assert_close(concat[:, 8:], 2.0 * (5.5 - 4.0) * slope[None])
+
+
+def test_raw_extrapolates_by_the_least_squares_line_through_the_last_visit():
+    conditioner = built(RawConditioner(frames=4, embedding=16, extrapolate=1.0))
+    visits = history(batch=1)
+    last, earlier = visits.images[:, 3], visits.images[:, :3]
+    time = visits.times.view(-1, 1, 1, 1, 1)[:3] - visits.times[0, 3]
+    expected = (time * (earlier[0] - last)).sum(0) / time.square().sum() * (7.0 - 4.0)
+    torch.testing.assert_close(conditioner(visits, torch.tensor([7.0])).concat[0, 8:], expected)
+
+
+def test_raw_extrapolates_no_change_from_one_visit():
+    conditioner = built(RawConditioner(frames=4, embedding=16, extrapolate=2.0))
+    visits = history(batch=1)
+    visits = replace(visits, observed=torch.tensor([[False, False, True, False]]))
+    assert not conditioner(visits, torch.tensor([5.0])).concat[:, 8:].any()
+
+
+@pytest.mark.parametrize(("_", "label"), [case for case in cases("conditioner") if "composes" not in case[1]])
+def test_contracts_of_raw_with_extrapolation(_: str, label: str):
+    run_check("conditioner", label, "raw", {"extrapolate": 8.0})
+
+
 def test_raw_rates_if_none_of_the_latest_frames_was_observed():
     conditioner = built(RawConditioner(frames=2, embedding=16, rates=3.0))
     visits = history(batch=1)
