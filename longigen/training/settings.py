@@ -37,6 +37,9 @@ class TrainingSettings(Settings):
             first.
         single: probability that a training pair's history is the first visit alone. Without it few pairs are, and they
             are the hardest.
+        own_visits: probability that the last given visit of a training pair is replaced by what the model generates for
+            it from the other given visits, so that errors add up less in autoregressive generation; it costs the
+            generation of a visit. Pairs with one given visit stay as they are.
         skip_bad: leave out visits and subjects that cannot be used, instead of raising an error.
         init_conditioner: a run, a model's folder or a Hub repository whose conditioner's weights initialise the
             conditioner; see `longigen.training.warm_start`.
@@ -64,6 +67,7 @@ class TrainingSettings(Settings):
     missing: Missing = "mixed"
     last: Probability = 0.0
     single: Probability = 0.0
+    own_visits: Probability = 0.0
     skip_bad: bool = False
     init_conditioner: str | None = None
     init_denoiser: str | None = None

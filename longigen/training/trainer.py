@@ -24,6 +24,7 @@ from longigen.models.figures import write_strip
 from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.predict import predict_batch
 from longigen.models.tasks import tasks
+from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
 from longigen.utils.files import read_json, reason, write_errors
@@ -250,7 +251,7 @@ class Trainer:
         for micro in range(settings.gradient_accumulation):
             seed = derive_seed("noise", settings.seed, self.step, micro, accelerator.process_index)
             generator = torch.Generator(accelerator.device).manual_seed(seed)
-            batch = next(batches).to(accelerator.device)
+            batch = self._with_own_visits(next(batches).to(accelerator.device), micro)
             with accelerator.accumulate(self.wrapped):
                 with self._frozen(self.adversary):
                     losses, norm = self._optimizer_step(batch, generator)
@@ -278,6 +279,16 @@ class Trainer:
                 f"({settings.learning_rate:g}), or resume the run from its last checkpoint."
             )
         return {**metrics, "learning_rate": rate, "gradient_norm": 0.0 if norm is None else float(norm)}
+
+    def _with_own_visits(self, batch: Batch, micro: int) -> Batch:
+        settings = self.settings
+        if not settings.own_visits:
+            return batch
+        seed = derive_seed("own visits", settings.seed, self.step, micro, self.accelerator.process_index) % 2**32
+        with self.accelerator.autocast():
+            batch = with_own_visits(self.model, batch, share=settings.own_visits, seed=seed)
+        self._train_mode()
+        return batch
 
     def _optimizer_step(
         self, batch: Batch, generator: torch.Generator, *, adversary: bool = False

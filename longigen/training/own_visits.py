@@ -1,0 +1,38 @@
+"""Replace given visits of training pairs by the model's own, so that it learns to go on from what it generated."""
+
+from dataclasses import replace
+
+import torch
+
+from longigen.components.visit_sequence import Batch
+from longigen.models.longitudinal import LongitudinalModel
+
+
+@torch.no_grad()
+def with_own_visits(model: LongitudinalModel, batch: Batch, *, share: float, seed: int) -> Batch:
+    """Return the batch with some of the last given visits as the model generates them from the other given visits.
+
+    In generation one visit after the other, a visit's base is a generated one, with the errors of the model. A model
+    that is trained on true visits alone has never seen them. The target stays the true one (the idea of scheduled
+    sampling, Bengio et al., NeurIPS 2015, arXiv 1506.03099).
+
+    Args:
+        model: the model, whose mode is left as ``eval()``.
+        batch: training pairs.
+        share: probability, for a pair with two or more given visits before the target, that the last of them is
+            replaced; other pairs stay as they are.
+        seed: random seed of the choice and of the sampling noise.
+    """
+    history = batch.history
+    given = history.observed & history.before(batch.target_time)
+    drawn = torch.rand(history.batch_size, generator=torch.Generator().manual_seed(seed)).to(given.device)
+    rows = torch.nonzero((given.sum(dim=1) >= 2) & (drawn < share)).flatten()
+    if not len(rows):
+        return batch
+    index = torch.where(given, history.times, -torch.inf).argmax(dim=1)[rows]
+    times = history.times[rows, index]
+    # Directly, so that visits which are slots are not generated as well, and it costs one visit.
+    made = model.eval().generate(history.take(rows).hide(index), times[:, None], seed=seed, order="direct")
+    images = history.images.clone()
+    images[rows, index] = made[:, 0].to(images.dtype)
+    return replace(batch, history=replace(history, images=images))
