@@ -651,6 +651,7 @@ def publication(
     tag: str | None = None,
     private: bool | None = None,
     licence: str | None = None,
+    notes: str = "",
     token: str | None = None,
 ) -> "AbstractContextManager[Publication]":
     """Prepare a model for publication on the Hub, to inspect first; the result's ``publish`` method uploads it.
@@ -663,6 +664,7 @@ def publication(
         tag: tag of the version; by default v1, v2 …
         private: visibility of a new repository, by default True; for an existing one, the visibility to require.
         licence: licence of the weights, e.g. ``apache-2.0``.
+        notes: Markdown that is added to the model card, such as how the data were collected.
         token: access token with write permission; by default the one set by ``hf auth login`` or HF_TOKEN.
 
     Raises:
@@ -680,6 +682,7 @@ def publication(
         tag=tag,
         private=private,
         licence=licence,
+        notes=notes,
         token=token,
     )
 

@@ -1,6 +1,7 @@
 """``longigen push``: publish a model on the Hugging Face Hub, with its model card."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,12 @@ def push(
         str | None,
         typer.Option("--licence", "--license", help="Licence of the weights, e.g. apache-2.0 or cc-by-nc-4.0."),
     ] = None,
+    notes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Markdown file that is added to the model card, such as how the data were collected."
+        ),
+    ] = None,
     message: Annotated[str | None, typer.Option(help="Message of the commit in the repository.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Publish without asking for confirmation.")] = False,
     as_json: AsJSON = False,
@@ -39,7 +46,11 @@ def push(
             "There is no terminal to ask for confirmation, so nothing was published; add --yes to publish without it."
         )
 
-    with api.publication(model, repository, tag=tag, private=private, licence=licence) as ready:
+    try:
+        text = notes.read_text(encoding="utf-8") if notes else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise LongigenError(f"{notes} cannot be read ({error}); --notes takes a Markdown file in UTF-8.") from None
+    with api.publication(model, repository, tag=tag, private=private, licence=licence, notes=text) as ready:
         _show(ready, model)
         if not yes and not typer.confirm("Publish?", err=True):
             say("Nothing was published.")

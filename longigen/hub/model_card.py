@@ -40,6 +40,7 @@ class Card:
         result: the results of its evaluation, or None.
         licence: licence of the weights. By default it is the ``model_licence`` of the data set's entry in its
             ``registry.yaml``; it is not stated if there is none, or if the weights started from another model.
+        notes: Markdown that the publisher adds, with headings of the second level.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Card:
     parameters: int
     result: "MetricsFile | None" = None
     licence: str | None = None
+    notes: str = ""
     catalog: Catalog = field(default_factory=Catalog)
 
     @property
@@ -60,7 +62,9 @@ class Card:
         from huggingface_hub import ModelCard
 
         sections = (self._head, self._use, self._intended, self._model, self._data, self._training, self._metrics)
-        body = "\n\n".join("\n".join(section()) for section in (*sections, self._citation, self._licence))
+        notes = [self.notes.strip()] if self.notes.strip() else []
+        parts = ["\n".join(section()) for section in sections]
+        body = "\n\n".join([*parts, *notes, *("\n".join(section()) for section in (self._citation, self._licence))])
         return ModelCard(f"---\n{self.metadata.to_yaml()}\n---\n\n{body}\n")
 
     @property
@@ -147,10 +151,8 @@ class Card:
         elif self._simulated:
             yield "- It was trained on simulated images. Its performance on real scans is unknown."
         else:
-            yield (
-                "- It was trained on images of people. Generative models can reproduce training images; whether this "
-                "one does was not tested."
-            )
+            tested = "what was tested is said below" if self.notes.strip() else "whether this one does was not tested"
+            yield f"- It was trained on images of people. Generative models can reproduce training images; {tested}."
         intervals = self.config.get("data", {}).get("intervals")
         if intervals:
             yield (

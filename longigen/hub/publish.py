@@ -163,6 +163,7 @@ def publication(
     tag: str | None = None,
     private: bool | None = None,
     licence: str | None = None,
+    notes: str = "",
     token: str | None = None,
 ) -> Iterator[Publication]:
     """Prepare a model for publication; nothing is changed on the Hub, and the folder is deleted at the end.
@@ -174,6 +175,7 @@ def publication(
         tag: tag of the version; by default v1, v2 … after the last one.
         private: whether to create a private repository, by default True; an existing repository must match it.
         licence: licence of the weights; see `longigen.hub.model_card`.
+        notes: Markdown that is added to the card.
         token: Hub token; by default that of ``hf auth login`` or HF_TOKEN.
 
     Raises:
@@ -187,14 +189,16 @@ def publication(
         model = _collect_files(source, folder, load)
         destination = _fetch_destination(repository, HfApi(token=token), private)
         version = destination.version(tag)
-        card = model.card(repository.partition("/")[2], f"{HUB}{repository}@{version}", licence)
+        card = model.card(repository.partition("/")[2], f"{HUB}{repository}@{version}", licence, notes)
         (folder / CARD).write_text(card.text, encoding="utf-8")
         is_private = destination.private if destination.private is not None else private is not False
         covariates = tuple(model.config["statistics"].get("covariates", ()))
         yield Publication(folder, destination, version, is_private, card.chosen_licence, covariates, token)
 
 
-def export(source: str, folder: Path, *, load: Loader, name: str, licence: str | None = None) -> Manifest:
+def export(
+    source: str, folder: Path, *, load: Loader, name: str, licence: str | None = None, notes: str = ""
+) -> Manifest:
     """Write a model's files, as they would be published, into a folder of a package; return their manifest.
 
     The manifest is for the model's entry in the package's ``registry.yaml`` (`longigen.hub.zoo`).
@@ -205,13 +209,14 @@ def export(source: str, folder: Path, *, load: Loader, name: str, licence: str |
         load: loads the model in a folder; it is called once, as a check.
         name: name of the model in the ``registry.yaml``.
         licence: licence of the weights; see `longigen.hub.model_card`.
+        notes: Markdown that is added to the card.
 
     Raises:
         LongigenError: as `publication`, apart from errors of the Hub.
     """
     with tempfile.TemporaryDirectory(prefix="longigen-export-") as temporary:
         model = _collect_files(source, Path(temporary), load)
-        (Path(temporary) / CARD).write_text(model.card(name, name, licence).text, encoding="utf-8")
+        (Path(temporary) / CARD).write_text(model.card(name, name, licence, notes).text, encoding="utf-8")
         for file in FILES:
             (folder / file).unlink(missing_ok=True)
             if (Path(temporary) / file).exists():
@@ -228,10 +233,10 @@ class _PreparedModel:
     parameters: int
     result: "MetricsFile | None"
 
-    def card(self, name: str, full_name: str, licence: str | None) -> "Card":
+    def card(self, name: str, full_name: str, licence: str | None, notes: str) -> "Card":
         from longigen.hub.model_card import Card
 
-        return Card(name, full_name, self.config, self.parameters, self.result, licence)
+        return Card(name, full_name, self.config, self.parameters, self.result, licence, notes)
 
 
 def _collect_files(source: str, folder: Path, load: Loader) -> _PreparedModel:

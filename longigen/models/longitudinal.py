@@ -510,6 +510,7 @@ class LongitudinalModel(nn.Module):
         private: bool | None = None,
         tag: str | None = None,
         licence: str | None = None,
+        notes: str = "",
         message: str | None = None,
         token: str | None = None,
     ) -> Release:
@@ -524,6 +525,7 @@ class LongitudinalModel(nn.Module):
             private: visibility of a new repository, by default True; for an existing one, the visibility to require.
             tag: tag of the version; by default v1, v2 …
             licence: licence of the weights, e.g. ``apache-2.0``.
+            notes: Markdown that is added to the model card.
             message: commit message.
             token: access token with write permission; by default the one set by ``hf auth login`` or HF_TOKEN.
 
@@ -533,7 +535,14 @@ class LongitudinalModel(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             with publication(
-                folder, repository, load=loader(type(self)), tag=tag, private=private, licence=licence, token=token
+                folder,
+                repository,
+                load=loader(type(self)),
+                tag=tag,
+                private=private,
+                licence=licence,
+                notes=notes,
+                token=token,
             ) as ready:
                 return ready.publish(message)
 

@@ -159,6 +159,18 @@ def test_model_card(here: hubserver.Hub, run: Path) -> None:
         assert words in card.text, words
 
 
+def test_notes_are_added_to_the_card(hub: hubserver.Hub, machine: NewMachine, run: Path, tmp_path: Path) -> None:
+    desk, notes = machine(token=hub.token), tmp_path / "notes.md"
+    notes.write_text("## Cross-validation\n\nFive folds: 20.1 dB.\n", "utf-8")
+    failed = desk.longigen("push", run, "lab/noted", "--yes", "--notes", tmp_path / "none.md", status=2)
+    assert "none.md cannot be read" in failed.stderr
+    assert "lab/noted" not in hub.repositories
+    desk.longigen("push", run, "lab/noted", "--yes", "--notes", notes)
+    text = files_of(hub, "lab/noted", "v1")["README.md"].decode()
+    assert text.index("## Metrics") < text.index("## Cross-validation\n\nFive folds: 20.1") < text.index("## Papers")
+    assert "what was tested is said below" in text
+
+
 def test_nothing_private_is_uploaded(
     here: hubserver.Hub, run: Path, private: Path, longigen: Longigen, tmp_path: Path
 ) -> None:
