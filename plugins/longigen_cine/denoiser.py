@@ -27,6 +27,10 @@ PATCH = 2
 ERROR_WEIGHT = 12.5
 """Weight of the squared error: of intensities in [0, 1] it is 50."""
 FREQUENCIES = 8
+POSITIONS = 4
+"""Channels with the position of a voxel."""
+REACH = 50
+"""Unit of positions in the plane, in voxels."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class CineUNet(Denoiser):
 
     For stacks of thick slices, such as short-axis cine of the heart: convolutions are in the plane (W, H), neighbouring
     slices are mixed at the coarser levels, and the depth is not reduced, so any number of slices is accepted. The
+    position in the grid is an input, since hearts contract towards a point near its middle. The
     deformation is the flow of a velocity in the plane (Arsigny et al., MICCAI 2006), summed over the levels of a U-Net,
     and up to one slice across. So what is generated consists of the subject's own voxels and stays sharp, unlike the
     output of a network that was trained by squared error.
@@ -70,7 +75,8 @@ class CineUNet(Denoiser):
 
         v = v_0 + Σ_k u_k v_k,   c = c_0 + Σ_k u_k c_k
 
-    The network predicts v_0 … v_K and c_0 … c_K in one evaluation, times tanh(gap), so that no time means no change.
+    The network predicts v_0 … v_K and c_0 … c_K in one evaluation, times tanh(gap) or the gap (`steady`), so that no
+    time means no change.
     The K latents u are standard normal and come from the sampler's z_t. So draws differ in the amount of motion, which
     a single visit does not tell, and z_t = 0 gives the central forecast. Voxels have no noise of their own: a draw
     keeps that of the last visit. Training minimises two kinds of losses:
@@ -88,6 +94,10 @@ class CineUNet(Denoiser):
         latents: size of the latent vector.
         similarity: weight of 1 - SSIM.
         ensemble: weight of the CRPS of two draws; 0 trains the central forecast only.
+        scale: factor of the network's outputs, about the movement in half voxels and the change that are to be
+            expected. Each step of Adam changes every weight by the learning rate, and hundreds of weights add up in an
+            output: with too large a factor the first steps move tissue too far, which takes long to unlearn.
+        steady: velocity and change grow with the gap, as in ageing, instead of with its tanh, as in a beat.
         dropout: dropout probability inside the blocks.
 
     Raises:
@@ -106,6 +116,8 @@ class CineUNet(Denoiser):
         latents: Positive = 8,
         similarity: Annotated[float, Range(0)] = 1.0,
         ensemble: Annotated[float, Range(0)] = 1.0,
+        scale: Annotated[float, Range(above=0)] = 0.1,
+        steady: bool = False,
         dropout: Annotated[float, Range(0, below=1)] = 0.1,
     ) -> None:
         super().__init__()
@@ -115,6 +127,7 @@ class CineUNet(Denoiser):
             raise LongigenError(f"cine: width must be a multiple of {PATCH**2}, got {width}.")
         self.widths = tuple(width * multiplier for multiplier in multipliers)
         self.latents, self.similarity, self.ensemble, self.dropout = latents, similarity, ensemble, dropout
+        self.scale, self.steady = scale, steady
 
     @property
     def stride(self) -> int:
@@ -127,7 +140,7 @@ class CineUNet(Denoiser):
 
     def build(self, *, channels: int, routes: Routes) -> None:
         self.network = SliceUNet(
-            channels + routes.concat,
+            channels + routes.concat + POSITIONS,
             velocity=3 * (self.latents + 1),
             change=channels * (self.latents + 1),
             widths=self.widths,
@@ -173,7 +186,8 @@ class CineUNet(Denoiser):
         embedding = self.gap(_sinusoids(gap).to(dtype))
         if self.condition is not None and conditioning.embedding is not None:
             embedding = embedding + self.condition(conditioning.embedding.to(dtype))
-        volume = base if conditioning.concat is None else torch.cat([base, conditioning.concat.to(base.dtype)], dim=1)
+        concat = [] if conditioning.concat is None else [conditioning.concat.to(base.dtype)]
+        volume = torch.cat([base, *concat, _positions(base)], dim=1)
         velocity, change = self.network(
             self._pad(to_slices(volume.to(dtype))),
             self.vector(embedding).repeat_interleave(depth, dim=0),
@@ -181,7 +195,7 @@ class CineUNet(Denoiser):
             tokens=conditioning.tokens,
             depth=depth,
         )
-        reach = torch.tanh(gap.float()).view(-1, 1, 1, 1, 1)
+        reach = self.scale * (gap.float() if self.steady else torch.tanh(gap.float())).view(-1, 1, 1, 1, 1)
         velocity, change = (reach * from_slices(part.float(), depth) for part in (velocity, change))
         return Modes(velocity, change, base.shape)
 
@@ -196,6 +210,22 @@ def _sinusoids(gap: Tensor) -> Tensor:
     step = torch.arange(FREQUENCIES, device=gap.device) / (FREQUENCIES - 1)
     angle = gap.float()[:, None] * math.pi * (1 / 128) ** step
     return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def _positions(volume: Tensor) -> Tensor:
+    """Return the position of each voxel of (B, C, W, H, D) as four channels: x, y, their length, and the slice.
+
+    x and y are from the middle of the grid, in units of `REACH` voxels; slices go from -1 to 1. Hearts lie around the
+    middle and contract towards it.
+    """
+    W, H, D = volume.shape[2:]
+    x, y, z = (
+        (torch.arange(size, device=volume.device, dtype=volume.dtype) - (size - 1) / 2) / unit
+        for size, unit in ((W, REACH), (H, REACH), (D, max(D - 1, 1) / 2))
+    )
+    x, y, z = x.view(-1, 1, 1), y.view(1, -1, 1), z.view(1, 1, -1)
+    parts = torch.stack([part.expand(W, H, D) for part in (x, y, (x.square() + y.square()).sqrt(), z)])
+    return parts.expand(volume.shape[0], -1, -1, -1, -1)
 
 
 def _latents(noise: Tensor, count: int) -> Tensor:

@@ -11,10 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-OUTPUT_SCALE = 0.1
-"""Factor of the outputs. Each step of Adam changes every weight by the learning rate, and hundreds of weights add up in
-an output: without the factor, the first steps would move tissue by many voxels, which takes long to unlearn."""
-
 
 def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:
     """Set the weights of a layer to zero, so that its output is zero at the start of training."""
@@ -119,7 +115,7 @@ class SliceUNet(nn.Module):
             x = functional.interpolate(self.upsample[level](x), scale_factor=2)
             x = self.up[level](torch.cat([x, features.pop()], dim=1), embedding)
             velocity = functional.interpolate(velocity, scale_factor=2, mode="bilinear") + self.velocity[level](x)
-        return OUTPUT_SCALE * velocity, OUTPUT_SCALE * self.change(x)
+        return velocity, self.change(x)
 
     def _encode(
         self, slices: Tensor, embedding: Tensor, stem: Tensor | None, tokens: Tensor | None, depth: int

@@ -11,7 +11,7 @@ from torch import Tensor
 from longigen import Conditioning, DiffusionTarget, Example, LongigenError, Routes
 from longigen.registry.registry import registry
 from longigen_cine import CineUNet
-from longigen_cine.denoiser import Modes
+from longigen_cine.denoiser import Modes, _positions
 from longigen_cine.losses import (
     SCALES,
     dissimilarity,
@@ -69,6 +69,15 @@ def test_noise_below_the_level_of_the_signal_is_not_drawn_from() -> None:
     assert (noisy - clean).abs().max() > 1e-3
 
 
+def test_positions_are_from_the_middle() -> None:
+    x, y, length, z = _positions(torch.zeros(2, 1, 101, 4, 3))[1]
+    assert (x[0, 0, 0], x[50, 2, 1], x[100, 3, 2]) == (-1.0, 0.0, 1.0)
+    torch.testing.assert_close(y[7, :, 0] * 50, torch.tensor([-1.5, -0.5, 0.5, 1.5]))
+    torch.testing.assert_close(length, torch.hypot(x, y))
+    assert z[3, 1].tolist() == [-1.0, 0.0, 1.0]
+    assert not _positions(torch.zeros(1, 1, 4, 4, 1))[0, 3].any()  # a single slice
+
+
 def test_no_time_means_no_change() -> None:
     made, base = denoiser().eval(), noise(*SHAPE).clamp(-1, 1)
     randomise(made)
@@ -76,7 +85,21 @@ def test_no_time_means_no_change() -> None:
     changes = [
         (made(z, level, replace(given, gap=torch.full((2,), gap))) - base).abs().max() for gap in (1e-6, 0.1, 1.0)
     ]
-    assert changes[0] < 1e-4 < changes[1] < changes[2]
+    assert changes[0] < 1e-3 < changes[1] < changes[2]
+
+
+@pytest.mark.parametrize(("steady", "ratio"), [(True, 2.0), (False, math.tanh(2.0) / math.tanh(1.0))])
+def test_movement_grows_with_time(steady: bool, ratio: float) -> None:
+    made, base = denoiser(steady=steady, scale=0.3).eval(), noise(*SHAPE).clamp(-1, 1)
+    randomise(made)
+    for parameter in made.gap.parameters():  # otherwise the network reads the gap too
+        parameter.data.zero_()
+    given = conditioning(base)
+    one, two = (made._modes(replace(given, gap=torch.full((2,), gap))) for gap in (1.0, 2.0))
+    torch.testing.assert_close(two.velocity, ratio * one.velocity)
+    torch.testing.assert_close(two.change, ratio * one.change)
+    made.scale = 0.6
+    torch.testing.assert_close(made._modes(replace(given, gap=torch.ones(2))).velocity, 2 * one.velocity)
 
 
 def test_a_draw_is_linear_in_its_latents() -> None:
