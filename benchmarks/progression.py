@@ -141,9 +141,9 @@ def changes_of(runs: Sequence[str]) -> dict[str, list[Change]]:
                 f"{run} was trained on '{session.cohort.name}', whose true ventricle volumes are unknown; use a run on "
                 "sim-brain."
             )
-        session.model.eval()
+        (settings,) = GenerationSettings().numbered(1, session.model)
         for setting in SETTINGS:
-            for generated in session.generate(tasks_of(session, setting), GenerationSettings()):
+            for generated in session.generate(tasks_of(session, setting), settings):
                 change = measure(session, generated)
                 changes[setting][change.subject].append(change)
     return {
