@@ -29,7 +29,7 @@ from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario, last_only
 from longigen.utils.intervals import Summary
 
-CHANGES = ("training.steps=1200", "training.learning_rate=1.5e-3")
+CHANGES = ("training.steps=1000", "training.learning_rate=1.5e-3")
 """Changes of the recipe for training that starts from ``heart-sunnybrook``."""
 FOLDS = 5
 SAMPLES = 8

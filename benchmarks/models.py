@@ -2,8 +2,8 @@
 
 Each model is trained by ``longigen train`` (finished runs are reused, interrupted ones are continued), scored by
 ``longigen evaluate`` in all settings, and written to ``plugins/longigen_models/NAME`` with its card and its metrics;
-its entry in ``registry.yaml`` is updated. The weights are saved in bf16 if no metric's mean gets worse by more than a
-thousandth of the width of its interval. Runs are written to ``--work``. Each model takes about 20 minutes on two CPU
+its entry in ``registry.yaml`` is updated. The weights of simulated data are saved in bf16 if no metric's mean gets worse
+by more than a thousandth of the width of its interval. Runs are written to ``--work``. Each model takes about 20 minutes on two CPU
 cores. The models of real hearts need ``--acdc PATH --sunnybrook PATH``; ``benchmarks/heart.py`` writes the
 cross-validation that the card of heart-acdc has. ``--score`` only scores the published weights again.
 """
@@ -93,7 +93,7 @@ MODELS = {
         "Sunnybrook Cardiac Data, 30 patients, end diastole and end systole",
         "heart",
         "--data nifti4d:{sunnybrook} --set data.pattern=*_ED_ES.nii.gz --set data.time_unit=cycle --set split.test=0 "
-        "--set split.validation=0.1 --steps 1200",
+        "--set split.validation=0.1 --set denoiser.amount=0 --steps 1200",
         scored="--data acdc:{acdc} --set data.frames=6",
         noted=True,
     ),
@@ -132,8 +132,9 @@ def _step(folder: Path) -> int:
 
 
 def score(model: Path, out: Path, options: str) -> MetricsFile:
-    """Evaluate a model, copy its metrics beside its weights, and return them."""
-    run("longigen", "evaluate", str(model), *options.split(), "--out", str(out))
+    """Evaluate a model unless that was done, copy its metrics beside its weights, and return them."""
+    if MetricsFile.read(out, weights=model / WEIGHTS) is None:
+        run("longigen", "evaluate", str(model), *options.split(), "--out", str(out))
     shutil.copyfile(out / METRICS, model / METRICS)
     return read_metrics(model)
 
@@ -224,7 +225,11 @@ def publish(name: str, work: Path, paths: Mapping[str, Any], score_only: bool) -
         chosen = FOLDER / name if options is None else scored_again(name, work, options)
     else:
         folder = train(name, work, paths)
-        chosen = folder / "model" if options is None else smaller(name, folder, options)
+        chosen = folder / "model"
+        if options is not None and spec.noted:
+            score(chosen, folder / "evaluation", options)
+        elif options is not None:
+            chosen = smaller(name, folder, options)
     added = notes(name, str(chosen), **paths) if spec.noted else ""
     licence = spec.licence if spec.noted else None
     load = loader(LongitudinalModel)

@@ -155,9 +155,10 @@ class Card:
             yield f"- It was trained on images of people. Generative models can reproduce training images; {tested}."
         intervals = self.config.get("data", {}).get("intervals")
         if intervals:
+            low, high = (f"{interval:g}" for interval in intervals)
+            span = low if low == high else f"{low} to {high}"
             yield (
-                f"- The training visits are {intervals[0]:g} to {intervals[1]:g} {_unit_text(unit)} apart. Outside "
-                "this range the model extrapolates."
+                f"- The training visits are {span} {_unit_text(unit)} apart. For other intervals the model extrapolates."
             )
         if preprocess.get("shape"):
             spacing = preprocess.get("spacing")

@@ -15,17 +15,19 @@ class RawConditioner(Conditioner):
     It is the ablation "without attention" of SADM (Yoon et al., IPMI 2023, arXiv 2212.08228). `concat` holds the images
     of the latest `frames` visits before the target, in order of time, with background for missing ones; with `rates`
     each is followed by its rate of change. One more channel per frame is 1 if the frame was observed and 0 if not,
-    since a missing image could not be distinguished from an empty one otherwise. With `extrapolate` the change until
-    the target follows as C channels more. `embedding` encodes the gaps of all these visits, missing ones too.
+    since a missing image could not be distinguished from an empty one otherwise. With `trend` the rate of change on a
+    line through the frames follows, and the movement that would explain it. `embedding` encodes the gaps of all these
+    visits, missing ones too.
 
     Args:
         frames: number of visits; older ones are ignored.
         embedding: E, the width of the embedding.
         rates: factor of additional channels with the rate of change of each frame towards the last one, per typical gap
             (`VisitSequence.rates`); 0 for no such channels.
-        extrapolate: factor of the change from the last of the frames to the target, on the least-squares line through
-            the last frame and all others; 0 for no such channels. It tells how fast this subject changes, in proportion
-            to the time asked for.
+        trend: factor of C + 3 additional channels; 0 for none. The first are the rate of change per typical gap, on the
+            least-squares line through the last frame and all others. The others are the displacement u in voxels, per
+            typical gap, by which the last frame x would change so: r ∇x / (|∇x|² + r²), with r the rate (the force of
+            Thirion's demons, Medical Image Analysis 1998). Both are 0 if there is one frame.
     """
 
     def __init__(
@@ -34,13 +36,13 @@ class RawConditioner(Conditioner):
         frames: Annotated[int, Range(1)] = 4,
         embedding: Annotated[int, Range(2)] = 64,
         rates: Annotated[float, Range(0)] = 0.0,
-        extrapolate: Annotated[float, Range(0)] = 0.0,
+        trend: Annotated[float, Range(0)] = 0.0,
     ) -> None:
         super().__init__()
-        self.frames, self.features, self.rates, self.extrapolate = frames, embedding, rates, extrapolate
+        self.frames, self.features, self.rates, self.trend = frames, embedding, rates, trend
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
-        concat = self.frames * (channels * (2 if self.rates else 1) + 1) + (channels if self.extrapolate else 0)
+        concat = self.frames * (channels * (2 if self.rates else 1) + 1) + (channels + 3 if self.trend else 0)
         self.routes = Routes(concat=concat, embedding=self.features)
         self.time_scale = time_scale
         self.gap = GapEmbedding(self.frames, self.features)
@@ -54,22 +56,41 @@ class RawConditioner(Conditioner):
         images = images.flatten(1, 2)
         observed = latest.observed[:, :, None, None, None].expand(-1, -1, *images.shape[2:])
         channels = [images, observed.to(images.dtype)]
-        if self.extrapolate:
-            channels.append(self.extrapolate * change_to(latest, target_time).to(images.dtype))
+        if self.trend:
+            rate = self.time_scale * slope(latest, target_time)
+            last, _ = history.last(target_time)
+            moved = torch.cat([rate, explaining_displacement(last, rate)], dim=1)
+            channels.append(self.trend * moved.to(images.dtype))
         gap = (target_time[:, None] - latest.times) / self.time_scale
         return Conditioning(concat=torch.cat(channels, dim=1), embedding=self.gap(gap, latest.valid))
 
 
-def change_to(visits: VisitSequence, target_time: Tensor) -> Tensor:
-    """Return the change (B, C, W, H, D) from the last observed visit to a time (B,), on a line through that visit.
+def slope(visits: VisitSequence, before: Tensor) -> Tensor:
+    """Return the rate of change (B, C, W, H, D) per unit of time, on a line through the last visit before a time (B,).
 
-    With d the time from each visit to the last one, t_0, and r its rate of change towards it, the least-squares slope
-    is Σ d² r / Σ d², and the change (T - t_0) Σ d² r / Σ d². It is 0 if there is one visit.
+    With d the time from each visit to the last one, and r its rate of change towards it, the least-squares slope is
+    Σ d² r / Σ d². It is 0 if there is one visit.
     """
-    times = torch.where(visits.observed & visits.before(target_time), visits.times, -torch.inf)
+    times = torch.where(visits.observed & visits.before(before), visits.times, -torch.inf)
     last = times.amax(dim=1, keepdim=True)
     squared = torch.where(times.isfinite(), (last - times).double(), 0.0).square()
     total = squared.sum(dim=1, keepdim=True)
-    gap = torch.where(last.isfinite(), target_time[:, None] - last, 0.0)
-    weights = (gap * squared / torch.where(total > 0, total, 1.0)).to(visits.images.dtype)
-    return (weights[:, :, None, None, None, None] * visits.rates(target_time)).sum(dim=1)
+    weights = (squared / torch.where(total > 0, total, 1.0)).to(visits.images.dtype)
+    return (weights[:, :, None, None, None, None] * visits.rates(before)).sum(dim=1)
+
+
+def explaining_displacement(image: Tensor, change: Tensor) -> Tensor:
+    """Return the displacement (B, 3, W, H, D), in voxels, by which sampling an image would give a change of it.
+
+    It is Σ_c r_c ∇x_c / (Σ_c |∇x_c|² + Σ_c r_c²), which is at most half a voxel, and 0 where nothing changes.
+    """
+    gradients = torch.stack(
+        [
+            torch.gradient(image, dim=axis)[0] if image.shape[axis] > 1 else torch.zeros_like(image)
+            for axis in (2, 3, 4)
+        ],
+        dim=1,
+    )  # (B, 3, C, W, H, D)
+    strength = gradients.square().sum(dim=(1, 2)) + change.square().sum(dim=1)
+    force = (change[:, None] * gradients).sum(dim=2)
+    return force / strength.clamp(min=torch.finfo(torch.float16).tiny)[:, None]

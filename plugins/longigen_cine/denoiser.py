@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from longigen import Conditioning, Denoiser, Example, LongigenError, Moved, Range, Routes, flow, randn_like
 from longigen_cine.losses import (
+    amount_error,
     dissimilarity,
     ensemble_error,
     from_slices,
@@ -93,8 +94,9 @@ class CineUNet(Denoiser):
         multipliers: channels of each level in units of `width`; each level has half the size of the one before.
         latents: size of the latent vector.
         similarity: weight of 1 - SSIM.
+        amount: weight of the difference between the amounts of generated and true change.
         ensemble: weight of the CRPS of two draws; 0 trains the central forecast only.
-        scale: factor of the network's outputs, about the movement in half voxels and the change that are to be
+        output_scale: factor of the network's outputs, about the movement in half voxels and the change that are to be
             expected. Each step of Adam changes every weight by the learning rate, and hundreds of weights add up in an
             output: with too large a factor the first steps move tissue too far, which takes long to unlearn.
         steady: velocity and change grow with the gap, as in ageing, instead of with its tanh, as in a beat.
@@ -115,8 +117,9 @@ class CineUNet(Denoiser):
         multipliers: tuple[Positive, ...] = (1, 2, 4, 6),
         latents: Positive = 8,
         similarity: Annotated[float, Range(0)] = 1.0,
+        amount: Annotated[float, Range(0)] = 0.0,
         ensemble: Annotated[float, Range(0)] = 1.0,
-        scale: Annotated[float, Range(above=0)] = 0.1,
+        output_scale: Annotated[float, Range(above=0)] = 0.1,
         steady: bool = False,
         dropout: Annotated[float, Range(0, below=1)] = 0.1,
     ) -> None:
@@ -126,8 +129,9 @@ class CineUNet(Denoiser):
         if width % PATCH**2:
             raise LongigenError(f"cine: width must be a multiple of {PATCH**2}, got {width}.")
         self.widths = tuple(width * multiplier for multiplier in multipliers)
-        self.latents, self.similarity, self.ensemble, self.dropout = latents, similarity, ensemble, dropout
-        self.scale, self.steady = scale, steady
+        self.latents, self.dropout = latents, dropout
+        self.similarity, self.amount, self.ensemble = similarity, amount, ensemble
+        self.output_scale, self.steady = output_scale, steady
 
     @property
     def stride(self) -> int:
@@ -175,6 +179,8 @@ class CineUNet(Denoiser):
             "error": ERROR_WEIGHT * squared_error(central, true),
             "similarity": self.similarity * dissimilarity(central, true),
         }
+        if self.amount:
+            losses["amount"] = self.amount * amount_error(central, true, base)
         if self.ensemble:
             first, second = (draw(randn_like(base, example.generator)) for _ in range(2))
             losses["ensemble"] = self.ensemble * ensemble_error(first, second, true)
@@ -195,7 +201,7 @@ class CineUNet(Denoiser):
             tokens=conditioning.tokens,
             depth=depth,
         )
-        reach = self.scale * (gap.float() if self.steady else torch.tanh(gap.float())).view(-1, 1, 1, 1, 1)
+        reach = self.output_scale * (gap.float() if self.steady else torch.tanh(gap.float())).view(-1, 1, 1, 1, 1)
         velocity, change = (reach * from_slices(part.float(), depth) for part in (velocity, change))
         return Modes(velocity, change, base.shape)
 

@@ -9,6 +9,7 @@ from longigen import BACKGROUND, Conditioner, LongigenError, Routes, VisitSequen
 from longigen.registry.registry import registry
 from longigen.testing import cases, run_check
 from longigen_baselines import RawConditioner, SourceConditioner
+from longigen_baselines.raw import explaining_displacement
 
 
 def history(*, batch: int = 2, channels: int = 1, times: tuple[float, ...] = (0.0, 1.0, 2.5, 4.0)) -> VisitSequence:
@@ -166,36 +167,45 @@ def test_raw_rates_are_additional_channels():
     assert not concat[:, 3].any()  # the last visit has no rate
 
 
-def test_raw_extrapolates_linear_change_exactly():
-    conditioner = built(RawConditioner(frames=4, embedding=16, extrapolate=2.0))
+def test_raw_trend_of_linear_change_is_exact():
+    conditioner = built(RawConditioner(frames=4, embedding=16, trend=2.0), time_scale=0.5)
     visits = history(batch=1)
     slope = torch.randn(visits.images.shape[2:])
     images = visits.images[:, :1] + visits.times.view(1, -1, 1, 1, 1, 1) * slope
     visits = replace(visits, images=images, observed=torch.tensor([[True, False, True, True]]))
     concat = conditioner(visits, torch.tensor([5.5])).concat
-    assert concat.shape[1] == conditioner.routes.concat == 9
-    torch.testing.assert_close(concat[:, 8:], 2.0 * (5.5 - 4.0) * slope[None])
+    assert concat.shape[1] == conditioner.routes.concat == 12
+    torch.testing.assert_close(concat[:, 8:9], 2.0 * 0.5 * slope[None])
 
 
-def test_raw_extrapolates_by_the_least_squares_line_through_the_last_visit():
-    conditioner = built(RawConditioner(frames=4, embedding=16, extrapolate=1.0))
+def test_raw_trend_is_the_least_squares_line_through_the_last_visit():
+    conditioner = built(RawConditioner(frames=4, embedding=16, trend=1.0))
     visits = history(batch=1)
     last, earlier = visits.images[:, 3], visits.images[:, :3]
     time = visits.times.view(-1, 1, 1, 1, 1)[:3] - visits.times[0, 3]
-    expected = (time * (earlier[0] - last)).sum(0) / time.square().sum() * (7.0 - 4.0)
-    torch.testing.assert_close(conditioner(visits, torch.tensor([7.0])).concat[0, 8:], expected)
+    expected = (time * (earlier[0] - last)).sum(0) / time.square().sum()
+    torch.testing.assert_close(conditioner(visits, torch.tensor([7.0])).concat[0, 8:9], expected)
 
 
-def test_raw_extrapolates_no_change_from_one_visit():
-    conditioner = built(RawConditioner(frames=4, embedding=16, extrapolate=2.0))
+def test_displacement_that_explains_a_change_of_a_ramp():
+    ramp = (3.0 * torch.arange(6.0)).view(1, 1, 6, 1, 1) + (4.0 * torch.arange(5.0)).view(1, 1, 1, 5, 1)
+    change = torch.full_like(ramp, 2.0)
+    found = explaining_displacement(ramp, change)[0, :, 2, 2, 0]
+    torch.testing.assert_close(found, 2.0 * torch.tensor([3.0, 4.0, 0.0]) / (25 + 4))
+    assert not explaining_displacement(torch.zeros(1, 2, 4, 4, 4), torch.zeros(1, 2, 4, 4, 4)).any()
+    assert explaining_displacement(torch.rand(1, 2, 4, 4, 4), torch.rand(1, 2, 4, 4, 4)).norm(dim=1).max() <= 0.5
+
+
+def test_raw_trend_of_one_visit_is_zero():
+    conditioner = built(RawConditioner(frames=4, embedding=16, trend=2.0))
     visits = history(batch=1)
     visits = replace(visits, observed=torch.tensor([[False, False, True, False]]))
     assert not conditioner(visits, torch.tensor([5.0])).concat[:, 8:].any()
 
 
 @pytest.mark.parametrize(("_", "label"), [case for case in cases("conditioner") if "composes" not in case[1]])
-def test_contracts_of_raw_with_extrapolation(_: str, label: str):
-    run_check("conditioner", label, "raw", {"extrapolate": 8.0})
+def test_contracts_of_raw_with_a_trend(_: str, label: str):
+    run_check("conditioner", label, "raw", {"trend": 8.0})
 
 
 def test_raw_rates_if_none_of_the_latest_frames_was_observed():

@@ -14,6 +14,7 @@ from longigen_cine import CineUNet
 from longigen_cine.denoiser import Modes, _positions
 from longigen_cine.losses import (
     SCALES,
+    amount_error,
     dissimilarity,
     ensemble_error,
     from_slices,
@@ -90,7 +91,7 @@ def test_no_time_means_no_change() -> None:
 
 @pytest.mark.parametrize(("steady", "ratio"), [(True, 2.0), (False, math.tanh(2.0) / math.tanh(1.0))])
 def test_movement_grows_with_time(steady: bool, ratio: float) -> None:
-    made, base = denoiser(steady=steady, scale=0.3).eval(), noise(*SHAPE).clamp(-1, 1)
+    made, base = denoiser(steady=steady, output_scale=0.3).eval(), noise(*SHAPE).clamp(-1, 1)
     randomise(made)
     for parameter in made.gap.parameters():  # otherwise the network reads the gap too
         parameter.data.zero_()
@@ -98,7 +99,7 @@ def test_movement_grows_with_time(steady: bool, ratio: float) -> None:
     one, two = (made._modes(replace(given, gap=torch.full((2,), gap))) for gap in (1.0, 2.0))
     torch.testing.assert_close(two.velocity, ratio * one.velocity)
     torch.testing.assert_close(two.change, ratio * one.change)
-    made.scale = 0.6
+    made.output_scale = 0.6
     torch.testing.assert_close(made._modes(replace(given, gap=torch.ones(2))).velocity, 2 * one.velocity)
 
 
@@ -159,6 +160,18 @@ def test_errors_of_constant_images_in_closed_form() -> None:
     assert ensemble_error(first, second, true).abs().max() < 1e-6
     # (0.3 + 0.2) / 2 - 0.1 / 2 = 0.2: it does not.
     assert ensemble_error(first, third, true).tolist() == pytest.approx([(SCALES + 1) * 0.2] * 2)
+
+
+def test_the_error_of_the_amount_in_closed_form() -> None:
+    base = noise(2, 1, 16, 12, 3)
+    changes = 0.3 * torch.ones(2, 1, 16, 12, 3), -0.1 * torch.ones(2, 1, 16, 12, 3)
+    checkers = torch.tensor([1.0, -1.0]).repeat(6)[None, None, None, :, None]  # the mean of four voxels is 0
+    error = amount_error(base + changes[0] + 0.5 * checkers, base + changes[1], base)
+    torch.testing.assert_close(error, torch.full((2,), 0.2))
+    still = base.clone().requires_grad_()
+    amount_error(still, base, base).sum().backward()
+    assert still.grad is not None
+    assert torch.isfinite(still.grad).all()
 
 
 def test_the_ensemble_error_is_lowest_for_draws_of_the_true_distribution() -> None:
