@@ -21,12 +21,13 @@ from torch import Tensor
 from longigen import api
 from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Comparison
-from longigen.evaluation.evaluate import Evaluation
+from longigen.evaluation.evaluate import SUMMARY, read_scores
 from longigen.evaluation.scoring import summarise
 from longigen.evaluation.tables import evaluation_table
 from longigen.generation.session import GenerationSession
 from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario, last_only
+from longigen.registry.registry import registry
 from longigen.utils.intervals import Summary
 
 CHANGES = ("training.steps=1000", "training.learning_rate=1.5e-3")
@@ -168,13 +169,14 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", LongigenWarning)
     folds = range(FOLDS) if arguments.only is None else [arguments.only]
-    evaluations: list[Evaluation] = []
     for fold in folds:
         folder = train(fold, arguments.work, arguments.acdc, arguments.set, arguments.init or None)
         for samples in (1, SAMPLES):
-            evaluations.append(api.evaluate(folder, samples=samples, progress=False))
-            evaluations[-1].save(folder / f"evaluation-{samples}")
-            print(evaluations[-1].table(), flush=True)
+            scored = folder / f"evaluation-{samples}"
+            if not (scored / SUMMARY).exists():
+                evaluation = api.evaluate(folder, samples=samples, progress=False)
+                evaluation.save(scored)
+                print(evaluation.table(), flush=True)
     folders = [arguments.work / f"fold-{fold}" for fold in folds]
     found = {
         scenario: [pair for folder in folders for pair in generated(folder, scenario, 1)] for scenario in SCENARIOS
@@ -188,10 +190,10 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     tables = []
     for samples, name in ((1, "the central forecast"), (SAMPLES, f"the first of {SAMPLES} draws, and their mean")):
-        scored = [evaluation for evaluation in evaluations if evaluation.protocol.samples == samples]
-        rows = summarise([score for evaluation in scored for score in evaluation.scores], scored[0].metrics)
+        scores = [score for folder in folders for score in read_scores(folder / f"evaluation-{samples}")]
+        metrics = {metric: registry.make("metric", metric, {}) for metric in scores[0].values}
         title = f"ACDC, {len(pairs)} patients in {FOLDS} folds, end systole, in the patients' own space: {name}"
-        tables.append(evaluation_table(rows, scored[0].metrics, title, samples))
+        tables.append(evaluation_table(summarise(scores, metrics), metrics, title, samples))
     (RESULTS / "table.txt").write_text("\n\n".join([*tables, lines]) + "\n", "utf-8")
     ranked = sorted(pairs, key=lambda pair: float((pair[1].generated[0] - pair[1].true).square().mean()))
     chosen = [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]

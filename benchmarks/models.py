@@ -2,10 +2,10 @@
 
 Each model is trained by ``longigen train`` (finished runs are reused, interrupted ones are continued), scored by
 ``longigen evaluate`` in all settings, and written to ``plugins/longigen_models/NAME`` with its card and its metrics;
-its entry in ``registry.yaml`` is updated. The weights of simulated data are saved in bf16 if no metric's mean gets worse
-by more than a thousandth of the width of its interval. Runs are written to ``--work``. Each model takes about 20 minutes on two CPU
-cores. The models of real hearts need ``--acdc PATH --sunnybrook PATH``; ``benchmarks/heart.py`` writes the
-cross-validation that the card of heart-acdc has. ``--score`` only scores the published weights again.
+its entry in ``registry.yaml`` is updated. The weights of simulated data are saved in bf16 if no metric's mean gets
+worse by more than a thousandth of the width of its interval. Runs are written to ``--work``. Each model takes about 20
+minutes on two CPU cores. The models of real hearts need ``--acdc PATH --sunnybrook PATH``; ``benchmarks/heart.py``
+writes the cross-validation that the card of heart-acdc has. ``--score`` only scores the published weights again.
 """
 
 import argparse

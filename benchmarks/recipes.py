@@ -23,7 +23,7 @@ from longigen.registry.registry import registry
 from longigen.utils.intervals import Summary
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
-DATA = {"heart": ("sim-heart", ()), "brain": ("sim-brain", ("data.spacing=2", "data.subject_count=100"))}
+DATA = {"heart": ("sim-heart", ()), "brain": ("sim-brain", ("data.spacing=2", "data.subject_count=80"))}
 
 
 def run(recipe: str, work: Path, extra: Sequence[str]) -> Path:

@@ -275,11 +275,16 @@ def load_cached_scores(
     summary = read_json(folder / SUMMARY)
     if {name: summary.get(name) for name in key} != key:
         return None
-    features = _read_features(folder / FEATURES)
-    with (folder / SCORES).open(newline="", encoding="utf-8") as file:
-        scores = [Score.of_row(row, features.get(line)) for line, row in enumerate(csv.DictReader(file))]
+    scores = read_scores(folder)
     # Those of an earlier version may lack the blurred copies.
     return scores if {score.method for score in scores} >= {*COPIES} else None
+
+
+def read_scores(folder: Path) -> list[Score]:
+    """Return the scores that `Evaluation.write_scores` wrote into a folder."""
+    features = _read_features(folder / FEATURES)
+    with (folder / SCORES).open(newline="", encoding="utf-8") as file:
+        return [Score.of_row(row, features.get(line)) for line, row in enumerate(csv.DictReader(file))]
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

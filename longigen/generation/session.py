@@ -212,13 +212,20 @@ class GenerationSession:
 
 
 def _in_time_unit(dataset: Dataset, name: str, config: Mapping[str, Any], unit: str) -> Dataset:
-    """Return the data set with times in a model's `unit`, if its own only count frames and it can convert them."""
+    """Return the data set with times in a model's `unit`, if it can convert its own: counts, or seconds of a cycle."""
     converts = "time_unit" in parameters(type(dataset)) and "time_unit" not in config
-    if not converts or dataset.time_unit not in COUNT_UNITS or unit in COUNT_UNITS:
+    counts, beats = dataset.time_unit in COUNT_UNITS, (dataset.time_unit, unit) == ("seconds", "cycle")
+    if not converts or unit in COUNT_UNITS or not (counts or beats):
         return dataset
+    if counts:
+        found = f"The images of '{name}' have no times; they are read in the model's unit, {unit}."
+    else:
+        found = (
+            f"The times of '{name}' are in seconds and the model's in cycle; they are read as 0 at the first image and "
+            "1 at the last."
+        )
     warnings.warn(
-        f"The images of '{name}' have no times; they are read in the model's unit, {unit}. If that is wrong, give "
-        "their times in a sidecar, or the unit with --set time_unit.",
+        f"{found} If that is wrong, give their times in a sidecar, or the unit with --set time_unit.",
         LongigenWarning,
         stacklevel=3,
     )

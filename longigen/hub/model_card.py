@@ -157,9 +157,7 @@ class Card:
         if intervals:
             low, high = (f"{interval:g}" for interval in intervals)
             span = low if low == high else f"{low} to {high}"
-            yield (
-                f"- The training visits are {span} {_unit_text(unit)} apart. For other intervals the model extrapolates."
-            )
+            yield f"- The training visits are {span} {_unit_text(unit)} apart; for other intervals it extrapolates."
         if preprocess.get("shape"):
             spacing = preprocess.get("spacing")
             size = grid_text(preprocess)

@@ -159,10 +159,11 @@ def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str
     times = sorted({_parse_time(time, visit_times[-1]) for time in requested})
     for time in times:
         if time <= visit_times[0] or time in [visit_times[index] for index in given]:
+            single = " With --setting single only the first visit is given." if len(given) > 1 else ""
             raise LongigenError(
                 f"Time {time:g} cannot be generated for subject {subject.id}: it must lie after the first visit "
                 f"({visit_times[0]:g}) and differ from the times of the given visits; the subject's visits are at "
-                f"{', '.join(f'{t:g}' for t in visit_times)} {unit}."
+                f"{', '.join(f'{t:g}' for t in visit_times)} {unit}.{single}"
             )
     return times
 

@@ -66,7 +66,6 @@ class CineUNet(Denoiser):
 
     For stacks of thick slices, such as short-axis cine of the heart: convolutions are in the plane (W, H), neighbouring
     slices are mixed at the coarser levels, and the depth is not reduced, so any number of slices is accepted. The
-    position in the grid is an input, since hearts contract towards a point near its middle. The
     deformation is the flow of a velocity in the plane (Arsigny et al., MICCAI 2006), summed over the levels of a U-Net,
     and up to one slice across. So what is generated consists of the subject's own voxels and stays sharp, unlike the
     output of a network that was trained by squared error.
@@ -77,12 +76,13 @@ class CineUNet(Denoiser):
         v = v_0 + Σ_k u_k v_k,   c = c_0 + Σ_k u_k c_k
 
     The network predicts v_0 … v_K and c_0 … c_K in one evaluation, times tanh(gap) or the gap (`steady`), so that no
-    time means no change.
-    The K latents u are standard normal and come from the sampler's z_t. So draws differ in the amount of motion, which
-    a single visit does not tell, and z_t = 0 gives the central forecast. Voxels have no noise of their own: a draw
-    keeps that of the last visit. Training minimises two kinds of losses:
+    time means no change. The K latents u are standard normal and come from the sampler's z_t. So draws differ in the
+    amount of motion, which a single visit does not tell, and z_t = 0 gives the central forecast. Voxels have no noise
+    of their own: a draw keeps that of the last visit. Training minimises two kinds of losses:
 
-    - Of the central forecast: the squared error at several resolutions, and 1 - SSIM in the plane.
+    - Of the central forecast: the squared error at several resolutions, 1 - SSIM in the plane, and the difference
+      between the amounts of generated and true change. Where motion is uncertain, the first two are lowest for too
+      little of it, and nearly as low for the true amount.
     - Of two draws: the fair CRPS per voxel at several resolutions, a proper scoring rule: it is smallest if the draws
       are from the distribution of what happens (Gneiting and Raftery, JASA 2007). Generators of ensembles are trained
       so in weather forecasting (Lang et al. 2024, arXiv 2412.15832).
@@ -100,6 +100,8 @@ class CineUNet(Denoiser):
             expected. Each step of Adam changes every weight by the learning rate, and hundreds of weights add up in an
             output: with too large a factor the first steps move tissue too far, which takes long to unlearn.
         steady: velocity and change grow with the gap, as in ageing, instead of with its tanh, as in a beat.
+        positions: give the network the position in the grid, since hearts contract towards a point near its middle. Not
+            with ``augment.crop``: positions in a crop are not those in the whole grid.
         dropout: dropout probability inside the blocks.
 
     Raises:
@@ -121,6 +123,7 @@ class CineUNet(Denoiser):
         ensemble: Annotated[float, Range(0)] = 1.0,
         output_scale: Annotated[float, Range(above=0)] = 0.1,
         steady: bool = False,
+        positions: bool = True,
         dropout: Annotated[float, Range(0, below=1)] = 0.1,
     ) -> None:
         super().__init__()
@@ -131,7 +134,7 @@ class CineUNet(Denoiser):
         self.widths = tuple(width * multiplier for multiplier in multipliers)
         self.latents, self.dropout = latents, dropout
         self.similarity, self.amount, self.ensemble = similarity, amount, ensemble
-        self.output_scale, self.steady = output_scale, steady
+        self.output_scale, self.steady, self.positions = output_scale, steady, positions
 
     @property
     def stride(self) -> int:
@@ -144,7 +147,7 @@ class CineUNet(Denoiser):
 
     def build(self, *, channels: int, routes: Routes) -> None:
         self.network = SliceUNet(
-            channels + routes.concat + POSITIONS,
+            channels + routes.concat + (POSITIONS if self.positions else 0),
             velocity=3 * (self.latents + 1),
             change=channels * (self.latents + 1),
             widths=self.widths,
@@ -192,8 +195,12 @@ class CineUNet(Denoiser):
         embedding = self.gap(_sinusoids(gap).to(dtype))
         if self.condition is not None and conditioning.embedding is not None:
             embedding = embedding + self.condition(conditioning.embedding.to(dtype))
-        concat = [] if conditioning.concat is None else [conditioning.concat.to(base.dtype)]
-        volume = torch.cat([base, *concat, _positions(base)], dim=1)
+        parts = [base]
+        if conditioning.concat is not None:
+            parts.append(conditioning.concat.to(base.dtype))
+        if self.positions:
+            parts.append(_positions(base))
+        volume = torch.cat(parts, dim=1)
         velocity, change = self.network(
             self._pad(to_slices(volume.to(dtype))),
             self.vector(embedding).repeat_interleave(depth, dim=0),

@@ -115,6 +115,7 @@ def test_generate_forecasts_and_explains(longigen: Longigen, run: Path, tmp_path
     assert (tmp_path / subject / f"{stems[1]}_explain.png").read_bytes().startswith(b"\x89PNG")
     result = longigen("generate", run, "--out", tmp_path, "--times", "1.1", "--subject", subject, status=2)
     assert f"Time 1.1 cannot be generated for subject {subject}" in result.stderr
+    assert "With --setting single only the first visit is given." in result.stderr
 
 
 def test_evaluate_scores_samples_and_sets(longigen: Longigen, run: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from longigen import Conditioning, DiffusionTarget, Example, LongigenError, Routes
 from longigen.registry.registry import registry
+from longigen.testing import cases, run_check
 from longigen_cine import CineUNet
 from longigen_cine.denoiser import Modes, _positions
 from longigen_cine.losses import (
@@ -227,3 +228,8 @@ def test_training_learns_a_motion_and_its_amount() -> None:
     edge = (..., slice(4, 6), slice(6, 10), slice(None))  # covered before the motion, not after it
     still = (..., slice(12, 16), slice(None), slice(None))
     assert draws.std(dim=0)[edge].mean() > 3 * draws.std(dim=0)[still].mean()
+
+
+@pytest.mark.parametrize(("_", "label"), [case for case in cases("denoiser") if "composes" not in case[1]])
+def test_contracts_of_steady_movement(_: str, label: str) -> None:
+    run_check("denoiser", label, "cine", {"steady": True, "amount": 1.0, "positions": False})
