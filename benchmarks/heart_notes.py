@@ -57,9 +57,9 @@ each trained on four fifths of the patients, were scored on the others (`benchma
 NEAREST = """\
 ## Nearest training images
 
-End systole was generated from end diastole for {count} patients of {data}, none of whom it has seen. For each slice
-the nearest of the {training:,} slices that it was trained on was found, by the root mean squared difference of
-intensities in [0, 1] (median [10th, 90th percentile] over slices):
+End systole was generated from end diastole for {count} patients of {data}. For each slice the nearest of the
+{training:,} slices that it was trained on was found, by the root mean squared difference of intensities in [0, 1]
+(median [10th, 90th percentile] over slices):
 
 | slice | its nearest training slice | its own end diastole |
 |---|---|---|
@@ -68,6 +68,10 @@ intensities in [0, 1] (median [10th, 90th percentile] over slices):
 
 {verdict} Patients that it was trained on were not tested so: their images are near their own by intention.
 """
+
+
+ACDC = "ACDC, which it has never seen"
+SUNNYBROOK = "Sunnybrook, which it was not trained on itself (the model that it started from was)"
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,9 @@ def notes(name: str, model: str, acdc: Path, sunnybrook: Path) -> str:
     if name == "heart-acdc":
         found = distances(model, on_acdc, on_sunnybrook)
         use, data = USE.format(name=name, limit=ACDC_LIMIT), ACDC_DATA
-        parts = [use, data, FOLDS.format(table=TABLE.read_text("utf-8").strip()), nearest_note(found, "Sunnybrook")]
+        parts = [use, data, FOLDS.format(table=TABLE.read_text("utf-8").strip()), nearest_note(found, SUNNYBROOK)]
     else:
         found = distances(model, on_sunnybrook, on_acdc)
         use, data = USE.format(name=name, limit=SUNNYBROOK_LIMIT), SUNNYBROOK_DATA
-        parts = [use, data, nearest_note(found, "ACDC")]
+        parts = [use, data, nearest_note(found, ACDC)]
     return "\n".join(parts)
