@@ -21,6 +21,8 @@ from longigen import time_unit as checked_unit
 from longigen_nifti4d.naming import find, is_nifti, subject_id
 from longigen_nifti4d.timing import Timing
 
+ADVICE = "remove it, set a pattern without it, or list single images in a table (data set csv)"
+
 
 class NIfTI4DDataset(Dataset):
     """4D NIfTI series in a folder, one per subject, or a single such file; a visit is a frame.
@@ -141,8 +143,8 @@ def _open(path: Path, subject: str) -> SpatialImage:
     image = open_image(path, subject)
     if len(image.shape) != 4:
         problem = f"is {len(image.shape)}D, where a 4D series is needed"
-        raise BadData(Finding("dimensions", str(path), problem, "remove it, or set a pattern without it", subject))
+        raise BadData(Finding("dimensions", str(path), problem, ADVICE, subject))
     if image.shape[3] < 2:
         problem = "has only one frame, where a series needs at least two"
-        raise BadData(Finding("one-frame", str(path), problem, "remove it, or set a pattern without it", subject))
+        raise BadData(Finding("one-frame", str(path), problem, ADVICE, subject))
     return image
