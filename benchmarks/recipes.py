@@ -75,7 +75,8 @@ def main() -> None:
         print(text, flush=True)
         out = RESULTS / folder.name
         out.mkdir(parents=True, exist_ok=True)
-        (out / "table.txt").write_text(f"$ python benchmarks/recipes.py {recipe}\n\n{text}\n", "utf-8")
+        command = " ".join(["python benchmarks/recipes.py", recipe, *(f"--set {change}" for change in arguments.set)])
+        (out / "table.txt").write_text(f"$ {command}\n\n{text}\n", "utf-8")
 
 
 if __name__ == "__main__":
