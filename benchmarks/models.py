@@ -5,7 +5,8 @@ Each model is trained by ``longigen train`` (finished runs are reused, interrupt
 its entry in ``registry.yaml`` is updated. The weights of simulated data are saved in bf16 if no metric's mean gets
 worse by more than a thousandth of the width of its interval. Runs are written to ``--work``. Each model takes about 20
 minutes on two CPU cores. The models of real hearts need ``--acdc PATH --sunnybrook PATH``; ``benchmarks/heart.py``
-writes the cross-validation that the card of heart-acdc has. ``--score`` only scores the published weights again.
+writes the cross-validation that the card of heart-acdc has. ``--score`` only scores the published weights again;
+results in ``--work`` of the same weights are kept.
 """
 
 import argparse

@@ -151,8 +151,11 @@ class Card:
         elif self._simulated:
             yield "- It was trained on simulated images. Its performance on real scans is unknown."
         else:
-            tested = "what was tested is said below" if self.notes.strip() else "whether this one does was not tested"
-            yield f"- It was trained on images of people. Generative models can reproduce training images; {tested}."
+            unless = ", unless the publisher's notes say so" if self.notes.strip() else ""
+            yield (
+                "- It was trained on images of people. Generative models can reproduce training images; whether this "
+                f"one does was not tested{unless}."
+            )
         intervals = self.config.get("data", {}).get("intervals")
         if intervals:
             low, high = (f"{interval:g}" for interval in intervals)

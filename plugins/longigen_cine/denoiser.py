@@ -30,7 +30,7 @@ ERROR_WEIGHT = 12.5
 FREQUENCIES = 8
 POSITIONS = 4
 """Channels with the position of a voxel."""
-REACH = 50
+POSITION_UNIT = 50
 """Unit of positions in the plane, in voxels."""
 
 
@@ -189,7 +189,7 @@ class CineUNet(Denoiser):
             losses["ensemble"] = self.ensemble * ensemble_error(first, second, true)
         return losses
 
-    def _modes(self, conditioning: Conditioning) -> "Modes":
+    def _modes(self, conditioning: Conditioning) -> Modes:
         base, gap = conditioning.require_base()
         dtype, depth = self.gap.weight.dtype, base.shape[4]
         embedding = self.gap(_sinusoids(gap).to(dtype))
@@ -228,13 +228,13 @@ def _sinusoids(gap: Tensor) -> Tensor:
 def _positions(volume: Tensor) -> Tensor:
     """Return the position of each voxel of (B, C, W, H, D) as four channels: x, y, their length, and the slice.
 
-    x and y are from the middle of the grid, in units of `REACH` voxels; slices go from -1 to 1. Hearts lie around the
-    middle and contract towards it.
+    x and y are from the middle of the grid, in units of `POSITION_UNIT` voxels; slices go from -1 to 1. Hearts lie
+    around the middle and contract towards it.
     """
     W, H, D = volume.shape[2:]
     x, y, z = (
         (torch.arange(size, device=volume.device, dtype=volume.dtype) - (size - 1) / 2) / unit
-        for size, unit in ((W, REACH), (H, REACH), (D, max(D - 1, 1) / 2))
+        for size, unit in ((W, POSITION_UNIT), (H, POSITION_UNIT), (D, max(D - 1, 1) / 2))
     )
     x, y, z = x.view(-1, 1, 1), y.view(1, -1, 1), z.view(1, 1, -1)
     parts = torch.stack([part.expand(W, H, D) for part in (x, y, (x.square() + y.square()).sqrt(), z)])

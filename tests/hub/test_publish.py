@@ -168,7 +168,7 @@ def test_notes_are_added_to_the_card(hub: hubserver.Hub, machine: NewMachine, ru
     desk.longigen("push", run, "lab/noted", "--yes", "--notes", notes)
     text = files_of(hub, "lab/noted", "v1")["README.md"].decode()
     assert text.index("## Metrics") < text.index("## Cross-validation\n\nFive folds: 20.1") < text.index("## Papers")
-    assert "what was tested is said below" in text
+    assert "whether this one does was not tested, unless the publisher's notes say so." in text
 
 
 def test_nothing_private_is_uploaded(
