@@ -30,8 +30,9 @@ from longigen.models.tasks import Scenario, last_only
 from longigen.registry.registry import registry
 from longigen.utils.intervals import Summary
 
-CHANGES = ("training.steps=1000", "training.learning_rate=1.5e-3")
-"""Changes of the recipe for training that starts from ``heart-sunnybrook``."""
+SIZE = "large"
+CHANGES = ("denoiser.similarity=4", "denoiser.amount=3", "denoiser.dropout=0.2")
+"""The recipe's own values, which those of ``heart-sunnybrook``, trained earlier, would replace."""
 FOLDS = 5
 SAMPLES = 8
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "acdc-heart"
@@ -45,8 +46,8 @@ def train(fold: int, work: Path, acdc: Path, extra: Sequence[str], init: str | N
     folder = work / f"fold-{fold}"
     if not (folder / "model" / "config.json").exists():
         changes = ["data.frames=6", f"split.folds={FOLDS}", f"split.fold={fold}", "split.validation=0.05"]
-        changes += [*(CHANGES if init else ()), *extra]
-        api.train(f"acdc:{acdc}", "heart", changes=changes, init=init, out=folder, progress=False)
+        changes += [*CHANGES, *extra]
+        api.train(f"acdc:{acdc}", "heart", size=SIZE, changes=changes, init=init, out=folder, progress=False)
     return folder
 
 

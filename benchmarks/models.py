@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import yaml
-from heart import CHANGES
+from heart import CHANGES, SIZE
 from heart_notes import notes
 from results import HERE, MEASURES, SHORT
 from safetensors.torch import load_file, save_file
@@ -39,6 +39,11 @@ BRAIN = (
     f"--set data.spacing=4 --set subject_count=200 {SHORT} --set validate_every=250 --set sample_every=10000 "
     "--set checkpoint_every=250"
 )
+EARLIER = (
+    "--set denoiser.amount=0 --set denoiser.similarity=2 --set denoiser.dropout=0.1 --set augment.rotate=0,0,30 "
+    "--set augment.scale=0.2 --set augment.shift=0.05 --set augment.gamma=1.3 --set weight_decay=0.01"
+)
+"""Values of the recipe `heart` that heart-sunnybrook was trained with."""
 NEGLIGIBLE = 1e-3
 """Largest loss of quality by bf16 that is accepted, as a fraction of the width of a mean's interval."""
 
@@ -94,7 +99,7 @@ MODELS = {
         "Sunnybrook Cardiac Data, 30 patients, end diastole and end systole",
         "heart",
         "--data nifti4d:{sunnybrook} --set data.pattern=*_ED_ES.nii.gz --set data.time_unit=cycle --set split.test=0 "
-        "--set split.validation=0.1 --set denoiser.amount=0 --steps 1200",
+        f"--set split.validation=0.1 {EARLIER} --steps 1200",
         scored="--data acdc:{acdc} --set data.frames=6",
         noted=True,
     ),
@@ -103,7 +108,7 @@ MODELS = {
         "ACDC, 55 patients of the challenge's training set, 6 frames; started from heart-sunnybrook",
         "heart",
         "--data acdc:{acdc} --set data.frames=6 --set split.test=0 --set split.validation=0.05 "
-        f"--init heart-sunnybrook {' '.join(f'--set {change}' for change in CHANGES)}",
+        f"--size {SIZE} --init heart-sunnybrook {' '.join(f'--set {change}' for change in CHANGES)}",
         scored=None,
         licence="CC-BY-NC-SA-4.0",
         noted=True,

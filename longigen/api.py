@@ -196,6 +196,11 @@ def train(
             model=config,
             size=size,
         )
+        if resolved.overruled:
+            log.info(
+                f"Where the recipe '{recipe}' differs, the values of {init} hold: {', '.join(resolved.overruled)}; "
+                "--set KEY=VALUE changes them."
+            )
         for start in warm_starts(resolved.settings("training")):
             start.check(resolved.names[start.part])  # before the data are read
     return _fit(resolved, run, resume=resume, progress=show_progress if progress else silent)

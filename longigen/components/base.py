@@ -16,6 +16,9 @@ from longigen.components.ranges import Range
 from longigen.errors import LongigenError, did_you_mean
 from longigen.utils.files import reason
 
+WORDS = {False: ("no", "off"), True: ("yes", "on")}
+"""Words that YAML reads as a boolean where they are meant as text, as in ``mixed_precision=no``."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -274,6 +277,8 @@ def _convert(value: Any, annotation: Any) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
+        if isinstance(value, bool) and (words := set(WORDS[value]).intersection(arguments)):
+            return words.pop()
         raise ValueError
     if origin is tuple:
         return _convert_tuple(value, arguments)

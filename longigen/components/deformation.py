@@ -13,13 +13,7 @@ SQUARINGS = 6
 
 def warp(volume: Tensor, displacement: Tensor) -> Tensor:
     """Return `volume` (B, C, W, H, D) sampled at p + u(p), trilinearly; outside, the nearest border voxel is used."""
-    sizes = volume.shape[2:]
-    axes = [torch.arange(size, device=volume.device, dtype=torch.float32) for size in sizes]
-    places = torch.stack(torch.meshgrid(*axes, indexing="ij")) + displacement.float()
-    # grid_sample's coordinates run from -1 to 1 between the outer voxels' centres, the last axis first.
-    last = torch.tensor([max(size - 1, 1) for size in sizes], device=volume.device).view(3, 1, 1, 1)
-    grid = (2 * places / last - 1).flip(1).permute(0, 2, 3, 4, 1)
-    return functional.grid_sample(volume.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return _sampled(volume, displacement, _places(volume))
 
 
 def flow(velocity: Tensor) -> Tensor:
@@ -29,9 +23,9 @@ def flow(velocity: Tensor) -> Tensor:
     al., MICCAI 2006). The first step, 2^-6 long, is velocity times time. The inverse deformation is the flow of
     -velocity.
     """
-    displacement = velocity.float() / 2**SQUARINGS
+    displacement, places = velocity.float() / 2**SQUARINGS, _places(velocity)
     for _ in range(SQUARINGS):
-        displacement = composed(displacement, displacement)
+        displacement = displacement + _sampled(displacement, displacement, places)
     return displacement
 
 
@@ -49,3 +43,17 @@ def doubled(field: Tensor, size: torch.Size) -> Tensor:
     """Upsample a displacement field from the grid of `halved` to the original `size`, in voxels of the finer grid."""
     fine = 2 * functional.interpolate(field, scale_factor=2, mode="trilinear")
     return fine[:, :, : size[0], : size[1], : size[2]]
+
+
+def _places(volume: Tensor) -> Tensor:
+    """Return the place p of each voxel of (B, C, W, H, D), (3, W, H, D)."""
+    axes = [torch.arange(size, device=volume.device, dtype=torch.float32) for size in volume.shape[2:]]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def _sampled(volume: Tensor, displacement: Tensor, places: Tensor) -> Tensor:
+    # The sizes are filled in on the device: copying them from the CPU would wait for all that a GPU has to do.
+    last = torch.stack([torch.full((), max(size - 1, 1), device=volume.device) for size in volume.shape[2:]])
+    # grid_sample's coordinates run from -1 to 1 between the outer voxels' centres, the last axis first.
+    grid = (2 * (places + displacement.float()) / last.view(3, 1, 1, 1) - 1).flip(1).permute(0, 2, 3, 4, 1)
+    return functional.grid_sample(volume.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)

@@ -1,7 +1,7 @@
 """Recipes: named, complete choices of components and hyperparameters, and the user's changes to them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,13 @@ class Recipe:
         origin: the user's choice: the ``recipe`` of the catalog and its ``size`` if one was chosen, ``components`` and
             ``data`` instead of its own, and ``changes`` by ``section.key``, those of the size among them; empty if the
             recipe was not resolved from the catalog.
+        overruled: values of the recipe's components that those of the model to fine-tune replace, in words.
     """
 
     names: Mapping[str, str]
     configs: Mapping[str, Mapping[str, Any]]
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    overruled: Sequence[str] = field(default=(), compare=False)
 
     @classmethod
     def resolve(
@@ -91,9 +93,10 @@ class Recipe:
         if size is not None:
             origin["size"] = size
             changes = [*sizes[size], *changes]
+        wanted = given
         if model is not None:
             origin["init"] = True
-            given |= _sections_of_model(model)
+            given = {**given, **_sections_of_model(model)}
         for section in COMPONENT_SECTIONS:
             names[section] = str(given[section].pop("name", ""))
             chosen = (components or {}).get(section)
@@ -108,7 +111,8 @@ class Recipe:
                 names["data"], given["data"] = chosen, config
                 if model is None and 0 not in given["preprocess"].get("shape", ()):
                     given["preprocess"] = {}  # a grid of fixed size fits the recipe's data only
-        return cls._checked(names, given, changes, origin, owner=f"recipe '{name}'")
+        resolved = cls._checked(names, given, changes, origin, owner=f"recipe '{name}'")
+        return resolved if model is None else replace(resolved, overruled=tuple(resolved._unlike(wanted)))
 
     @classmethod
     def from_dict(
@@ -159,6 +163,17 @@ class Recipe:
     def settings(self, section: str) -> Any:
         """Return the settings of a section that chooses no component, such as ``training``."""
         return SETTINGS[section](**self.configs[section])
+
+    def _unlike(self, given: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+        """Yield, in words, each value of a component that differs from `given` and that the user did not change."""
+        known = _parameters_by_section(self.names)
+        for section in ("conditioner", "denoiser", "sampler"):
+            if given[section].get("name") != self.names[section]:
+                continue
+            for key, parameter in known[section].items():
+                value, other = self.configs[section][key], given[section].get(key, parameter.default)
+                if f"{section}.{key}" not in self._changes and value != parameter.check(other):
+                    yield f"{section}.{key}={value} (recipe: {other})"
 
     @classmethod
     def _checked(

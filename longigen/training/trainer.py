@@ -79,6 +79,7 @@ class Trainer:
     ) -> None:
         # Imported late, because these imports are slow and errors in the user's options should appear quickly.
         from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate.state import AcceleratorState
         from diffusers.optimization import get_scheduler
         from diffusers.training_utils import EMAModel
 
@@ -90,6 +91,8 @@ class Trainer:
         self.adversary: nn.Module | None = None if "denoiser" in settings.freeze else model.denoiser.adversary
         # A step of the model does not use the adversary's parameters, and the reverse.
         unused = DistributedDataParallelKwargs(find_unused_parameters=self.adversary is not None)
+        # Accelerate keeps the precision for the life of the process; a notebook may train with another one afterwards.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision=settings.mixed_precision,
             gradient_accumulation_steps=settings.gradient_accumulation,
@@ -116,7 +119,7 @@ class Trainer:
             get_scheduler("cosine", optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps)
             for optimizer in optimizers
         ]
-        self.ema = EMAModel(self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4)
+        self.ema = EMAModel(self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
         self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.model = model
         self.ema.to(self.accelerator.device)
@@ -130,6 +133,7 @@ class Trainer:
         checkpoints = self.run.checkpoints()
         if checkpoints:
             self.accelerator.load_state(str(checkpoints[-1]))
+            self.ema.to(self.accelerator.device)  # its state is read on the CPU
             self.step = int(checkpoints[-1].name.removeprefix("step-"))
             self._seconds = self._seconds_before()
         if self.accelerator.is_main_process:

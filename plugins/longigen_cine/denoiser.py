@@ -48,6 +48,11 @@ class Modes:
     change: Tensor
     shape: torch.Size
 
+    def repeated(self, times: int) -> "Modes":
+        """Return the distributions of the batch, the whole batch repeated a number of times."""
+        parts = (part.repeat(times, 1, 1, 1, 1) for part in (self.velocity, self.change))
+        return Modes(*parts, torch.Size([times * self.shape[0], *self.shape[1:]]))
+
     def draw(self, noise: Tensor) -> Moved:
         """Return the movement for standard normal `noise` (B, C, W, H, D); zeros give the central one."""
         size = self.shape[2:]
@@ -171,13 +176,12 @@ class CineUNet(Denoiser):
     def losses(self, example: Example) -> Mapping[str, Tensor]:
         true, conditioning = example.image, example.conditioning
         base, _ = conditioning.require_base()
-        modes = self._modes(conditioning)
-
-        def draw(noise: Tensor) -> Tensor:
-            moved = modes.draw(noise)
-            return warp_slices(base, moved.displacement) + moved.change
-
-        central = draw(torch.zeros_like(base))
+        noise = [torch.zeros_like(base)]
+        if self.ensemble:
+            noise += [randn_like(base, example.generator) for _ in range(2)]
+        moved = self._modes(conditioning).repeated(len(noise)).draw(torch.cat(noise))
+        images = warp_slices(base.repeat(len(noise), 1, 1, 1, 1), moved.displacement) + moved.change
+        central, *draws = images.chunk(len(noise))
         losses = {
             "error": ERROR_WEIGHT * squared_error(central, true),
             "similarity": self.similarity * dissimilarity(central, true),
@@ -185,8 +189,7 @@ class CineUNet(Denoiser):
         if self.amount:
             losses["amount"] = self.amount * amount_error(central, true, base)
         if self.ensemble:
-            first, second = (draw(randn_like(base, example.generator)) for _ in range(2))
-            losses["ensemble"] = self.ensemble * ensemble_error(first, second, true)
+            losses["ensemble"] = self.ensemble * ensemble_error(*draws, true)
         return losses
 
     def _modes(self, conditioning: Conditioning) -> Modes:

@@ -29,7 +29,7 @@ def warp_slices(volume: Tensor, displacement: Tensor) -> Tensor:
     axes = [torch.arange(size, device=volume.device, dtype=torch.float32) for size in (W, H)]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
     places = places + to_slices(displacement[:, :2].float())
-    last = places.new_tensor([max(W - 1, 1), max(H - 1, 1)]).view(1, 2, 1, 1)
+    last = torch.stack([torch.full((), max(size - 1, 1), device=volume.device) for size in (W, H)]).view(1, 2, 1, 1)
     grid = (2 * places / last - 1).flip(1).permute(0, 2, 3, 1)  # the last axis first
     below = torch.cat([volume[..., :1], volume[..., :-1]], dim=-1)
     above = torch.cat([volume[..., 1:], volume[..., -1:]], dim=-1)
@@ -50,8 +50,9 @@ def ensemble_error(first: Tensor, second: Tensor, true: Tensor) -> Tensor:
 
     It is (|x - y| + |x' - y|) / 2 - |x - x'| / 2 per voxel (Ferro, QJRMS 2014, for two members).
     """
-    errors = [_over_scales(draw - true, torch.abs) for draw in (first, second)]
-    return (errors[0] + errors[1] - _over_scales(first - second, torch.abs)) / 2
+    differences = torch.cat([first - true, second - true, first - second])  # in one batch, which is faster on a GPU
+    errors = _over_scales(differences, torch.abs).chunk(3)
+    return (errors[0] + errors[1] - errors[2]) / 2
 
 
 def amount_error(image: Tensor, true: Tensor, base: Tensor) -> Tensor:

@@ -69,6 +69,9 @@ def test_copy_of_component_with_required_parameter(again: Any) -> None:
         (tuple[str, ...], "a,b", ("a", "b")),
         (tuple[tuple[int, int], ...], [[1, 2], [3, 4]], ((1, 2), (3, 4))),
         (Literal["x", "v"], "v", "v"),
+        (Literal["no", "bf16"], False, "no"),  # YAML reads a bare no as a boolean
+        (Literal["on", "off"], True, "on"),
+        (Literal[True, "yes"], True, True),
         (int | None, None, None),
         (int | None, 3, 3),
         (float | None, 3, 3.0),

@@ -74,6 +74,13 @@ def test_an_interrupt_leaves_a_checkpoint(manifest: Path, tmp_path: Path) -> Non
     assert trainer(manifest, tmp_path / "run", resume=True).step == 2
 
 
+def test_trainings_in_one_process_have_their_own_precision(manifest: Path, tmp_path: Path) -> None:
+    """As in a notebook: Accelerate keeps the first precision for the life of a process, and refuses another one."""
+    for precision in ("no", "bf16", "no"):
+        training = trainer(manifest, tmp_path / str(len(list(tmp_path.iterdir()))), f"mixed_precision={precision}")
+        assert training.accelerator.mixed_precision == precision
+
+
 def test_gradients_are_accumulated(manifest: Path, tmp_path: Path) -> None:
     """Two accumulated batches of one pair hold the same pairs as one batch of two."""
     together = trainer(manifest, tmp_path / "a", "training.steps=1", "batch_size=2")
