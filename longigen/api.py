@@ -259,6 +259,7 @@ def generate(
     seed: int = 0,
     detail: bool = True,
     explain: bool = False,
+    overwrite: bool = False,
     batch_size: int = 4,
     skip_bad: bool = False,
     progress: bool = True,
@@ -288,6 +289,7 @@ def generate(
         detail: keep the own voxels of the last given visit, moved and changed as the model says; otherwise the volumes
             are the model's images, interpolated from its grid.
         explain: also write maps of how much each earlier visit contributed.
+        overwrite: replace files of the same visits that are in `out` already, instead of refusing.
         batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
@@ -319,6 +321,7 @@ def generate(
             samples=samples,
             detail=detail,
             explain=explain,
+            overwrite=overwrite,
             batch_size=batch_size,
             callback=update,
         )

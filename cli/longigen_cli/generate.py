@@ -68,6 +68,9 @@ def generate(
     explain: Annotated[
         bool, typer.Option("--explain", help="Also write maps of how much each earlier visit contributed.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of the same visits that are in --out already.")
+    ] = False,
     batch_size: BatchSize = 4,
     changes: DataChanges = None,
     skip_bad: SkipBad = False,
@@ -90,6 +93,7 @@ def generate(
         seed=seed,
         detail=detail,
         explain=explain,
+        overwrite=overwrite,
         batch_size=batch_size,
         skip_bad=skip_bad,
     )

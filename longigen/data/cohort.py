@@ -19,9 +19,10 @@ from longigen.data.issues import BadData, Finding, refuse
 from longigen.data.preprocess import Prepared, Preprocess, PreprocessSettings
 from longigen.data.split import Part, Split, SplitSettings, fingerprint
 from longigen.data.statistics import Statistics, fit_residual_variance
-from longigen.data.training_pairs import TrainingPairs
+from longigen.data.training_pairs import TrainingPairs, same_to_model
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.utils.parallel import in_parallel
+from longigen.utils.time_units import time_text
 
 RESIDUAL_PAIRS = 128
 """Number of training pairs from which the statistics of the residual are estimated."""
@@ -215,10 +216,10 @@ class Cohort:
 
 
 def require_pairs(subjects: Sequence[Prepared]) -> None:
-    """Check that every subject has at least two visits.
+    """Check that every subject has at least two visits, at times that a model can tell apart.
 
     Raises:
-        LongigenError: naming the subjects that have fewer.
+        LongigenError: naming the subjects that have fewer, or two times that are one in single precision.
     """
     ids = [prepared.subject.id for prepared in subjects if len(prepared.subject.visits) < 2]
     if ids:
@@ -228,3 +229,10 @@ def require_pairs(subjects: Sequence[Prepared]) -> None:
             f"{subject} only one visit where at least two are needed; add visits, or leave {pronoun} out with "
             "--skip-bad."
         )
+    for prepared in subjects:
+        same = same_to_model(prepared.subject.times)
+        if same is not None:
+            raise LongigenError(
+                f"The times {' and '.join(map(time_text, same))} of subject {prepared.subject.id} are one to a model, "
+                "which reads times in single precision; count them from a later origin, such as the first visit."
+            )

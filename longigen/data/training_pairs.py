@@ -1,6 +1,7 @@
 """Draw training pairs of a history and a target visit (SADM, Algorithm 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -140,6 +141,11 @@ def make_sequence(
         valid=torch.ones(1, len(visits), dtype=torch.bool),
         covariates={name: _covariate([visit.covariates.get(name) for visit in visits]) for name in covariates},
     )
+
+
+def same_to_model(times: Iterable[float]) -> tuple[float, float] | None:
+    """Return the first two different times that are one to a model, as it reads times in single precision, or None."""
+    return next(((a, b) for a, b in pairwise(sorted({*times})) if np.float32(a) == np.float32(b)), None)
 
 
 def _covariate(values: Sequence[float | None]) -> Covariate:

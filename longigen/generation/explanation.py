@@ -25,6 +25,7 @@ from longigen.models.pretrained import describe
 from longigen.models.settings import Order
 from longigen.models.visit_files import GenerationRecord
 from longigen.utils.files import atomic, write_json
+from longigen.utils.time_units import time_text
 
 Origin = Literal["given", "generated", "missing"]
 COLORS: dict[Origin, str] = {"given": "tab:blue", "generated": "tab:orange", "missing": "lightgrey"}
@@ -161,7 +162,7 @@ def write_explanations(
     unit = record.time_unit
     for explanation, path in zip(explanations(model, generated, record.order), paths, strict=True):
         name = f"{path.name.removesuffix('.nii.gz')}_explain"
-        description = f"longigen: share of each visit in the visit generated at {explanation.time:g} {unit}"
+        description = f"longigen: share of each visit in the visit generated at {time_text(explanation.time)} {unit}"
         write_volume(explanation.volume, path.with_name(f"{name}.nii.gz"), description)
         content = {
             "subject": generated.prepared.subject.id,

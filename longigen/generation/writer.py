@@ -8,7 +8,7 @@ from longigen.generation.explanation import require_explaining, write_explanatio
 from longigen.generation.session import GenerationSession
 from longigen.models.predict import GenerationSettings, SubjectTask
 from longigen.models.tasks import Scenario
-from longigen.models.visit_files import spread_caution, write_mean_and_std, write_visits
+from longigen.models.visit_files import make_way, spread_caution, write_mean_and_std, write_visits
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def write_cohort(
     samples: int = 1,
     detail: bool = True,
     explain: bool = False,
+    overwrite: bool = False,
     batch_size: int = 4,
     callback: Callable[[int, int], None] | None = None,
 ) -> WrittenVisits:
@@ -50,11 +51,13 @@ def write_cohort(
         samples: number of samples of each visit. With several, their mean and standard deviation are written too.
         detail: keep the last given visits' own voxels; see `Generated.volume`.
         explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
+        overwrite: replace files of the same visits that are there already, instead of refusing.
         batch_size: number of subjects generated in one batch.
         callback: called as ``callback(done, total)``, counting tasks times samples.
 
     Raises:
-        LongigenError: if a time cannot be generated, the conditioner has no explanation, or a file cannot be written.
+        LongigenError: if a time cannot be generated, the conditioner has no explanation, a visit has files in the
+            folder already, or a file cannot be written.
     """
     from accelerate import PartialState
 
@@ -87,8 +90,11 @@ def write_cohort(
                 max_std = max(max_std, write_mean_and_std(item, files, record))
         written.extend(file for by_subject in paths for files in by_subject for file in files)
 
+    all_times = task_times or [[p.subject.times[i] for i in task.targets] for p, task in subject_tasks]
     with state.split_between_processes(list(range(len(subject_tasks)))) as indices:
         total = len(indices)
+        visits = [(subject_tasks[index][0].subject.id, time) for index in indices for time in all_times[index]]
+        make_way(record, folder, visits, overwrite=overwrite)
         for start in range(0, total, batch_size):
             batch = indices[start : start + batch_size]
             batch_times = None if task_times is None else [task_times[index] for index in batch]

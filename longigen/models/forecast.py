@@ -20,9 +20,10 @@ from longigen.hub.model_config import COMPONENTS
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_batch, target_times
 from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
-from longigen.models.visit_files import GenerationRecord, spread_caution, write_mean_and_std, write_visits
+from longigen.models.visit_files import GenerationRecord, make_way, spread_caution, write_mean_and_std, write_visits
 from longigen.utils.moments import Moments
 from longigen.utils.progress import Progress, silent
+from longigen.utils.time_units import time_text
 
 if TYPE_CHECKING:
     import nibabel
@@ -139,18 +140,21 @@ class Forecast:
             )
         return [(visit.mean if sample is None else visit.samples[sample]).image for visit in self.visits]
 
-    def save(self, folder: Path | str) -> list[Path]:
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> list[Path]:
         """Write each sample of each visit as NIfTI with a JSON sidecar; with several samples, their mean and std too.
 
         Args:
             folder: the folder to write to; the files go into a subfolder named after the subject.
+            overwrite: replace files of the same visits that are there already, instead of refusing.
 
         Returns:
             The paths of the samples' NIfTI files.
 
         Raises:
-            LongigenError: if a file cannot be written.
+            LongigenError: if a file cannot be written, or a visit has files in the folder already.
         """
+        visits = [(self.subject.id, time) for time in self.times]
+        make_way(self._record, Path(folder), visits, overwrite=overwrite)
         paths = [
             write_visits(generated, Path(folder), self._record, sample=number)
             for number, generated in enumerate(self._samples)
@@ -181,7 +185,7 @@ class Forecast:
 
     def __repr__(self) -> str:
         """Return one line: the subject, the times, the number of samples."""
-        times = ", ".join(f"{time:g}" for time in self.times)
+        times = ", ".join(map(time_text, self.times))
         return f"Forecast({self.subject.id}, at {times} {self.time_unit}, {len(self._samples)} samples)"
 
 
@@ -228,8 +232,8 @@ def future_times(subject: Subject, at: Times, unit: str) -> list[float]:
     last = subject.times[-1]
     if times[0] <= last:
         raise LongigenError(
-            f"Time {times[0]:g} is not after the last visit of subject {subject.id} ({last:g} {unit}); use impute for "
-            "times between visits."
+            f"Time {time_text(times[0])} is not after the last visit of subject {subject.id} ({time_text(last)} "
+            f"{unit}); use impute for times between visits."
         )
     return times
 
@@ -244,8 +248,8 @@ def missing_times(subject: Subject, at: Times, unit: str) -> list[float]:
     last = subject.times[-1]
     if times[-1] >= last:
         raise LongigenError(
-            f"Time {times[-1]:g} is not before the last visit of subject {subject.id} ({last:g} {unit}); use forecast "
-            "for times after it."
+            f"Time {time_text(times[-1])} is not before the last visit of subject {subject.id} ({time_text(last)} "
+            f"{unit}); use forecast for times after it."
         )
     return times
 
@@ -321,8 +325,8 @@ def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[fl
     ahead = times[-1] - subject.times[0]
     if ahead > 1.5 * longest:
         yield (
-            f"Time {times[-1]:g} is {ahead:g} {unit} after the first visit of subject {subject.id}, but the model was "
-            f"trained on at most {longest:g} {unit}; the generated image is not reliable."
+            f"Time {time_text(times[-1])} is {ahead:g} {unit} after the first visit of subject {subject.id}, but the "
+            f"model was trained on at most {longest:g} {unit}; the generated image is not reliable."
         )
     outside = prepared.lost_share()
     if outside > MAX_OUTSIDE:

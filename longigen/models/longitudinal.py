@@ -31,6 +31,7 @@ from longigen.registry.registry import registry
 from longigen.utils.progress import progress as show_progress
 from longigen.utils.progress import silent
 from longigen.utils.randomness import Generators, derived_generator, randn_like
+from longigen.utils.time_units import time_text
 
 SAMPLES = Parameter("samples", Count)
 
@@ -255,14 +256,14 @@ class LongitudinalModel(nn.Module):
                 visible = visible.hide(place[:, 0])
             else:
                 visible = known.take(rows).hide(index)
-            # Times are rounded to 6 digits, so that float32 rounding errors do not change the seed. In the order direct
-            # all times of a sample share their noise: nothing else connects them, and with noise of their own the
-            # visits of one sample would be draws from different courses instead of one course.
+            # The text of a time in single precision is that of the time as the user wrote it, up to six digits, and no
+            # two times share one. In the order direct all times of a sample share their noise: nothing else connects
+            # them, and with noise of their own the visits of one sample would be draws from different courses.
             generators = [
                 derived_generator(
-                    generation.seed, names[row], *([] if direct else [f"{time:.6g}"]), generation.sample or 0
+                    generation.seed, names[row], *([] if direct else [time_text(time)]), generation.sample or 0
                 )
-                for row, time in zip(rows.tolist(), times.tolist(), strict=True)
+                for row, time in zip(rows.tolist(), times.cpu().numpy(), strict=True)
             ]
             # Autocasting combines weights of 16 bits with images and times of 32 bits.
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16)):

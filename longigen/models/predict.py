@@ -15,11 +15,12 @@ from longigen.components.sampler import Sampler
 from longigen.components.visit_sequence import VisitSequence
 from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared
-from longigen.data.training_pairs import make_sequence
+from longigen.data.training_pairs import make_sequence, same_to_model
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
 from longigen.models.settings import Order
 from longigen.models.tasks import Task
+from longigen.utils.time_units import time_text
 
 if TYPE_CHECKING:
     from longigen.models.longitudinal import LongitudinalModel
@@ -153,18 +154,26 @@ def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str
         unit: unit of time, for error messages.
 
     Raises:
-        LongigenError: if a time is not a number, not after the subject's first visit, or the time of a given visit.
+        LongigenError: if a time is not a number, not after the subject's first visit, or the time of a given visit, or
+            a model cannot tell it from another one.
     """
     visit_times = list(subject.times)
     times = sorted({_parse_time(time, visit_times[-1]) for time in requested})
     for time in times:
         if time <= visit_times[0] or time in [visit_times[index] for index in given]:
             single = " With --setting single only the first visit is given." if len(given) > 1 else ""
+            first, every = time_text(visit_times[0]), ", ".join(map(time_text, visit_times))
             raise LongigenError(
-                f"Time {time:g} cannot be generated for subject {subject.id}: it must lie after the first visit "
-                f"({visit_times[0]:g}) and differ from the times of the given visits; the subject's visits are at "
-                f"{', '.join(f'{t:g}' for t in visit_times)} {unit}.{single}"
+                f"Time {time_text(time)} cannot be generated for subject {subject.id}: it must lie after the first "
+                f"visit ({first}) and differ from the times of the given visits; the subject's visits are at {every} "
+                f"{unit}.{single}"
             )
+    same = same_to_model([*times, *(visit_times[index] for index in given)])
+    if same is not None:
+        raise LongigenError(
+            f"The times {' and '.join(map(time_text, same))} of subject {subject.id} are one to a model, which reads "
+            "times in single precision; choose times further apart, or count them from a later origin."
+        )
     return times
 
 

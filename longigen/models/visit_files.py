@@ -1,17 +1,23 @@
 """Write generated visits as NIfTI files in the subject's own space, with JSON sidecars of their provenance."""
 
+import glob
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longigen.data.volume import Volume, read_volume, write_volume
+from longigen.errors import LongigenError
 from longigen.models.predict import Generated
 from longigen.models.settings import Order
 from longigen.models.tasks import Scenario
-from longigen.utils.files import write_json
+from longigen.utils.files import read_json, write_errors, write_json
 from longigen.utils.moments import Moments
+from longigen.utils.time_units import time_text
+
+FILE_ENDS = ("_sample-*", "_mean.*", "_std.*")
+"""How the names of a visit's files go on after `GenerationRecord.stem`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +51,7 @@ class GenerationRecord:
     def stem(self, subject: str, time: float) -> str:
         """Return the common start of the names of all files of one visit."""
         scenario = f"_setting-{self.scenario}" if self.scenario else ""
-        return f"{subject}_time-{time:g}{scenario}"
+        return f"{subject}_time-{time_text(time)}{scenario}"
 
     def sidecar(self, generated: Generated, time: float) -> dict[str, Any]:
         """Return the content of the JSON sidecar of one visit, without the fields of a single sample."""
@@ -74,6 +80,36 @@ class GenerationRecord:
         return {key: value for key, value in content.items() if value is not None}
 
 
+def make_way(record: GenerationRecord, folder: Path, visits: Iterable[tuple[str, float]], *, overwrite: bool) -> None:
+    """Check that no visit that is going to be written has files in a folder, or delete those files.
+
+    All files of a visit are deleted together, so that the samples of one generation never stand beside another's.
+
+    Args:
+        record: provenance of the visits that are going to be written.
+        folder: the folder to write to.
+        visits: the subject's id and the time of each visit.
+        overwrite: delete the files instead of refusing.
+
+    Raises:
+        LongigenError: naming a file of such a visit, and the seed that it was generated with.
+    """
+    for subject, time in visits:
+        start = glob.escape(record.stem(subject, time))
+        files = sorted(file for end in FILE_ENDS for file in (folder / subject).glob(f"{start}{end}"))
+        if files and not overwrite:
+            sidecar = next((file for file in files if file.suffix == ".json"), None)
+            seed = read_json(sidecar).get("seed") if sidecar else None
+            made = "" if seed is None else f", generated with seed {seed}"
+            raise LongigenError(
+                f"{files[0]} is there already{made}; write to another folder, or replace all files of the visits with "
+                "--overwrite (overwrite=True)."
+            )
+        for path in files:
+            with write_errors(path):
+                path.unlink()
+
+
 def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *, sample: int) -> list[Path]:
     """Write each generated visit as NIfTI, in the subject's own space, with a JSON sidecar; see `Generated.volume`.
 
@@ -89,7 +125,7 @@ def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *
     subject, paths = generated.prepared.subject.id, []
     for index, time in enumerate(generated.times):
         path = folder / subject / f"{record.stem(subject, time)}_sample-{sample}.nii.gz"
-        description = f"synthetic: longigen, time {time:g} {record.time_unit}, sample {sample}"
+        description = f"synthetic: longigen, time {time_text(time)} {record.time_unit}, sample {sample}"
         write_volume(generated.volume(index, detail=record.detail), path, description)
         write_json({**record.sidecar(generated, time), "sample": sample}, sidecar_path(path))
         paths.append(path)
@@ -126,7 +162,9 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
             ("std", moments.std, "standard deviation of the samples, divisor samples - 1"),
         ):
             path = files[0].with_name(f"{record.stem(subject, time)}_{name}.nii.gz")
-            description = f"synthetic: longigen, time {time:g} {record.time_unit}, {name} of {len(files)} samples"
+            description = (
+                f"synthetic: longigen, time {time_text(time)} {record.time_unit}, {name} of {len(files)} samples"
+            )
             write_volume(Volume(data, affine), path, description)
             content = {"statistic": statistic, "samples": len(files), "sample_files": [file.name for file in files]}
             write_json({**record.sidecar(generated, time), **content}, sidecar_path(path))

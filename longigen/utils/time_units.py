@@ -1,6 +1,11 @@
-"""The units of time that a data set's visit times may have."""
+"""Times of visits: their units, and the one text that tells them apart in noise seeds and file names."""
+
+from typing import TYPE_CHECKING
 
 from longigen.errors import LongigenError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TIME_UNITS = ("years", "months", "weeks", "days", "hours", "seconds", "cycle", "frames", "index")
 """Units of visit times: ``cycle`` is a fraction of the cardiac cycle, ``frames`` and ``index`` are counts."""
@@ -25,3 +30,12 @@ def time_unit(name: str, where: str = "") -> str:
             f"{start} is no time unit '{name}'.{did_you_mean(name, TIME_UNITS)} Choose one of: {', '.join(TIME_UNITS)}."
         )
     return name
+
+
+def time_text(time: "float | np.floating") -> str:
+    """Return a time as the shortest decimal that reads back as exactly this number in its own precision.
+
+    Different times have different texts. Those of up to six significant digits are written as by ``:g``, such as 2.2.
+    """
+    short = f"{time:.6g}"
+    return short if type(time)(short) == time else str(time).removesuffix(".0")

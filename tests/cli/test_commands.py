@@ -93,9 +93,13 @@ def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, mani
     bare = tmp_path / "bare" / subject / f"{subject}_time-1.1_setting-single_sample-0.json"
     assert json.loads(bare.read_text())["detail"] is False
     longigen("generate", run, "--out", again, *chosen, "--batch-size", 1)
+    refused = longigen("generate", run, "--out", again, *chosen, "--seed", 3, status=2)
+    assert_one_sentence(refused, "is there already, generated with seed 0", "--overwrite")
     for path in sorted((again / subject).glob("*.nii.gz")):
         one, two = (nibabel.load(p).get_fdata() for p in (path, tmp_path / subject / path.name))
         np.testing.assert_allclose(one, two, atol=0.05)
+    longigen("generate", run, "--out", again, *chosen, "--seed", 3, "--overwrite")
+    assert {json.loads(path.read_text())["seed"] for path in again.glob("*/*.json")} == {3}
 
 
 def test_generate_forecasts_and_explains(longigen: Longigen, run: Path, tmp_path: Path) -> None:

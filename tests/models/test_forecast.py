@@ -88,6 +88,39 @@ def test_saved_files_contain_the_forecast(model: LongitudinalModel, paths: list[
     assert sidecar["model"]["weights_sha256"] == checksum(FIXTURE / "model.safetensors")
 
 
+LATE = ((738008.0, 738009.0), (738010.1, 738010.4)), ((20200001.0, 20200050.0), (20200100.0, 20200102.0))
+
+
+@pytest.mark.parametrize(("given", "asked"), LATE)
+def test_late_times_have_files_of_their_own(
+    model: LongitudinalModel, paths: list[Path], tmp_path: Path, given: Sequence[float], asked: Sequence[float]
+) -> None:
+    found = forecast(model, paths, times=given, at=asked)
+    assert len({*found.save(tmp_path)}) == len([*tmp_path.glob("*/*.nii.gz")]) == 2
+
+
+def test_times_that_are_one_to_a_model_are_refused(model: LongitudinalModel, paths: list[Path]) -> None:
+    with pytest.raises(
+        LongigenError, match=r"2\.02001e\+07 and 20200101 of subject year0 are one to a model.*origin\.$"
+    ):
+        forecast(model, paths, times=[20200001.0, 20200100.0], at=20200101)
+
+
+def test_files_of_a_visit_are_replaced_only_if_asked(
+    model: LongitudinalModel, paths: list[Path], tmp_path: Path
+) -> None:
+    forecast(model, paths, samples=3).save(tmp_path)
+    other = forecast(model, paths, samples=2, seed=1)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
+    with pytest.raises(LongigenError, match=r"is there already, generated with seed 0; .*--overwrite"):
+        other.save(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == before
+    other.save(tmp_path, overwrite=True)
+    assert {json.loads(path.read_text())["seed"] for path in tmp_path.glob("*/*.json")} == {1}
+    assert len([*tmp_path.glob("*/*_sample-*.nii.gz")]) == 2
+    forecast(model, paths, at="+3").save(tmp_path)  # another visit
+
+
 def test_changed_weights_have_another_checksum(model: LongitudinalModel) -> None:
     changed = longigen.load(FIXTURE)
     assert changed.weights_sha256 == model.weights_sha256 == checksum(FIXTURE / "model.safetensors")

@@ -253,6 +253,15 @@ def test_noise_depends_on_seed_subject_time_and_sample_alone() -> None:
     assert not torch.equal(model.generate(visits, times, subjects=["a", "c"], seed=1), both)
 
 
+@pytest.mark.parametrize("times", [(738010.1, 738010.4), (20200102.0, 20200104.0)])
+def test_late_times_have_noise_of_their_own(times: tuple[float, float]) -> None:
+    """The conditioner reads no times, so only the noise can make a difference."""
+    model = LongitudinalModel(SourceConditioner(), UNet3D(width=8, multipliers=(1,)), ContinuousSampler(steps=2)).eval()
+    model, visits = randomise(model), history(SIZE)
+    one, two = (model.generate(visits, torch.full((visits.batch_size, 1), time), seed=1) for time in times)
+    assert not torch.equal(one, two)
+
+
 def test_another_sampler_does_not_change_the_prediction_type() -> None:
     """A network that predicts x = 0 is copy-last under any sampler."""
     visits = history(SIZE)
