@@ -90,7 +90,10 @@ class GenerationSession:
         model = load_folder(LongitudinalModel, folder)
         recorded = Run(resolved.run).read() if resolved.run else None
         name, config = _dataset(model, recorded, data, changes)
-        dataset = _in_time_unit(registry.make("dataset", name, config), name, config, model.statistics.time_unit)
+        dataset = registry.make("dataset", name, config)
+        for note in _unlike_training(dataset, name, *_trained_on(model, recorded), changes):
+            warnings.warn(note, LongigenWarning, stacklevel=2)
+        dataset = _in_time_unit(dataset, name, config, model.statistics.time_unit)
         if dataset.time_unit != model.statistics.time_unit:
             raise LongigenError(
                 f"The model's times are in {model.statistics.time_unit} and those of '{name}' in {dataset.time_unit}; "
@@ -213,7 +216,7 @@ class GenerationSession:
 
 def _in_time_unit(dataset: Dataset, name: str, config: Mapping[str, Any], unit: str) -> Dataset:
     """Return the data set with times in a model's `unit`, if it can convert its own: counts, or seconds of a cycle."""
-    converts = "time_unit" in parameters(type(dataset)) and "time_unit" not in config
+    converts = "time_unit" in parameters(type(dataset)) and config.get("time_unit") is None
     counts, beats = dataset.time_unit in COUNT_UNITS, (dataset.time_unit, unit) == ("seconds", "cycle")
     if not converts or unit in COUNT_UNITS or not (counts or beats):
         return dataset
@@ -235,19 +238,13 @@ def _in_time_unit(dataset: Dataset, name: str, config: Mapping[str, Any], unit: 
 def _dataset(
     model: LongitudinalModel, recorded: dict[str, Any] | None, data: str | None, changes: Sequence[str]
 ) -> tuple[str, dict[str, Any]]:
-    """Return the name and the configuration of the data set to generate for: the chosen one, or that of training."""
-    provenance = model.provenance.data  # the public part of the training data's configuration
-    if data is not None:
-        name, config = find_dataset(data)
-        if recorded is not None and not config and recorded["recipe"]["data"].get("name") == name:
-            config = {key: value for key, value in recorded["recipe"]["data"].items() if key != "name"}
-        elif recorded is None and provenance.get("name") == name:
-            config = {**provenance.get("parameters", {}), **config}
-    elif recorded is not None:
-        config = dict(recorded["recipe"]["data"])
-        name = config.pop("name")
-    else:
-        name, config = str(provenance.get("name")), dict(provenance.get("parameters", {}))
+    """Return the name and the configuration of the data set to generate for: the chosen one, or that of training.
+
+    The settings of training hold for other data that the same reader reads, unless `changes` say otherwise.
+    """
+    trained_name, trained = _trained_on(model, recorded)
+    name, chosen = (trained_name, {}) if data is None else find_dataset(data)
+    config = {**trained, **chosen} if name == trained_name else chosen
     cls = registry.load("dataset", name)
     known = parameters(cls)
     if data is None and recorded is None and any(parameter.required for parameter in known.values()):
@@ -258,6 +255,57 @@ def _dataset(
         _, key, value = parse_change(change, {"data": known})
         config[key] = value
     return name, config
+
+
+def _trained_on(model: LongitudinalModel, recorded: dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Return the name of the training data's reader and its settings; of a model without its run, the public ones."""
+    if recorded is None:
+        data = model.provenance.data
+        return str(data.get("name")), dict(data.get("parameters", {}))
+    settings = dict(recorded["recipe"]["data"])
+    return str(settings.pop("name")), settings
+
+
+def _unlike_training(
+    dataset: Dataset, name: str, trained_name: str, trained: Mapping[str, Any], changes: Sequence[str]
+) -> Iterator[str]:
+    """Yield in sentences how the settings of a data set differ from those of the training data, or what it inherits."""
+    if trained_name not in registry.entries("dataset"):
+        return
+    own = parameters(registry.load("dataset", trained_name))
+    known = {key: parameter.check(trained[key]) for key, parameter in own.items() if key in trained}
+    chosen = {key: value for key, value in known.items() if not own[key].required and value != own[key].default}
+    if name != trained_name:
+        if chosen and "path" in own:
+            yield (
+                f"The data are read by '{name}' and those of training were by '{trained_name}', so its settings do not "
+                f"hold here: {_listed(chosen)}."
+            )
+        return
+    config = dataset.config
+    changed = {key: value for key, value in config.items() if key in known and value != known[key]}
+    paths = {key for key in changed if own[key].required}
+    settings = {key: value for key, value in changed.items() if key not in paths}
+    if settings:
+        was = {key: known[key] for key in settings}
+        yield f"The data are read with {_listed(settings)}, where the model was trained with {_listed(was)}."
+    inherited = {key: value for key, value in chosen.items() if key not in changed}
+    if inherited and paths:
+        yield f"The data are read with {_listed(inherited)}, as in training; --set KEY=VALUE changes that."
+    given = {change.partition("=")[0].strip().removeprefix("data.") for change in changes}
+    unknown = {key: config[key] for key in own if key not in {*known, *given, "time_unit"} and not own[key].required}
+    if unknown:  # free text, which a model does not hold; the unit of time is compared with the model's
+        yield (
+            f"The model does not record how its training data were read in {', '.join(unknown)}; the default holds, "
+            f"{_listed(unknown)}, unless --set changes it."
+        )
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    """Return settings as ``key=value, key=value``, each as ``--set`` takes it."""
+    return ", ".join(
+        f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}" for key, value in settings.items()
+    )
 
 
 def _choose_part(
