@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from longigen.components.sampler import Sampler
+    from longigen.data.cohort import NewSubjects
     from longigen.data.dataset import Dataset
     from longigen.data.issues import Finding
     from longigen.data.quality.inspect import Examination
@@ -137,6 +138,7 @@ def train(
     sampler: str | None = None,
     init: str | None = None,
     size: str | None = None,
+    new_subjects: "NewSubjects | None" = None,
     progress: bool = True,
 ) -> "Run":
     """Train a model and return its run.
@@ -154,6 +156,8 @@ def train(
         sampler: name of a sampler to use instead of the recipe's.
         init: model to fine-tune; its components, settings and grid replace those of the recipe.
         size: name of one of the recipe's sizes (``longigen info RECIPE``), which `changes` may change further.
+        new_subjects: with `resume`, what becomes of subjects that were added to the data since: ``train`` adds them to
+            the training part, ``leave-out`` leaves them out; by default they are an error. The others keep their part.
         progress: show progress bars.
 
     Raises:
@@ -168,6 +172,8 @@ def train(
         raise LongigenError(
             "resume continues a run with its own options; give only the run's folder as out, and training.steps."
         )
+    if new_subjects is not None and not resume:
+        raise LongigenError("new_subjects is for a run that is continued; give it with resume.")
     if out is None and "RANK" in os.environ:
         raise LongigenError("Training in several processes needs one folder for all of them; give it with out.")
     keep_freed_memory()
@@ -178,9 +184,10 @@ def train(
     from longigen.training.recipe import Recipe
     from longigen.training.warm_start import FineTuning, warm_starts
 
-    changed = as_changes(changes)
+    changed, split = as_changes(changes), None
     if resume:
         recorded = run.read()
+        split = recorded["split"]
         resolved = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
     else:
         config = None
@@ -203,17 +210,27 @@ def train(
             )
         for start in warm_starts(resolved.settings("training")):
             start.check(resolved.names[start.part])  # before the data are read
-    return _fit(resolved, run, resume=resume, progress=show_progress if progress else silent)
+    return _fit(
+        resolved, run, resume=resume, split=split, new=new_subjects, progress=show_progress if progress else silent
+    )
 
 
-def _fit(recipe: "Recipe", run: "Run", *, resume: bool, progress: Progress) -> "Run":
-    """Read the data of a recipe and train its model to the last step."""
+def _fit(
+    recipe: "Recipe",
+    run: "Run",
+    *,
+    resume: bool,
+    split: Mapping[str, Sequence[str]] | None,
+    new: "NewSubjects | None",
+    progress: Progress,
+) -> "Run":
+    """Read the data of a recipe and train its model to the last step; a `split` is kept as it was recorded."""
     from longigen.data.issues import BadData
     from longigen.training.experiment import Experiment
 
     try:
         with progress("reading") as update:
-            experiment = Experiment.of(recipe, update)
+            experiment = Experiment.of(recipe, update, split=split, new=new)
             experiment.read(update)
     except BadData as error:
         doctor = f"longigen doctor {recipe.configs['data'].get('path') or recipe.names['data']}"
@@ -229,8 +246,9 @@ def _fit(recipe: "Recipe", run: "Run", *, resume: bool, progress: Progress) -> "
 
         def show(step: int, metrics: dict[str, Any]) -> None:
             if is_main:
-                validation = metrics.get("validation_loss")
-                note = f"loss {metrics['loss']:.4f}" + (f"  validation {validation:.4f}" if validation else "")
+                validation = metrics.get(trainer.validated)
+                label = "validation" if trainer.validated == "validation_loss" else "fixed pairs of training subjects"
+                note = f"loss {metrics['loss']:.4f}" + (f"  {label} {validation:.4f}" if validation else "")
                 update(step, experiment.training.steps, note)
 
         try:
@@ -358,7 +376,7 @@ def evaluate(
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
         changes: parameters of the data set, by name or as strings ``name=value``.
         out: the folder for the table, scores and figure; by default only ``metrics.json`` is written, beside the
-            weights, if the subjects were not used in training.
+            weights, unless training used some of the subjects.
         settings: which visits are given: ``single``, ``missing``, ``full`` (see `generate`); by default all three.
         targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
         space: where volumes are compared: ``subject`` for the last given visit's own voxels, with the generated visits

@@ -2,7 +2,7 @@
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -48,6 +48,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default a new one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue training the run in --out.")] = False,
+    new_subjects: Annotated[
+        Literal["train", "leave-out"] | None,
+        typer.Option(help="With --resume: train on subjects that were added to the data since, or leave them out."),
+    ] = None,
     skip_bad: SkipBad = False,
     init: Annotated[
         str | None,
@@ -94,7 +98,8 @@ def train(
     options = {f"training.{key}": value for key, value in given.items() if value is not None}
     if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init or size):
         raise LongigenError(
-            "--resume continues a run with the options that it was started with; give only --out RUN and --steps."
+            "--resume continues a run with the options that it was started with; give only --out RUN, --steps and "
+            "--new-subjects."
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's pre-emption: checkpoint, as for Ctrl-C
     run = api.train(
@@ -108,7 +113,13 @@ def train(
         sampler=sampler,
         init=init,
         size=size,
+        new_subjects=new_subjects,
     )
     if api.is_main_process():
         say(f"Trained; the run is in {run.folder}")
-        say(f"next: longigen evaluate {run.folder} --out {run.folder / 'evaluation'}")
+        parts = run.read()["split"]
+        part = next(part for part in ("test", "validation", "train") if parts[part])
+        if part != "test":
+            say(f"No subject was set apart for testing; scores of the {part} part are not of unseen subjects")
+        chosen = "" if part == "test" else f" --part {part}"
+        say(f"next: longigen evaluate {run.folder}{chosen} --out {run.folder / 'evaluation'}")

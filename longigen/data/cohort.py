@@ -1,12 +1,13 @@
 """`Cohort`: a data set split by subject and preprocessed for a model, with the statistics of its training part."""
 
+import hashlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ RESIDUAL_PAIRS = 128
 """Number of training pairs from which the statistics of the residual are estimated."""
 
 Callback = Callable[[int, int], None]
+NewSubjects = Literal["train", "leave-out"]
+"""What becomes of subjects that were added to the data of a run before it was continued."""
 
 
 class Cohort:
@@ -77,6 +80,40 @@ class Cohort:
     def split(self) -> Split:
         return Split.by_subject(self.subjects, self.split_settings)
 
+    def keep_split(self, recorded: Mapping[str, Sequence[str]], new: NewSubjects | None) -> None:
+        """Keep the split that a run recorded, instead of drawing it from the subjects that there are now.
+
+        A `LongigenWarning` names the recorded subjects that are missing now, and the new ones and where they go.
+
+        Args:
+            recorded: the subjects' ids by part.
+            new: ``train`` adds subjects that are not recorded to the training part, ``leave-out`` leaves them out.
+
+        Raises:
+            LongigenError: if there are such subjects and `new` is None, or no training subject is left.
+        """
+        ids = [subject.id for subject in self.subjects]
+        named = {name for part in recorded.values() for name in part}
+        added, missing = [name for name in ids if name not in named], sorted(named.difference(ids))
+        if added and new is None:
+            raise LongigenError(
+                f"'{self.name}' has {len(added)} subjects that are not in the run's split ({listed(added)}); add "
+                "--new-subjects train to train on them too, or --new-subjects leave-out."
+            )
+        where = "join the training part" if new == "train" else "are left out"
+        for names, what in (
+            (missing, f"of the run are no longer in '{self.name}'"),
+            (added, f"of '{self.name}' that are not in the run's split {where}"),
+        ):
+            if names:
+                warnings.warn(f"{len(names)} subjects {what}: {listed(names)}.", LongigenWarning, stacklevel=3)
+        if new == "leave-out":
+            self.subjects = [subject for subject in self.subjects if subject.id in named]
+        split = Split.recorded(self.subjects, recorded)
+        self.split = replace(split, train=split.train + tuple(s for s in self.subjects if s.id not in named))
+        if not self.split.train:
+            raise LongigenError(f"None of the run's training subjects is in '{self.name}'; check the data.")
+
     @property
     def provenance(self) -> dict[str, Any]:
         """Description of the training data for a model's config.json: no ids, paths or free text.
@@ -108,6 +145,18 @@ class Cohort:
     def prepared(self, subjects: Sequence[Subject]) -> list[Prepared]:
         """Return subjects with their visits preprocessed lazily; later calls return the same objects."""
         return [self._prepared.setdefault(s.id, self.pipeline.subject(s, self._cache)) for s in subjects]
+
+    def images(self, subjects: Sequence[Prepared]) -> str:
+        """Return a hash of the images of subjects, by id and in order of time, whatever their files are called.
+
+        It is of their voxels, which the cache knows or which are read; of simulated images it is of what determines
+        them, since their voxels may differ in the last digit from machine to machine.
+        """
+        lines = []
+        for prepared in sorted(subjects, key=lambda each: each.subject.id):
+            simulated = [visit.identity for visit in prepared.subject.visits]
+            lines.append("\t".join([prepared.subject.id, *(simulated if self.dataset.simulated else prepared.digests)]))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def read(self, subjects: Sequence[Prepared], callback: Callback | None = None) -> None:
         """Read and cache every visit of the given subjects, so that a bad file is reported before any training.
@@ -215,6 +264,11 @@ class Cohort:
         return tuple(sorted({name for s in self.subjects for visit in s.visits for name in visit.covariates}))
 
 
+def listed(ids: Sequence[str], limit: int = 5) -> str:
+    """Return the first ids, and how many more there are."""
+    return ", ".join(ids[:limit]) + (f" and {len(ids) - limit} more" if len(ids) > limit else "")
+
+
 def require_pairs(subjects: Sequence[Prepared]) -> None:
     """Check that every subject has at least two visits, at times that a model can tell apart.
 
@@ -223,8 +277,8 @@ def require_pairs(subjects: Sequence[Prepared]) -> None:
     """
     ids = [prepared.subject.id for prepared in subjects if len(prepared.subject.visits) < 2]
     if ids:
-        names = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-        subject, pronoun = (f"Subject {names} has", "it") if len(ids) == 1 else (f"Subjects {names} have", "them")
+        names = f"Subject{'s' * (len(ids) > 1)} {listed(ids)}"
+        subject, pronoun = (f"{names} has", "it") if len(ids) == 1 else (f"{names} have", "them")
         raise LongigenError(
             f"{subject} only one visit where at least two are needed; add visits, or leave {pronoun} out with "
             "--skip-bad."

@@ -18,11 +18,14 @@ from longigen.data.dataset import Subject
 from longigen.data.detail import changed
 from longigen.data.grid import Box, Fit, Grid, Placement
 from longigen.data.intensity import FOREGROUND, IntensityRange
-from longigen.data.volume import Volume
+from longigen.data.volume import Volume, voxel_digest
 from longigen.errors import LongigenError, LongigenWarning
 
-CACHE_VERSION = 1
-"""Part of the cache's keys; raised whenever preprocessing changes its results."""
+CACHE_VERSION = 2
+"""Part of the cache's keys; raised whenever preprocessing changes its results or their notes."""
+
+DIGEST = "voxels"
+"""The note in the cache that holds the hash of a visit's own voxels."""
 
 Normalise = Literal["subject", "visit"]
 Pad = Literal["background", "edge"]
@@ -214,11 +217,21 @@ class Prepared:
         self.subject = subject
         self._cache = cache
         self._fitted: tuple[Placement, IntensityRange] | None = None
+        self._digests: dict[int, str] = {}
 
     def visit(self, index: int) -> Tensor:
         """Return a visit (1, W, H, D), float32, in [-1, 1]."""
         cached = self._cache.get(self._key(index)) if self._cache else None
         return self._read(index)[0] if cached is None else cached[0]
+
+    @property
+    def digests(self) -> list[str]:
+        """A hash of each visit's own voxels (`voxel_digest`), from the cache or by reading them."""
+        for index in range(len(self.subject.visits)):
+            if index not in self._digests:
+                cached = self._cache.get(self._key(index)) if self._cache else None
+                self._digests[index] = cached[1][DIGEST] if cached else voxel_digest(self.own(index)).hex()
+        return [self._digests[index] for index in range(len(self.subject.visits))]
 
     def restore(self, volume: Tensor) -> Volume:
         """Map a volume (1, W, H, D) in [-1, 1] to the first visit's grid, affine and intensity scale, float32.
@@ -307,8 +320,10 @@ class Prepared:
         array = placement.to_model(volume, fill, visit.source, subject)
         intensity = first_range if self.pipeline.normalise == "subject" else self._range(volume, visit.source)
         tensor = torch.from_numpy(intensity.to_model(array))[None]
+        self._digests[index] = voxel_digest(volume).hex()
         if self._cache is not None:
-            self._cache.put(self._key(index), tensor, _to_notes(placement, first_range))
+            notes = {**_to_notes(placement, first_range), DIGEST: self._digests[index]}
+            self._cache.put(self._key(index), tensor, notes)
         return tensor, (placement, first_range)
 
     def _range(self, volume: Volume, source: str) -> IntensityRange:

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
@@ -133,6 +133,13 @@ class Split:
                 "train on; make it smaller."
             )
         return cls(tuple(rest[validation:]), tuple(rest[:validation]), tuple(test))
+
+    @classmethod
+    def recorded(cls, subjects: Sequence[Subject], ids: Mapping[str, Sequence[str]]) -> "Split":
+        """Return the split that `ids` records, of the subjects that there are; others are in no part."""
+        known = {subject.id: subject for subject in subjects}
+        parts = {part: tuple(known[name] for name in ids.get(part, ()) if name in known) for part in get_args(Assigned)}
+        return cls(**parts)
 
     @property
     def ids(self) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 from longigen._version import __version__
 from longigen.components.base import parameters
 from longigen.components.changes import parse_change
-from longigen.data.cohort import Cohort, require_pairs
+from longigen.data.cohort import Cohort, listed, require_pairs
 from longigen.data.dataset import Dataset
 from longigen.data.open_dataset import find_dataset
 from longigen.data.preprocess import Prepared, Preprocess
-from longigen.data.split import Part, SplitSettings, fingerprint
+from longigen.data.seen import TrainedOn, all_of, unseen
+from longigen.data.split import Part, Split, SplitSettings, fingerprint
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean
-from longigen.hub.manifest import RUN_FILE, WEIGHTS, checksum
+from longigen.hub.manifest import WEIGHTS, checksum
 from longigen.hub.model_config import COMPONENTS
 from longigen.hub.resolve import ModelSource
 from longigen.models.longitudinal import LongitudinalModel
@@ -35,8 +36,8 @@ from longigen.registry.registry import registry
 from longigen.training.run import Run
 from longigen.utils.time_units import COUNT_UNITS
 
-UNSEEN = "subjects not used in training"
-"""The note of a session on the test part of the training data set."""
+UNSEEN, UNKNOWN = "subjects not used in training", "it is not known whether training used them"
+"""What the note of a session says of subjects that no training used, or of which that is not known."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class GenerationSession:
         cohort: the data set, preprocessed as in the model's training.
         subjects: the subjects to generate visits for.
         part: part of the split; ``all`` if the model was not trained on this data set.
-        note: a few words on how the subjects were chosen.
+        note: a few words on how the subjects were chosen, and whether training used them.
+        used: the ids of the subjects that the model's run trained and validated on; None without the run.
     """
 
     source: str
@@ -58,6 +60,7 @@ class GenerationSession:
     subjects: list[Prepared]
     part: Part
     note: str
+    used: frozenset[str] | None = None
 
     @classmethod
     def open(
@@ -103,14 +106,21 @@ class GenerationSession:
         skip_bad = skip_bad or bool(recorded and recorded["recipe"]["training"].get("skip_bad"))
         pipeline = Preprocess.from_config(model.provenance.preprocess)
         cohort = Cohort(name, dataset, pipeline, split, skip_bad=skip_bad, callback=callback)
-        chosen, note = _choose_part(cohort, model, recorded, part)
-        subjects = cohort.part(chosen)
-        if ids:
-            subjects = _select_subjects(cohort, ids)
-            note = f"{len(subjects)} chosen subjects"
+        own = fingerprint(cohort.subjects) == model.provenance.data.get("fingerprint")
+        used = None
+        if recorded is not None:
+            own = _keep_split(cohort, model, recorded)
+            used = frozenset(name for kind in ("train", "validation") for name in recorded["split"][kind])
+        if part not in (None, "all") and not own:
+            raise LongigenError(
+                f"'{name}' is not the data that the model was trained on, so it has no part '{part}'; leave --part out."
+            )
+        chosen: Part = part or ("test" if own else "all")
+        subjects = _select_subjects(cohort, ids) if ids else cohort.part(chosen)
         if not subjects:
             raise LongigenError(f"The part '{chosen}' of '{name}' has no subjects; choose another with --part.")
-        return cls(str(resolved.path or folder), model, cohort, subjects, chosen, note)
+        session = cls(str(resolved.path or folder), model, cohort, subjects, chosen, "", used)
+        return replace(session, note=session.describe(explicitly=bool(part or ids), ids=ids))
 
     def tasks(
         self, scenario: Scenario, *, seed: int, select: Callable[[Sequence[Task], int], list[Task]] | None = None
@@ -197,14 +207,35 @@ class GenerationSession:
             **generation_metadata(self.model, settings),
         )
 
+    @cached_property
+    def unseen_by_subject(self) -> Mapping[str, bool | None]:
+        """For each subject, by id, whether no training used it; None if that is not known. See `TrainedOn.unseen`."""
+        return unseen(self.subjects, self.cohort, TrainedOn.of(self.model.provenance.data, used=self.used))
+
     @property
-    def unseen(self) -> bool:
-        """Whether none of the subjects was used in training (for a model without its run: as far as is known)."""
-        if (Path(self.source) / RUN_FILE).exists():
-            split = Run(Path(self.source)).read()["split"]
-            return not {p.subject.id for p in self.subjects} & {*split["train"], *split["validation"]}
-        is_training_data = fingerprint(self.cohort.subjects) == self.model.provenance.data.get("fingerprint")
-        return self.part == "test" or not is_training_data
+    def unseen(self) -> bool | None:
+        """Whether no training used any of the subjects; None if that is not known."""
+        return all_of(self.unseen_by_subject.values())
+
+    def describe(self, *, explicitly: bool, ids: Sequence[str] = ()) -> str:
+        """Return a few words on how the subjects were chosen, and whether training used them.
+
+        Args:
+            explicitly: whether the user chose the part or the subjects.
+            ids: the ids that the user chose.
+
+        Raises:
+            LongigenError: if the user did not choose subjects of other data, and training used some of them.
+        """
+        used = [name for name, verdict in self.unseen_by_subject.items() if verdict is False]
+        if used and self.part == "all" and not explicitly:
+            raise LongigenError(
+                f"'{self.cohort.name}' is not the training data of the model but holds {len(used)} subjects that it "
+                f"was trained on (such as {used[0]}); choose subjects with --subject, or all of them with --part all."
+            )
+        chosen = f"{len(ids)} chosen subjects" if ids else f"part '{self.part}'" if explicitly else ""
+        known = {True: UNSEEN, None: UNKNOWN, False: f"{len(used)} of them used in training"}[self.unseen]
+        return f"{chosen}, {known}" if chosen else known
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -308,29 +339,24 @@ def _listed(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _choose_part(
-    cohort: Cohort, model: LongitudinalModel, recorded: dict[str, Any] | None, part: Part | None
-) -> tuple[Part, str]:
-    """Return the part of the split to generate for, and a note that says why."""
-    is_training_data = fingerprint(cohort.subjects) == model.provenance.data.get("fingerprint")
-    if part is not None and (is_training_data or part == "all"):
-        return part, f"part '{part}'"
-    if part is not None:
-        raise LongigenError(
-            f"'{cohort.name}' is not the data that the model was trained on, so it has no part "
-            f"'{part}'; leave --part out."
+def _keep_split(cohort: Cohort, model: LongitudinalModel, recorded: dict[str, Any]) -> bool:
+    """Return whether the cohort is the data of a run; its split then holds, in which later subjects have no part.
+
+    A `LongigenWarning` names such subjects.
+    """
+    named = {name for part in recorded["split"].values() for name in part}
+    if fingerprint([s for s in cohort.subjects if s.id in named]) != model.provenance.data.get("fingerprint"):
+        return False
+    cohort.split = Split.recorded(cohort.subjects, recorded["split"])
+    added = [subject.id for subject in cohort.subjects if subject.id not in named]
+    if added:
+        warnings.warn(
+            f"{len(added)} subjects of '{cohort.name}' are not in the run's split, so they are in none of its parts: "
+            f"{listed(added)}; choose them with --subject.",
+            LongigenWarning,
+            stacklevel=3,
         )
-    if is_training_data:
-        return "test", UNSEEN
-    if recorded is not None:
-        used = {name for kind in ("train", "validation") for name in recorded["split"][kind]}
-        shared = used & {subject.id for subject in cohort.subjects}
-        if shared:
-            raise LongigenError(
-                f"'{cohort.name}' is not the training data of the model but holds {len(shared)} subjects that it was "
-                f"trained on (such as {min(shared)}); choose subjects with --subject, or all of them with --part all."
-            )
-    return "all", "all subjects of data that the model was not trained on"
+    return True
 
 
 def _select_subjects(cohort: Cohort, ids: Sequence[str]) -> list[Prepared]:

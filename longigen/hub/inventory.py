@@ -144,4 +144,7 @@ def _describe_model(name: str) -> dict[str, Any]:
     folder = ModelSource.parse(name).local_folder()
     if folder is None:
         raise LongigenError(f"The model '{name}' is not on this machine; download it with 'longigen pull {name}'.")
-    return {"folder": str(folder), **ModelSummary.from_folder(folder).to_dict(), **read_config(folder)}
+    config = read_config(folder)
+    hidden = ("seen", "earlier")  # hashes
+    config["data"] = {key: value for key, value in config.get("data", {}).items() if key not in hidden}
+    return {"folder": str(folder), **ModelSummary.from_folder(folder).to_dict(), **config}

@@ -133,7 +133,7 @@ class MetricsFile:
         An existing file is replaced. It is not written if the source is not a run, if training used some of the
         evaluated subjects, or if the run's weights have changed since the model was loaded.
         """
-        if not (Path(source) / RUN_FILE).exists() or not self.content["data"]["unseen"]:
+        if not (Path(source) / RUN_FILE).exists() or self.content["data"]["unseen"] is False:
             return None
         folder = Path(source) / MODEL_FOLDER
         if checksum(folder / WEIGHTS) != self.content["model"]["weights_sha256"]:

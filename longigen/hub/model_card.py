@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 TASK = "image-to-image"
 """The Hub's task for a model that generates images of a subject from other images of it."""
 
+UNSEEN = {
+    True: "that were not used in training",
+    False: "some of which were used in training",
+    None: "of which it is not known whether they were used in training",
+}
+"""What is said of the scored subjects, by ``unseen`` in ``metrics.json``."""
 MIN_SUBJECTS = 10
 """With fewer test subjects, the card warns that the intervals are unreliable."""
 
@@ -268,7 +274,7 @@ class Card:
             return
         content = self.result.content
         data, protocol, generation = (content[key] for key in ("data", "protocol", "generation"))
-        unseen = "that were not used in training" if data["unseen"] else "some of which were used in training"
+        unseen = UNSEEN[data["unseen"]]
         simulated = " (simulated)" if data["simulated"] else ""
         steps = f"{generation['steps']} network evaluation{'s' * (generation['steps'] > 1)} per visit"
         yield (

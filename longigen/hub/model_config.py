@@ -24,7 +24,7 @@ CONFIG_KEYS = ("schema_version", "library_name", "longigen_version", *CONFIG_SEC
 COMPONENT_KEYS = ("name", "distribution", "version", "config")
 """The keys of a component's section."""
 
-MAX_CONFIG_BYTES = 2**20
+MAX_CONFIG_BYTES = 2**23
 """A larger ``config.json`` is refused before it is read."""
 MAX_GRID_VOXELS = 2**31
 

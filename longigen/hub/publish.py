@@ -280,6 +280,12 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
     known = _parameters("dataset", data.get("name"))
     if data.get("parameters"):
         content["data"]["parameters"] = public_values(known, data["parameters"])
+    content["data"] |= _published_seen(data)
+    if data.get("earlier"):
+        keys = ("name", "split", "fingerprint", "parameters")  # the parameters are public since they were recorded
+        content["data"]["earlier"] = [
+            {key: each[key] for key in keys if key in each} | _published_seen(each) for each in data["earlier"]
+        ]
     if training.get("recipe"):
         changes = training.get("changes") or {}
         content["training"]["changes"] = {key: value for key, value in changes.items() if not is_path(value)}
@@ -287,6 +293,12 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
         starts = training["initialised"]
         content["training"]["initialised"] = {part: None if is_path(start) else start for part, start in starts.items()}
     return content
+
+
+def _published_seen(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hashes of the training visits' voxels; not those of ids, which can be guessed where ids are few."""
+    visits = (data.get("seen") or {}).get("visits")
+    return {} if visits is None else {"seen": {"visits": visits}}
 
 
 def _published_component(kind: str, described: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """An experiment: a recipe with the data and the model that it names, ready to train."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from longigen.data.cohort import Cohort
+from longigen.data.cohort import Cohort, NewSubjects
+from longigen.data.seen import RECORDED, seen_hashes
 from longigen.errors import LongigenWarning
-from longigen.hub.model_config import COMPONENTS, grid_text
+from longigen.hub.manifest import CONFIG
+from longigen.hub.model_config import COMPONENTS, grid_text, read_config
+from longigen.hub.resolve import ModelSource
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.settings import Provenance
 from longigen.training.recipe import Recipe
@@ -25,12 +28,21 @@ class Experiment:
     cohort: Cohort
 
     @classmethod
-    def of(cls, recipe: Recipe, callback: Callable[[int, int], None] | None = None) -> "Experiment":
+    def of(
+        cls,
+        recipe: Recipe,
+        callback: Callable[[int, int], None] | None = None,
+        *,
+        split: Mapping[str, Sequence[str]] | None = None,
+        new: NewSubjects | None = None,
+    ) -> "Experiment":
         """Open the recipe's data set; volumes are read now only if bad ones have to be left out.
 
         Args:
             recipe: the recipe.
             callback: called as ``callback(done, total)`` while visits are read.
+            split: the subjects' ids by part, as the run to continue recorded them; by default the split is drawn.
+            new: what becomes of subjects that the recorded split does not name; see `Cohort.keep_split`.
 
         Raises:
             LongigenError: if the data set cannot be used, or a component refuses its configuration.
@@ -45,6 +57,8 @@ class Experiment:
             skip_bad=recipe.settings("training").skip_bad,
             callback=callback,
         )
+        if split is not None:
+            cohort.keep_split(split, new)
         return cls(recipe, cohort)
 
     @property
@@ -66,6 +80,8 @@ class Experiment:
 
         torch.manual_seed(self.training.seed)  # for the initial weights
         conditioner, denoiser, sampler = (self.recipe.component(part) for part in COMPONENTS)
+        data = self.cohort.provenance
+        data["seen"] = seen_hashes([*self.cohort.part("train"), *self.cohort.part("validation")], data["fingerprint"])
         statistics = self.cohort.statistics(
             causal=conditioner.causal, covariates=self.cohort.covariates, seed=self.training.seed
         )
@@ -75,7 +91,7 @@ class Experiment:
             sampler,
             settings=self.recipe.settings("model"),
             statistics=statistics,
-            provenance=Provenance(self.cohort.pipeline.config, self.cohort.provenance, self._training_provenance),
+            provenance=Provenance(self.cohort.pipeline.config, data, self._training_provenance),
         )
 
     @property
@@ -99,6 +115,8 @@ class Experiment:
         if starts_new:
             model.conditioner.initialise()
         notes = [start.apply(model) for start in self.warm_starts] if starts_new else []
+        if earlier := self._earlier(run, starts_new=starts_new):
+            model.provenance = replace(model.provenance, data={**model.provenance.data, "earlier": earlier})
         augment = self.recipe.settings("augment").augment
         trainer = Trainer(model, self.cohort, self.training, run, augment)
         if resume:
@@ -108,6 +126,16 @@ class Experiment:
                 warnings.warn(note, LongigenWarning, stacklevel=2)
             self.record(run)
         return trainer
+
+    def _earlier(self, run: Run, *, starts_new: bool) -> list[dict[str, Any]]:
+        """Return what is recorded of the data that the models were trained on which initialise this one."""
+        if not starts_new:
+            return read_config(run.model)["data"].get("earlier", []) if (run.model / CONFIG).exists() else []
+        found: list[dict[str, Any]] = []
+        for source in dict.fromkeys(start.source for start in self.warm_starts):
+            data = read_config(ModelSource.parse(source).find()).get("data", {})
+            found += [{key: data[key] for key in RECORDED if key in data}, *data.get("earlier", [])]
+        return [data for place, data in enumerate(found) if data not in found[:place]]
 
     def record(self, run: Run) -> None:
         """Write the recipe and the split into the folder of a run."""

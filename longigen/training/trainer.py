@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -41,6 +41,8 @@ VALIDATION_PAIRS = 16
 LOG_EVERY = 10
 """Steps between lines of ``metrics.jsonl``."""
 
+
+Validated = Literal["validation_loss", "training_subjects_loss"]
 
 StepCallback = Callable[[int, dict[str, Any]], None]
 """Called as ``callback(step, metrics)`` after each step."""
@@ -159,9 +161,9 @@ class Trainer:
                 metrics = self._train_step(batches)
                 metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - self._started)
                 if self.step % settings.validate_every == 0 or self.step == settings.steps:
-                    metrics["validation_loss"] = self.validate()
+                    metrics[self.validated] = self.validate()
                 if self.accelerator.is_main_process and (
-                    self.step % LOG_EVERY == 0 or "validation_loss" in metrics or self.step == first + 1
+                    self.step % LOG_EVERY == 0 or self.validated in metrics or self.step == first + 1
                 ):
                     self.run.log({"step": self.step, **metrics})
                 if callback is not None:
@@ -174,10 +176,16 @@ class Trainer:
             self.checkpoint()
             raise
 
+    @property
+    def validated(self) -> Validated:
+        """The name of the loss that `validate` returns: that of the training subjects if no others are set apart."""
+        return "validation_loss" if self.cohort.split.validation else "training_subjects_loss"
+
     def validate(self) -> float:
         """Return the loss of the averaged weights on fixed pairs of the validation part, with fixed noise.
 
-        Missing visits are slots whatever `TrainingSettings.missing` is, so that the losses of runs can be compared.
+        Without a validation part the pairs are of the training part, and the loss has another name. Missing visits are
+        slots whatever `TrainingSettings.missing` is, so that the losses of runs can be compared.
         """
         subjects = self.cohort.part("validation") or self.cohort.part("train")
         pairs = TrainingPairs(
@@ -196,13 +204,17 @@ class Trainer:
         return sum(losses) / len(losses)
 
     def sample(self) -> None:
-        """Write a figure of the last visit of a validation subject: given, generated and true visits, and errors."""
+        """Write a figure of the last visit of a validation subject: given, generated and true visits, and errors.
+
+        Without a validation part it is a training subject, and the figure says so.
+        """
         if self.accelerator.is_main_process:
             prepared = (self.cohort.part("validation") or self.cohort.part("train"))[0]
             task = tasks(len(prepared.subject.visits), "full", subject=prepared.subject.id)[-1]
             with self._averaged():
                 result = predict_batch(self.model, [(prepared, task)], device=self.accelerator.device)[0]
-            write_strip(result, self.run.sample(self.step), title=f"step {self.step}")
+            seen = "" if self.cohort.split.validation else ", a training subject"
+            write_strip(result, self.run.sample(self.step), title=f"step {self.step}{seen}")
         self.accelerator.wait_for_everyone()
 
     def checkpoint(self) -> None:

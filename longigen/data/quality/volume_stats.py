@@ -1,13 +1,12 @@
 """`VolumeStats`: geometry, intensity percentiles and a hash of a volume, and a thumbnail to compare volumes."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 
-from longigen.data.volume import Volume
+from longigen.data.volume import Volume, voxel_digest
 
 SAMPLE_VOXELS = 2**20
 """Percentiles of a larger volume are computed on a regular subsample of about this many voxels."""
@@ -49,8 +48,6 @@ class VolumeStats:
         data = volume.data
         sample = _subsample(data)
         bright = sample[sample > sample.mean()]
-        digest = hashlib.blake2b(repr(data.shape).encode(), digest_size=16)
-        digest.update(np.ravel(data.astype(np.float32, copy=False), order="F").data)
         width, height, depth = data.shape
         tenth, middle, top = np.percentile(bright if bright.size else sample, (10, 50, 90))
         return cls(
@@ -60,7 +57,7 @@ class VolumeStats:
             bright=(float(tenth), float(middle), float(top)),
             constant=bool(data.min() == data.max()),
             labels=_is_label_mask(data, sample),
-            digest=digest.digest(),
+            digest=voxel_digest(volume),
         )
 
 
