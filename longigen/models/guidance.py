@@ -12,6 +12,23 @@ from longigen.components.parameterization import Prediction, to_epsilon, to_x
 Space = Literal["x", "epsilon"]
 
 
+def untrained_null(weight: float, *, p_uncond: float, unconditional: str) -> str | None:
+    """Return a warning if guidance of a weight uses a prediction without conditioning that was never trained, or None.
+
+    Args:
+        weight: guidance weight w ≥ 0.
+        p_uncond: probability with which training dropped the conditioning.
+        unconditional: what replaced it: ``zero`` for ∅, ``random`` for noise.
+    """
+    if not weight or (p_uncond and unconditional == "zero"):
+        return None
+    why = f"model.unconditional={unconditional}" if p_uncond else "model.p_uncond=0"
+    return (
+        f"Guidance with weight {weight:g} uses the model's prediction without conditioning, which it was never trained "
+        f"on ({why}); set guidance to 0, or train with model.p_uncond=0.1 and model.unconditional=zero."
+    )
+
+
 def guided(
     network: Callable[[Tensor, Tensor, Conditioning], Tensor],
     prediction: Prediction,

@@ -1,6 +1,7 @@
 """The longitudinal model: a conditioner, a denoiser and a sampler, composed."""
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from longigen.components.training_example import DiffusionTarget, Example
 from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
 from longigen.data.dataset import Subject
 from longigen.data.statistics import Statistics
+from longigen.errors import LongigenWarning
 from longigen.hub.publish import Release, publication
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
-from longigen.models.guidance import guided
+from longigen.models.guidance import guided, untrained_null
 from longigen.models.predict import GeneratedVisits, GenerationSettings
 from longigen.models.pretrained import load, loader, save, weights_checksum
 from longigen.models.settings import ModelSettings, Order, Provenance
@@ -229,7 +231,13 @@ class LongitudinalModel(nn.Module):
         Raises:
             ValueError: as `generate`.
         """
-        direct = (generation.order or self.settings.order) == "direct"
+        guidance = self.settings.guidance if generation.guidance is None else generation.guidance
+        guidance = guidance if self.denoiser.denoises else 0.0
+        settings = self.settings
+        caution = untrained_null(guidance, p_uncond=settings.p_uncond, unconditional=settings.unconditional)
+        if caution is not None:
+            warnings.warn(caution, LongigenWarning, stacklevel=2)
+        direct = (generation.order or settings.order) == "direct"
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
@@ -273,7 +281,7 @@ class LongitudinalModel(nn.Module):
                     generators,
                     sampler=sampler,
                     steps=evaluations,
-                    guidance=self.settings.guidance if generation.guidance is None else generation.guidance,
+                    guidance=guidance,
                     central=generation.sample is None,
                     callback=callback
                     and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
@@ -332,7 +340,7 @@ class LongitudinalModel(nn.Module):
                 log_snr,
                 conditional,
                 unconditional,
-                weight=guidance if self.denoiser.denoises else 0.0,
+                weight=guidance,
                 space=self.settings.guidance_space,
                 low=low,
                 high=high,

@@ -30,6 +30,9 @@ SETTINGS: Mapping[str, type[Any]] = {
 }
 """The other sections of a recipe, and their settings classes."""
 
+LOSS_SCALE = (("model", "target"), ("model", "residual_scale"))
+"""The settings by which the loss is scaled: losses of models with other values cannot be compared."""
+
 EARLIER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"training": {"missing": "slots"}}
 """Values of settings that runs of earlier versions do not record and whose defaults are different now."""
 
@@ -46,7 +49,8 @@ class Recipe:
         origin: the user's choice: the ``recipe`` of the catalog and its ``size`` if one was chosen, ``components`` and
             ``data`` instead of its own, and ``changes`` by ``section.key``, those of the size among them; empty if the
             recipe was not resolved from the catalog.
-        overruled: values of the recipe's components that those of the model to fine-tune replace, in words.
+        overruled: values of the recipe's components and model settings that those of the model to fine-tune replace, in
+            words.
     """
 
     names: Mapping[str, str]
@@ -165,15 +169,16 @@ class Recipe:
         return SETTINGS[section](**self.configs[section])
 
     def _unlike(self, given: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-        """Yield, in words, each value of a component that differs from `given` and that the user did not change."""
+        """Yield, in words, each value that the model decides, differs from `given`, and the user did not change."""
         known = _parameters_by_section(self.names)
-        for section in ("conditioner", "denoiser", "sampler"):
-            if given[section].get("name") != self.names[section]:
+        for section in ("conditioner", "denoiser", "sampler", "model"):
+            if given[section].get("name") != self.names.get(section):
                 continue
             for key, parameter in known[section].items():
                 value, other = self.configs[section][key], given[section].get(key, parameter.default)
                 if f"{section}.{key}" not in self._changes and value != parameter.check(other):
-                    yield f"{section}.{key}={value} (recipe: {other})"
+                    scale = ", so losses cannot be compared" if (section, key) in LOSS_SCALE else ""
+                    yield f"{section}.{key}={value} (recipe: {other}{scale})"
 
     @classmethod
     def _checked(

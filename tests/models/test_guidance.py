@@ -1,14 +1,22 @@
 """Classifier-free guidance: the number of network calls, and Eq. 4 of SADM by hand."""
 
 import math
+import warnings
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from longigen import Conditioning, Denoiser, Routes
+from longigen import Conditioning, Denoiser, LongigenWarning, LongitudinalModel, Routes
 from longigen.components.parameterization import Prediction
 from longigen.models.guidance import Space, guided
+from longigen.models.settings import ModelSettings
+from longigen.testing.case import after, history
+from longigen_baselines import SourceConditioner
+from longigen_continuous import ContinuousSampler
+from longigen_unet3d import UNet3D
 
 WIDE = torch.tensor(math.inf, dtype=torch.float64)
 
@@ -118,3 +126,26 @@ def test_bounds_may_differ_by_voxel() -> None:
     assert bool((result.abs() <= high).all())
     assert bool((result == high).any())
     assert bool((result.abs() < high).any())
+
+
+@pytest.mark.parametrize(
+    ("settings", "weight", "reason"),
+    [
+        ({"p_uncond": 0.0}, 0.5, r"model\.p_uncond=0"),
+        ({"p_uncond": 0.0, "guidance": 0.3}, None, r"model\.p_uncond=0"),
+        ({"p_uncond": 0.2, "unconditional": "random"}, 0.5, r"model\.unconditional=random"),
+        ({"p_uncond": 0.2}, 0.5, None),
+        ({"p_uncond": 0.0}, 0.0, None),
+    ],
+)
+def test_guidance_by_a_prediction_that_was_never_trained_is_said(
+    settings: dict[str, Any], weight: float | None, reason: str | None
+) -> None:
+    parts = SourceConditioner(), UNet3D(width=8, multipliers=(1,)), ContinuousSampler(steps=1)
+    model = LongitudinalModel(*parts, settings=ModelSettings(**settings)).eval()
+    visits = history((8, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = pytest.warns(LongigenWarning, match=reason) if reason else nullcontext()
+        with expected:
+            model.generate(visits, after(visits)[:, None], guidance=weight)

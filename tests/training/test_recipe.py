@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from helpers.files import FIXTURES
 from helpers.sites import Site
 from longigen import LongigenError
 from longigen.hub.inventory import describe_name
@@ -215,3 +216,13 @@ def test_a_recipe_survives_the_round_trip_through_json(tmp_path: Path) -> None:
     assert changed.configs["training"] == {**recipe.configs["training"], "steps": 7}
     with pytest.raises(LongigenError, match="The run's recipe names no sampler"):
         Recipe.from_dict({**recipe.to_dict(), "sampler": {}})
+
+
+def test_settings_that_a_model_to_fine_tune_decides_are_said() -> None:
+    config = json.loads((FIXTURES / "schema-1" / "config.json").read_text())
+    config["model"]["residual_scale"] = "gap"
+    resolved = Recipe.resolve("sadm-tiny", model=config)
+    assert resolved.configs["model"]["residual_scale"] == "gap"
+    assert "model.residual_scale=gap (recipe: all, so losses cannot be compared)" in resolved.overruled
+    chosen = Recipe.resolve("sadm-tiny", model=config, changes=["model.residual_scale=all"])
+    assert not [text for text in chosen.overruled if "residual_scale" in text]
