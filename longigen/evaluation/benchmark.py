@@ -16,6 +16,7 @@ import torch
 from longigen._version import __version__
 from longigen.components.metric import Metric, set_metric_notes
 from longigen.data.cohort import Cohort
+from longigen.data.seen import seen_hashes
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError
 from longigen.evaluation.benchmark_result import BenchmarkResult, csv_rows, json_values
@@ -399,16 +400,19 @@ class Benchmark:
         return rows
 
     def _require_same_data(self, run: BenchmarkRun) -> None:
-        """Raise a `LongigenError` if a run was trained on other subjects or visits than the data set has now."""
+        """Raise a `LongigenError` if a run was trained on other subjects, visits or images than there are now."""
         same = not run.started or run.output.read()["split"] == self.cohort.split.ids
-        if same and run.finished:
+        if same and run.started and (run.output.model / CONFIG).exists():
             config = read_json(run.output.model / CONFIG)
-            same = config["data"].get("fingerprint") == fingerprint(self.cohort.subjects)
+            data, mark = config["data"], fingerprint(self.cohort.subjects)
+            same = data.get("fingerprint") == mark
             same &= config["preprocess"] == json.loads(json.dumps(self.cohort.pipeline.config))
+            if same and "seen" in data and not self.cohort.dataset.simulated:
+                same = data["seen"] == seen_hashes([*self.cohort.part("train"), *self.cohort.part("validation")], mark)
         if not same:
             raise LongigenError(
-                f"{run.output.folder} was trained when '{self.cohort.name}' held other subjects or visits; give "
-                "another --out (nothing was changed)."
+                f"{run.output.folder} was trained when '{self.cohort.name}' held other subjects, visits or images; "
+                "give another --out (nothing was changed)."
             )
 
 

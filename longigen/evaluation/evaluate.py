@@ -2,6 +2,7 @@
 
 import csv
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from longigen.components.metric import Metric, SetMetric
 from longigen.data.split import fingerprint
+from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.scoring import Protocol, Score, score, summarise
 from longigen.evaluation.tables import evaluation_table
@@ -46,7 +48,7 @@ class Evaluation:
         shown: generated visits of a few subjects in the last scenario, for a figure.
         seconds: wall-clock seconds per generated visit, of each batch.
         simulated: whether the data are simulated.
-        unseen: whether none of the subjects was used in training.
+        unseen: whether no training used any of the subjects; None if that is not known.
         note: a few words on how the subjects were chosen.
         source: folder of the run or model that was evaluated.
         central: whether one network evaluation from noise is a draw; see `Sampler.central`.
@@ -61,7 +63,7 @@ class Evaluation:
     shown: list[Generated]
     seconds: list[float]
     simulated: bool
-    unseen: bool
+    unseen: bool | None
     note: str
     source: str
     central: bool = False
@@ -262,17 +264,29 @@ def protocol_of(
         setting_seed=setting_seed,
         samples=samples,
         space=space,
+        images=session.cohort.images(session.subjects),
     )
 
 
 def load_cached_scores(
     folder: Path, session: GenerationSession, generation: GenerationSettings, protocol: Protocol
 ) -> list[Score] | None:
-    """Return the scores that `Evaluation.write_scores` wrote for this model, generation and protocol, or None."""
+    """Return the scores that `Evaluation.write_scores` wrote for this model, generation and protocol, or None.
+
+    If they are of other images, a `LongigenWarning` says so.
+    """
     if not (folder / SUMMARY).exists():
         return None
     key = _key(protocol, session.provenance, generation_metadata(session.model, generation))
     summary = read_json(folder / SUMMARY)
+    scored = summary.get("protocol", {}).get("images")
+    if scored != protocol.images:
+        of_others = "of other images of these subjects" if scored else "by a version that did not record the images"
+        warnings.warn(
+            f"The scores in {folder} were taken {of_others}, so the visits are generated and scored again.",
+            LongigenWarning,
+            stacklevel=2,
+        )
     if {name: summary.get(name) for name in key} != key:
         return None
     scores = read_scores(folder)

@@ -46,6 +46,7 @@ class Protocol:
         samples: number of samples of each visit.
         space: where volumes are compared: ``subject`` for the last given visit's own voxels, ``model`` for the model's
             grid; see `Comparison.of`.
+        images: hash of the scored subjects' images, see `Cohort.images`; None in protocols that do not cover them.
 
     Raises:
         LongigenError: if there is no such space.
@@ -62,6 +63,7 @@ class Protocol:
     metrics: Mapping[str, str]
     samples: int = 1
     space: Space = "subject"
+    images: str | None = None
 
     def __post_init__(self) -> None:
         if self.space not in PLACES:
@@ -88,6 +90,8 @@ class Protocol:
             del content["samples"]  # so that the hash is that of protocols without several samples
         if self.space == "model":
             del content["space"]  # so that the hash is that of protocols from before there was a choice
+        if self.images is None:
+            del content["images"]  # so that the hash is that of protocols from before images were covered
         return json.loads(json.dumps(content))
 
     @property

@@ -2,19 +2,23 @@
 
 import csv
 import json
+import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.files import write_image
 from helpers.processes import Longigen
-from longigen import LongigenError
+from longigen import LongigenError, LongigenWarning
 from longigen.evaluation.benchmark import Benchmark
 from longigen.evaluation.benchmark_result import BenchmarkResult
 from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
@@ -253,7 +257,7 @@ def test_changed_data_at_the_same_path_are_refused(manifest: Path, tmp_path: Pat
     table.write_text(lines)
     bench(table, tmp_path / "out", rows=("linear",)).run(METRICS, scenarios=("full",))
     table.write_text(lines.replace(",1.10,", ",1.20,"))  # the same subjects at other times
-    with pytest.raises(LongigenError, match="was trained when 'csv' held other subjects or visits"):
+    with pytest.raises(LongigenError, match="was trained when 'csv' held other subjects, visits or images"):
         bench(table, tmp_path / "out", rows=("linear",))
 
 
@@ -289,3 +293,35 @@ def test_the_command(longigen: Longigen, manifest: Path, tmp_path: Path) -> None
 
 def test_the_folder_of_a_row_is_named_after_it() -> None:
     assert BenchmarkRow("SADM, w = 0.1", "r", {}, []).folder == "sadm-w-0-1"
+
+
+def test_scores_of_other_images_are_taken_again(manifest: Path, tmp_path: Path) -> None:
+    data, rows = tmp_path / "data", ("linear",)
+    shutil.copytree(manifest.parent, data)
+    first = bench(data / manifest.name, tmp_path / "bench", rows=rows)
+    before = first.run(METRICS, scenarios=["full"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LongigenWarning)
+        again = bench(data / manifest.name, tmp_path / "bench", rows=rows).run(METRICS, scenarios=["full"])
+    assert again.content == before.content
+    tested, trained = (first.cohort.split.ids[part][0] for part in ("test", "train"))
+    draw = np.random.default_rng(0)
+
+    def spoil(subject: str) -> None:
+        path = data / f"{subject}_3.nii.gz"
+        noise = draw.uniform(0, 900, (13, 12, 10)).astype(np.float32)
+        write_image(path, noise, nibabel.load(path).affine)  # type: ignore[attr-defined]
+
+    spoil(tested)
+    with pytest.warns(
+        LongigenWarning, match="taken of other images of these subjects, so the visits are generated and"
+    ):
+        after = bench(data / manifest.name, tmp_path / "bench", rows=rows).run(METRICS, scenarios=["full"])
+    assert after.protocol.hash != before.protocol.hash
+    psnr = [
+        next(row for row in result.rows if row.method == "linear").values["psnr"].mean for result in (before, after)
+    ]
+    assert psnr[1] < psnr[0] - 1
+    spoil(trained)
+    with pytest.raises(LongigenError, match="was trained when 'csv' held other subjects, visits or images"):
+        bench(data / manifest.name, tmp_path / "bench", rows=rows)
