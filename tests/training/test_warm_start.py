@@ -390,7 +390,10 @@ def test_fine_tuning_starts_from_the_whole_model(
     expected = f"Fine-tuning {FIXTURE}: sadm + unet3d + continuous, with its settings, grid (16 × 20 × 16) and"
     assert expected in caplog.text
     assert "grid 12 × 12 × 10" in caplog.text
-    assert f"Where the recipe 'sadm-tiny' differs, the values of {FIXTURE} hold: conditioner.dim=6 (recipe: 48)" in caplog.text
+    assert (
+        f"Where the recipe 'sadm-tiny' differs, the values of {FIXTURE} hold: conditioner.dim=6 (recipe: 48)"
+        in caplog.text
+    )
     assert "denoiser.width=2 (recipe: 16)" in caplog.text
     notes = " ".join(str(warning.message) for warning in caught)
     assert "preprocess.shape [16, 20, 16], now [12, 12, 10]" in notes
