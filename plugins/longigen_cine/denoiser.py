@@ -107,8 +107,8 @@ class CineUNet(Denoiser):
         steady: velocity and change grow with the gap, as in ageing, instead of with its tanh, as in a beat.
         positions: give the network the position in the grid, since hearts contract towards a point near its middle. Not
             with ``augment.crop``: positions in a crop are not those in the whole grid.
-        spread: factor of the latents in generation. Networks that were trained long are too sure of themselves; a factor
-            above 1, chosen on subjects that they have not seen, widens the draws. The central forecast does not change.
+        spread: factor of the latents in generation. Networks that were trained long are too sure of themselves; a
+            factor above 1, chosen on subjects that they have not seen, widens the draws, not the central forecast.
         dropout: dropout probability inside the blocks.
 
     Raises:
