@@ -1,5 +1,6 @@
-"""`LongigenError`, for mistakes that the user can correct, and `LongigenWarning`."""
+"""`LongigenError`, for mistakes that the user can correct, `LongigenWarning`, and `Interruption` by a signal."""
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -14,6 +15,21 @@ class LongigenError(Exception):
 
 class LongigenWarning(UserWarning):
     """A warning to the user, in one sentence; the work goes on."""
+
+
+class Interruption(KeyboardInterrupt):
+    """A training that was stopped by a signal, after it wrote a checkpoint.
+
+    Args:
+        number: the signal.
+
+    Attributes:
+        status: the exit status of a command that the signal ended, 128 + `number`.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(f"stopped by {number.name}")
+        self.status = 128 + number
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
