@@ -16,7 +16,7 @@ from longigen.errors import LongigenError
 UMASK = os.umask(0)
 os.umask(UMASK)  # the umask can only be read by setting it, which is not thread-safe: do it once, at import
 
-MAX_TEXT_BYTES = 2**26
+MAX_TEXT_BYTES = 2**24
 """The largest text file that is read at once."""
 
 
@@ -91,14 +91,14 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
         part.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of at most `MAX_TEXT_BYTES`.
+def read_json(path: Path, limit: int = MAX_TEXT_BYTES) -> dict[str, Any]:
+    """Read a JSON object from a file of at most `limit` bytes.
 
     Raises:
         LongigenError: if the file cannot be read, is not JSON, or holds something other than an object.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path, limit))
     except RecursionError:
         raise LongigenError(f"{path} cannot be read (its values are nested too deeply).") from None
     except (OSError, ValueError) as error:
