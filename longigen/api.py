@@ -7,7 +7,7 @@ torch; each function imports what it needs.
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -141,7 +141,8 @@ def train(
 ) -> "Run":
     """Train a model and return its run.
 
-    On KeyboardInterrupt a checkpoint is written, and the exception is raised again.
+    Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP complete the step, write a checkpoint and raise a KeyboardInterrupt. A second
+    Ctrl-C raises it at once.
 
     Args:
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the recipe's data set.
@@ -203,7 +204,8 @@ def train(
             )
         for start in warm_starts(resolved.settings("training")):
             start.check(resolved.names[start.part])  # before the data are read
-    return _fit(resolved, run, resume=resume, progress=show_progress if progress else silent)
+    with run.locked() if is_first else nullcontext():
+        return _fit(resolved, run, resume=resume, progress=show_progress if progress else silent)
 
 
 def _fit(recipe: "Recipe", run: "Run", *, resume: bool, progress: Progress) -> "Run":

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longigen import __version__
-from longigen.errors import LongigenError, LongigenWarning
+from longigen.errors import LongigenError, LongigenWarning, printable
 from longigen_cli import bench, check, doctor, evaluate, generate, info, new_plugin, pull, push, train
 from longigen_cli import list as listing
 
@@ -62,10 +62,17 @@ def _format_warning(
     return PYTHON_FORMAT(message, category, filename, lineno, line)
 
 
+class _MessageFormatter(logging.Formatter):
+    """The message alone, with control characters escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _log_to_stderr() -> None:
     """Print the messages that `longigen.api` logs to stderr, without prefixes."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_MessageFormatter())
     logger = logging.getLogger("longigen")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -10,6 +10,7 @@ import numpy as np
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
+from longigen.components.ranges import MAX_GRID_VOXELS
 from longigen.data.dataset import Subject
 from longigen.data.issues import BadData, Finding
 from longigen.data.volume import Volume, canonical_shape
@@ -66,6 +67,7 @@ class Grid:
                 "The grid's shape must be three numbers of voxels, 0 for as many as each subject has, got "
                 f"{self.shape}."
             )
+        _require_possible(self.shape)
         if self.fit == "resize" and not all(self.shape):
             raise LongigenError(
                 "With fit=resize the grid needs a size along each axis; a size of 0 and an extent need fit=crop."
@@ -120,7 +122,17 @@ class Grid:
                 self.shape, lengths, steps, _covering_shape(size, spacing, steps), strict=True
             )
         )
+        _require_possible((width, height, depth))
         return width, height, depth
+
+
+def _require_possible(shape: tuple[int, int, int]) -> None:
+    """Raise a `LongigenError` for a grid that has more than `MAX_GRID_VOXELS`."""
+    if math.prod(size or 1 for size in shape) > MAX_GRID_VOXELS:
+        raise LongigenError(
+            f"A grid of {' × '.join(map(str, shape))} has more than {MAX_GRID_VOXELS:,} voxels; give a smaller "
+            "preprocess.shape or extent, or a larger spacing."
+        )
 
 
 @dataclass(frozen=True, eq=False)

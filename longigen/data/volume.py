@@ -19,7 +19,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.volumeutils import apply_read_scaling
 
 from longigen.data.issues import BadData, Finding
-from longigen.utils.files import atomic, reason
+from longigen.utils.files import atomic, reason, regular_size
 
 MAX_VOXELS = 2**31
 """An image with more voxels, by its header, is refused before memory is allocated."""
@@ -63,6 +63,7 @@ def open_image(path: Path, subject: str) -> SpatialImage:
         raise BadData(Finding(kind, str(path), problem, advice, subject)) from None
 
     try:
+        regular_size(path)  # a pipe or a device would never end
         image = nibabel.load(path)
     except FileNotFoundError:
         refuse("missing-file", "does not exist or may not be read", "correct its path")

@@ -232,13 +232,18 @@ class Benchmark:
         )
 
     def _train(self, run: BenchmarkRun) -> None:
-        """Train a run to its last step, or continue it, and record the costs."""
+        """Train a run to its last step, or continue it."""
         recipe = run.recipe
         if self.minutes and not run.started:
             recipe = _with_steps(recipe, self._steps_in(self.minutes, recipe))
         experiment = Experiment(recipe, self.cohort)
         resume = run.started
         output = Run.open(run.output.folder) if resume else Run.create(run.output.folder)
+        with output.locked():
+            self._fit(run, experiment, output, resume=resume)
+
+    def _fit(self, run: BenchmarkRun, experiment: Experiment, output: Run, *, resume: bool) -> None:
+        """Train an experiment into the folder of a run, which is locked, and record the costs."""
         reset_peak_memory(self.device)
         model = experiment.compose()
         parameters = model.parameter_count

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from longigen.errors import LongigenError
-from longigen.hub.manifest import METRICS, MODEL_FOLDER, RUN_FILE, WEIGHTS, checksum
+from longigen.hub.manifest import MAX_BYTES, METRICS, MODEL_FOLDER, RUN_FILE, WEIGHTS, checksum
 from longigen.utils.files import read_json, write_json
 from longigen.utils.intervals import Summary
 
@@ -110,7 +110,7 @@ class MetricsFile:
             return None
         source = folder.parent if (folder.parent / RUN_FILE).exists() else folder
         advice = f"evaluate again with 'longigen evaluate {source}', or delete it"
-        content = read_json(path)
+        content = read_json(path, MAX_BYTES[METRICS])
         version = content.get("schema_version")
         if isinstance(version, int) and version > METRICS_SCHEMA_VERSION:
             raise LongigenError(

@@ -41,6 +41,10 @@ class Info:
         Raises:
             BadData: if the file does not exist or cannot be read, or ED or ES is missing or not a whole number.
         """
+        if path.exists() and not path.is_file():
+            raise BadData(
+                Finding("unreadable", str(path), "cannot be read (it is not a regular file)", "replace it", subject)
+            )
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:

@@ -53,6 +53,8 @@ def read_table(path: Path, key: str, subject: str = "", prefix: str = "") -> Tab
         if path.is_symlink():
             raise BadData(not_fetched(path, subject))
         return Table(path, (), {}, frozenset())
+    if not path.is_file():
+        raise bad("", "cannot be read (it is not a regular file)", "replace or remove it")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter="\t")
@@ -91,9 +93,13 @@ def read_json(path: Path, subject: str = "") -> Mapping[str, Any]:
         if path.is_symlink():
             raise BadData(not_fetched(path, subject))
         return {}
+    if not path.is_file():
+        raise BadData(
+            Finding("bad-json", str(path), "cannot be read (it is not a regular file)", "replace or remove it", subject)
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: nested too deeply
         raise BadData(
             Finding("bad-json", str(path), f"cannot be read ({error})", "correct or remove it", subject)
         ) from None

@@ -126,9 +126,11 @@ class _Sidecar:
         return None
 
     def _content(self) -> Mapping[str, Any]:
+        if not self.path.is_file():
+            self._refuse("cannot be read (it is not a regular file)", "replace or remove it")
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # the last: nested too deeply
             text = str(error).splitlines()[0]
             self._refuse(f"cannot be read as JSON ({text})", "correct or remove it")
         if not isinstance(content, dict):
