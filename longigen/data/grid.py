@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from longigen.components.ranges import MAX_GRID_VOXELS
 from longigen.data.dataset import Subject
 from longigen.data.issues import BadData, Finding
-from longigen.data.volume import Volume, canonical_shape
+from longigen.data.volume import SCANNER, Volume, canonical_shape
 from longigen.errors import LongigenError
 
 ALIGNMENT_TOLERANCE = 1e-3
@@ -150,12 +150,14 @@ class Placement:
         affine: (4, 4), from voxels of the model's grid to mm in world space.
         own_shape: shape of the first visit, as stored in its file.
         own_affine: affine of the first visit, as stored in its file.
+        own_form: code of the first visit's space, as stored in its file (`Volume.form`).
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
     own_shape: tuple[int, int, int]
     own_affine: np.ndarray
+    own_form: int = SCANNER
 
     @classmethod
     def from_first_visit(cls, first: Volume, grid: Grid) -> Self:
@@ -171,7 +173,7 @@ class Placement:
         step = np.where(same, 1.0, step)
         start = np.where(same, low + (high - low - shape) // 2, (low + high - 1) / 2 - step * (shape - 1) / 2)
         affine = canonical.affine @ from_matvec(np.diag(step), start)
-        return cls(own, affine, _triple(first.data.shape), first.affine.copy())
+        return cls(own, affine, _triple(first.data.shape), first.affine.copy(), first.form)
 
     def to_model(self, volume: Volume, fill: float | None, source: str, subject: str) -> np.ndarray:
         """Return a visit of the subject on the model's grid, (W, H, D) float32.
@@ -201,7 +203,7 @@ class Placement:
         Raises:
             ValueError: if `array` does not have the shape of the model's grid.
         """
-        return self._to_grid(array, fill, self.own_affine, self.own_shape)
+        return replace(self._to_grid(array, fill, self.own_affine, self.own_shape), form=self.own_form)
 
     def to_visit(self, array: np.ndarray, fill: float, visit: Volume) -> np.ndarray:
         """Return a volume (W, H, D) on the model's grid on the grid of any visit of the subject, as `to_subject`."""

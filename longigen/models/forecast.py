@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,12 +51,12 @@ class ForecastVisit:
     @cached_property
     def mean(self) -> Volume:
         """The voxelwise mean of the samples."""
-        return Volume(self._moments.mean, self.samples[0].affine)
+        return replace(self.samples[0], data=self._moments.mean)
 
     @cached_property
     def std(self) -> Volume | None:
         """The voxelwise standard deviation of the samples (divisor K - 1); None if there is one sample."""
-        return Volume(self._moments.std, self.samples[0].affine) if len(self.samples) > 1 else None
+        return replace(self.samples[0], data=self._moments.std) if len(self.samples) > 1 else None
 
     @cached_property
     def _moments(self) -> Moments:
