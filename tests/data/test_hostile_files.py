@@ -53,7 +53,7 @@ def series(folder: Path) -> Path:
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mgz"])
 def test_an_image(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
     damage(tmp_path / name)
-    with pytest.raises(BadData, match="cannot be opened as an image .it is not a regular file"):
+    with pytest.raises(BadData, match=r"cannot be opened as an image .it is not a regular file"):
         read_volume(tmp_path / name, "s")
 
 
