@@ -50,6 +50,23 @@ class Interruption(KeyboardInterrupt):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the most similar of the `known` names, or an empty string."""
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    """Return ``" Did you mean 'x'?"`` for the most similar of the `known` names, or an empty string.
+
+    Capitals, hyphens and the order of the letters do not matter; initials mean the whole name, as ``lr`` does
+    ``learning_rate``; a word means the only name that it is part of, as ``rate``. The name itself is never suggested.
+    """
+    plain = {other: _plain(other) for other in known if other != name}
+    wanted = _plain(name)
+    matches = (
+        [other for other, text in plain.items() if text == wanted]
+        or [other for other, text in plain.items() if "".join(word[:1] for word in text.split("_")) == wanted]
+        or [other for other, text in plain.items() if sorted(text) == sorted(wanted)]
+        or [other for text in get_close_matches(wanted, plain.values(), n=1) for other in plain if plain[other] == text]
+    )
+    parts = [other for other, text in plain.items() if wanted in text.split("_")]
+    matches = matches or (parts if len(set(parts)) == 1 else [])
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
