@@ -79,15 +79,18 @@ def read_participants(path: Path) -> tuple[Table, Mapping[str, Table]]:
     by_subject: dict[str, list[Mapping[str, str]]] = {}
     for _, row in longigen.read_table(path).rows:
         by_subject.setdefault(f"sub-{row['participant_id'].removeprefix('sub-')}", []).append(row)
+    columns = tuple(name for name in participants.columns if name != column)
     shared = {
-        subject: {name: cell for name, cell in rows[0].items() if all(row[name] == cell for row in rows)}
+        subject: {name: rows[0][name] for name in columns if all(row[name] == rows[0][name] for row in rows)}
         for subject, rows in by_subject.items()
     }
     undecided = frozenset(s for s, rows in by_subject.items() if len({row.get("split") for row in rows}) > 1)
-    sessions = {
-        subject: _labelled(path, participants.columns, rows, column, "ses-") for subject, rows in by_subject.items()
-    }
-    return Table(path, participants.columns, shared, undecided), sessions
+    sessions = {}
+    for subject, rows in by_subject.items():
+        table = _labelled(path, columns, rows, column, "ses-")
+        cells = {session: {name: row[name] for name in columns} for session, row in table.rows.items()}
+        sessions[subject] = table._replace(rows=cells)
+    return Table(path, columns, shared, undecided), sessions
 
 
 def _labelled(path: Path, columns: tuple[str, ...], lines: Sequence[Mapping[str, str]], key: str, prefix: str) -> Table:

@@ -4,6 +4,7 @@ import gzip
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -14,6 +15,10 @@ from longigen.data.header import contradictions
 from longigen.data.volume import write_volume
 
 AFFINE = np.array([[-2.0, 0, 0, 20], [0, 2, 0, -24], [0, 0, 3, -24], [0, 0, 0, 1]])
+
+
+def _ones(*shape: int) -> Any:
+    return np.ones(shape, np.float32)
 
 
 def write(
@@ -84,9 +89,9 @@ def test_a_half_turn_stored_in_float32_is_read(tmp_path: Path) -> None:
 
 def test_the_data_behind_a_header_is_part_of_its_identity(tmp_path: Path) -> None:
     path = tmp_path / "v.hdr"
-    nibabel.save(nibabel.Nifti1Pair(np.ones((4, 5, 6), np.float32), AFFINE), path)
+    nibabel.save(nibabel.Nifti1Pair(_ones(4, 5, 6), AFFINE), path)
     before = Visit.of_file(path, subject="s", time=0)
-    nibabel.save(nibabel.Nifti1Pair(np.full((4, 5, 6), 2, np.float32), AFFINE), tmp_path / "w.hdr")
+    nibabel.save(nibabel.Nifti1Pair(2 * _ones(4, 5, 6), AFFINE), tmp_path / "w.hdr")
     (tmp_path / "v.img").unlink()
     (tmp_path / "w.img").replace(tmp_path / "v.img")
     after = Visit.of_file(path, subject="s", time=0)
@@ -115,7 +120,7 @@ def test_changed_voxels_of_a_compressed_file_are_refused(name: str, frame: int |
 
 def test_a_file_that_goes_on_after_its_voxels_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "v.nii.gz"
-    raw = nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), AFFINE).to_bytes()
+    raw = nibabel.Nifti1Image(_ones(4, 4, 4), AFFINE).to_bytes()
     path.write_bytes(gzip.compress(raw + bytes(1000)))
     assert read_volume(path, "s").data.shape == (4, 4, 4)
     path.write_bytes(gzip.compress(raw + bytes(2**27), 1))
@@ -131,6 +136,7 @@ def test_a_series_with_more_axes_is_a_series(shape: tuple[int, ...], step: float
     nibabel.save(image, tmp_path / "v.nii.gz")
     opened = open_image(tmp_path / "v.nii.gz", "s")
     assert opened.shape == (4, 5, 6, 3)
+    assert isinstance(opened.header, nibabel.Nifti1Header)
     assert float(opened.header["pixdim"][4]) == step
     for frame in range(3):
         read = read_volume(tmp_path / "v.nii.gz", "s", frame)
@@ -153,7 +159,7 @@ def test_a_pointer_is_not_an_image(content: bytes, words: str, tmp_path: Path) -
 
 
 def test_integers_of_an_mgz_are_plain(tmp_path: Path) -> None:
-    nibabel.save(nibabel.MGHImage(np.ones((4, 5, 6), np.float32), AFFINE), tmp_path / "v.mgz")
+    nibabel.save(nibabel.MGHImage(_ones(4, 5, 6), AFFINE), tmp_path / "v.mgz")
     visit = Visit.of_file(tmp_path / "v.mgz", subject="s", time=0)
     assert all(type(size) is int for size in visit.shape)
     assert isinstance(visit.load(), Volume)

@@ -1,10 +1,15 @@
 """The intensity range of a subject."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from longigen import LongigenError, Volume
+from helpers.files import ball, write_image
+from longigen import LongigenError, LongigenWarning, PreprocessSettings, Volume
 from longigen.data.intensity import IntensityRange, Padding, without_padding
+from longigen.data.quality.inspect import examine
+from longigen_csv import CSVDataset
 
 
 def test_intensity_range_by_hand() -> None:
@@ -54,3 +59,24 @@ def test_what_is_no_padding(data: np.ndarray) -> None:
     if data.min() == -1:
         data = np.round(data)
     assert Padding.find(data.astype(np.float32)) is None
+
+
+def test_a_padding_value_is_background_to_the_model_and_named_by_the_doctor(tmp_path: Path) -> None:
+    lines = ["subject,time,path"]
+    for subject in range(5):
+        for visit in range(2):
+            texture = np.random.default_rng(subject).uniform(0, 300, (12, 12, 10))
+            data = np.rint(ball((12, 12, 10), 0.3 + 0.06 * subject + 0.025 * visit) + texture)
+            data[:2] = -32768
+            path = write_image(tmp_path / f"s{subject}_{visit}.nii.gz", data.astype(np.int16))
+            lines.append(f"s{subject},{visit},{path.name}")
+    (tmp_path / "visits.csv").write_text("\n".join(lines) + "\n")
+    dataset = CSVDataset(path=tmp_path / "visits.csv")
+    kinds = {finding.kind for finding in examine(dataset).findings}
+    assert kinds == {"padding-value"}
+    prepared = PreprocessSettings().pipeline(dataset.subjects()).subject(dataset.subjects()[0])
+    with pytest.warns(LongigenWarning, match="padding value around the field of view, which is taken as background"):
+        visit = prepared.visit(0)
+    assert prepared.intensity.low >= 0
+    assert visit[0, 4:].std() > 0.2
+    assert (prepared.own(0).data[:2] == -32768).all()
