@@ -24,7 +24,7 @@ from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
 from longigen.evaluation.scoring import Protocol, Score, summarise
-from longigen.evaluation.tables import benchmark_tables, cost_table
+from longigen.evaluation.tables import benchmark_tables, cost_table, means_note
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
 from longigen.hub.metrics_file import PLACES, ResultRow
@@ -374,10 +374,9 @@ class Benchmark:
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, on {self.device_name}",
         ]
         notes = (
-            "means over subjects"
-            + (", each averaged over seeds first," if len(seeds) > 1 else "")
-            + " [95 % bootstrap interval]\n"
-            "blurred: a copy smoothed by a Gaussian, with its standard deviation in voxels\n"
+            means_note(rows)
+            + ("\neach subject is averaged over seeds first" if len(seeds) > 1 else "")
+            + "\nblurred: a copy smoothed by a Gaussian, with its standard deviation in voxels\n"
             "▲ better, ▼ worse than copy-last: the interval of the gain, paired by subject, excludes 0\n"
             "(and the gain is large enough for the digits shown)"
         )

@@ -208,10 +208,8 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
                     gain = Summary.jackknife(value - base_value, [a - b for a, b in zip(without, base, strict=True)])
                 else:
                     copy_last = means[COPY_LAST]
-                    values[name] = Summary.bootstrap([mean[name] for mean in subjects.values()])
-                    gain = Summary.bootstrap(
-                        [mean[name] - copy_last[subject][name] for subject, mean in subjects.items()]
-                    )
+                    values[name] = Summary.of([mean[name] for mean in subjects.values()])
+                    gain = Summary.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
                 if method != COPY_LAST:
                     gains[name] = gain
             rows.append(ResultRow(scenario, method, len(visits), values, gains))
