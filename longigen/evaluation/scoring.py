@@ -93,8 +93,12 @@ class Protocol:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that identify the protocol."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return protocol_hash(self.to_dict())
+
+
+def protocol_hash(protocol: Mapping[str, Any]) -> str:
+    """Return twelve hexadecimal digits that identify a protocol, from what `Protocol.to_dict` returned."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

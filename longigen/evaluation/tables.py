@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from textwrap import fill
 from typing import Any
 
 from longigen.components.metric import Metric, SetMetric, set_metric_notes
@@ -142,10 +143,6 @@ def render(
     from rich.text import Text
 
     table = Table(
-        title=title,
-        title_justify="left",
-        caption="\n".join(notes) or None,
-        caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 1) if title else (0, 2, 0, 0),
         collapse_padding=bool(title),
@@ -160,7 +157,13 @@ def render(
             table.add_row(*map(Text, line))
     buffer = StringIO()
     Console(file=buffer, width=WIDTH, force_terminal=False).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
+    text = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
+    above, below = (_filled(part) for part in (title or "", "\n".join(notes)))
+    return "\n\n".join(part for part in (above, text, below) if part)
+
+
+def _filled(text: str) -> str:
+    return "\n".join(fill(line, WIDTH) for line in text.splitlines())
 
 
 def _counts(rows: Sequence[ResultRow]) -> set[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from longigen.errors import LongigenError
-from longigen.hub.manifest import METRICS, MODEL_FOLDER, RUN_FILE, WEIGHTS, checksum
+from longigen.hub.manifest import METRICS, RUN_FILE, WEIGHTS, checksum
 from longigen.utils.files import read_json, write_json
 from longigen.utils.intervals import Summary
 
@@ -127,20 +127,6 @@ class MetricsFile:
     def write(self, folder: Path) -> None:
         """Write ``metrics.json``."""
         write_json(self.content, folder / METRICS)
-
-    def save_to_run(self, source: str) -> Path | None:
-        """Write ``metrics.json`` into the model's folder of the evaluated run; return its path, or None if not written.
-
-        An existing file is replaced. It is not written if the source is not a run, if training used some of the
-        evaluated subjects, or if the run's weights have changed since the model was loaded.
-        """
-        if not (Path(source) / RUN_FILE).exists() or not self.content["data"]["unseen"]:
-            return None
-        folder = Path(source) / MODEL_FOLDER
-        if checksum(folder / WEIGHTS) != self.content["model"]["weights_sha256"]:
-            return None
-        self.write(folder)
-        return folder / METRICS
 
     @property
     def arrows(self) -> Mapping[str, str]:
