@@ -492,7 +492,8 @@ def bench(
         out: the folder of the runs and the results; by default ``bench/TABLE``.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default that of the table's recipe.
         rows: names of the rows to train and score; by default all.
-        recipe: name of the recipe to use for every row instead of the table's own.
+        recipe: name of a recipe to use instead of the table's own, for the size and the data of all rows; rows whose
+            method it would change are left out.
         steps: optimiser steps of each row.
         minutes: minutes of training of each row, instead of `steps`.
         seeds: random seeds; each row is trained once with each.

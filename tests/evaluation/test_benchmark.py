@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.processes import Longigen
-from longigen import LongigenError
+from longigen import LongigenError, LongigenWarning
 from longigen.evaluation.benchmark import Benchmark
 from longigen.evaluation.benchmark_result import BenchmarkResult
 from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
@@ -77,6 +77,20 @@ def test_rows_and_costs(done: tuple[Benchmark, BenchmarkResult]) -> None:
     assert np.isnan(gain.low)  # of two subjects
     assert "n = 2; no interval below 3" in result.table()
     assert benchmark.unused == {"linear": list(SMALL[:4]), "without attention": list(SMALL[:2])}
+
+
+def test_two_rows_that_are_one_model_are_refused(manifest: Path, tmp_path: Path) -> None:
+    rows = tuple(BenchmarkRow(name, "sadm-tiny", {"conditioner": "raw"}, []) for name in ("gan", "sadm"))
+    with pytest.raises(LongigenError, match=r"^The rows 'gan' and 'sadm' have equal components and hyperparameters"):
+        bench(manifest, tmp_path, table=BenchmarkSpec("t", "", "", (), rows), rows=())
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_that_cannot_be_had_at_a_size_are_left_out_saying_so(manifest: Path, tmp_path: Path) -> None:
+    table = BenchmarkSpec.of("sadm-methods", recipe="sadm-small")
+    with pytest.warns(LongigenWarning, match=r"row 'gan', cannot be had with --recipe sadm-small.* it is left out"):
+        benchmark = bench(manifest, tmp_path, "denoiser.blocks=1", table=table, rows=())
+    assert [run.row.name for run in benchmark.runs] == ["linear", "sadm"]
 
 
 def test_minutes_are_converted_to_steps_once_per_run(manifest: Path, tmp_path: Path) -> None:
