@@ -61,7 +61,7 @@ def main() -> None:
         for order in ORDERS:
             evaluation = api.evaluate(folder, settings="single", order=order, metrics=["psnr"], progress=False)
             gains = [a - b for a, b in zip(last(evaluation, "model"), last(evaluation, "copy-last"), strict=True)]
-            gain = Summary.bootstrap(gains)
+            gain = Summary.of(gains)
             cells.append(f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]")
         lines.append(f"{name:<16}{cells[0]:>24}{cells[1]:>24}")
         print(lines[-1], flush=True)

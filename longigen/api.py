@@ -357,7 +357,8 @@ def evaluate(
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
         changes: parameters of the data set, by name or as strings ``name=value``.
         out: the folder for the table, scores and figure; by default only ``metrics.json`` is written, beside the
-            weights, if the subjects were not used in training.
+            weights, if the subjects were not used in training. There, other metrics and settings by the same protocol
+            are kept.
         settings: which visits are given: ``single``, ``missing``, ``full`` (see `generate`); by default all three.
         targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
         space: where volumes are compared: ``subject`` for the last given visit's own voxels, with the generated visits
@@ -384,6 +385,7 @@ def evaluate(
 
         from longigen.evaluation.evaluate import Evaluation, protocol_of
         from longigen.evaluation.metrics import load_metrics
+        from longigen.evaluation.run_metrics import save_to_run
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
@@ -396,7 +398,10 @@ def evaluate(
         bars = show_progress if progress else silent
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
-            evaluation = replace(evaluation, metrics_path=evaluation.metrics_file.save_to_run(evaluation.source))
+            path, note = save_to_run(evaluation.metrics_file, evaluation.source)
+            if note:
+                log.info(note)
+            evaluation = replace(evaluation, metrics_path=path)
             if out is not None:
                 evaluation.save(out)
         return evaluation
@@ -489,7 +494,8 @@ def bench(
         out: the folder of the runs and the results; by default ``bench/TABLE``.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default that of the table's recipe.
         rows: names of the rows to train and score; by default all.
-        recipe: name of the recipe to use for every row instead of the table's own.
+        recipe: name of a recipe to use instead of the table's own, for the size and the data of all rows; rows whose
+            method it would change are left out.
         steps: optimiser steps of each row.
         minutes: minutes of training of each row, instead of `steps`.
         seeds: random seeds; each row is trained once with each.

@@ -42,7 +42,7 @@ def bench(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Name of the recipe to use for every row instead of the table's own.",
+            help="Recipe of the same components to use instead of the table's own, for size and data of all rows.",
             autocompletion=names_in("recipes"),
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 import csv
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from longigen.components.metric import Metric, SetMetric
 from longigen.data.split import fingerprint
+from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.scoring import Protocol, Score, score, summarise
 from longigen.evaluation.tables import evaluation_table
@@ -191,10 +193,16 @@ class Evaluation:
     def save(self, folder: Path | str) -> None:
         """Write what ``longigen evaluate --out`` writes: scores, summary, table, metrics and a figure.
 
+        Another evaluation in the folder is replaced, with a `LongigenWarning`.
+
         Raises:
             LongigenError: if the folder cannot be written.
         """
         folder = Path(folder)
+        if (folder / SUMMARY).exists():
+            key, earlier = _key(self.protocol, self.model, self.generation), read_json(folder / SUMMARY)
+            if {name: earlier.get(name) for name in key} != key:
+                warnings.warn(f"Replaced another evaluation in {folder}.", LongigenWarning, stacklevel=2)
         self.write_scores(folder)
         self.metrics_file.write(folder)
         with atomic(folder / TABLE) as part:

@@ -117,7 +117,9 @@ class Trainer:
         ]
         self.step: int = 0
         self.schedules = self._schedules(optimizers)
-        self.ema = EMAModel(self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
+        self.ema = EMAModel(
+            self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=bool(self.averaged)
+        )
         self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.model = model
         self.ema.to(self.accelerator.device)
