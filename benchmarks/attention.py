@@ -9,7 +9,7 @@ measured in three ways, as a share of the sum over visits:
   does not see the visit. It measures the whole model instead of its attention. The base of a residual remains the last
   visit, since that visit would otherwise always have the largest share.
 
-Prints the mean share over subjects with its 95 % bootstrap interval, by the rank of the visit (1 is the last one) and
+Prints the mean share over subjects with its 95 % interval, by the rank of the visit (1 is the last one) and
 by its gap to the target in typical gaps between visits. Prints also the rank correlation (Spearman) of share and
 nearness within subjects. The paper's claim holds if shares fall with rank, the share at rank 1 is above the equal
 share, and the interval of the correlation is above 0. Subjects with a single given visit are left out.
@@ -30,7 +30,7 @@ from longigen.data.preprocess import Prepared
 from longigen.data.training_pairs import make_sequence
 from longigen.generation.explanation import require_explaining
 from longigen.generation.session import GenerationSession
-from longigen.utils.intervals import Summary
+from longigen.utils.intervals import INTERVAL, Summary
 
 MEASURES = ("attention", "untrained", "occlusion")
 
@@ -125,7 +125,7 @@ def table(subjects: list[Shares], heading: str, key: dict[int, list[tuple[int, i
         line = f"{value:<8} {len(by_subject):>8} {equal:>7.3f}"
         for measure in MEASURES:
             shares = [subjects[s].by_measure[measure][v].mean().item() for s, v in by_subject.items()]
-            line += cell(Summary.bootstrap(shares), "")
+            line += cell(Summary.of(shares), "")
         lines.append(line)
     return "\n".join(lines)
 
@@ -156,11 +156,11 @@ def main() -> None:
             ranks[len(shares.gaps) - visit].append((subject, visit))
             gaps[round(gap)].append((subject, visit))
     print(f"{session.cohort.name}: {len(subjects)} subjects ({session.note}), the last visit from all before it\n")
-    print("mean share [95 % bootstrap interval over subjects]\n")
+    print(f"mean share over subjects [{INTERVAL}]\n")
     print(table(subjects, "rank", ranks), end="\n\n")
     print(table(subjects, "gap", gaps), end="\n\n")
     correlations = {
-        name: Summary.bootstrap(
+        name: Summary.of(
             [float(np.corrcoef(rankdata(item.by_measure[name]), rankdata(-item.gaps))[0, 1]) for item in subjects]
         )
         for name in MEASURES

@@ -99,7 +99,7 @@ def contractions(pairs: Sequence[Comparison]) -> str:
     """Return a line on how much the hearts contract, generated and true."""
     generated = np.array([contraction(pair.generated[0, 0].numpy(), pair) for pair in pairs])
     true = np.array([contraction(pair.true[0].numpy(), pair) for pair in pairs])
-    summary = Summary.bootstrap(list(generated))
+    summary = Summary.of(list(generated))
     return (
         f"contraction of the blood pools from one frame: {summary.mean:.3f} [{summary.low:.3f}, {summary.high:.3f}], "
         f"true {true.mean():.3f}; correlation {np.corrcoef(generated, true)[0, 1]:.2f}, N = {len(pairs)}"

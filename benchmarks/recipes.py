@@ -43,7 +43,7 @@ def change_from_two(folder: Path) -> str:
     for item in session.generate(tasks_of(session, "two"), settings, batch_size=1):
         pair = Comparison.of([item], len(item.times) - 1, "subject")
         values.append(metric(pair.generated[0], pair.true, pair.previous, pair.foreground))
-    summary = Summary.bootstrap(values)
+    summary = Summary.of(values)
     return (
         "correlation over voxels of the generated with the true change, last visit from the first two: "
         f"{summary.mean:.3f} [{summary.low:.3f}, {summary.high:.3f}], N = {len(values)}"

@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
-from longigen.utils.intervals import Summary
+from longigen.utils.intervals import INTERVAL, Summary
 
 ABLATION = "sadm-ablation"
 SETTINGS = ("full", "missing", "single")
@@ -115,7 +115,7 @@ def scores(folder: Path) -> Mapping[tuple[str, str, str], Mapping[str, Sequence[
     return values
 
 
-PAIRED = "paired gains over test subjects, positive if the paper's order holds, with 95 % bootstrap intervals"
+PAIRED = f"paired gains over test subjects, positive if the paper's order holds [{INTERVAL}]"
 
 
 def comparison(folder: Path) -> Callable[[str, tuple[str, str], tuple[str, str]], str]:
@@ -180,9 +180,7 @@ def curves(folder: Path, file: Path, title: str) -> None:
 
 def gain(metric: str, ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]]) -> Summary:
     """Return the mean gain of `ours` over `theirs`, paired by subject, positive if `ours` are better."""
-    return Summary.bootstrap(
-        [float(SIGNS[metric] * (np.mean(ours[subject]) - np.mean(theirs[subject]))) for subject in ours]
-    )
+    return Summary.of([float(SIGNS[metric] * (np.mean(ours[subject]) - np.mean(theirs[subject]))) for subject in ours])
 
 
 def measure(name: str, work: Path, acdc: str | None) -> None:
@@ -237,7 +235,7 @@ def solvers(work: Path) -> None:
         "",
         f"one sample of the last visit of {count} test subjects each, and the difference from {reference}, paired",
     ]
-    lines += ["by subject, positive if the solver's samples are better [95 % bootstrap interval]", ""]
+    lines += [f"by subject, positive if the solver's samples are better [{INTERVAL}]", ""]
     lines.append(
         f"{'sampler':<10}{'NFE':>6}" + "".join(f"{metric:>12}{'difference':>34}" for metric in ("ssim", "psnr"))
     )

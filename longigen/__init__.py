@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from longigen.data.augment import AugmentSettings
     from longigen.data.dataset import PARTS, Assigned, Dataset, Subject, Visit
     from longigen.data.issues import BadData, Finding, OnBad, refuse
+    from longigen.data.pointers import require_fetched
     from longigen.data.preprocess import Preprocess, PreprocessSettings
     from longigen.data.quality.inspect import Examination
     from longigen.data.split import SplitSettings
     from longigen.data.statistics import Statistics
+    from longigen.data.tables import Table, TableRow, has_decimal_comma, is_missing, parse_number, read_table
     from longigen.data.volume import (
         Volume,
         canonical_shape,
@@ -120,6 +122,8 @@ _MODULES = {
     "Statistics": "data.statistics",
     "Step": "components.sampler",
     "Subject": "data.dataset",
+    "Table": "data.tables",
+    "TableRow": "data.tables",
     "COUNT_UNITS": "utils.time_units",
     "TIME_UNITS": "utils.time_units",
     "Trainer": "training.trainer",
@@ -140,13 +144,17 @@ _MODULES = {
     "flow": "components.deformation",
     "generate": "api",
     "halved": "components.deformation",
+    "has_decimal_comma": "data.tables",
     "info": "api",
+    "is_missing": "data.tables",
     "list_models": "api",
     "load": "api",
     "open_dataset": "api",
     "open_image": "data.volume",
+    "parse_number": "data.tables",
     "pull": "api",
     "randn_like": "utils.randomness",
+    "read_table": "data.tables",
     "read_volume": "data.volume",
     "refuse": "data.issues",
     "register_conditioner": "registry",
@@ -154,6 +162,7 @@ _MODULES = {
     "register_denoiser": "registry",
     "register_metric": "registry",
     "register_sampler": "registry",
+    "require_fetched": "data.pointers",
     "spatial_shape": "data.volume",
     "time_unit": "utils.time_units",
     "train": "api",
@@ -210,6 +219,8 @@ __all__ = [
     "Statistics",
     "Step",
     "Subject",
+    "Table",
+    "TableRow",
     "Trainer",
     "TrainingSettings",
     "Visit",
@@ -229,13 +240,17 @@ __all__ = [
     "flow",
     "generate",
     "halved",
+    "has_decimal_comma",
     "info",
+    "is_missing",
     "list_models",
     "load",
     "open_dataset",
     "open_image",
+    "parse_number",
     "pull",
     "randn_like",
+    "read_table",
     "read_volume",
     "refuse",
     "register_conditioner",
@@ -243,6 +258,7 @@ __all__ = [
     "register_denoiser",
     "register_metric",
     "register_sampler",
+    "require_fetched",
     "spatial_shape",
     "time_unit",
     "train",

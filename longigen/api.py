@@ -7,7 +7,7 @@ torch; each function imports what it needs.
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -143,7 +143,8 @@ def train(
 ) -> "Run":
     """Train a model and return its run.
 
-    On KeyboardInterrupt a checkpoint is written, and the exception is raised again.
+    Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP complete the step, write a checkpoint and raise a KeyboardInterrupt. A second
+    Ctrl-C raises it at once.
 
     Args:
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the recipe's data set.
@@ -210,9 +211,10 @@ def train(
             )
         for start in warm_starts(resolved.settings("training")):
             start.check(resolved.names[start.part])  # before the data are read
-    return _fit(
-        resolved, run, resume=resume, split=split, new=new_subjects, progress=show_progress if progress else silent
-    )
+    with run.locked() if is_first else nullcontext():
+        return _fit(
+            resolved, run, resume=resume, split=split, new=new_subjects, progress=show_progress if progress else silent
+        )
 
 
 def _fit(
@@ -376,7 +378,8 @@ def evaluate(
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
         changes: parameters of the data set, by name or as strings ``name=value``.
         out: the folder for the table, scores and figure; by default only ``metrics.json`` is written, beside the
-            weights, unless training used some of the subjects.
+            weights, unless training used some of the subjects. There, other metrics and settings by the same protocol
+            are kept.
         settings: which visits are given: ``single``, ``missing``, ``full`` (see `generate`); by default all three.
         targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
         space: where volumes are compared: ``subject`` for the last given visit's own voxels, with the generated visits
@@ -403,6 +406,7 @@ def evaluate(
 
         from longigen.evaluation.evaluate import Evaluation, protocol_of
         from longigen.evaluation.metrics import load_metrics
+        from longigen.evaluation.run_metrics import save_to_run
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
@@ -415,7 +419,10 @@ def evaluate(
         bars = show_progress if progress else silent
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
-            evaluation = replace(evaluation, metrics_path=evaluation.metrics_file.save_to_run(evaluation.source))
+            path, note = save_to_run(evaluation.metrics_file, evaluation.source)
+            if note:
+                log.info(note)
+            evaluation = replace(evaluation, metrics_path=path)
             if out is not None:
                 evaluation.save(out)
         return evaluation
@@ -508,7 +515,8 @@ def bench(
         out: the folder of the runs and the results; by default ``bench/TABLE``.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default that of the table's recipe.
         rows: names of the rows to train and score; by default all.
-        recipe: name of the recipe to use for every row instead of the table's own.
+        recipe: name of a recipe to use instead of the table's own, for the size and the data of all rows; rows whose
+            method it would change are left out.
         steps: optimiser steps of each row.
         minutes: minutes of training of each row, instead of `steps`.
         seeds: random seeds; each row is trained once with each.

@@ -15,6 +15,7 @@ import longigen
 from helpers.models import FIXTURE
 from helpers.trainings import SMALL
 from longigen import LongigenError, Run, api
+from longigen.errors import LongigenWarning
 from longigen.models.visit_files import sidecar_path
 
 
@@ -75,6 +76,15 @@ def test_a_loaded_model_is_evaluated_as_its_run_is(run: Run, manifest: Path) -> 
     assert one.protocol.hash == two.protocol.hash
     assert one.rows == two.rows
     assert two.metrics_path is None
+
+
+def test_times_beyond_those_of_training_are_said_once(run: Run, tmp_path: Path) -> None:
+    with pytest.warns(LongigenWarning) as caught:
+        longigen.generate(run, tmp_path / "made", times=[3.0, 90.0], steps=1, progress=False)
+    beyond = [str(warning.message) for warning in caught if "not reliable" in str(warning.message)]
+    assert len(beyond) == 1
+    assert beyond[0].startswith("Time 90 is 90 years after the first visit of subject s")
+    assert "was trained on at most 3.3 years" in beyond[0]
 
 
 def test_visits_of_a_data_set_are_generated(run: Run, tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """``longigen bench``: train and score every method of a benchmark table."""
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from longigen import api
-from longigen.errors import LongigenError
+from longigen.errors import Interruption, LongigenError
 from longigen_cli.completion import names_in
 from longigen_cli.console import (
     AsJSON,
@@ -21,6 +20,7 @@ from longigen_cli.console import (
     names_of,
     print_json,
     say,
+    show,
 )
 
 
@@ -42,7 +42,7 @@ def bench(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Name of the recipe to use for every row instead of the table's own.",
+            help="Recipe of the same components to use instead of the table's own, for size and data of all rows.",
             autocompletion=names_in("recipes"),
         ),
     ] = None,
@@ -72,7 +72,6 @@ def bench(
         raise LongigenError(f"--seeds must be a whole number of at least 1, got {seeds}.")
     if seed and seeds:
         raise LongigenError("--seed lists random seeds and --seeds counts them; give only one of the two.")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's pre-emption: checkpoint, as for Ctrl-C
     folder = out or Path("bench") / table
     try:
         result = api.bench(
@@ -91,8 +90,10 @@ def bench(
             changes=changes or [],
             skip_bad=skip_bad,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("Stopped; run the same command again to continue.")
+        if isinstance(stop, Interruption):
+            raise typer.Exit(stop.status) from stop
         raise
-    print_json(result.content) if as_json else typer.echo(result.table())
+    print_json(result.content) if as_json else show(result.table())
     say(f"Wrote table.txt, table.json, subjects.csv and pictures.png to {folder}, and a run folder per row and seed")

@@ -6,6 +6,7 @@ import typer
 
 from longigen.registry.registry import KINDS
 from longigen_cli.completion import complete_kind, names_in
+from longigen_cli.console import show
 
 
 def check(
@@ -32,9 +33,9 @@ def check(
 
     results = []
     for result in testing.check(name, kind=kind, changes=changes or ()):
-        typer.echo(f"ok    {result.label}" if result.passed else f"FAIL  {result.label}: {result.problem}")
+        show(f"ok    {result.label}" if result.passed else f"FAIL  {result.label}: {result.problem}")
         results.append(result)
     passed = sum(result.passed for result in results)
-    typer.echo(f"{results[0].kind} '{name}': {passed} of {len(results)} checks passed")
+    show(f"{results[0].kind} '{name}': {passed} of {len(results)} checks passed")
     if passed < len(results):
         raise typer.Exit(1)

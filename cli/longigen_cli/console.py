@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from longigen.errors import printable
 from longigen_cli.completion import names_in
 
 Data = Annotated[
@@ -120,10 +121,15 @@ def names_of(settings: list[SettingName] | None) -> list[Any]:
 
 def say(line: str) -> None:
     """Print a line to stderr, where everything but results is printed."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(printable(line) + "\n")
     sys.stderr.flush()
+
+
+def show(text: str) -> None:
+    """Print a result to stdout."""
+    typer.echo(printable(text))
 
 
 def print_json(content: Any) -> None:
     """Print a result as JSON to stdout."""
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    show(json.dumps(content, indent=2, ensure_ascii=False))  # what is escaped is valid JSON

@@ -12,7 +12,7 @@ import typer
 
 from longigen import api
 from longigen_cli.completion import names_in
-from longigen_cli.console import AsJSON, DataChanges, print_json
+from longigen_cli.console import AsJSON, DataChanges, print_json, show
 
 if TYPE_CHECKING:
     from longigen import Examination, Finding
@@ -45,8 +45,8 @@ def doctor(
         print_json({"data": data, **examination.to_dict()})
     else:
         if examination.findings:
-            typer.echo(_table(examination.findings, examination.path))
-        typer.echo(_summary(data, changes or [], examination, seconds))
+            show(_table(examination.findings, examination.path))
+        show(_summary(data, changes or [], examination, seconds))
     if examination.errors:
         raise typer.Exit(1)
 

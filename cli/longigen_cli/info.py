@@ -7,7 +7,7 @@ import typer
 from longigen import api
 from longigen.registry.catalog import CATALOG_SECTIONS
 from longigen_cli.completion import names_in
-from longigen_cli.console import AsJSON, print_json
+from longigen_cli.console import AsJSON, print_json, show
 
 
 def info(
@@ -28,4 +28,4 @@ def info(
         return
     import yaml
 
-    typer.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110).rstrip())
+    show(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110).rstrip())

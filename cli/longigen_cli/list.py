@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from longigen import api
+from longigen.errors import printable
 from longigen_cli.completion import complete_section
 from longigen_cli.console import AsJSON, print_json
 
@@ -30,9 +31,15 @@ def list_(
         _print(sections)
 
 
+def _escape(text: str) -> str:
+    """Return a text without markup and control characters."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
 def _print(sections: dict[str, list[dict[str, Any]]]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -44,12 +51,12 @@ def _print(sections: dict[str, list[dict[str, Any]]]) -> None:
         table.add_column()
         table.add_column(no_wrap=True, style="dim")
         for row in rows:
-            text = escape(row["summary"])
+            text = _escape(row["summary"])
             if "problem" in row:
                 colour, label = ("yellow", "not loadable") if "extra" in row else ("red", "broken")
-                text = f"[{colour}]{label}: {escape(row['problem'])}[/{colour}]"
+                text = f"[{colour}]{label}: {_escape(row['problem'])}[/{colour}]"
             elif "line" in row:
-                text = f"{text}\n[dim]{escape(row['line'])}[/dim]"
-            table.add_row(escape(row["name"]), text, escape(row["distribution"]))
+                text = f"{text}\n[dim]{_escape(row['line'])}[/dim]"
+            table.add_row(_escape(row["name"]), text, _escape(row["distribution"]))
         console.print(table)
         console.print()

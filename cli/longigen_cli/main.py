@@ -4,16 +4,43 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from longigen import __version__
-from longigen.errors import LongigenError, LongigenWarning
+from longigen.errors import LongigenError, LongigenWarning, did_you_mean, printable
 from longigen_cli import bench, check, doctor, evaluate, generate, info, new_plugin, pull, push, train
 from longigen_cli import list as listing
 
 PYTHON_FORMAT = warnings.formatwarning
+
+DEVICES = ("cpu", "cuda", "device", "gpu", "gpus")
+"""Names of options that other programs have for the device."""
+
+
+class _Command(TyperCommand):
+    """A command that says in one sentence what to use instead of an option that it does not have."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # NoSuchOption, of click or of the copy of it in typer
+            given = getattr(error, "option_name", None)
+            if type(error).__name__ != "NoSuchOption" or given is None:
+                raise
+            options = [name for parameter in self.params for name in parameter.opts if name.startswith("--")]
+            similar = [option for option in options if abs(len(option) - len(given)) <= 2]
+            name, advice = given.lstrip("-"), did_you_mean(given, similar)
+            if name.lower() in DEVICES:
+                advice = " A GPU is used if there is one; the variable CUDA_VISIBLE_DEVICES chooses which."
+            elif not advice and "--set" in options:
+                advice = f" Hyperparameters are changed by --set, as in --set {name.replace('-', '_')}=VALUE."
+            raise LongigenError(
+                f"'longigen {ctx.info_name}' has no option {given}.{advice} See 'longigen {ctx.info_name} --help'."
+            ) from error
+
 
 app = typer.Typer(
     name="longigen",
@@ -22,17 +49,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train.train)
-app.command("generate")(generate.generate)
-app.command("evaluate")(evaluate.evaluate)
-app.command("bench")(bench.bench)
-app.command("pull")(pull.pull)
-app.command("push")(push.push)
-app.command("list")(listing.list_)
-app.command("info")(info.info)
-app.command("check")(check.check)
-app.command("doctor")(doctor.doctor)
-app.command("new-plugin")(new_plugin.new_plugin)
+app.command("train", cls=_Command)(train.train)
+app.command("generate", cls=_Command)(generate.generate)
+app.command("evaluate", cls=_Command)(evaluate.evaluate)
+app.command("bench", cls=_Command)(bench.bench)
+app.command("pull", cls=_Command)(pull.pull)
+app.command("push", cls=_Command)(push.push)
+app.command("list", cls=_Command)(listing.list_)
+app.command("info", cls=_Command)(info.info)
+app.command("check", cls=_Command)(check.check)
+app.command("doctor", cls=_Command)(doctor.doctor)
+app.command("new-plugin", cls=_Command)(new_plugin.new_plugin)
 
 
 def _print_version(requested: bool) -> None:
@@ -62,10 +89,17 @@ def _format_warning(
     return PYTHON_FORMAT(message, category, filename, lineno, line)
 
 
+class _MessageFormatter(logging.Formatter):
+    """The message alone, with control characters escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _log_to_stderr() -> None:
     """Print the messages that `longigen.api` logs to stderr, without prefixes."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_MessageFormatter())
     logger = logging.getLogger("longigen")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

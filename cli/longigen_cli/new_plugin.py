@@ -10,6 +10,7 @@ from longigen import api
 from longigen.errors import LongigenError
 from longigen.registry.registry import KINDS
 from longigen_cli.completion import complete_kind
+from longigen_cli.console import show
 
 
 def new_plugin(
@@ -28,8 +29,6 @@ def new_plugin(
 
     folder = Path(name) if out is None else out
     plugin = api.new_plugin(name, kind, folder)
-    typer.echo(
-        f"Wrote {plugin.distribution} to {folder}, with {plugin.class_name} in src/{plugin.package}/{kind}.py; next:"
-    )
+    show(f"Wrote {plugin.distribution} to {folder}, with {plugin.class_name} in src/{plugin.package}/{kind}.py; next:")
     for command in (shlex.join(["pip", "install", "-e", str(folder)]), *plugin.commands):
-        typer.echo(f"    {command}")
+        show(f"    {command}")

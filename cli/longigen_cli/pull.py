@@ -1,9 +1,7 @@
 """``longigen pull``: download a model and verify its files."""
 
-import typer
-
 from longigen import api
-from longigen_cli.console import AsJSON, Model, print_json, say
+from longigen_cli.console import AsJSON, Model, print_json, say, show
 
 
 def pull(model: Model, as_json: AsJSON = False) -> None:
@@ -19,6 +17,6 @@ def pull(model: Model, as_json: AsJSON = False) -> None:
     if as_json:
         print_json({**pulled.to_dict(), **summary.to_dict(), "command": command})
         return
-    typer.echo(f"{model} is {pulled.origin}: {summary.line}")
-    typer.echo(f"verified and stored in {pulled.folder}")
-    typer.echo(f"next: {command}")
+    show(f"{model} is {pulled.origin}: {summary.line}")
+    show(f"verified and stored in {pulled.folder}")
+    show(f"next: {command}")

@@ -8,7 +8,7 @@ import typer
 
 from longigen import api
 from longigen.errors import LongigenError
-from longigen_cli.console import AsJSON, Model, print_json, say
+from longigen_cli.console import AsJSON, Model, print_json, say, show
 
 if TYPE_CHECKING:
     from longigen import Publication
@@ -59,8 +59,8 @@ def push(
         if as_json:
             print_json(ready.to_dict(done))
             return
-    typer.echo(f"Published version {done.tag} at {done.address}, commit {done.commit}")
-    typer.echo(f"next: longigen pull {done.name}")
+    show(f"Published version {done.tag} at {done.address}, commit {done.commit}")
+    show(f"next: longigen pull {done.name}")
 
 
 def _show(ready: "Publication", model: str) -> None:

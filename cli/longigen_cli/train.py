@@ -1,6 +1,5 @@
 """``longigen train``: train a model, resume its training or fine-tune another model."""
 
-import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,7 +7,7 @@ import typer
 
 from longigen import api
 from longigen.components.changes import as_changes
-from longigen.errors import LongigenError
+from longigen.errors import Interruption, LongigenError
 from longigen_cli.completion import names_in
 from longigen_cli.console import Changes, Data, SkipBad, say
 
@@ -101,20 +100,22 @@ def train(
             "--resume continues a run with the options that it was started with; give only --out RUN, --steps and "
             "--new-subjects."
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's pre-emption: checkpoint, as for Ctrl-C
-    run = api.train(
-        data,
-        recipe,
-        changes=[*(changes or []), *as_changes(options | ({"training.steps": steps} if steps is not None else {}))],
-        out=out,
-        resume=resume,
-        conditioner=conditioner,
-        denoiser=denoiser,
-        sampler=sampler,
-        init=init,
-        size=size,
-        new_subjects=new_subjects,
-    )
+    try:
+        run = api.train(
+            data,
+            recipe,
+            changes=[*(changes or []), *as_changes(options | ({"training.steps": steps} if steps is not None else {}))],
+            out=out,
+            resume=resume,
+            conditioner=conditioner,
+            denoiser=denoiser,
+            sampler=sampler,
+            init=init,
+            size=size,
+            new_subjects=new_subjects,
+        )
+    except Interruption as stop:
+        raise typer.Exit(stop.status) from stop
     if api.is_main_process():
         say(f"Trained; the run is in {run.folder}")
         parts = run.read()["split"]

@@ -16,6 +16,10 @@ from longigen.components.ranges import Range
 from longigen.errors import LongigenError, did_you_mean
 from longigen.utils.files import reason
 
+LONGEST_VALUE = 160
+"""Characters of a value that a message shows."""
+LONGEST_LIST = 1_000
+"""Characters of a list that is given as text; YAML takes quadratic time for some longer ones."""
 WORDS = {False: ("no", "off"), True: ("yes", "on")}
 """Words that YAML reads as a boolean where they are meant as text, as in ``mixed_precision=no``."""
 
@@ -47,7 +51,7 @@ class Parameter:
         except (TypeError, ValueError, OverflowError):
             whose = f"{owner}: " if owner else ""
             raise LongigenError(
-                f"{whose}{self.name} must be {_describe_type(self.annotation)}, got {value!r}."
+                f"{whose}{self.name} must be {_describe_type(self.annotation)}, got {shortened(value)}."
             ) from None
 
 
@@ -111,6 +115,12 @@ def checked(known: Mapping[str, Parameter], given: Mapping[str, Any], owner: str
         else:
             config[name] = parameter.default
     return config
+
+
+def shortened(value: Any) -> str:
+    """Return a value as Python code, cut off where it is longer than a line of a message should be."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def ranges(annotation: Any) -> Iterator[tuple[Any, Range]]:
@@ -306,9 +316,11 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     if isinstance(value, str):
         import yaml
 
+        if len(value) > LONGEST_LIST:
+            raise ValueError
         try:
             value = [yaml.safe_load(part) for part in value.split(",")]
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             raise ValueError from None
     if not isinstance(value, list | tuple):
         value = [value]

@@ -26,6 +26,7 @@ class Conditioner(Component, nn.Module, abc.ABC):
       false they are not, and the history holds only the given visits.
     - The output must not depend on images that are not observed, on covariates that are not present, nor on visits
       that are not valid (padding).
+    - Where `used_covariates` names covariates, the output must not depend on others.
     - The constructor and `build` work on torch's ``meta`` device, so they must not read a tensor's values. This way a
       model's shapes are compared with those of its weights before memory is allocated.
     - It is deterministic in ``eval()`` mode.
@@ -36,6 +37,8 @@ class Conditioner(Component, nn.Module, abc.ABC):
     kind: ClassVar[str] = "conditioner"
     causal: bool = True
     autoregressive: bool = True
+    used_covariates: tuple[str, ...] | None = None
+    """Names of the covariates that the output depends on; None for all that `build` was given."""
     routes: Routes
     time_scale: float
 

@@ -33,6 +33,11 @@ class Metric(Component, abc.ABC):
     default: ClassVar[bool] = False
 
     @property
+    def variant(self) -> str:
+        """What the parameters make of the metric where that needs a name of its own, added to its name; else empty."""
+        return ""
+
+    @property
     @abc.abstractmethod
     def definition(self) -> str:
         """The exact definition of the metric, in one line."""

@@ -92,6 +92,9 @@ VoxelSize = Annotated[float, Range(0.001, 1000)]
 Voxels = Annotated[int, Range(1, 100_000)]
 """Number of voxels along one axis of a grid."""
 
+MAX_GRID_VOXELS = 2**28
+"""The most voxels of a grid; a volume on it then takes 1 GiB."""
+
 GridSize = Annotated[int, Range(0, 100_000)]
 """Number of voxels along one axis of a grid, or 0 for as many as each subject has."""
 

@@ -16,7 +16,7 @@ from longigen.components.base import parameters
 from longigen.components.privacy import public_values
 from longigen.data.cache import VisitCache
 from longigen.data.dataset import Dataset, Subject
-from longigen.data.issues import BadData, Finding, refuse
+from longigen.data.issues import BadData, Finding, refuse, warn_of
 from longigen.data.preprocess import Prepared, Preprocess, PreprocessSettings
 from longigen.data.split import Part, Split, SplitSettings, fingerprint
 from longigen.data.statistics import Statistics, fit_residual_variance
@@ -67,6 +67,7 @@ class Cohort:
             warnings.warn(caution, LongigenWarning, stacklevel=2)
         self.subjects: Sequence[Subject] = dataset.subjects(self.skipped.append if skip_bad else refuse)
         self._require_subjects()
+        warn_of(caution for s in self.subjects for visit in s.visits for caution in visit.cautions)
         self.pipeline: Preprocess = (
             preprocess if isinstance(preprocess, Preprocess) else preprocess.pipeline(self.subjects)
         )

@@ -12,13 +12,14 @@ from typing import ClassVar, Literal
 from nibabel.spatialimages import SpatialImage
 
 from longigen.components.base import Component
-from longigen.data.issues import OnBad, refuse
+from longigen.data.header import contradictions
+from longigen.data.issues import Finding, OnBad, refuse, warn_of
 from longigen.data.volume import (
     Volume,
     canonical_shape,
     canonical_spacing,
-    file_identity,
     image_affine,
+    image_identity,
     open_image,
     read_volume,
     spatial_shape,
@@ -45,8 +46,9 @@ class Visit:
         spacing: size of the voxels in mm, in RAS order, known from the header.
         source: name of the visit in messages, such as the path of its file.
         identity: the cache's key of the visit. It must change whenever the result of `load` would: for a file it has
-            the path, size and modification time, and the frame that is read.
+            the path, size and modification time (of both files of a pair), and the frame that is read.
         covariates: numbers by name; a missing covariate is absent.
+        cautions: what the visit's files state in two ways or not at all, and what is used; shown as warnings.
     """
 
     time: float
@@ -56,6 +58,7 @@ class Visit:
     source: str
     identity: str
     covariates: Mapping[str, float] = field(default_factory=dict)
+    cautions: tuple[Finding, ...] = ()
 
     @classmethod
     def of_file(
@@ -90,8 +93,9 @@ class Visit:
             shape=canonical_shape(affine, shape),
             spacing=canonical_spacing(affine),
             source=str(path) if frame is None else f"{path}, frame {frame}",
-            identity=file_identity(path) if frame is None else f"{file_identity(path)} frame {frame}",
+            identity=image_identity(image, path) if frame is None else f"{image_identity(image, path)} frame {frame}",
             covariates=covariates or {},
+            cautions=contradictions(image, path, subject),
         )
 
 
@@ -171,6 +175,7 @@ class Subject:
             )
             for index, path in enumerate(files)
         ]
+        warn_of(caution for visit in visits for caution in visit.cautions)
         return cls(name, tuple(sorted(visits, key=lambda visit: visit.time)), time_unit=time_unit)
 
     def __repr__(self) -> str:
@@ -230,6 +235,11 @@ class Dataset(Component, abc.ABC):
     @property
     def cautions(self) -> Sequence[str]:
         return ()
+
+    @property
+    def covariate_units(self) -> Mapping[str, str]:
+        """The units of covariates by name, as far as the files state them: ``{"age": "months"}``."""
+        return {}
 
     @classmethod
     def claims(cls, path: Path) -> bool:

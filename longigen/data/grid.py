@@ -3,16 +3,17 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeVar
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
+from longigen.components.ranges import MAX_GRID_VOXELS
 from longigen.data.dataset import Subject
 from longigen.data.issues import BadData, Finding
-from longigen.data.volume import Volume, canonical_shape
+from longigen.data.volume import SCANNER, Volume, canonical_shape
 from longigen.errors import LongigenError
 
 ALIGNMENT_TOLERANCE = 1e-3
@@ -66,6 +67,7 @@ class Grid:
                 "The grid's shape must be three numbers of voxels, 0 for as many as each subject has, got "
                 f"{self.shape}."
             )
+        _require_possible(self.shape)
         if self.fit == "resize" and not all(self.shape):
             raise LongigenError(
                 "With fit=resize the grid needs a size along each axis; a size of 0 and an extent need fit=crop."
@@ -120,7 +122,17 @@ class Grid:
                 self.shape, lengths, steps, _covering_shape(size, spacing, steps), strict=True
             )
         )
+        _require_possible((width, height, depth))
         return width, height, depth
+
+
+def _require_possible(shape: tuple[int, int, int]) -> None:
+    """Raise a `LongigenError` for a grid that has more than `MAX_GRID_VOXELS`."""
+    if math.prod(size or 1 for size in shape) > MAX_GRID_VOXELS:
+        raise LongigenError(
+            f"A grid of {' × '.join(map(str, shape))} has more than {MAX_GRID_VOXELS:,} voxels; give a smaller "
+            "preprocess.shape or extent, or a larger spacing."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +150,14 @@ class Placement:
         affine: (4, 4), from voxels of the model's grid to mm in world space.
         own_shape: shape of the first visit, as stored in its file.
         own_affine: affine of the first visit, as stored in its file.
+        own_form: code of the first visit's space, as stored in its file (`Volume.form`).
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
     own_shape: tuple[int, int, int]
     own_affine: np.ndarray
+    own_form: int = SCANNER
 
     @classmethod
     def from_first_visit(cls, first: Volume, grid: Grid) -> Self:
@@ -159,7 +173,7 @@ class Placement:
         step = np.where(same, 1.0, step)
         start = np.where(same, low + (high - low - shape) // 2, (low + high - 1) / 2 - step * (shape - 1) / 2)
         affine = canonical.affine @ from_matvec(np.diag(step), start)
-        return cls(own, affine, _triple(first.data.shape), first.affine.copy())
+        return cls(own, affine, _triple(first.data.shape), first.affine.copy(), first.form)
 
     def to_model(self, volume: Volume, fill: float | None, source: str, subject: str) -> np.ndarray:
         """Return a visit of the subject on the model's grid, (W, H, D) float32.
@@ -189,7 +203,7 @@ class Placement:
         Raises:
             ValueError: if `array` does not have the shape of the model's grid.
         """
-        return self._to_grid(array, fill, self.own_affine, self.own_shape)
+        return replace(self._to_grid(array, fill, self.own_affine, self.own_shape), form=self.own_form)
 
     def to_visit(self, array: np.ndarray, fill: float, visit: Volume) -> np.ndarray:
         """Return a volume (W, H, D) on the model's grid on the grid of any visit of the subject, as `to_subject`."""

@@ -1,6 +1,6 @@
-"""Scale a subject's intensities to [-1, 1] by the range of its first visit, and compute the foreground mask."""
+"""Scale a subject's intensities to [-1, 1] by the range of its first visit; find padding values and the foreground."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -9,9 +9,56 @@ from torch import Tensor
 
 from longigen.components.visit_sequence import BACKGROUND
 from longigen.data.issues import BadData, Finding
+from longigen.data.volume import Volume
 
 FOREGROUND = 0.05
 """A voxel is foreground if the first visit is brighter than background by more than this, in model intensities."""
+
+PADDING_GAP, PADDING_SHARE, PADDING_LEVELS = 4, 0.001, 16
+"""A value is padding if it is further from all others than this many times their range, and has at least this share of
+the voxels; and if the others have at least so many levels, since a label mask has no padding."""
+
+
+@dataclass(frozen=True)
+class Padding:
+    """A value that stands for voxels outside of the scanner's field of view.
+
+    Attributes:
+        value: the value: the lowest of all, and negative, or the highest.
+        share: the share of voxels that have it.
+        low: the lowest of the other intensities.
+        high: the highest of the other intensities.
+    """
+
+    value: float
+    share: float
+    low: float
+    high: float
+
+    @classmethod
+    def find(cls, data: np.ndarray) -> "Padding | None":
+        """Return the padding of a volume's intensities, in any shape; None if there is none."""
+        for value, sign in ((float(data.min()), -1), (float(data.max()), 1)):
+            if sign * value <= 0:
+                continue
+            others = data[data != value]
+            share = 1 - others.size / data.size
+            if not others.size or share < PADDING_SHARE:
+                continue
+            low, high = float(others.min()), float(others.max())
+            gap = low - value if sign < 0 else value - high
+            levels = len(np.unique(others[:: 1 + others.size // 10**5])) if gap > PADDING_GAP * (high - low) else 0
+            if levels >= PADDING_LEVELS:
+                return cls(value, share, low, high)
+        return None
+
+
+def without_padding(volume: Volume) -> Volume:
+    """Return a volume with the darkest other intensity in the place of a padding value, if it has one."""
+    padding = Padding.find(volume.data)
+    if padding is None:
+        return volume
+    return replace(volume, data=np.where(volume.data == padding.value, np.float32(padding.low), volume.data))
 
 
 @dataclass(frozen=True)

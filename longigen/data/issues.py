@@ -1,10 +1,11 @@
 """`Finding`: a problem in a data set, with its file, subject and advice; `BadData` raises it as an error."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from longigen.errors import LongigenError
+from longigen.errors import LongigenError, LongigenWarning
 
 Severity = Literal["error", "warning"]
 
@@ -46,6 +47,16 @@ class BadData(LongigenError):  # noqa: N818
 
 OnBad = Callable[[Finding], None]
 """Called with the `Finding` of each visit or subject that cannot be used: raises it, or records it and returns."""
+
+
+def warn_of(findings: Iterable[Finding]) -> None:
+    """Warn of findings, in one sentence for each kind, which names the first."""
+    by_kind: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_kind.setdefault(finding.kind, []).append(finding)
+    for first, *others in by_kind.values():
+        more = f" (and {len(others)} more like it)" if others else ""
+        warnings.warn(str(replace(first, problem=first.problem + more)), LongigenWarning, stacklevel=3)
 
 
 def refuse(finding: Finding) -> None:

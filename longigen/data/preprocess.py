@@ -4,7 +4,7 @@ import json
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,11 +17,11 @@ from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
 from longigen.data.detail import changed
 from longigen.data.grid import Box, Fit, Grid, Placement
-from longigen.data.intensity import FOREGROUND, IntensityRange
+from longigen.data.intensity import FOREGROUND, IntensityRange, without_padding
 from longigen.data.volume import Volume, voxel_digest
 from longigen.errors import LongigenError, LongigenWarning
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Part of the cache's keys; raised whenever preprocessing changes its results or their notes."""
 
 DIGEST = "voxels"
@@ -44,7 +44,8 @@ class Preprocess:
     2. ``box``: what the grid is centred on in the first visit.
     3. ``fit``, ``spacing``, ``shape``, ``extent``: cropping and padding, or resampling, to the model's grid
        (`Placement`), the same for all visits of a subject.
-    4. ``lower``, ``upper``, ``normalise``: intensities to [-1, 1] (`IntensityRange`).
+    4. ``lower``, ``upper``, ``normalise``: intensities to [-1, 1] (`IntensityRange`). A padding value, such as -32768
+       around the field of view, is background and not part of the range (`Padding`).
     5. ``pad``: voxels outside the visit's field of view become -1, or repeat the nearest voxel inside.
 
     `Prepared.restore` inverts them: first the intensities, then the grid. `Prepared.restore_change` restores only what
@@ -268,7 +269,7 @@ class Prepared:
         difference = change[0].detach().to("cpu", torch.float32).numpy() * np.float32((span.high - span.low) / 2)
         low, high = min(float(own.data.min()), span.low), max(float(own.data.max()), span.high)
         data = np.clip(changed(own, self.placement, difference, field), low, high)
-        return Volume(data.astype(np.float32, copy=False), own.affine)
+        return replace(own, data=data.astype(np.float32, copy=False))
 
     def own(self, index: int) -> Volume:
         """Return a visit as it is stored: its own voxels, in its own intensities."""
@@ -311,7 +312,15 @@ class Prepared:
     def _read(self, index: int) -> tuple[Tensor, tuple[Placement, IntensityRange]]:
         """Read, preprocess and cache a visit; return it with placement and intensity range of the first visit."""
         visit, subject = self.subject.visits[index], self.subject.id
-        volume = self.own(index)
+        own = self.own(index)
+        volume = without_padding(own)
+        if volume is not own:
+            warnings.warn(
+                "Some volumes have a padding value around the field of view, which is taken as background; "
+                "'longigen doctor' names them.",
+                LongigenWarning,
+                stacklevel=2,
+            )
         if index == 0 and self._fitted is None:
             placement = Placement.from_first_visit(volume, self.pipeline.grid)
             self._fitted = placement, self._range(volume, visit.source)
@@ -327,9 +336,9 @@ class Prepared:
         return tensor, (placement, first_range)
 
     def _range(self, volume: Volume, source: str) -> IntensityRange:
-        pipeline = self.pipeline
+        data, pipeline = without_padding(volume).data, self.pipeline
         return IntensityRange.from_percentiles(
-            volume.data, lower=pipeline.lower, upper=pipeline.upper, source=source, subject=self.subject.id
+            data, lower=pipeline.lower, upper=pipeline.upper, source=source, subject=self.subject.id
         )
 
     def _key(self, index: int) -> str:
@@ -352,5 +361,6 @@ def _from_notes(notes: Mapping[str, str]) -> tuple[Placement, IntensityRange]:
     """Return the placement and intensity range that `_to_notes` serialised."""
     values = json.loads(notes["placement"])
     shape, own_shape = tuple(values["shape"]), tuple(values["own_shape"])
-    placement = Placement(shape, np.array(values["affine"]), own_shape, np.array(values["own_affine"]))
+    affine, own_affine = np.array(values["affine"]), np.array(values["own_affine"])
+    placement = Placement(shape, affine, own_shape, own_affine, values["own_form"])
     return placement, IntensityRange(**json.loads(notes["intensity"]))

@@ -5,25 +5,30 @@ import math
 import os
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import nibabel
 import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nibabel.orientations import io_orientation
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.volumeutils import apply_read_scaling
 
 from longigen.data.issues import BadData, Finding
-from longigen.utils.files import atomic, reason
+from longigen.data.pointers import require_fetched
+from longigen.utils.files import atomic, reason, regular_size
 
 MAX_VOXELS = 2**31
 """An image with more voxels, by its header, is refused before memory is allocated."""
+
+COMPRESSED = (".gz", ".mgz", ".bz2", ".zst")
+"""Extensions of compressed files, in lower case."""
 
 DEFLATE_LIMIT = 1032
 """The largest possible compression ratio of gzip."""
@@ -35,35 +40,64 @@ compressed by a factor of 2 to 20, label masks rarely by 200."""
 SERIES_BYTES = 2**28
 """A compressed 4D image up to this size is decompressed once for all frames, and not once per frame."""
 
+TRAILING_BYTES = 2**26
+"""A compressed file with more than this after its voxels is refused, since its header does not describe it."""
+
+CHUNK_BYTES = 2**20
+
+QUATERNION_TOLERANCE = 1e-5
+"""How far the squared length of a header's quaternion may exceed 1. Programs that store a half turn in float32 exceed
+it by about 1e-6, where nibabel allows 4e-7; FSL and ITK scale any quaternion to length 1. The axes turn by at most 0.4
+degrees."""
+
+for _header in (nibabel.Nifti1Header, nibabel.Nifti2Header):  # nibabel offers no other way to set it
+    _header.quaternion_threshold = np.float64(-QUATERNION_TOLERANCE)
+
+SCANNER = 1
+"""The code of NIfTI for coordinates of the scanner."""
+
 READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 """The exceptions of nibabel, gzip and zlib for a broken file."""
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A 3D image: `data` (W, H, D), float32, and its `affine` (4, 4), voxel index to millimetres in RAS."""
+    """A 3D image: `data` (W, H, D), float32, and its `affine` (4, 4), voxel index to millimetres in RAS.
+
+    `form` is the code of NIfTI for the space of these millimetres: 0 unknown, 1 scanner, 2 aligned to another image,
+    3 Talairach, 4 MNI 152, 5 another template.
+    """
 
     data: np.ndarray
     affine: np.ndarray
+    form: int = SCANNER
 
     @property
     def image(self) -> nibabel.Nifti1Image:
         """The volume as a NIfTI image, float32."""
-        return nibabel.Nifti1Image(self.data.astype(np.float32, copy=False), self.affine)
+        image = nibabel.Nifti1Image(self.data.astype(np.float32, copy=False), self.affine)
+        image.set_sform(self.affine, code=self.form)
+        image.set_qform(self.affine, code=self.form, strip_shears=True)
+        return image
 
 
 def open_image(path: Path, subject: str) -> SpatialImage:
     """Open an image and validate its header, without reading voxels.
 
+    An image of five or more dimensions, of which only one after the first three is longer than 1, is returned as the
+    4D series that it is.
+
     Raises:
-        BadData: if the file does not exist, is not an image of real numbers, has a broken header or an affine that
-            cannot be inverted, has more than `MAX_VOXELS`, is a decompression bomb, or is truncated.
+        BadData: if the file does not exist or was not fetched, is not an image of real numbers, has a broken header or
+            an affine that cannot be inverted, has more than `MAX_VOXELS`, is a decompression bomb, or is truncated.
     """
 
     def refuse(kind: str, problem: str, advice: str) -> NoReturn:
         raise BadData(Finding(kind, str(path), problem, advice, subject)) from None
 
+    require_fetched(path, subject)
     try:
+        regular_size(path)  # a pipe or a device would never end
         image = nibabel.load(path)
     except FileNotFoundError:
         refuse("missing-file", "does not exist or may not be read", "correct its path")
@@ -71,6 +105,9 @@ def open_image(path: Path, subject: str) -> SpatialImage:
         refuse("unreadable", f"cannot be opened as an image ({reason(error)})", "replace or remove it")
     if not isinstance(image, SpatialImage):
         refuse("unreadable", "is not a volume", "give a NIfTI image")
+    for file in image_files(image):
+        require_fetched(file, subject)
+    image = _as_series(image)
     if not all(size > 0 for size in image.shape) or math.prod(image.shape) > MAX_VOXELS:
         refuse(
             "impossible-size",
@@ -82,14 +119,15 @@ def open_image(path: Path, subject: str) -> SpatialImage:
     if not _invertible(image_affine(image)):
         refuse("bad-affine", "has an affine that cannot be inverted", "correct its header")
     file_bytes, needed = _file_and_data_bytes(image)
-    if file_bytes is not None and needed > max(BOMB_BYTES, BOMB_RATIO * file_bytes) and _compressed(path):
+    suffixes = {file.suffix.lower() for file in _compressed_files(image)}
+    if file_bytes is not None and needed > max(BOMB_BYTES, BOMB_RATIO * file_bytes) and suffixes:
         refuse(
             "bomb",
             f"would grow from {file_bytes} to {needed} bytes when decompressed, more than a scan does",
             "store it uncompressed if it is a scan, or remove it",
         )
-    limit = None if file_bytes is None else file_bytes * DEFLATE_LIMIT if path.suffix in (".gz", ".mgz") else file_bytes
-    if limit is not None and limit < needed and path.suffix not in (".bz2", ".zst"):
+    limit = None if file_bytes is None else file_bytes * DEFLATE_LIMIT if suffixes else file_bytes
+    if limit is not None and limit < needed and not suffixes & {".bz2", ".zst"}:
         refuse(
             "truncated",
             f"is truncated (its header requires {needed} bytes, the file has at most {limit})",
@@ -104,7 +142,7 @@ def spatial_shape(image: SpatialImage, path: Path, subject: str, frame: int | No
     Raises:
         BadData: if the image is not 3D, or it is not 4D with that frame.
     """
-    shape = tuple(size for axis, size in enumerate(image.shape) if axis < 3 or size > 1)
+    shape = tuple(int(size) for axis, size in enumerate(image.shape) if axis < 3 or size > 1)
     if frame is None and len(shape) != 3:
         advice = "give one of its frames" if len(image.shape) == 4 else "replace or remove it"
         problem = f"is {len(image.shape)}D, {format_shape(image.shape)}, where a 3D volume is needed"
@@ -112,7 +150,7 @@ def spatial_shape(image: SpatialImage, path: Path, subject: str, frame: int | No
     if frame is not None and (len(image.shape) != 4 or not 0 <= frame < image.shape[3]):
         problem = f"has shape {format_shape(image.shape)} and no frame {frame}"
         raise BadData(Finding("no-frame", str(path), problem, "frames count from 0 in a 4D image", subject))
-    width, height, depth = image.shape[:3]
+    width, height, depth = map(int, image.shape[:3])  # FreeSurfer's headers have NumPy's integers
     return width, height, depth
 
 
@@ -139,16 +177,31 @@ def file_identity(path: Path) -> str:
     return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
+def image_identity(image: SpatialImage, path: Path) -> str:
+    """Return a text that changes when any file of an image changes: `file_identity` of each, of `path` first."""
+    return " ".join(map(file_identity, dict.fromkeys((path, *image_files(image)))))
+
+
+def image_files(image: SpatialImage) -> list[Path]:
+    """Return the files of an image that exist, as links or as files: two for a pair of ``.hdr`` and ``.img``."""
+    names = (holder.filename for holder in image.file_map.values())
+    paths = dict.fromkeys(Path(name) for name in names if isinstance(name, str | os.PathLike))
+    return [path for path in paths if path.exists() or path.is_symlink()]
+
+
 def read_volume(path: Path, subject: str, frame: int | None = None) -> Volume:
     """Read a 3D image, or one frame (from 0) of a 4D one.
 
+    A compressed file is read to its end, so that its checksum and its length are verified.
+
     Raises:
-        BadData: as `open_image` and `spatial_shape`; also if the data is truncated, or has NaN or infinite voxels.
+        BadData: as `open_image` and `spatial_shape`; also if the data is truncated or damaged, or has NaN or infinite
+            voxels.
     """
     image = open_image(path, subject)
     shape = spatial_shape(image, path, subject, frame)
     try:
-        voxels = image.dataobj if frame is None else _frame(image, path, frame)
+        voxels = _read(image, _scaled) if frame is None else _frame(image, frame)
         data = np.asarray(voxels, dtype=np.float32).reshape(shape)
     except READ_ERRORS as error:
         problem = f"is truncated or damaged ({reason(error)})"
@@ -158,12 +211,20 @@ def read_volume(path: Path, subject: str, frame: int | None = None) -> Volume:
         source = str(path) if frame is None else f"{path}, frame {frame}"
         problem = f"has {bad} NaN or infinite voxels"
         raise BadData(Finding("not-finite", source, problem, "replace them, or remove the visit", subject))
-    return Volume(data, image_affine(image))
+    return Volume(data, image_affine(image), form_code(image))
 
 
 def image_affine(image: SpatialImage) -> np.ndarray:
     """Return the affine of an image (4, 4), float64, voxel index to mm; all NaN if it has none."""
     return np.full((4, 4), np.nan) if image.affine is None else np.asarray(image.affine, dtype=np.float64)
+
+
+def form_code(image: SpatialImage) -> int:
+    """Return the code of NIfTI for the space of an image's affine, see `Volume`; that of the scanner without NIfTI."""
+    header = image.header
+    if not isinstance(header, nibabel.Nifti1Header):
+        return SCANNER
+    return int(header["sform_code"]) or int(header["qform_code"])
 
 
 def format_shape(shape: Sequence[int]) -> str:
@@ -172,7 +233,7 @@ def format_shape(shape: Sequence[int]) -> str:
 
 
 def write_volume(volume: Volume, path: Path, description: str) -> None:
-    """Write a volume as NIfTI, atomically.
+    """Write a volume as NIfTI, atomically; the header keeps the code of its space (`Volume.form`).
 
     Args:
         volume: the volume; `data` of shape (W, H, D, L) is written as a 4D image.
@@ -185,8 +246,6 @@ def write_volume(volume: Volume, path: Path, description: str) -> None:
     image = volume.image
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
     image.header.set_xyzt_units("mm")
-    image.set_sform(volume.affine, code="scanner")
-    image.set_qform(volume.affine, code="scanner", strip_shears=True)
     with atomic(path) as part:
         nibabel.save(image, part)
 
@@ -201,23 +260,81 @@ def voxel_digest(volume: Volume) -> bytes:
 _last_series = threading.local()
 
 
-def _frame(image: SpatialImage, path: Path, frame: int) -> np.ndarray:
+def _frame(image: SpatialImage, frame: int) -> np.ndarray:
     """Return one frame of a 4D image.
 
     A compressed file can only be decompressed from its start, so reading all frames one by one would take quadratic
-    time. Each thread therefore keeps the last series that it read, as it is stored.
+    time. Each thread therefore keeps the last series that it read, as it is stored; of a series that is too large for
+    that it verifies the file before the first frame.
     """
-    proxy = image.dataobj
-    if not isinstance(proxy, ArrayProxy) or not _compressed(path) or _file_and_data_bytes(image)[1] > SERIES_BYTES:
+    proxy, compressed = image.dataobj, _compressed_files(image)
+    if not isinstance(proxy, ArrayProxy) or not compressed:
         return proxy[..., frame]
-    identity = file_identity(path)
+    identity = " ".join(map(file_identity, compressed))
+    if _file_and_data_bytes(image)[1] > SERIES_BYTES:
+        if getattr(_last_series, "verified", None) != identity:
+            for path in compressed:
+                with ImageOpener(str(path)) as file:
+                    _read_to_end(file, math.inf)
+            _last_series.verified = identity
+        return proxy[..., frame]
     if getattr(_last_series, "identity", None) != identity:
-        _last_series.voxels, _last_series.identity = proxy.get_unscaled(), identity
+        _last_series.voxels, _last_series.identity = _read(image, ArrayProxy.get_unscaled), identity
     return apply_read_scaling(_last_series.voxels[..., frame], proxy.slope, proxy.inter)
 
 
-def _compressed(path: Path) -> bool:
-    return path.suffix in (".gz", ".mgz", ".bz2", ".zst")
+def _scaled(proxy: Any) -> np.ndarray:
+    return np.asarray(proxy, dtype=np.float32)
+
+
+def _read(image: SpatialImage, read: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """Return what `read` makes of an image's voxels, and read compressed files to their ends, where the checksum is.
+
+    nibabel stops after the last voxel, so that it takes changed voxels for good ones.
+
+    Raises:
+        OSError: if a checksum or length is wrong, as `gzip` and `bz2` say; or if the file does not end soon.
+    """
+    proxy, voxels = image.dataobj, None
+    if not isinstance(proxy, ArrayProxy):
+        return read(proxy)
+    for path in _compressed_files(image):
+        with ImageOpener(str(path)) as file:
+            if path == Path(str(proxy.file_like)):
+                spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
+                voxels = read(ArrayProxy(file, spec, mmap=False, order=proxy.order))
+            _read_to_end(file, TRAILING_BYTES)
+    return read(proxy) if voxels is None else voxels
+
+
+def _read_to_end(file: ImageOpener, limit: float) -> None:
+    """Read the rest of a compressed file, at most `limit` bytes, since its checksum is compared at its end."""
+    rest = 0
+    while chunk := file.read(CHUNK_BYTES):
+        rest += len(chunk)
+        if rest > limit:
+            raise OSError(f"it goes on for more than {limit:g} bytes after its last voxel")
+
+
+def _as_series(image: SpatialImage) -> SpatialImage:
+    """Return an image of five or more dimensions as the 4D series that it is, or as it is.
+
+    Programs write a series as (W, H, D, T, 1) or, with its frames in the place of a vector's components, as
+    (W, H, D, 1, T). The time between frames is known of the first kind only.
+    """
+    proxy, longer = image.dataobj, [int(size) for size in image.shape[3:] if size != 1]
+    if len(image.shape) < 5 or len(longer) > 1 or not isinstance(proxy, ArrayProxy):
+        return image
+    shape = (*image.shape[:3], *(longer or [1]))
+    header = image.header.copy()
+    header.set_data_shape(shape)
+    if isinstance(header, nibabel.Nifti1Header) and image.shape[3] == 1:
+        header["pixdim"][4] = 0
+    return type(image)(proxy.reshape(shape), image.affine, header, file_map=image.file_map)
+
+
+def _compressed_files(image: SpatialImage) -> list[Path]:
+    return [path for path in image_files(image) if path.suffix.lower() in COMPRESSED]
 
 
 def _file_and_data_bytes(image: SpatialImage) -> tuple[int | None, int]:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,14 +19,14 @@ from longigen.components.metric import Metric, set_metric_notes
 from longigen.data.cohort import Cohort
 from longigen.data.seen import seen_hashes
 from longigen.data.split import fingerprint
-from longigen.errors import LongigenError
+from longigen.errors import LongigenError, LongigenWarning
 from longigen.evaluation.benchmark_result import BenchmarkResult, csv_rows, json_values
 from longigen.evaluation.benchmark_run import BUDGET, BenchmarkRun, require_shared, require_unchanged, steps_of_started
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
 from longigen.evaluation.scoring import Protocol, Score, summarise
-from longigen.evaluation.tables import benchmark_tables, cost_table
+from longigen.evaluation.tables import benchmark_tables, cost_table, means_note
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
 from longigen.hub.metrics_file import PLACES, ResultRow
@@ -72,8 +73,8 @@ class Benchmark:
         progress: progress bars.
 
     Raises:
-        LongigenError: if the rows would not be comparable, or a run in the folder was trained with other options. No
-            file is changed then.
+        LongigenError: if the rows would not be comparable, two of them are the same model, or a run in the folder was
+            trained with other options. No file is changed then.
     """
 
     def __init__(
@@ -108,6 +109,9 @@ class Benchmark:
                 recipe, unused = row.resolve(data=data, changes=changes, forced=required)
                 self.unused[row.name] = unused
                 self.runs.append(BenchmarkRun(row, seed, recipe, output))
+        _require_distinct(self.runs)
+        for reason in () if rows else table.unavailable.values():
+            warnings.warn(f"{reason}; it is left out.", LongigenWarning, stacklevel=2)
         for change in (c for c in changes if all(c in unused for unused in self.unused.values())):
             # A row that was not chosen may have the hyperparameter. If no row has, the recipe's own error is raised.
             if all(change in row.resolve(data=data, changes=[change], forced=[])[1] for row in table.rows):
@@ -233,13 +237,18 @@ class Benchmark:
         )
 
     def _train(self, run: BenchmarkRun) -> None:
-        """Train a run to its last step, or continue it, and record the costs."""
+        """Train a run to its last step, or continue it."""
         recipe = run.recipe
         if self.minutes and not run.started:
             recipe = _with_steps(recipe, self._steps_in(self.minutes, recipe))
         experiment = Experiment(recipe, self.cohort)
         resume = run.started
         output = Run.open(run.output.folder) if resume else Run.create(run.output.folder)
+        with output.locked():
+            self._fit(run, experiment, output, resume=resume)
+
+    def _fit(self, run: BenchmarkRun, experiment: Experiment, output: Run, *, resume: bool) -> None:
+        """Train an experiment into the folder of a run, which is locked, and record the costs."""
         reset_peak_memory(self.device)
         model = experiment.compose()
         parameters = model.parameter_count
@@ -375,10 +384,9 @@ class Benchmark:
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, on {self.device_name}",
         ]
         notes = (
-            "means over subjects"
-            + (", each averaged over seeds first," if len(seeds) > 1 else "")
-            + " [95 % bootstrap interval]\n"
-            "blurred: a copy smoothed by a Gaussian, with its standard deviation in voxels\n"
+            means_note(rows)
+            + ("\neach subject is averaged over seeds first" if len(seeds) > 1 else "")
+            + "\nblurred: a copy smoothed by a Gaussian, with its standard deviation in voxels\n"
             "▲ better, ▼ worse than copy-last: the interval of the gain, paired by subject, excludes 0\n"
             "(and the gain is large enough for the digits shown)"
         )
@@ -414,6 +422,17 @@ class Benchmark:
                 f"{run.output.folder} was trained when '{self.cohort.name}' held other subjects, visits or images; "
                 "give another --out (nothing was changed)."
             )
+
+
+def _require_distinct(runs: Sequence[BenchmarkRun]) -> None:
+    """Raise a `LongigenError` if two rows are one model, of which one would pass for another method."""
+    for place, run in enumerate(runs):
+        for other in runs[:place]:
+            if other.seed == run.seed and other.recipe.to_dict() == run.recipe.to_dict():
+                raise LongigenError(
+                    f"The rows '{other.row.name}' and '{run.row.name}' have equal components and hyperparameters, so "
+                    "they are one method; leave one of them out with --row, or change what makes them equal."
+                )
 
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:

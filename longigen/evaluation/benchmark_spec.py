@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from longigen.errors import LongigenError, did_you_mean
@@ -12,7 +12,7 @@ from longigen.registry.catalog import Catalog
 from longigen.training.recipe import Recipe
 
 KEYS = ("summary", "paper", "recipe", "metrics", "rows")
-ROW_KEYS = ("recipe", "components", "changes")
+ROW_KEYS = ("recipe", "recipes", "components", "changes")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class BenchmarkSpec:
         paper: the paper with a similar table.
         metrics: names of the metrics; if empty, those of the default table.
         rows: the rows, one per method.
+        unavailable: for each row that cannot be had with the chosen recipe, the reason.
     """
 
     name: str
@@ -68,6 +69,7 @@ class BenchmarkSpec:
     paper: str
     metrics: tuple[str, ...]
     rows: tuple[BenchmarkRow, ...]
+    unavailable: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, *, recipe: str | None = None) -> "BenchmarkSpec":
@@ -75,19 +77,23 @@ class BenchmarkSpec:
 
         Args:
             name: name of the table.
-            recipe: name of the recipe to use for every row instead of the table's own.
+            recipe: name of a recipe to use instead of the table's own, which changes the size and the data of all rows
+                and the method of none: it must have the components of the table's recipe, and a row with its own recipe
+                lists under ``recipes`` which one belongs to it. The other rows are `unavailable`.
 
         Raises:
-            LongigenError: if there is no such table, or its entry in the ``registry.yaml`` is invalid.
+            LongigenError: if there is no such table or recipe, its entry in the ``registry.yaml`` is invalid, or no row
+                can be had with the recipe.
         """
-        content = Catalog().table(name).content
+        catalog = Catalog()
+        content = catalog.table(name).content
         owner = f"The table '{name}'"
         _require_known(content, KEYS, owner)
         entries = content.get("rows")
         if not isinstance(entries, Mapping) or not entries:
             raise LongigenError(f"{owner} has no rows; list them by name under 'rows' in its registry.yaml.")
         default = content.get("recipe")
-        rows = tuple(_row(str(key), value or {}, recipe, default, owner) for key, value in entries.items())
+        rows = [_row(str(key), value or {}, default, owner) for key, value in entries.items()]
         taken = any(row.name in COPIES for row in rows)
         if taken or len({row.folder for row in rows} | {COPY_LAST, ""}) < len(rows) + 2:
             raise LongigenError(
@@ -98,16 +104,25 @@ class BenchmarkSpec:
         if not isinstance(metrics, list):
             raise LongigenError(f"{owner} must hold a list 'metrics', got {metrics!r}.")
         summary, paper = (str(content.get(key, "")) for key in ("summary", "paper"))
-        return cls(name, summary, paper, tuple(map(str, metrics)), rows)
+        unavailable = {}
+        if recipe is not None:
+            found = [_with_recipe(row, entries[row.name] or {}, default, recipe, owner, catalog) for row in rows]
+            rows = [row for row in found if isinstance(row, BenchmarkRow)]
+            unavailable = dict(reason for reason in found if not isinstance(reason, BenchmarkRow))
+            if not rows:
+                raise LongigenError(f"{next(iter(unavailable.values()))}.")
+        return cls(name, summary, paper, tuple(map(str, metrics)), tuple(rows), unavailable)
 
     def only(self, names: Sequence[str]) -> tuple[BenchmarkRow, ...]:
         """Return the rows with these names, or all rows if there are no names.
 
         Raises:
-            LongigenError: if no row has one of the names.
+            LongigenError: if no row has one of the names, or it cannot be had with the chosen recipe.
         """
-        known = {row.name: row for row in self.rows}
+        known = [row.name for row in self.rows]
         for name in names:
+            if name in self.unavailable:
+                raise LongigenError(f"{self.unavailable[name]}; leave it out.")
             if name not in known:
                 raise LongigenError(
                     f"The table '{self.name}' has no row '{name}'.{did_you_mean(name, known)} "
@@ -116,7 +131,7 @@ class BenchmarkSpec:
         return tuple(row for row in self.rows if not names or row.name in names)
 
 
-def _row(name: str, content: Any, recipe: str | None, default: Any, owner: str) -> BenchmarkRow:
+def _row(name: str, content: Any, default: Any, owner: str) -> BenchmarkRow:
     owner = f"{owner}, row '{name}',"
     if not isinstance(content, Mapping):
         raise LongigenError(f"{owner} must hold keys such as 'components', got {content!r}.")
@@ -124,13 +139,41 @@ def _row(name: str, content: Any, recipe: str | None, default: Any, owner: str) 
     components, changes = content.get("components") or {}, content.get("changes") or []
     if not isinstance(components, Mapping) or not isinstance(changes, list):
         raise LongigenError(f"{owner} must hold a mapping 'components' and a list 'changes'.")
+    if not isinstance(content.get("recipes") or {}, Mapping):
+        raise LongigenError(f"{owner} must hold a mapping 'recipes' from recipes of the table to its own.")
     _require_known(components, COMPONENTS, owner)
-    chosen = recipe or content.get("recipe") or default
+    chosen = content.get("recipe") or default
     if not chosen:
         raise LongigenError(f"{owner} names no recipe; add the key 'recipe'.")
     return BenchmarkRow(
         name, str(chosen), {key: str(value) for key, value in components.items()}, [str(c) for c in changes]
     )
+
+
+def _with_recipe(
+    row: BenchmarkRow, content: Mapping[str, Any], default: Any, recipe: str, owner: str, catalog: Catalog
+) -> BenchmarkRow | tuple[str, str]:
+    """Return a row at the size and with the data of another recipe of the table, or its name and why there is none."""
+    own: Mapping[str, Any] = {default: row.recipe, row.recipe: row.recipe, **(content.get("recipes") or {})}
+    if recipe in own:
+        return replace(row, recipe=str(own[recipe]))
+    if not content.get("recipe"):
+        if _components(recipe, catalog) == (needed := _components(row.recipe, catalog)):
+            return replace(row, recipe=recipe)
+        takes = f"a recipe with the components {', '.join(needed.values())}"
+    else:
+        catalog.recipe(recipe)  # a misspelt name has an error of its own
+        takes = " or ".join(str(name) for name in own if name not in (None, row.recipe))
+    return row.name, (
+        f"{owner}, row '{row.name}', cannot be had with --recipe {recipe}, which has no size of its method; it takes "
+        f"{takes}, and --data for other data"
+    )
+
+
+def _components(recipe: str, catalog: Catalog) -> dict[str, str]:
+    """Return the names of a recipe's components, by section."""
+    content = catalog.recipe(recipe).content
+    return {section: str((content.get(section) or {}).get("name", "")) for section in COMPONENTS}
 
 
 def _require_known(content: Mapping[str, Any], keys: Sequence[str], owner: str) -> None:

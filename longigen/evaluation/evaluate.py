@@ -193,10 +193,16 @@ class Evaluation:
     def save(self, folder: Path | str) -> None:
         """Write what ``longigen evaluate --out`` writes: scores, summary, table, metrics and a figure.
 
+        Another evaluation in the folder is replaced, with a `LongigenWarning`.
+
         Raises:
             LongigenError: if the folder cannot be written.
         """
         folder = Path(folder)
+        if (folder / SUMMARY).exists():
+            key, earlier = _key(self.protocol, self.model, self.generation), read_json(folder / SUMMARY)
+            if {name: earlier.get(name) for name in key} != key:
+                warnings.warn(f"Replaced another evaluation in {folder}.", LongigenWarning, stacklevel=2)
         self.write_scores(folder)
         self.metrics_file.write(folder)
         with atomic(folder / TABLE) as part:

@@ -13,6 +13,8 @@ from longigen.registry.registry import registry
 def load_metrics(chosen: Sequence[str] | None = None, *, samples: int = 1) -> dict[str, Metric]:
     """Return metrics by name, by default all installed ones that belong to the default table.
 
+    A metric's `variant` is a part of its name here, such as ``nrmse-mean``.
+
     A metric of the default table that cannot be loaded is left out, with a `LongigenWarning`.
 
     Args:
@@ -20,11 +22,17 @@ def load_metrics(chosen: Sequence[str] | None = None, *, samples: int = 1) -> di
         samples: number of samples of each visit; ensemble metrics need at least two.
 
     Raises:
-        LongigenError: if a chosen metric is unknown, cannot be loaded, or needs several samples.
+        LongigenError: if a chosen metric is unknown, cannot be loaded, needs several samples, or is given twice.
     """
+    metrics: dict[str, Metric] = {}
+    for text in chosen or ():
+        metric = _metric(text, samples)
+        name = "-".join(part for part in (text.partition(":")[0], metric.variant) if part)
+        if name in metrics:
+            raise LongigenError(f"The metric '{name}' is given twice, and a table has one column of it; leave one out.")
+        metrics[name] = metric
     if chosen:
-        return {text.partition(":")[0]: _metric(text, samples) for text in chosen}
-    metrics = {}
+        return metrics
     for name in registry.entries("metric"):
         try:
             cls = registry.load("metric", name)

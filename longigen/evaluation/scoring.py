@@ -97,8 +97,12 @@ class Protocol:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that identify the protocol."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return protocol_hash(self.to_dict())
+
+
+def protocol_hash(protocol: Mapping[str, Any]) -> str:
+    """Return twelve hexadecimal digits that identify a protocol, from what `Protocol.to_dict` returned."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -212,10 +216,8 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
                     gain = Summary.jackknife(value - base_value, [a - b for a, b in zip(without, base, strict=True)])
                 else:
                     copy_last = means[COPY_LAST]
-                    values[name] = Summary.bootstrap([mean[name] for mean in subjects.values()])
-                    gain = Summary.bootstrap(
-                        [mean[name] - copy_last[subject][name] for subject, mean in subjects.items()]
-                    )
+                    values[name] = Summary.of([mean[name] for mean in subjects.values()])
+                    gain = Summary.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
                 if method != COPY_LAST:
                     gains[name] = gain
             rows.append(ResultRow(scenario, method, len(visits), values, gains))

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from textwrap import fill
 from typing import Any
 
 from longigen.components.metric import Metric, SetMetric, set_metric_notes
 from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, ResultRow
-from longigen.utils.intervals import Summary
+from longigen.utils.intervals import INTERVAL, LEAST, Summary
 
 WIDTH = 120
 """The largest width of a table, in characters."""
@@ -24,7 +25,7 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
         title: title above the table.
         samples: number of samples of each visit.
     """
-    notes = ["means over subjects [95 % bootstrap interval]; gain: model minus copy-last, paired by subject"]
+    notes = [means_note(rows), "gain: model minus copy-last, paired by subject"]
     copies = [name for name in COPIES if name == COPY_LAST or any(row.method == name for row in rows)]
     if len(copies) > 1:
         notes.append("blurred: copy-last smoothed by a Gaussian, with its standard deviation in voxels")
@@ -36,6 +37,7 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
     notes += set_metric_notes(metrics)
     lines: list[list[str] | None] = []
     copied = {(row.setting, row.method): row for row in rows if row.method in COPIES}
+    most = max(_counts(rows), default=0)
     for row in rows:
         if row.method in COPIES:
             continue
@@ -45,6 +47,8 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
         for place, (name, metric) in enumerate(shown.items()):
             in_sets = isinstance(metric, SetMetric) and not metric.ensemble
             label = f"{name}, N={row.visits}" if in_sets else name
+            if 0 < row.values[name].subjects < most:
+                label += f", n={row.values[name].subjects}"
             cells = [
                 *(_mean(copied[row.setting, copy].values[name]) for copy in copies),
                 row.values[name].cell(),
@@ -55,6 +59,17 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
         lines.append(None)
     heads = [f"blurred\n{BLURRED[copy]:g}" if copy in BLURRED else copy for copy in copies]
     return render(["setting", "metric", *heads, "model", "gain"], lines, left=2, title=title, notes=notes)
+
+
+def means_note(rows: Sequence[ResultRow]) -> str:
+    """Return the note below a table on its means: over how many subjects, and what the brackets are."""
+    counts = sorted(_counts(rows))
+    if not counts:
+        return "no metric is defined for any subject"
+    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    if counts[-1] < LEAST:
+        return f"means over subjects, n = {span}; no interval below {LEAST}"
+    return f"means over subjects, n = {span} [{INTERVAL}]"
 
 
 def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric]) -> list[str]:
@@ -128,10 +143,6 @@ def render(
     from rich.text import Text
 
     table = Table(
-        title=title,
-        title_justify="left",
-        caption="\n".join(notes) or None,
-        caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 1) if title else (0, 2, 0, 0),
         collapse_padding=bool(title),
@@ -146,7 +157,18 @@ def render(
             table.add_row(*map(Text, line))
     buffer = StringIO()
     Console(file=buffer, width=WIDTH, force_terminal=False).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
+    text = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
+    above, below = (_filled(part) for part in (title or "", "\n".join(notes)))
+    return "\n\n".join(part for part in (above, text, below) if part)
+
+
+def _filled(text: str) -> str:
+    return "\n".join(fill(line, WIDTH) for line in text.splitlines())
+
+
+def _counts(rows: Sequence[ResultRow]) -> set[int]:
+    """Return the numbers of subjects for which metrics are defined."""
+    return {value.subjects for row in rows for value in row.values.values() if value.subjects}
 
 
 def _mean(summary: Summary) -> str:
@@ -167,7 +189,8 @@ def _cell(summary: Summary, gain: Summary | None, higher_is_better: bool | None)
         and abs(gain.mean) >= 0.5 * 10**-digits
     ):
         mark = "▲" if (gain.low > 0) == higher_is_better else "▼"
-    return f"{summary.mean:.{digits}f} {mark}\n[{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
+    interval = "" if math.isnan(summary.low) else f"[{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
+    return f"{summary.mean:.{digits}f} {mark}\n{interval}"
 
 
 def _chunks(names: Sequence[str], rows: Sequence[ResultRow], width: int) -> list[list[str]]:

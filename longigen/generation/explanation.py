@@ -64,7 +64,7 @@ class Explanation:
     def volume(self) -> Volume:
         """The shares on the grid of the subject's first visit (W, H, D, L), 0 outside the model's grid."""
         placed = [self.prepared.placement.to_subject(share.numpy(), 0.0) for share in self.shares]
-        return Volume(np.stack([volume.data for volume in placed], axis=-1), placed[0].affine)
+        return replace(placed[0], data=np.stack([volume.data for volume in placed], axis=-1))
 
 
 def require_explaining(model: LongitudinalModel) -> None:

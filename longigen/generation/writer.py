@@ -1,11 +1,14 @@
 """Generate the visits of a session's subjects and write them, batch by batch."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from longigen.errors import LongigenWarning
 from longigen.generation.explanation import require_explaining, write_explanations
 from longigen.generation.session import GenerationSession
+from longigen.models.cautions import cautions
 from longigen.models.predict import GenerationSettings, SubjectTask
 from longigen.models.tasks import Scenario
 from longigen.models.visit_files import make_way, spread_caution, write_mean_and_std, write_visits
@@ -71,10 +74,18 @@ def write_cohort(
         subject_tasks, task_times = session.tasks_at(times, scenario, seed=settings.seed)
     record = session.record(scenario, settings, detail=detail)
     written: list[Path] = []
+    cautioned: set[str] = set()
     max_std = 0.0
 
     def write_batch(batch: Sequence[SubjectTask], batch_times: Sequence[Sequence[float]] | None, done: int) -> None:
         nonlocal max_std
+        for number, (prepared, task) in enumerate(batch):
+            own = [prepared.subject.times[index] for index in task.targets]
+            wanted = own if batch_times is None else batch_times[number]
+            for kind, text in cautions(session.model, prepared, wanted, detail=detail):
+                if kind not in cautioned:  # the first subject stands for all
+                    warnings.warn(text, LongigenWarning, stacklevel=5)
+                    cautioned.add(kind)
         paths: list[list[list[Path]]] = []  # by sample, subject and visit
         generated = []
         for sample, numbered in enumerate(settings.numbered(samples, session.model)):

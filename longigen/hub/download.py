@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from longigen.errors import LongigenError
 from longigen.hub.hub_cache import COMMIT, blob_path, cached_model, require_names, verify_cached
-from longigen.hub.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Content, Manifest, verify
-from longigen.hub.model_config import MAX_CONFIG_BYTES, read_config
+from longigen.hub.manifest import CONFIG, FILES, MAX_BYTES, WEIGHTS, Content, Manifest, verify
+from longigen.hub.model_config import read_config
 from longigen.hub.safetensors_header import read_header
 from longigen.utils.files import atomic, reason
 from longigen.utils.progress import transfer
@@ -30,8 +30,6 @@ from longigen.utils.progress import transfer
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
-MAX_FILE_BYTES = {CONFIG: MAX_CONFIG_BYTES, CARD: 2**24, METRICS: 2**24}
-"""Larger files are refused before they are downloaded."""
 BLOCK_BYTES = 2**20
 """Number of bytes that are received at a time."""
 RETRIES = 5
@@ -206,7 +204,7 @@ class _Fetch:
                 f"{where} has no {WEIGHTS}, and weights in other formats, such as pickle, are never loaded; ask its "
                 "author for safetensors."
             )
-        for name, limit in MAX_FILE_BYTES.items():
+        for name, limit in MAX_BYTES.items():
             if name in wanted and wanted[name].size > limit:
                 raise LongigenError(
                     f"{where} has a {name} of {wanted[name].size} bytes, more than the limit of {limit}; do not use it."

@@ -12,6 +12,8 @@ from longigen.errors import LongigenError
 CONFIG, WEIGHTS, CARD, METRICS = "config.json", "model.safetensors", "README.md", "metrics.json"
 FILES = (CONFIG, CARD, METRICS, WEIGHTS)
 """All files of a model, the weights last; no other file is downloaded or read."""
+MAX_BYTES = {CONFIG: 2**23, CARD: 2**20, METRICS: 2**20}
+"""Larger files are neither downloaded nor read."""
 RUN_FILE, MODEL_FOLDER = "run.json", "model"
 """Names inside a run's folder: the file with its recipe and split, and the folder of its model."""
 REQUIRED_FILES = (CONFIG, WEIGHTS)

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any, Self
 
 from longigen.errors import LongigenError
-from longigen.hub.manifest import METRICS, MODEL_FOLDER, RUN_FILE, WEIGHTS, checksum
+from longigen.hub.manifest import MAX_BYTES, METRICS, RUN_FILE, WEIGHTS, checksum
 from longigen.utils.files import read_json, write_json
 from longigen.utils.intervals import Summary
 
@@ -21,7 +22,7 @@ PLACES = {"subject": "in the subjects' own space", "model": "on the model's grid
 """Where volumes are scored, by the name of the space in a protocol; a protocol that names none is of the model's grid.
 """
 MEAN_PREFIX, GAIN_SUFFIX = f"{MODEL}, ", " gain"
-NOT_SIGNIFICANT = "No significant difference from copy-last"
+NOT_SIGNIFICANT, TOO_FEW = "No significant difference from copy-last", "Too few subjects for an interval"
 METRICS_KEYS = ("model", "generation", "protocol_hash", "protocol", "rows", "data", "arrows")
 """The keys of ``metrics.json`` beside ``schema_version``."""
 
@@ -110,7 +111,7 @@ class MetricsFile:
             return None
         source = folder.parent if (folder.parent / RUN_FILE).exists() else folder
         advice = f"evaluate again with 'longigen evaluate {source}', or delete it"
-        content = read_json(path)
+        content = read_json(path, MAX_BYTES[METRICS])
         version = content.get("schema_version")
         if isinstance(version, int) and version > METRICS_SCHEMA_VERSION:
             raise LongigenError(
@@ -126,20 +127,6 @@ class MetricsFile:
     def write(self, folder: Path) -> None:
         """Write ``metrics.json``."""
         write_json(self.content, folder / METRICS)
-
-    def save_to_run(self, source: str) -> Path | None:
-        """Write ``metrics.json`` into the model's folder of the evaluated run; return its path, or None if not written.
-
-        An existing file is replaced. It is not written if the source is not a run, if training used some of the
-        evaluated subjects, or if the run's weights have changed since the model was loaded.
-        """
-        if not (Path(source) / RUN_FILE).exists() or self.content["data"]["unseen"] is False:
-            return None
-        folder = Path(source) / MODEL_FOLDER
-        if checksum(folder / WEIGHTS) != self.content["model"]["weights_sha256"]:
-            return None
-        self.write(folder)
-        return folder / METRICS
 
     @property
     def arrows(self) -> Mapping[str, str]:
@@ -181,13 +168,14 @@ class MetricsFile:
         The difference is significant if the 95 % interval of the gain does not contain 0.
         """
         verdicts: dict[str, dict[str, list[str]]]
-        verdicts = {"Better than copy-last": {}, "Worse than copy-last": {}, NOT_SIGNIFICANT: {}}
-        better, worse, neither = verdicts.values()
+        verdicts = {"Better than copy-last": {}, "Worse than copy-last": {}, NOT_SIGNIFICANT: {}, TOO_FEW: {}}
+        better, worse, neither, unknown = verdicts.values()
         for row, name, _ in self.gains():
             arrow, gain = self.arrows[name], row.gains.get(name)
             if row.method == MODEL and arrow in ("↑", "↓") and gain is not None and gain.subjects:
                 low, high = (gain.low, gain.high) if arrow == "↑" else (-gain.high, -gain.low)
-                (better if low > 0 else worse if high < 0 else neither).setdefault(name, []).append(row.setting)
+                found = unknown if isnan(low) else better if low > 0 else worse if high < 0 else neither
+                found.setdefault(name, []).append(row.setting)
         return {
             verdict: [f"{name} ({', '.join(settings)})" for name, settings in metrics.items()]
             for verdict, metrics in verdicts.items()

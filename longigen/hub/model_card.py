@@ -11,6 +11,7 @@ from longigen.hub.metrics_file import MODEL, MetricsFile
 from longigen.hub.model_config import COMPONENTS, grid_text
 from longigen.hub.zoo import HUB
 from longigen.registry.catalog import Catalog, Description
+from longigen.utils.intervals import LEAST
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -298,10 +299,11 @@ class Card:
             last = label
         yield from _markdown_table(["setting", "metric", *self.result.copies, "model", "gain"], rows)
         yield ""
-        yield "Means over subjects [95 % interval]; gain: model minus copy-last, paired by subject."
+        counted = f"n = {data['subjects']}"
+        yield f"Means over subjects, {counted} [95 % interval]; gain: model minus copy-last, paired by subject."
         yield ""
         yield from (f"- {verdict}: {', '.join(names)}." for verdict, names in self.result.verdict().items())
-        if data["subjects"] < MIN_SUBJECTS:
+        if LEAST <= data["subjects"] < MIN_SUBJECTS:
             yield f"- The intervals are unreliable, because there are only {data['subjects']} subjects."
 
     def _eval_results(self) -> Iterator["EvalResult"]:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from longigen.components.base import Parameter
-from longigen.components.ranges import Channels, GridSize, GuidanceWeight, Probability, Scale
+from longigen.components.base import Parameter, shortened
+from longigen.components.ranges import MAX_GRID_VOXELS, Channels, GridSize, GuidanceWeight, Probability, Scale
 from longigen.errors import LongigenError, did_you_mean
-from longigen.hub.manifest import CONFIG
+from longigen.hub.manifest import CONFIG, MAX_BYTES
 from longigen.registry.registry import registry
 from longigen.utils.files import read_json
 from longigen.utils.time_units import TIME_UNITS
@@ -23,10 +23,6 @@ CONFIG_SECTIONS = (*COMPONENTS, "model", "statistics", "preprocess", "data", "tr
 CONFIG_KEYS = ("schema_version", "library_name", "longigen_version", *CONFIG_SECTIONS)
 COMPONENT_KEYS = ("name", "distribution", "version", "config")
 """The keys of a component's section."""
-
-MAX_CONFIG_BYTES = 2**23
-"""A larger ``config.json`` is refused before it is read."""
-MAX_GRID_VOXELS = 2**31
 
 CHECKED_PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "statistics": (
@@ -50,9 +46,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             has an unknown or missing key, or a value of the wrong type or out of range.
     """
     path = folder / CONFIG
-    if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
-        raise LongigenError(f"{path} is not a model's configuration: it is larger than {MAX_CONFIG_BYTES} bytes.")
-    config = read_json(path)
+    config = read_json(path, MAX_BYTES[CONFIG])
     version = config.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or config.get("library_name") != "longigen":
         raise LongigenError(f"{path} is not the configuration of a longigen model.")
@@ -91,7 +85,8 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
             raise LongigenError(f"{path} has an unknown key '{key}'.{did_you_mean(key, CONFIG_KEYS)}")
     for section in CONFIG_SECTIONS:
         if not isinstance(config.get(section, {}), dict):
-            raise LongigenError(f"{path}: '{section}' must be an object of keys and values, got {config[section]!r}.")
+            given = shortened(config[section])
+            raise LongigenError(f"{path}: '{section}' must be an object of keys and values, got {given}.")
     for kind in COMPONENTS:
         _check_component(kind, config.get(kind, {}), path)
     given = {
@@ -105,7 +100,7 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
         raise LongigenError(f"{path}: statistics.time_unit must be one of {', '.join(TIME_UNITS)}, got {unit!r}.")
     shape = given.get("preprocess.shape", ())
     if math.prod(size or 1 for size in shape) > MAX_GRID_VOXELS:
-        raise LongigenError(f"{path}: preprocess.shape {shape} has more than {MAX_GRID_VOXELS} voxels.")
+        raise LongigenError(f"{path}: preprocess.shape {shape} has more than {MAX_GRID_VOXELS:,} voxels.")
 
 
 def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> None:
@@ -116,9 +111,8 @@ def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> Non
     if not isinstance(name, str) or not name:
         raise LongigenError(f"{path} has no name of a {kind}.")
     if not isinstance(described.get("config", {}), dict):
-        raise LongigenError(
-            f"{path}: the config of the {kind} must be an object of keys and values, got {described['config']!r}."
-        )
+        given = shortened(described["config"])
+        raise LongigenError(f"{path}: the config of the {kind} must be an object of keys and values, got {given}.")
 
 
 def grid_text(preprocess: Mapping[str, Any]) -> str:

@@ -1,23 +1,25 @@
 """`ModelSummary`: a model's components, training data, size and metrics, read without loading it."""
 
 import math
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from longigen.errors import LongigenError
-from longigen.hub.manifest import CARD, FILES, METRICS, WEIGHTS
+from longigen.errors import LongigenError, LongigenWarning
+from longigen.hub.manifest import CARD, FILES, MAX_BYTES, METRICS, WEIGHTS
 from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow
 from longigen.hub.model_config import COMPONENTS, read_config
 from longigen.hub.safetensors_header import number_count, read_header
 from longigen.hub.zoo import ZooModel
-from longigen.utils.files import read_json
+from longigen.utils.files import read_json, read_text, reason
 
 MetricTable = Mapping[str, Mapping[str, tuple[float, float]]]
 """For each scenario and metric, the means of the model and of copy-last."""
+LICENCE = re.compile(r"^license:[ \t]*([^\[{&*|>#\s][^\n]{0,199})$", re.MULTILINE)
+"""The licence in the metadata of a card, which is text: no list, no alias and no block."""
 PREFERRED_SCENARIOS = ("full", "missing", "single")
 """The order in which a scenario is chosen where the metrics of only one are shown."""
 
@@ -83,7 +85,7 @@ class ModelSummary:
             data=f"{trained_on}{simulated}",
             parameters=number_count(read_header(folder / WEIGHTS)),
             size=sum((folder / name).stat().st_size for name in FILES if (folder / name).is_file()),
-            licence=str(front_matter(folder / CARD).get("license") or ""),
+            licence=card_licence(folder / CARD),
             protocol=protocol,
             metrics=metrics,
         )
@@ -120,20 +122,26 @@ class ModelSummary:
         return content | ({"metrics": {"protocol": self.protocol, **metrics}} if metrics else {})
 
 
-def front_matter(card: Path) -> dict[str, Any]:
-    """Return the YAML metadata at the head of a model card; empty if there is none or it cannot be read."""
+def card_licence(card: Path) -> str:
+    """Return the licence in the metadata at the head of a model card; empty if it states none.
+
+    A `LongigenWarning` says why a card cannot be read. A card may be from anybody, so its YAML is not parsed: aliases
+    and nesting take exponential time.
+    """
+    if not card.exists():
+        return ""
     try:
-        text = card.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return {}
+        text = read_text(card, MAX_BYTES[CARD])
+    except (OSError, ValueError) as error:
+        _say_ignored(f"The model card {card}", error)
+        return ""
     mark, _, rest = text.partition("---\n")
-    if mark.strip():
-        return {}
-    try:
-        content = yaml.safe_load(rest.partition("\n---")[0])
-    except (yaml.YAMLError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    line = LICENCE.search(rest.partition("\n---")[0])
+    return line[1].strip().strip("\"'") if line and not mark.strip() else ""
+
+
+def _say_ignored(what: str, error: Exception) -> None:
+    warnings.warn(f"{what} is ignored ({reason(error)}).", LongigenWarning, stacklevel=3)
 
 
 def megabytes(size: int) -> str:
@@ -142,9 +150,14 @@ def megabytes(size: int) -> str:
 
 
 def _read_means(path: Path) -> tuple[str, dict[str, dict[str, tuple[float, float]]]]:
-    """Return the protocol's hash and the means in a ``metrics.json``; empty if there is none or it cannot be read."""
+    """Return the protocol's hash and the means in a ``metrics.json``; empty if there is none.
+
+    A `LongigenWarning` says why a file cannot be read.
+    """
+    if not path.exists():
+        return "", {}
     try:
-        content = read_json(path)
+        content = read_json(path, MAX_BYTES[METRICS])
         rows = [ResultRow.from_dict(row) for row in content["rows"]]
         copied = {row.setting: row.values for row in rows if row.method == COPY_LAST}
         means: dict[str, dict[str, tuple[float, float]]] = {}
@@ -155,5 +168,6 @@ def _read_means(path: Path) -> tuple[str, dict[str, dict[str, tuple[float, float
                 if base is not None and not math.isnan(value.mean + base.mean):
                     means.setdefault(row.setting, {})[name] = (value.mean, base.mean)
         return str(content["protocol_hash"]), means
-    except (LongigenError, KeyError, TypeError, ValueError, AttributeError):
+    except (LongigenError, KeyError, TypeError, ValueError, AttributeError) as error:
+        _say_ignored(f"The file {path}", error)
         return "", {}

@@ -72,7 +72,13 @@ class ModelSource:
             source = cls(text, path=_model_folder(text))
         elif text.count("/") != 1 or text.startswith((".", "/", "~")):
             model = f"at {text}" if "/" in text else f"'{text}'"
-            raise LongigenError(f"There is no model {model}.{did_you_mean(text, known)} Give {ACCEPTED_NAMES}.")
+            meant = did_you_mean(text, [*known, *_beside(text)])
+            raise LongigenError(f"There is no model {model}.{meant} Give {ACCEPTED_NAMES}.")
+        elif Path(text).parent.is_dir():
+            raise LongigenError(
+                f"There is no model at {text}, though there is a folder {Path(text).parent}."
+                f"{did_you_mean(text, _beside(text))} Give another folder, or {HUB}{text} for the repository."
+            )
         else:
             source = cls._parse_repository(text, text, revision)
         if revision is not None and source.repository is None:
@@ -221,6 +227,12 @@ class Pulled:
             "received": self.received,
             "files": manifest_to_dict(build_manifest(self.folder)),
         }
+
+
+def _beside(text: str) -> list[str]:
+    """Return the folders beside the one that a text names; none if it is no path."""
+    path = Path(text).expanduser()
+    return [str(other) for other in path.parent.iterdir() if other.is_dir()] if path.parent.is_dir() else []
 
 
 def _has_model(path: Path) -> bool:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longigen.errors import LongigenError
-from longigen.utils.files import reason
+from longigen.utils.files import reason, regular_size
 
-MAX_HEADER_BYTES = 100 * 2**20
-"""A longer header is refused, as in safetensors itself."""
+MAX_HEADER_BYTES = 2**22
+"""A longer header is refused; it has some 150 bytes per tensor."""
+MAX_AXES = 16
+MAX_INTEGER = 2**63
 TYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """The number types that a longigen model may have, and their size in bytes."""
 
@@ -33,7 +35,7 @@ def read_header(path: Path) -> dict[str, Layout]:
     """
     advice = "copy or pull it again"
     try:
-        size = path.stat().st_size
+        size = regular_size(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
@@ -41,6 +43,8 @@ def read_header(path: Path) -> dict[str, Layout]:
                 problem = "is truncated" if truncated else "is not a safetensors file"
                 raise LongigenError(f"{path} {problem} ({size} bytes); {advice}.")
             header = json.loads(file.read(length))
+    except RecursionError:
+        raise LongigenError(f"{path} is damaged (its header is nested too deeply); {advice}.") from None
     except (OSError, ValueError) as error:
         raise LongigenError(f"{path} is damaged ({reason(error)}); {advice}.") from None
     layouts, end = {}, 0
@@ -50,6 +54,9 @@ def read_header(path: Path) -> dict[str, Layout]:
                 continue
             layout = Layout(tensor["dtype"], tuple(tensor["shape"]))
             first, last = tensor["data_offsets"]
+            numbers = (*layout.shape, first, last)
+            if len(numbers) > MAX_AXES + 2 or any(abs(number) > MAX_INTEGER for number in numbers):
+                raise ValueError(f"'{name[:99]}' has more axes or larger numbers than any tensor")
             count = 1
             for extent in layout.shape:
                 if not isinstance(extent, int) or extent < 0:

@@ -1,9 +1,8 @@
 """Forecasts: the visits that a model generates for one subject, in the subject's own image space."""
 
-import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from longigen.data.preprocess import Prepared, Preprocess
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.model_config import COMPONENTS
+from longigen.models.cautions import cautions
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_batch, target_times
 from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
     from longigen.models.longitudinal import LongitudinalModel
 
-
-MAX_OUTSIDE = 0.01
-"""Largest fraction of a subject outside the model's grid without a warning."""
 
 Times = float | str | Sequence[float | str]
 """Times to generate, in the model's unit; ``"+1"`` is one unit after the last visit."""
@@ -55,12 +52,12 @@ class ForecastVisit:
     @cached_property
     def mean(self) -> Volume:
         """The voxelwise mean of the samples."""
-        return Volume(self._moments.mean, self.samples[0].affine)
+        return replace(self.samples[0], data=self._moments.mean)
 
     @cached_property
     def std(self) -> Volume | None:
         """The voxelwise standard deviation of the samples (divisor K - 1); None if there is one sample."""
-        return Volume(self._moments.std, self.samples[0].affine) if len(self.samples) > 1 else None
+        return replace(self.samples[0], data=self._moments.std) if len(self.samples) > 1 else None
 
     @cached_property
     def _moments(self) -> Moments:
@@ -283,8 +280,13 @@ def generate_forecast(
         progress: progress bar of the network evaluations.
     """
     prepared = Preprocess.from_config(model.provenance.preprocess).subject(subject, VisitCache.default())
-    for caution in _cautions(model, prepared, times, detail):
-        warnings.warn(caution, LongigenWarning, stacklevel=4)
+    unknown = sorted({name for visit in subject.visits for name in visit.covariates} - {*model.statistics.covariates})
+    if unknown:
+        known = ", ".join(model.statistics.covariates) or "none"
+        text = f"The model does not use the covariates {', '.join(unknown)} of subject {subject.id}; it uses: {known}."
+        warnings.warn(text, LongigenWarning, stacklevel=4)
+    for _, text in cautions(model, prepared, times, detail=detail):
+        warnings.warn(text, LongigenWarning, stacklevel=4)
     task = Task(tuple(range(len(subject.visits))), ())
     generated = []
     with progress("generating") as update:
@@ -312,30 +314,6 @@ def generate_forecast(
     if caution is not None:
         warnings.warn(caution, LongigenWarning, stacklevel=4)
     return forecast
-
-
-def _cautions(model: "LongitudinalModel", prepared: Prepared, times: Sequence[float], detail: bool) -> Iterator[str]:
-    """Yield warnings: unused covariates, times beyond those of training, parts of the subject outside the grid."""
-    subject, unit = prepared.subject, model.statistics.time_unit
-    unknown = sorted({name for visit in subject.visits for name in visit.covariates} - {*model.statistics.covariates})
-    if unknown:
-        known = ", ".join(model.statistics.covariates) or "none"
-        yield f"The model does not use the covariates {', '.join(unknown)} of subject {subject.id}; it uses: {known}."
-    _, longest = model.provenance.data.get("intervals", (0.0, math.inf))
-    ahead = times[-1] - subject.times[0]
-    if ahead > 1.5 * longest:
-        yield (
-            f"Time {time_text(times[-1])} is {ahead:g} {unit} after the first visit of subject {subject.id}, but the "
-            f"model was trained on at most {longest:g} {unit}; the generated image is not reliable."
-        )
-    outside = prepared.lost_share()
-    if outside > MAX_OUTSIDE:
-        yield (
-            f"{outside:.0%} of subject {subject.id} lies outside the model's grid of "
-            f"{' × '.join(map(str, prepared.placement.shape))} voxels and "
-            f"{'stays as in the last visit' if detail else 'is background'} in generated images; "
-            "resample the scans to the voxels of the training data."
-        )
 
 
 def _provenance(model: "LongitudinalModel") -> Mapping[str, Any]:

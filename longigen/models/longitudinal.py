@@ -73,6 +73,10 @@ class LongitudinalModel(nn.Module):
             time_scale=self.statistics.time_scale,
             covariates=self.statistics.covariates,
         )
+        used = conditioner.used_covariates
+        if used is not None:
+            kept = tuple(name for name in self.statistics.covariates if name in used)
+            self.statistics = replace(self.statistics, covariates=kept)
         base = self.statistics.channels if self.settings.target == "residual" else 0
         denoiser.build(
             channels=self.statistics.channels,

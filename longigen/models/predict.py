@@ -15,6 +15,7 @@ from longigen.components.sampler import Sampler
 from longigen.components.visit_sequence import VisitSequence
 from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared
+from longigen.data.tables import parse_number
 from longigen.data.training_pairs import make_sequence, same_to_model
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
@@ -178,11 +179,11 @@ def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str
 
 
 def _parse_time(text: str | float, last: float) -> float:
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
+    if isinstance(text, str):
+        value = parse_number(text.strip())
+    else:
+        value = float(text) if isinstance(text, int | float) and math.isfinite(text) else None
+    if value is None:
         raise LongigenError(
             f"A time to generate must be a number such as 3.5, or +1 for one unit after the last visit, got {text!r}."
         )

@@ -124,6 +124,7 @@ def load_folder(
     except (SafetensorError, OSError) as error:
         raise LongigenError(f"{weights} is damaged ({error}); copy or pull it again.") from None
     model.load_state_dict(tensors, strict=True)
+    _require_numbers(model, weights)
     try:
         model = model.to(device=device, dtype=dtype).eval()
     except (RuntimeError, AssertionError, TypeError) as error:  # raised by torch for an unknown device or dtype
@@ -132,6 +133,24 @@ def load_folder(
         ) from error
     model.note_file(checksum(weights))
     return model
+
+
+def _require_numbers(model: "nn.Module", path: Path) -> None:
+    """Raise a `LongigenError` if a loaded tensor has NaN, or a weight is infinite, as a buffer may be."""
+    import torch
+
+    parameters = {name for name, _ in model.named_parameters()}
+    bad = [
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point()
+        and bool(torch.isnan(tensor).any() or (name in parameters and torch.isinf(tensor).any()))
+    ]
+    if bad:
+        raise LongigenError(
+            f"{path} has NaN or infinite weights in {len(bad)} tensors, such as '{bad[0]}', so everything that it "
+            "generates would be NaN; get another copy, or train the model again with a lower training.learning_rate."
+        )
 
 
 def describe(component: Component) -> dict[str, Any]:

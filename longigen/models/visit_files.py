@@ -3,11 +3,11 @@
 import glob
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from longigen.data.volume import Volume, read_volume, write_volume
+from longigen.data.volume import read_volume, write_volume
 from longigen.errors import LongigenError
 from longigen.models.predict import Generated
 from longigen.models.settings import Order
@@ -149,13 +149,10 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
     """
     subject, max_std = generated.prepared.subject.id, 0.0
     for time, *files in zip(generated.times, *samples, strict=True):
-        moments, affine = Moments(), None
+        moments = Moments()
         for file in files:
-            volume = read_volume(file, subject)
-            moments.add(volume.data)
-            affine = volume.affine if affine is None else affine
-        if affine is None:
-            raise ValueError("there are no samples")
+            moments.add(read_volume(file, subject).data)
+        first = read_volume(files[0], subject)
         max_std = max(max_std, float(moments.std.max()))
         for name, data, statistic in (
             ("mean", moments.mean, "mean of the samples"),
@@ -165,7 +162,7 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
             description = (
                 f"synthetic: longigen, time {time_text(time)} {record.time_unit}, {name} of {len(files)} samples"
             )
-            write_volume(Volume(data, affine), path, description)
+            write_volume(replace(first, data=data), path, description)
             content = {"statistic": statistic, "samples": len(files), "sample_files": [file.name for file in files]}
             write_json({**record.sidecar(generated, time), **content}, sidecar_path(path))
     return max_std

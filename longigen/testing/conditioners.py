@@ -127,6 +127,20 @@ def does_not_see_missing_covariates(case: Case) -> None:
     assert_same(given, changed, "the value of a covariate that is not present matters")
 
 
+def uses_the_covariates_that_it_names(case: Case) -> None:
+    """Check that covariates which `used_covariates` does not name change nothing."""
+    conditioner, visits = built_conditioner(case), _visits(lengths=(3, 3))
+    used = conditioner.used_covariates
+    if used is None:
+        return
+    other = {
+        name: item if name in used else Covariate(item.values + 7.0, torch.ones_like(item.present))
+        for name, item in visits.covariates.items()
+    }
+    given, changed = (conditioner(each, after(visits)) for each in (visits, replace(visits, covariates=other)))
+    assert_same(given, changed, "a covariate that used_covariates does not name matters")
+
+
 def ignores_padding(case: Case) -> None:
     """Check that visits which are not valid change nothing, whatever their times and covariates."""
     conditioner, visits = built_conditioner(case), _visits(lengths=(2,))
@@ -238,6 +252,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "leaves global random generators alone": draws_nothing_global,
     "sees neither the target nor, if causal, what comes after it": does_not_see_the_future,
     "does not see covariates that are missing": does_not_see_missing_covariates,
+    "uses no other covariates than it names": uses_the_covariates_that_it_names,
     "ignores padding": ignores_padding,
     "treats the subjects of a batch apart": treats_subjects_apart,
     "gives the same in any unit of time": goes_by_the_typical_gap,

@@ -121,10 +121,14 @@ class Experiment:
         trainer = Trainer(model, self.cohort, self.training, run, augment)
         if resume:
             trainer.resume()
+        schedule, note = self._schedule(run.read(), trainer.step) if resume else ([], None)
+        if schedule:
+            training = {**model.provenance.training, "schedule": schedule}
+            model.provenance = replace(model.provenance, training=training)
         if trainer.accelerator.is_main_process:
-            for note in filter(None, notes):
-                warnings.warn(note, LongigenWarning, stacklevel=2)
-            self.record(run)
+            for text in filter(None, [*notes, note]):
+                warnings.warn(text, LongigenWarning, stacklevel=2)
+            self.record(run, schedule)
         return trainer
 
     def _earlier(self, run: Run, *, starts_new: bool) -> list[dict[str, Any]]:
@@ -137,9 +141,29 @@ class Experiment:
             found += [{key: data[key] for key in RECORDED if key in data}, *data.get("earlier", [])]
         return [data for place, data in enumerate(found) if data not in found[:place]]
 
-    def record(self, run: Run) -> None:
-        """Write the recipe and the split into the folder of a run."""
-        run.write(self.recipe, self.cohort.split.ids)
+    def _schedule(self, recorded: Mapping[str, Any], step: int) -> tuple[list[dict[str, int]], str | None]:
+        """Return how the number of steps changed in a run, and a sentence if it changes now.
+
+        Args:
+            recorded: content of the run's ``run.json``.
+            step: the step that training continues from.
+
+        Returns:
+            The step and the number of steps from then on, for the start and for each change; empty without a change.
+        """
+        before, now = recorded["recipe"]["training"]["steps"], self.training.steps
+        changes = recorded.get("schedule", []) or [{"step": 0, "steps": before}]
+        changes = [change for change in changes if change["step"] < step]
+        if not changes or changes[-1]["steps"] == now:
+            return (changes if len(changes) > 1 else []), None
+        return [*changes, {"step": step, "steps": now}], (
+            f"The run was to end at step {before} and now ends at step {now}: from step {step} on the learning rate "
+            f"follows the schedule of {now} steps, so the result differs from that of a run of {now} steps."
+        )
+
+    def record(self, run: Run, schedule: Sequence[Mapping[str, int]] = ()) -> None:
+        """Write the recipe, the split and how the number of steps changed into the folder of a run."""
+        run.write(self.recipe, self.cohort.split.ids, schedule)
 
     def summary(self, model: LongitudinalModel) -> str:
         """Return a few lines of text: components, number of parameters, device, data, split sizes and grid."""

@@ -1,27 +1,36 @@
 """A run: the folder that training writes."""
 
 import json
+import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longigen.errors import LongigenError
+from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.manifest import MODEL_FOLDER, RUN_FILE
 from longigen.training.recipe import Recipe
-from longigen.utils.files import atomic, read_json, writable_folder, write_errors, write_json
+from longigen.utils.files import atomic, read_json, reason, regular_size, writable_folder, write_errors, write_json
+
+LOCK = ".lock"
+PARTS = ("train", "validation", "test")
+CHECKPOINT = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True)
 class Run:
     """The folder of a run.
 
-    - ``run.json``: the complete recipe, its origin, and the subject ids of the split; ``--resume`` reads it.
+    - ``run.json``: the complete recipe, its origin, and the subject ids of the split; ``--resume`` reads it. If the
+      number of steps was changed on the way, ``schedule`` lists from which step on the learning rate fell to which.
     - ``metrics.jsonl``: training metrics, one JSON object per line.
-    - ``checkpoints/step-NNNNNNN/``: the last two checkpoints.
+    - ``checkpoints/step-NNNNNNN/``: the last two checkpoints; see `longigen.training.checkpoint`.
     - ``samples/step-NNNNNNN.png``: figures of a generated visit of a validation subject.
     - ``model/``: the exported model, with the moving average of the weights, and its ``metrics.json`` once evaluated.
+    - ``.lock``: held by the process that trains, see `locked`.
     """
 
     folder: Path
@@ -33,7 +42,7 @@ class Run:
         Raises:
             LongigenError: if the folder is not empty, or cannot be written.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
             raise LongigenError(
                 f"{folder} is not empty; continue it with --resume, or give another --out (nothing was changed)."
             )
@@ -61,14 +70,59 @@ class Run:
         """The file of the training metrics."""
         return self.folder / "metrics.jsonl"
 
-    def write(self, recipe: Recipe, split: Mapping[str, list[str]]) -> None:
-        """Write ``run.json``: the recipe, its origin, and the subject ids of each part of the split."""
-        content = {"recipe": recipe.to_dict(), "origin": dict(recipe.origin), "split": dict(split)}
-        write_json(content, self.folder / RUN_FILE)
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's lock inside the context; a process that is killed releases it.
+
+        Raises:
+            LongigenError: if another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / LOCK, mode=0o664)
+        with write_errors(self.folder):
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                raise LongigenError(
+                    f"Another process is training the run {self.folder}; wait for its end, or give another --out."
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write(self, recipe: Recipe, split: Mapping[str, list[str]], schedule: Sequence[Mapping[str, int]] = ()) -> None:
+        """Write ``run.json``: the recipe, its origin, the subject ids of each part of the split, and the schedule."""
+        content: dict[str, Any] = {"recipe": recipe.to_dict(), "origin": dict(recipe.origin), "split": dict(split)}
+        write_json(content | ({"schedule": list(schedule)} if schedule else {}), self.folder / RUN_FILE)
 
     def read(self) -> dict[str, Any]:
-        """Return the content of ``run.json``: ``recipe``, ``origin`` and ``split``."""
-        return read_json(self.folder / RUN_FILE)
+        """Return the content of ``run.json``: ``recipe``, ``origin``, ``split`` and perhaps ``schedule``.
+
+        Raises:
+            LongigenError: if the file is damaged.
+        """
+        path = self.folder / RUN_FILE
+        content = read_json(path)
+        recipe, split, schedule = content.get("recipe"), content.get("split"), content.get("schedule", [])
+        intact = (
+            isinstance(recipe, dict)
+            and all(isinstance(config, dict) for config in recipe.values())
+            and isinstance(recipe.get("training", {}).get("steps"), int)
+            and isinstance(content.get("origin", {}), dict)
+            and isinstance(split, dict)
+            and all(isinstance(split.get(part), list) for part in PARTS)
+            and all(isinstance(name, str) for names in split.values() for name in names)
+            and isinstance(schedule, list)
+            and all(isinstance(change, dict) and set(change) == {"step", "steps"} for change in schedule)
+        )
+        if not intact:
+            raise LongigenError(
+                f"{path} is damaged: it must hold the 'recipe' and the 'split' of the run; restore it from a copy, or "
+                "use the exported model in the folder 'model'."
+            )
+        return content
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append one line to the training metrics."""
@@ -76,12 +130,27 @@ class Run:
             file.write(json.dumps(line) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Delete the metrics of steps after `step`, which a resumed run will write again."""
+        """Delete the metrics of steps after `step`, which a resumed run will write again, and damaged lines.
+
+        A `LongigenWarning` says how many lines were damaged, other than the last, which a killed process leaves.
+        """
         if not self.metrics.exists():
             return
-        lines = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+        try:
+            regular_size(self.metrics)
+            lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise LongigenError(f"{self.metrics} cannot be read ({reason(error)}); move it away.") from error
+        steps = [_step(line) for line in lines]
+        if damaged := steps[:-1].count(None):
+            warnings.warn(
+                f"{damaged} of the {len(lines)} lines of {self.metrics} are damaged, and were deleted.",
+                LongigenWarning,
+                stacklevel=2,
+            )
+        kept = [line for line, at in zip(lines, steps, strict=True) if at is not None and at <= step]
         with atomic(self.metrics) as part:
-            part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            part.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def sample(self, step: int) -> Path:
         """Return the path of the figure of a generated visit at a step."""
@@ -89,7 +158,9 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Return the complete checkpoints, oldest first."""
-        return sorted((self.folder / "checkpoints").glob("step-*[0-9]"))
+        folders = (self.folder / "checkpoints").glob("step-*")
+        steps = {int(match[1]): path for path in folders if (match := CHECKPOINT.fullmatch(path.name))}
+        return [steps[step] for step in sorted(steps)]
 
     def checkpoint(self, step: int) -> tuple[Path, Path]:
         """Return the temporary folder to write a checkpoint to, and its final folder; see `finish_checkpoint`."""
@@ -97,16 +168,22 @@ class Run:
         return final.with_suffix(".part"), final
 
     def finish_checkpoint(self, part: Path, final: Path, keep: int = 2) -> None:
-        """Move a complete checkpoint to its final folder, and delete all but the last `keep` checkpoints."""
+        """Move a complete checkpoint to its final folder, and delete all others but the `keep` - 1 before it.
+
+        Later ones are damaged, since training continued from an earlier one.
+        """
         if final.exists():
             shutil.rmtree(final)
         part.rename(final)
-        for old in self.checkpoints()[:-keep]:
-            shutil.rmtree(old)
+        checkpoints = self.checkpoints()
+        last = checkpoints.index(final) + 1
+        for other in (*checkpoints[: max(last - keep, 0)], *checkpoints[last:]):
+            shutil.rmtree(other)
 
 
-def _step(line: str) -> float:
+def _step(line: str) -> float | None:
+    """Return the step of a line of the metrics; None if the line is damaged."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a truncated line of an interrupted process; the step will be written again
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -4,13 +4,13 @@ import math
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -18,16 +18,17 @@ from longigen.components.visit_sequence import Batch
 from longigen.data.augment import Augment
 from longigen.data.cohort import Cohort
 from longigen.data.training_pairs import TrainingPairs
-from longigen.errors import LongigenError
-from longigen.hub.manifest import CONFIG
+from longigen.errors import LongigenError, LongigenWarning
 from longigen.models.figures import write_strip
 from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.predict import predict_batch
 from longigen.models.tasks import tasks
+from longigen.training.checkpoint import TrainingState
 from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
-from longigen.utils.files import read_json, reason, write_errors
+from longigen.training.stop import StopRequests, ignore_signals
+from longigen.utils.files import write_errors
 from longigen.utils.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -82,7 +83,6 @@ class Trainer:
         # Imported late, because these imports are slow and errors in the user's options should appear quickly.
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
-        from diffusers.optimization import get_scheduler
         from diffusers.training_utils import EMAModel
 
         self.settings = settings
@@ -117,48 +117,83 @@ class Trainer:
             )
             for part in parts
         ]
-        self.schedules = [
-            get_scheduler("cosine", optimizer, num_warmup_steps=settings.warmup, num_training_steps=settings.steps)
-            for optimizer in optimizers
-        ]
-        self.ema = EMAModel(self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
+        self.step: int = 0
+        self.schedules = self._schedules(optimizers)
+        self.ema = EMAModel(
+            self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=bool(self.averaged)
+        )
         self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.model = model
         self.ema.to(self.accelerator.device)
-        self.accelerator.register_for_checkpointing(self.ema, *self.schedules)
-        self.step: int = 0
+        self.stop = StopRequests()
         self._started = time.perf_counter()
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
 
     def resume(self) -> None:
-        """Continue from the run's last complete checkpoint, or from the start if there is none."""
-        checkpoints = self.run.checkpoints()
-        if checkpoints:
-            self.accelerator.load_state(str(checkpoints[-1]))
-            self.ema.to(self.accelerator.device)  # its state is read on the CPU
-            self.step = int(checkpoints[-1].name.removeprefix("step-"))
-            self._seconds = self._seconds_before()
+        """Continue from the run's last checkpoint that is intact, or from the start if there is none at all.
+
+        Raises:
+            LongigenError: if no checkpoint is intact, or training has come further than the number of steps.
+        """
+        damaged: list[str] = []
+        for folder in reversed(self.run.checkpoints()):
+            try:
+                trained = self._state.load(folder)
+            except LongigenError as error:
+                damaged.append(str(error))
+                continue
+            self.step, self._seconds = trained.step, trained.seconds
+            self.schedules = self._schedules([optimizer.optimizer for optimizer in self.optimizers])
+            if damaged and self.accelerator.is_main_process:
+                warnings.warn(
+                    f"{damaged[0]} Training continues from the checkpoint before, of step {self.step}.",
+                    LongigenWarning,
+                    stacklevel=2,
+                )
+            if trained.processes != self.accelerator.num_processes and self.accelerator.is_main_process:
+                warnings.warn(
+                    f"The run was trained in {trained.processes} processes at a time and goes on in "
+                    f"{self.accelerator.num_processes}, so a step has another number of pairs than before.",
+                    LongigenWarning,
+                    stacklevel=2,
+                )
+            break
+        else:
+            if damaged:
+                raise LongigenError(
+                    f"{damaged[0]} {self.run.folder} has no intact checkpoint to continue from; train its exported "
+                    f"model further with --init {self.run.folder} and another --out, or start anew."
+                )
+        if self.step > self.settings.steps:
+            raise LongigenError(
+                f"{self.run.folder} is at step {self.step}, so it cannot be trained to step {self.settings.steps}; "
+                "give more --steps, or leave the option out (nothing was changed)."
+            )
         if self.accelerator.is_main_process:
             self.run.rewind(self.step)
 
     def fit(self, callback: StepCallback | None = None) -> None:
         """Train to the last step, and export the model.
 
-        On KeyboardInterrupt a checkpoint is written, and the exception is raised again.
+        When a signal asks the training to stop (`longigen.training.stop`), or the callback raises KeyboardInterrupt,
+        the step is completed and a checkpoint is written before the exception is raised.
 
         Args:
             callback: called as ``callback(step, metrics)`` after each step.
 
         Raises:
             LongigenError: if the loss is NaN. The checkpoints and the exported model are not changed then.
+            Interruption: for a signal.
         """
         settings = self.settings
         self._train_mode()
         self._started, first = time.perf_counter(), self.step
         batches = self._batches()
-        try:
-            while self.step < settings.steps:
+        with self.stop as stop:
+            while self.step < settings.steps and not stop.agreed:
                 metrics = self._train_step(batches)
+                if stop.agreed:
+                    self.checkpoint()  # first of all, since a cluster may kill the process after some seconds
                 metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - self._started)
                 if self.step % settings.validate_every == 0 or self.step == settings.steps:
                     metrics[self.validated] = self.validate()
@@ -166,15 +201,17 @@ class Trainer:
                     self.step % LOG_EVERY == 0 or self.validated in metrics or self.step == first + 1
                 ):
                     self.run.log({"step": self.step, **metrics})
-                if callback is not None:
-                    callback(self.step, metrics)
+                try:
+                    if callback is not None:
+                        callback(self.step, metrics)
+                except KeyboardInterrupt:
+                    self.checkpoint()
+                    raise
                 if self.step % settings.sample_every == 0 or self.step == settings.steps:
                     self.sample()
                 if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
                     self.checkpoint()
-        except KeyboardInterrupt:
-            self.checkpoint()
-            raise
+        stop.obey()
 
     @property
     def validated(self) -> Validated:
@@ -224,11 +261,12 @@ class Trainer:
             if self.accelerator.is_main_process and part.exists():
                 shutil.rmtree(part)
             self.accelerator.wait_for_everyone()
+            seconds = self._seconds + time.perf_counter() - self._started
             try:
-                self.accelerator.save_state(str(part))
-            except (RuntimeError, SafetensorError) as error:  # raised by torch and safetensors when the disk is full
+                self._state.save(part, self.step, seconds)
+            except OSError:
                 shutil.rmtree(part, ignore_errors=True)
-                raise OSError(reason(error)) from error
+                raise
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
                 self.run.finish_checkpoint(part, final)
@@ -249,11 +287,25 @@ class Trainer:
             "processes": self.accelerator.num_processes,
         }
 
-    def _seconds_before(self) -> float:
-        """Return the training time up to this step, if the exported model was saved at this step, else 0."""
-        path = self.run.model / CONFIG
-        metadata = read_json(path).get("training", {}) if path.exists() else {}
-        return float(metadata["seconds"]) if metadata.get("steps") == self.step else 0.0
+    @property
+    def _state(self) -> TrainingState:
+        return TrainingState(self.accelerator, self.model, self.ema, self.optimizers)
+
+    def _schedules(self, optimizers: Sequence[torch.optim.Optimizer]) -> "list[LRScheduler]":
+        """Return the schedule of the learning rate of each optimiser from the present step on."""
+        from diffusers.optimization import get_scheduler
+
+        settings = self.settings
+        return [
+            get_scheduler(
+                "cosine",
+                optimizer,
+                num_warmup_steps=settings.warmup,
+                num_training_steps=settings.steps,
+                last_epoch=self.step - 1,
+            )
+            for optimizer in optimizers
+        ]
 
     def _train_mode(self) -> None:
         self.model.train()
@@ -287,8 +339,11 @@ class Trainer:
         self.step += 1
         names = list(micro_losses[0])
         means = torch.stack([torch.stack(list(losses.values())) for losses in micro_losses]).mean(0)
-        means = torch.as_tensor(accelerator.reduce(means, "mean"))
-        metrics = dict(zip(names, means.tolist(), strict=True))
+        # With the losses, whether any process was asked to stop, so that all stop after the same step.
+        requested = means.new_tensor([float(self.stop.received is not None)])
+        *values, stop = torch.as_tensor(accelerator.reduce(torch.cat([means, requested]), "mean")).tolist()
+        self.stop.agree(stop > 0)
+        metrics = dict(zip(names, values, strict=True))
         if any(math.isnan(loss) for loss in metrics.values()):
             raise LongigenError(
                 f"The loss became NaN at step {self.step}; lower training.learning_rate "
@@ -360,6 +415,7 @@ class Trainer:
                 batch_sampler=(list(range(start, start + size)) for start in starts),
                 collate_fn=Batch.collate,
                 num_workers=settings.workers,
+                worker_init_fn=ignore_signals,
                 pin_memory=accelerator.device.type == "cuda",
             )
         )

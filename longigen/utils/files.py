@@ -1,8 +1,10 @@
 """Read and write files: atomic writes, JSON, and file-system errors as one-sentence messages."""
 
+import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ from longigen.errors import LongigenError
 
 UMASK = os.umask(0)
 os.umask(UMASK)  # the umask can only be read by setting it, which is not thread-safe: do it once, at import
+
+MAX_TEXT_BYTES = 2**24
+"""The largest text file that is read at once."""
 
 
 @contextmanager
@@ -86,19 +91,47 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
         part.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(path: Path, limit: int = MAX_TEXT_BYTES) -> dict[str, Any]:
+    """Read a JSON object from a file of at most `limit` bytes.
 
     Raises:
         LongigenError: if the file cannot be read, is not JSON, or holds something other than an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, limit))
+    except RecursionError:
+        raise LongigenError(f"{path} cannot be read (its values are nested too deeply).") from None
     except (OSError, ValueError) as error:
         raise LongigenError(f"{path} cannot be read ({reason(error)}).") from None
     if not isinstance(content, dict):
         raise LongigenError(f"{path} is not a JSON object.")
     return content
+
+
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """Read a text file in UTF-8 that may be from a stranger.
+
+    Raises:
+        OSError: if it cannot be read, is not a regular file (a device or a pipe never ends) or is larger than `limit`
+            bytes.
+        ValueError: if it is not UTF-8.
+    """
+    size = regular_size(path)
+    if size > limit:
+        raise OSError(errno.EFBIG, f"it has {size} bytes, more than the limit of {limit}")
+    return path.read_text(encoding="utf-8")
+
+
+def regular_size(path: Path) -> int:
+    """Return the size of a regular file in bytes, following links.
+
+    Raises:
+        OSError: if there is no file, or it is something else, such as a folder, a device or a pipe.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return status.st_size
 
 
 def reason(error: BaseException) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 
+from longigen.errors import printable
+
 Update = Callable[..., None]
 """Called as ``update(done, total, note="")``."""
 
@@ -72,13 +74,13 @@ def _bar(name: str, *, in_bytes: bool) -> Iterator[Update]:
         BarColumn(),
         *middle,
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=None, note="", rate="")
 
         def update(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+            bar.update(task, completed=done, total=total, note=printable(note))
             speed = bar.tasks[0].speed
             bar.update(task, rate=f"{speed:.2f}/s" if speed else "")
 
@@ -105,7 +107,7 @@ def _lines(name: str, *, in_bytes: bool) -> Iterator[Update]:
             amount = f"{decimal(done)} of {decimal(total)}  {decimal(int(rate))}/s"
         else:
             amount = f"{done}/{total}  {rate:.2f}/s"
-        sys.stderr.write(f"{name} {amount}{left}  {note}".rstrip() + "\n")
+        sys.stderr.write(f"{name} {amount}{left}  {printable(note)}".rstrip() + "\n")
         sys.stderr.flush()
 
     yield update

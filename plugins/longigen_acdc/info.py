@@ -1,12 +1,11 @@
 """``Info.cfg``: the ACDC challenge's information on a patient."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from longigen import BadData, Finding
+from longigen import BadData, Finding, parse_number, require_fetched
 
 INFO = "Info.cfg"
 
@@ -41,6 +40,11 @@ class Info:
         Raises:
             BadData: if the file does not exist or cannot be read, or ED or ES is missing or not a whole number.
         """
+        require_fetched(path, subject)
+        if path.exists() and not path.is_file():
+            raise BadData(
+                Finding("unreadable", str(path), "cannot be read (it is not a regular file)", "replace it", subject)
+            )
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -60,19 +64,14 @@ class Info:
 
 
 def _frame(values: Mapping[str, str], key: str, path: Path, subject: str) -> int:
-    try:
-        return int(values[key])
-    except KeyError:
-        problem = f"has no line '{key}:'"
-    except ValueError:
-        problem = f"has {key}: {values[key]!r}, which is not a whole number"
+    number = parse_number(values.get(key, ""))
+    if number is not None and number.is_integer():
+        return int(number)
+    problem = f"has {key}: {values[key]!r}, which is not a whole number" if key in values else f"has no line '{key}:'"
     advice = "write the number of that frame, counted from 1"
     raise BadData(Finding("bad-info", str(path), problem, advice, subject))
 
 
 def _positive(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number > 0 else None
+    number = parse_number(text)
+    return number if number is not None and number > 0 else None

@@ -13,6 +13,7 @@ SADM's code also scales each frame to [0, 1] by its own minimum and maximum. Tha
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def read_zoomed(path: Path, subject: str, frames: Sequence[int], weights: Sequen
     data = volume.data
     for axis, size in enumerate(GRID):
         data = np.moveaxis(np.tensordot(spline(data.shape[axis], size), data, axes=(1, axis)), 0, axis)
-    return Volume(data.astype(np.float32), zoomed_affine(volume.affine, volume.data.shape))
+    return replace(volume, data=data.astype(np.float32), affine=zoomed_affine(volume.affine, volume.data.shape))
 
 
 def zoomed_affine(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The frames of a patient from end diastole to end systole, and visits interpolated between them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -117,14 +117,14 @@ class Series:
             label: description of the visit, for messages.
             identity: description of the computation, for the cache.
         """
-        return Visit(
+        return replace(
+            self._frame(0),
             time=time,
             load=load,
             shape=canonical_shape(affine, shape),
             spacing=canonical_spacing(affine),
             source=f"{self.path}, {label}",
             identity=f"{file_identity(self.path)} {identity}",
-            covariates=self.covariates,
         )
 
     @property
@@ -151,4 +151,4 @@ def read_blend(path: Path, subject: str, frames: Sequence[int], weights: Sequenc
     """
     volumes = [read_volume(path, subject, frame) for frame in frames]
     data = np.tensordot(weights, np.stack([volume.data for volume in volumes], dtype=np.float64), axes=1)
-    return Volume(data.astype(np.float32), volumes[0].affine)
+    return replace(volumes[0], data=data.astype(np.float32))

@@ -62,6 +62,7 @@ class AdditiveConditioner(Conditioner):
     ) -> None:
         super().__init__()
         self.source, self.visits, self.names = source, visits, tuple(dict.fromkeys(covariates))
+        self.used_covariates = self.names
         self.width, self.layers, self.features = width, layers, features
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:

@@ -12,6 +12,8 @@ class CopyLastConditioner(Conditioner):
     visits are copies of the last given one, so it does not matter that they join the history.
     """
 
+    used_covariates = ()
+
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
         self.routes = Routes(concat=channels)
         self.time_scale = time_scale

@@ -20,6 +20,8 @@ class LinearConditioner(Conditioner):
     denoiser, the `regression` sampler and ``target=image`` it is the linear baseline.
     """
 
+    used_covariates = ()
+
     autoregressive = False
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:

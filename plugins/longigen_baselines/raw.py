@@ -30,6 +30,8 @@ class RawConditioner(Conditioner):
             Thirion's demons, Medical Image Analysis 1998). Both are 0 if there is one frame.
     """
 
+    used_covariates = ()
+
     def __init__(
         self,
         *,

@@ -16,6 +16,8 @@ class SourceConditioner(Conditioner):
         embedding: E, the width of the embedding.
     """
 
+    used_covariates = ()
+
     def __init__(self, *, embedding: Annotated[int, Range(2)] = 64) -> None:
         super().__init__()
         self.features = embedding

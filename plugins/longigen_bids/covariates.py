@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from longigen_bids.tables import Table, date, missing, number
+from longigen import has_decimal_comma, is_missing, parse_number
+from longigen_bids.tables import Table, date
 
 
 class Covariates:
@@ -24,19 +25,24 @@ class Covariates:
         for table in (participants, *sessions.values()):
             for row in table.rows.values():
                 for name, cell in row.items():
-                    if name not in without and not name.endswith("_id") and not missing(cell):
+                    if name not in without and not name.endswith("_id") and not is_missing(cell):
                         cells.setdefault(name, set()).add(cell)
         self._labels: dict[str, Sequence[str] | None] = {}
         self.taken_as_missing: dict[str, Sequence[str]] = {}
         """The texts in numeric columns, by name of the column."""
         for name, values in cells.items():
-            text = sorted(cell for cell in values if number(cell) is None)
-            if len(text) < len(values):
+            text = sorted(cell for cell in values if parse_number(cell) is None)
+            if len(text) < len(values) or any(map(has_decimal_comma, text)):
                 self._labels[name] = None
                 if text:
                     self.taken_as_missing[name] = text
             elif not all(date(cell) for cell in text):
                 self._labels[name] = tuple(text)
+
+    @property
+    def numeric(self) -> Sequence[str]:
+        """The names of the numeric columns."""
+        return [name for name, labels in self._labels.items() if labels is None]
 
     @property
     def levels(self) -> Mapping[str, tuple[str, ...]]:
@@ -49,10 +55,10 @@ class Covariates:
         covariates = {}
         for row in rows:
             for name, cell in row.items():
-                if name not in self._labels or missing(cell):
+                if name not in self._labels or is_missing(cell):
                     continue
                 labels = self._labels[name]
-                value = number(cell) if labels is None else float(labels.index(cell))
+                value = parse_number(cell) if labels is None else float(labels.index(cell))
                 if value is not None:
                     covariates[name] = value
         return covariates

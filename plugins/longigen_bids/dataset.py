@@ -16,15 +16,18 @@ from longigen import (
     Subject,
     Visit,
     did_you_mean,
+    is_missing,
     refuse,
 )
 from longigen_bids.covariates import Covariates
 from longigen_bids.layout import Image, choose_suffix, distinguishing_advice, list_images, select, spell
-from longigen_bids.tables import Table, is_not_fetched, missing, not_fetched, read_json, read_table
+from longigen_bids.tables import Table, read_json, read_participants, read_table
 from longigen_bids.times import (
     Column,
     by_preference,
     choose_column,
+    known_spelling,
+    label_column,
     scans_column,
     session_columns,
     sessions_file,
@@ -32,6 +35,9 @@ from longigen_bids.times import (
     stated_units,
     unit_of,
 )
+
+ELSEWHERE = ("acq_time", "AcquisitionDateTime")
+"""Names of times outside of ``sub-*_sessions.tsv``."""
 
 
 class BIDSDataset(Dataset):
@@ -47,10 +53,12 @@ class BIDSDataset(Dataset):
     4. ``weeks``, ``months``, ``years``, like ``days``;
     5. ``age`` in whole numbers.
 
-    If no subject has any of them, the time is the earliest ``acq_time`` in each session's ``*_scans.tsv``, or else
-    ``AcquisitionDateTime`` in the images' JSON sidecars. The unit is read from ``Units`` in the JSON file of the table
-    (``sub-*_sessions.json``, or ``sessions.json`` and ``participants.json`` at the top); else it is years for an age,
-    days for a date, and the unit in the name of the other columns.
+    If no subject has any of them, the time is the image's ``acq_time`` in the session's ``*_scans.tsv`` (without a row
+    of its own, as for derivatives, the earliest of its kind, or else of all, which is said), or else
+    ``AcquisitionDateTime`` in the images' JSON sidecars, or else the date that every session has as its label, such as
+    ``ses-20150924``. A ``participants.tsv`` with a row per session is read like ``sessions.tsv``. The unit is read from
+    ``Units`` in the JSON file of the table (``sub-*_sessions.json``, or ``sessions.json`` and ``participants.json`` at
+    the top); else it is years for an age, days for a date, and the unit in the name of the other columns.
 
     **Covariates** are the other columns of ``sessions.tsv`` and ``participants.tsv`` except ids and dates; ``age`` is a
     covariate even if it is the time. Text is encoded as the index among the column's labels in alphabetical order
@@ -64,7 +72,8 @@ class BIDSDataset(Dataset):
         path: the folder of the data set, which contains ``sub-*``.
         suffix: suffix of the images, such as ``T1w``; None uses the only suffix that is not a mask or segmentation.
         select: entities that an image must have in its name, such as ``desc-preproc`` or ``run-1``; ``space-`` (without
-            a label) selects images without the entity. On the command line ``--set select=desc-preproc,space-``.
+            a label) selects images without the entity, and ``run-1`` also the image of a session without runs. On the
+            command line ``--set select=desc-preproc,space-``.
         datatype: the folder in a session that contains the images.
         derivatives: a folder in ``derivatives/``, such as ``fmriprep``, to read the images from; the tables are still
             those of `path`.
@@ -102,9 +111,20 @@ class BIDSDataset(Dataset):
                 self._sessions[subject] = read_table(file, "session_id", subject, prefix="ses-")
             except BadData as error:
                 self._broken[subject] = error.finding
-        self._participants = read_table(self.path / "participants.tsv", "participant_id", prefix="sub-")
+        self._participants, of_sessions = read_participants(self.path / "participants.tsv")
+        if of_sessions:
+            self._cautions.append(
+                "participants.tsv has a row per session; its columns are read as those of sub-*_sessions.tsv, where "
+                "BIDS wants them."
+            )
+            self._sessions = {
+                subject: table.over(of_sessions[subject]) if subject in of_sessions else table
+                for subject, table in self._sessions.items()
+            }
         self._time = self._find_time(time)
-        self.time_unit = unit_of(self._time, stated_units(self._time, self.path, described), time_unit)
+        self._cautions += self._time.cautions
+        self._described = described
+        self.time_unit = unit_of(self._time, stated_units(self._time.name, self.path, described), time_unit)
         without = {"split", "HED"} | {name for name in (self._time.name,) if name.lower() != "age"}
         self._covariates = Covariates(self._participants, self._sessions, without)
         if self._time.whole_years and self.time_unit == "years":
@@ -126,6 +146,14 @@ class BIDSDataset(Dataset):
     def levels(self) -> Mapping[str, tuple[str, ...]]:
         """The labels of each categorical covariate, in the order of their codes 0, 1, …"""
         return self._covariates.levels
+
+    @property
+    def covariate_units(self) -> Mapping[str, str]:
+        stated = {
+            name: set(stated_units(name, self.path, self._described).values()) for name in self._covariates.numeric
+        }
+        units = {name: known_spelling(next(iter(texts))) for name, texts in stated.items() if len(texts) == 1}
+        return units | ({self._time.name: self.time_unit} if not self._time.dated else {})
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         subjects, findings = self._subjects_and_findings
@@ -171,8 +199,6 @@ class BIDSDataset(Dataset):
         row = self._sessions[subject]
         if session in row.repeated:
             raise BadData(Finding("repeated-row", str(row.path), f"has several rows of {session}", "keep one", subject))
-        if is_not_fetched(path):
-            raise BadData(not_fetched(path, subject))
         return Visit.of_file(path, subject=subject, time=time, covariates=self._covariates.of(subject, session))
 
     def _part(self, subject: str) -> Assigned | None:
@@ -188,7 +214,7 @@ class BIDSDataset(Dataset):
             advice = "keep one row; values that change between sessions belong into sub-*_sessions.tsv"
             raise BadData(Finding("repeated-row", str(table.path), "has several rows of one subject", advice, subject))
         split = table.rows.get(subject, {}).get("split", "")
-        if missing(split):
+        if is_missing(split):
             return None
         if split.lower() not in PARTS:
             advice = "write train, validation or test"
@@ -230,7 +256,14 @@ class BIDSDataset(Dataset):
                 f"{where} holds no image; choose another folder with --set datatype=. Folders: {known}."
             )
         suffix = choose_suffix(listing.images, suffix, where)
-        images = select([image for image in listing.images if image.suffix == suffix], entities, where)
+        candidates = [image for image in listing.images if image.suffix == suffix]
+        images = select(candidates, entities, where)
+        before, after = (len({(image.subject, image.session) for image in each}) for each in (candidates, images))
+        if after < before:
+            self._cautions.append(
+                f"{before - after} of {before} sessions are left out, since none of their {suffix} images is selected "
+                f"by select={','.join(entities)}."
+            )
         by_subject: dict[str, dict[str, list[Image]]] = {}
         for image in images:
             by_subject.setdefault(image.subject, {}).setdefault(image.session, []).append(image)
@@ -262,8 +295,9 @@ class BIDSDataset(Dataset):
         broken = list(self._broken.values())
         sources: tuple[Callable[[], Sequence[Column]], ...] = (
             lambda: by_preference(columns) if chosen is None else columns,
-            lambda: [scans_column(self.path, sessions)],
+            lambda: [scans_column(self.path, files)],
             lambda: [sidecar_column(files)],
+            lambda: [label_column(self.path, files)],
         )
         for source in sources:
             candidates = [column for column in source() if chosen in (None, column.name)]
@@ -276,9 +310,12 @@ class BIDSDataset(Dataset):
         names = [column.name for column in columns]
         existing = f"columns: {', '.join(names)}" if names else "there are no columns"
         if chosen is not None:
+            cells = (cell for column in columns if column.name == chosen for cell in column.cells.values())
+            written = next((f" Its cells, such as {cell!r}, are no times." for cell in cells), "")
+            hint = written if chosen in (*names, *ELSEWHERE) else did_you_mean(chosen, (*names, *ELSEWHERE))
             raise LongigenError(
-                f"{self.path}: no session has a time in '{chosen}'.{did_you_mean(chosen, names)} "
-                f"Choose a column of sub-*_sessions.tsv ({existing}), acq_time or AcquisitionDateTime."
+                f"{self.path}: no session has a time in '{chosen}'.{hint} "
+                f"Choose a column of sub-*_sessions.tsv ({existing}), acq_time of *_scans.tsv, or AcquisitionDateTime."
             )
         advice = "write a column days_from_baseline or age into sub-*/sub-*_sessions.tsv, or name one with --set time="
         if self.path.parent.name == "derivatives":

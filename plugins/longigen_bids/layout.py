@@ -5,6 +5,7 @@ pybids silently reads another subject's name (``002``) and bids2table silently l
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,9 @@ def choose_suffix(images: Sequence[Image], suffix: str | None, where: str) -> st
 def select(images: Sequence[Image], entities: Sequence[str], where: str) -> Sequence[Image]:
     """Return the images with all `entities`, each given as ``entity-label``, or ``entity-`` for images without it.
 
+    A ``run-`` also selects the image without one of a session in which no image has one, since BIDS lets a single run
+    have no number.
+
     Raises:
         LongigenError: if an entity has another form, or no image is left.
     """
@@ -107,7 +111,13 @@ def select(images: Sequence[Image], entities: Sequence[str], where: str) -> Sequ
                 f"select takes ENTITY-LABEL as in the files' names, such as space-MNI152NLin2009cAsym or run-1, "
                 f"or ENTITY- for images without it; got '{item}'."
             )
-        selected = [image for image in images if image.has(entity, label)]
+        numbered = {(image.subject, image.session) for image in images if entity in image.entities}
+        single = entity == "run" and any(image.has(entity, label) for image in images)
+        selected = [
+            image
+            for image in images
+            if image.has(entity, label) or (single and (image.subject, image.session) not in numbered)
+        ]
         if not selected:
             labels = Counter(f"{entity}-{image.entities.get(entity, '')}" for image in images)
             others = sorted({name for image in images for name in image.entities})
@@ -134,13 +144,18 @@ def spell(counts: Mapping[str, int]) -> str:
 
 def _parse(path: Path, subject: str, session: str) -> Image | None:
     """Return the image of a path, or None if the name does not follow BIDS."""
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    stem = stem_of(path)
     named = stem.startswith(f"{subject}_{session}_")
     *parts, suffix = (stem.removeprefix(f"{subject}_{session}_") if named else stem).split("_")
     entities = dict(part.split("-", 1) for part in parts if "-" in part)
     if "-" in suffix or not suffix or (named and len(entities) < len(parts)):
         return None
     return Image(path, subject, session, entities, suffix, misnamed=not named)
+
+
+def stem_of(path: Path) -> str:
+    """Return the name of an image without its extension, which may be in capitals."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def _folders(path: Path, prefix: str = "") -> Sequence[str]:
@@ -151,4 +166,4 @@ def _folders(path: Path, prefix: str = "") -> Sequence[str]:
 def _niftis(folder: Path) -> Iterator[str]:
     if folder.is_dir():
         names: Iterable[str] = sorted(os.listdir(folder))
-        yield from (name for name in names if name.endswith((".nii", ".nii.gz")) and not name.startswith("."))
+        yield from (name for name in names if name.lower().endswith((".nii", ".nii.gz")) and not name.startswith("."))

@@ -1,20 +1,14 @@
 """Read the TSV tables of a BIDS data set and their JSON files."""
 
-import csv
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from longigen import BadData, Finding
-
-MISSING = ("", "n/a", "na", "nan")
-"""Spellings of a missing value; BIDS uses ``n/a``."""
-
-POINTER = b"/annex/objects/"
-"""Start of a git-annex file whose content was not fetched, in an unlocked checkout."""
+import longigen
+from longigen import BadData, Finding, require_fetched
 
 
 class Table(NamedTuple):
@@ -32,6 +26,13 @@ class Table(NamedTuple):
     rows: Mapping[str, Mapping[str, str]]
     repeated: frozenset[str]
 
+    def over(self, other: "Table") -> "Table":
+        """Return this table with the rows and cells that only another one has."""
+        columns = tuple(dict.fromkeys((*self.columns, *other.columns)))
+        labels = dict.fromkeys((*self.rows, *other.rows))
+        rows = {label: {**other.rows.get(label, {}), **self.rows.get(label, {})} for label in labels}
+        return Table(self.path, columns, rows, self.repeated | other.repeated)
+
 
 def read_table(path: Path, key: str, subject: str = "", prefix: str = "") -> Table:
     """Read a table.
@@ -43,37 +44,59 @@ def read_table(path: Path, key: str, subject: str = "", prefix: str = "") -> Tab
         prefix: prefix of labels, such as ``ses-``, added to labels without it.
 
     Raises:
-        BadData: if the table cannot be read, has no column `key`, or has a row with another length than its header.
+        BadData: as `longigen.read_table`; also if the table has no column `key`, or a row that cannot be read.
     """
 
-    def bad(where: str, problem: str, advice: str) -> BadData:
-        return BadData(Finding("bad-table", f"{path}{where}", problem, advice, subject))
+    def bad(problem: str, advice: str) -> BadData:
+        return BadData(Finding("bad-table", str(path), problem, advice, subject))
 
     if not path.exists():
-        if path.is_symlink():
-            raise BadData(not_fetched(path, subject))
+        require_fetched(path, subject)
         return Table(path, (), {}, frozenset())
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter="\t")
-            columns = tuple(name.strip() for name in next(reader, []))
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise bad("", f"cannot be read ({error})", "save it as a table in UTF-8, separated by tabs") from None
-    if key not in columns:
-        has = f"it has: {', '.join(columns)}" if any(columns) else "it is empty"
-        raise bad("", f"has no column '{key}' ({has})", "add it as the first column, and separate columns by tabs")
-    if len(set(columns)) < len(columns):
-        raise bad("", "has a column twice", "give each column a name of its own")
-    rows: dict[str, dict[str, str]] = {}
+    table = longigen.read_table(path, subject)
+    if table.findings:
+        raise BadData(replace(table.findings[0], kind="bad-table"))
+    if key not in table.columns:
+        has = f"it has: {', '.join(table.columns)}" if table.columns else "it is empty"
+        raise bad(f"has no column '{key}' ({has})", "add it as the first column, and separate columns by tabs")
+    return _labelled(path, table.columns, [row for _, row in table.rows], key, prefix)
+
+
+def read_participants(path: Path) -> tuple[Table, Mapping[str, Table]]:
+    """Read ``participants.tsv``, which may have a row per session and a column ``session_id`` or ``session``.
+
+    Returns:
+        the table of the subjects, and of such a table the sessions of each subject. What differs between the sessions
+        of a subject is not in the former; a differing ``split`` makes its rows repeated.
+
+    Raises:
+        BadData: as `read_table`.
+    """
+    participants = read_table(path, "participant_id", prefix="sub-")
+    column = next((name for name in ("session_id", "session") if name in participants.columns), None)
+    if column is None or not participants.repeated:
+        return participants, {}
+    by_subject: dict[str, list[Mapping[str, str]]] = {}
+    for _, row in longigen.read_table(path).rows:
+        by_subject.setdefault(f"sub-{row['participant_id'].removeprefix('sub-')}", []).append(row)
+    columns = tuple(name for name in participants.columns if name != column)
+    shared = {
+        subject: {name: rows[0][name] for name in columns if all(row[name] == rows[0][name] for row in rows)}
+        for subject, rows in by_subject.items()
+    }
+    undecided = frozenset(s for s, rows in by_subject.items() if len({row.get("split") for row in rows}) > 1)
+    sessions = {}
+    for subject, rows in by_subject.items():
+        table = _labelled(path, columns, rows, column, "ses-")
+        cells = {session: {name: row[name] for name in columns} for session, row in table.rows.items()}
+        sessions[subject] = table._replace(rows=cells)
+    return Table(path, columns, shared, undecided), sessions
+
+
+def _labelled(path: Path, columns: tuple[str, ...], lines: Sequence[Mapping[str, str]], key: str, prefix: str) -> Table:
+    rows: dict[str, Mapping[str, str]] = {}
     repeated = set()
-    for line, cells in lines:
-        if not any(cells):
-            continue
-        if len(cells) != len(columns):
-            problem = f"has {len(cells)} cells where the header has {len(columns)} columns"
-            raise bad(f", line {line}", problem, "add or remove a tab; a missing value is written n/a")
-        row = dict(zip(columns, cells, strict=True))
+    for row in lines:
         label = row[key] if row[key].startswith(prefix) else prefix + row[key]
         if label in rows:
             repeated.add(label)
@@ -87,49 +110,22 @@ def read_json(path: Path, subject: str = "") -> Mapping[str, Any]:
     Raises:
         BadData: if the file cannot be read or is not a JSON object.
     """
+    require_fetched(path, subject)
     if not path.exists():
-        if path.is_symlink():
-            raise BadData(not_fetched(path, subject))
         return {}
+    if not path.is_file():
+        raise BadData(
+            Finding("bad-json", str(path), "cannot be read (it is not a regular file)", "replace or remove it", subject)
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: nested too deeply
         raise BadData(
             Finding("bad-json", str(path), f"cannot be read ({error})", "correct or remove it", subject)
         ) from None
     if not isinstance(content, dict):
         raise BadData(Finding("bad-json", str(path), "is not a JSON object", "correct or remove it", subject))
     return content
-
-
-def not_fetched(path: Path, subject: str) -> Finding:
-    """Return the finding for a git-annex file whose content was not fetched."""
-    advice = f"fetch it with `datalad get {path}` or `git annex get {path}`, or correct the link"
-    return Finding("missing-file", str(path), "is a link to a file that does not exist", advice, subject)
-
-
-def is_not_fetched(path: Path) -> bool:
-    """Return whether a file is a broken link or a git-annex pointer, that is its content was not fetched."""
-    if path.is_symlink() and not path.exists():
-        return True
-    if not path.is_file() or path.stat().st_size > 4096:
-        return False
-    with path.open("rb") as file:
-        return file.read(len(POINTER)) == POINTER
-
-
-def missing(cell: str) -> bool:
-    """Return whether a cell is a missing value."""
-    return cell.lower() in MISSING
-
-
-def number(cell: str) -> float | None:
-    """Return a finite number, or None for any other text."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def date(cell: str) -> datetime | None:

@@ -8,14 +8,17 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from longigen import BadData, Finding, LongigenError
+from longigen import BadData, Finding, LongigenError, has_decimal_comma, is_missing, parse_number
 from longigen import time_unit as known_unit
-from longigen_bids.tables import Table, date, missing, number, read_json, read_table
+from longigen_bids.layout import stem_of
+from longigen_bids.tables import Table, date, read_json, read_table
 
 Session = tuple[str, str]
 """A subject and a session, by their labels."""
 
-DATES = ("acq_time", "acq_date", "session_date", "scan_date", "visit_date", "examination_date", "acquisitiondatetime")
+LABEL, LABEL_DATE = "session_label", re.compile(r"ses-(\d{4}-?\d\d-?\d\d)")
+DATES = ("acq_time", "acq_date", "session_date", "scan_date", "visit_date", "examination_date")
+DATES += ("acquisitiondatetime", LABEL)
 SINCE = re.compile(r"(day|week|month|year)s?(_(from|since)_(baseline|first_[a-z]+))?", re.IGNORECASE)
 CALENDAR = ("day", "week", "year")
 """Names that match `SINCE` but usually contain a part of a date."""
@@ -42,24 +45,26 @@ class Column:
         cells: content of the column by session.
         file: function from a subject and a session to the file that contains the column.
         broken: problems of files that could not be read, by session.
+        cautions: what a user should know of these times.
     """
 
     name: str
     cells: Mapping[Session, str]
     file: Callable[[str, str], Path]
     broken: Mapping[Session, Finding] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
     @cached_property
     def dated(self) -> bool:
         """Whether the column contains dates."""
-        texts = [cell for cell in self.cells.values() if not missing(cell)]
-        return self.name.lower() in DATES or all(number(cell) is None for cell in texts)
+        texts = [cell for cell in self.cells.values() if not is_missing(cell)]
+        return self.name.lower() in DATES or all(parse_number(cell) is None for cell in texts)
 
     @cached_property
     def times(self) -> Mapping[Session, float]:
         """The time of each session: the number, or for dates the days since the subject's first date."""
         if not self.dated:
-            values = ((session, number(cell)) for session, cell in self.cells.items())
+            values = ((session, parse_number(cell)) for session, cell in self.cells.items())
             return {session: value for session, value in values if value is not None}
         parsed = ((session, date(cell)) for session, cell in self.cells.items())
         dates = {session: value for session, value in parsed if value is not None}
@@ -85,10 +90,11 @@ class Column:
             raise BadData(self.broken[subject, session])
         file, cell = self.file(subject, session), self.cells.get((subject, session))
         kind, advice = "no-time", f"add its {self.name}, or choose another column with --set time="
-        if cell is not None and not missing(cell):
+        if cell is not None and not is_missing(cell):
             kind, needed = "bad-time", "an ISO date" if self.dated else "a number"
             problem = f"has {self.name} {cell!r} for {session}"
-            advice = f"write {needed}, or n/a to leave the session out"
+            written = f"{cell.replace(',', '.')} with a decimal point" if has_decimal_comma(cell) else needed
+            advice = f"write {written}, or n/a to leave the session out"
         elif cell is not None:
             problem = f"has a missing {self.name} for {session}"
         elif file.exists():
@@ -127,7 +133,7 @@ def scans_file(root: Path, subject: str, session: str) -> Path:
 def sidecar_file(images: Mapping[Session, Path], subject: str, session: str) -> Path:
     """Return the path of the JSON sidecar of a session's image."""
     path = images[subject, session]
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    return path.with_name(f"{stem_of(path)}.json")
 
 
 def session_columns(root: Path, tables: Mapping[str, Table]) -> list[Column]:
@@ -160,21 +166,45 @@ def by_preference(columns: Sequence[Column]) -> list[Column]:
     return [column for _, column in sorted(ranked, key=lambda item: item[0])]
 
 
-def scans_column(root: Path, sessions: Mapping[str, Sequence[str]]) -> Column:
-    """Return a column with the earliest ``acq_time`` in each session's ``*_scans.tsv``."""
-    cells, broken = {}, {}
-    for subject, names in sessions.items():
-        for session in names:
-            try:
-                table = read_table(scans_file(root, subject, session), "filename", subject)
-            except BadData as error:
-                broken[subject, session] = error.finding
-                continue
-            texts = [row["acq_time"] for row in table.rows.values()] if "acq_time" in table.columns else []
-            dates = [(value, cell) for cell in texts if (value := date(cell)) is not None]
-            if texts:
-                cells[subject, session] = min(dates)[1] if dates else texts[0]
-    return Column("acq_time", cells, partial(scans_file, root), broken)
+def scans_column(root: Path, images: Mapping[Session, Path]) -> Column:
+    """Return a column with the ``acq_time`` of each session's image in ``*_scans.tsv``.
+
+    If the table has no row of the image itself, as for a derivative, it is the earliest of the images of its folder and
+    suffix, or else of all images of the session, which is a caution.
+    """
+    cells, broken, others = {}, {}, []
+    for (subject, session), image in images.items():
+        try:
+            table = read_table(scans_file(root, subject, session), "filename", subject)
+        except BadData as error:
+            broken[subject, session] = error.finding
+            continue
+        if "acq_time" not in table.columns or not table.rows:
+            continue
+        folder, suffix = f"{image.parent.name}/", stem_of(image).rpartition("_")[2]
+        kin = [name for name in table.rows if name.startswith(folder) and stem_of(Path(name)).endswith(f"_{suffix}")]
+        own = f"{folder}{image.name}"
+        names = [own] if own in table.rows else kin or list(table.rows)
+        if names not in ([own], kin):
+            others.append(session)
+        texts = [table.rows[name]["acq_time"] for name in names]
+        dates = [(value, cell) for cell in texts if (value := date(cell)) is not None]
+        cells[subject, session] = min(dates)[1] if dates else texts[0]
+    caution = (
+        f"*_scans.tsv of {len(others)} sessions has no row of the image, so the earliest of other images is its time."
+    )
+    return Column("acq_time", cells, partial(scans_file, root), broken, (caution,) if others else ())
+
+
+def label_column(root: Path, sessions: Iterable[Session]) -> Column:
+    """Return a column with the dates in the labels of the sessions, such as ``ses-20150924``; empty if one has none."""
+    found = {session: LABEL_DATE.fullmatch(session[1]) for session in sessions}
+    cells = {session: match[1] for session, match in found.items() if match and date(match[1])}
+    if len(cells) < len(found):
+        cells = {}
+    caution = "The times are the dates in the labels of the sessions, such as {}, since the data set has no others."
+    cautions = (caution.format(next(iter(cells))[1]),) if cells else ()
+    return Column(LABEL, cells, lambda subject, session: root / subject / session, {}, cautions)
 
 
 def sidecar_column(images: Mapping[Session, Path]) -> Column:
@@ -214,8 +244,7 @@ def unit_of(column: Column, stated: Mapping[Path, str], declared: str | None) ->
         return known_unit(declared)
     by_unit: dict[str, Path] = {}
     for path, text in stated.items():
-        spelling = text.lower().removesuffix("(s)")
-        by_unit.setdefault(known_unit(SPELLINGS.get(spelling, spelling), f"{path}, column '{column.name}'"), path)
+        by_unit.setdefault(known_unit(known_spelling(text), f"{path}, column '{column.name}'"), path)
     if len(by_unit) > 1:
         units = " and ".join(f"{unit} according to {path}" for unit, path in by_unit.items())
         raise LongigenError(f"The column '{column.name}' is in {units}; correct one of them.")
@@ -231,29 +260,35 @@ def unit_of(column: Column, stated: Mapping[Path, str], declared: str | None) ->
     )
 
 
-def stated_units(column: Column, root: Path, of_subjects: Mapping[Path, Mapping[str, Any]]) -> Mapping[Path, str]:
+def known_spelling(text: str) -> str:
+    """Return the unit that a text such as ``Year`` or ``mo`` spells, or the text itself."""
+    spelling = text.lower().removesuffix("(s)")
+    return SPELLINGS.get(spelling, spelling)
+
+
+def stated_units(name: str, root: Path, of_subjects: Mapping[Path, Mapping[str, Any]]) -> Mapping[Path, str]:
     """Return the `Units` of a column by the JSON file that states them.
 
     For each subject they are read from the first of its ``sub-*_sessions.json``, ``sessions.json`` of the data set (by
     the inheritance principle of BIDS), and ``participants.json``, which may describe a column of the same name.
 
     Args:
-        column: the column of times.
+        name: name of the column.
         root: folder of the data set.
         of_subjects: content of each subject's JSON file, by path.
 
     Raises:
         BadData: if one of the files at the root cannot be read.
     """
-    shared = {path: _units(read_json(path), column) for path in (root / "sessions.json", root / "participants.json")}
+    shared = {path: _units(read_json(path), name) for path in (root / "sessions.json", root / "participants.json")}
     nearest = [(path, units) for path, units in shared.items() if units][:1]
     stated = {}
     for path, content in of_subjects.items():
-        stated.update([(path, units)] if (units := _units(content, column)) else nearest)
+        stated.update([(path, units)] if (units := _units(content, name)) else nearest)
     return stated
 
 
-def _units(content: Mapping[str, Any], column: Column) -> str:
-    description = content.get(column.name)
+def _units(content: Mapping[str, Any], name: str) -> str:
+    description = content.get(name)
     units = description.get("Units") if isinstance(description, dict) else None
-    return units.strip() if isinstance(units, str) and not missing(units.strip()) else ""
+    return units.strip() if isinstance(units, str) and not is_missing(units.strip()) else ""

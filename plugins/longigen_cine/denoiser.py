@@ -107,6 +107,8 @@ class CineUNet(Denoiser):
         steady: velocity and change grow with the gap, as in ageing, instead of with its tanh, as in a beat.
         positions: give the network the position in the grid, since hearts contract towards a point near its middle. Not
             with ``augment.crop``: positions in a crop are not those in the whole grid.
+        spread: factor of the latents in generation. Networks that were trained long are too sure of themselves; a
+            factor above 1, chosen on subjects that they have not seen, widens the draws, not the central forecast.
         dropout: dropout probability inside the blocks.
 
     Raises:
@@ -129,6 +131,7 @@ class CineUNet(Denoiser):
         output_scale: Annotated[float, Range(above=0)] = 0.1,
         steady: bool = False,
         positions: bool = True,
+        spread: Annotated[float, Range(0)] = 1.0,
         dropout: Annotated[float, Range(0, below=1)] = 0.1,
     ) -> None:
         super().__init__()
@@ -137,7 +140,7 @@ class CineUNet(Denoiser):
         if width % PATCH**2:
             raise LongigenError(f"cine: width must be a multiple of {PATCH**2}, got {width}.")
         self.widths = tuple(width * multiplier for multiplier in multipliers)
-        self.latents, self.dropout = latents, dropout
+        self.latents, self.spread, self.dropout = latents, spread, dropout
         self.similarity, self.amount, self.ensemble = similarity, amount, ensemble
         self.output_scale, self.steady, self.positions = output_scale, steady, positions
 
@@ -170,7 +173,7 @@ class CineUNet(Denoiser):
 
     def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
         # σ z_t is the noise that is expected in z_t, so a reverse process of many steps ends at the central forecast.
-        noise = torch.sigmoid(-log_snr).sqrt().view(-1, 1, 1, 1, 1) * z_t
+        noise = self.spread * torch.sigmoid(-log_snr).sqrt().view(-1, 1, 1, 1, 1) * z_t
         return self._modes(conditioning).draw(noise)
 
     def losses(self, example: Example) -> Mapping[str, Tensor]:

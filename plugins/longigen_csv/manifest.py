@@ -1,7 +1,5 @@
 """A CSV or TSV manifest as a data set, with one row per visit."""
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,24 +17,34 @@ from longigen import (
     LongigenError,
     OnBad,
     Subject,
+    Table,
+    TableRow,
     Visit,
+    has_decimal_comma,
+    is_missing,
     open_image,
+    parse_number,
+    read_table,
     refuse,
+    require_fetched,
 )
 from longigen import time_unit as known_unit
 
 REQUIRED = ("subject", "time", "path")
 OPTIONAL = ("frame", "split")
-MISSING = ("", "n/a", "na", "nan")
 
 
 class Row(NamedTuple):
-    """One row of the manifest, that is one visit; `line` counts from 1, `cells` are covariates as text, by column."""
+    """One row of the manifest, that is one visit.
+
+    `line` counts from 1, `written` is the path as it is written, `cells` are covariates as text, by column.
+    """
 
     line: int
     subject: str
     time: float
     path: Path
+    written: str
     frame: int | None
     split: str
     cells: Mapping[str, str]
@@ -49,7 +57,8 @@ class CSVDataset(Dataset):
     0 in the column ``frame``. A column ``split`` (train, validation, test) assigns subjects to parts of the split. Any
     other column is a covariate: numbers are used as they are, text is encoded as the index among the column's labels
     in alphabetical order (`levels`); empty cells, ``n/a``, ``NA`` and ``NaN`` are missing. Subjects are in the order of
-    their first row, visits in order of time. Columns are separated by tabs in a ``.tsv`` file, else by commas.
+    their first row, visits in order of time. Columns are separated by tabs in a ``.tsv`` file, else by commas; numbers
+    have a decimal point. A path with backslashes, as Windows writes it, is read with slashes if that is a file.
 
     Args:
         path: path of the manifest.
@@ -67,6 +76,15 @@ class CSVDataset(Dataset):
     @classmethod
     def claims(cls, path: Path) -> bool:
         return path.suffix.lower() in (".csv", ".tsv")
+
+    @property
+    def cautions(self) -> Sequence[str]:
+        rows, _ = self._rows
+        changed = [row for row in rows if row.path != self.path.parent / row.written]
+        if not changed:
+            return ()
+        first = f"'{changed[0].written}' in line {changed[0].line}"
+        return (f"Backslashes in paths were read as slashes in {len(changed)} rows of {self.path}, such as {first}.",)
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         subjects, findings = self._subjects_and_findings
@@ -115,7 +133,7 @@ class CSVDataset(Dataset):
 
     def _part(self, rows: Sequence[Row]) -> Assigned | None:
         """Return the part of the split in the rows of a subject."""
-        words = {row.split.lower() for row in rows if not _missing(row.split)}
+        words = {row.split.lower() for row in rows if not is_missing(row.split)}
         unknown = sorted(words - set(PARTS))
         where, name = f"line {rows[0].line}", rows[0].subject
         if unknown:
@@ -128,12 +146,13 @@ class CSVDataset(Dataset):
 
     def _visit(self, row: Row, images: dict[Path, SpatialImage]) -> Visit:
         for column, labels in self._covariates.items():
-            if labels is None and not _missing(row.cells[column]) and _number(row.cells[column]) is None:
+            cell = row.cells[column]
+            if labels is None and not is_missing(cell) and parse_number(cell) is None:
                 raise self._bad(
                     "bad-covariate",
                     f"line {row.line}",
-                    f"has {row.cells[column]!r} in column '{column}', whose other rows are numbers",
-                    "correct it, leave it empty, or use text in the whole column",
+                    f"has {cell!r} in column '{column}', whose other rows are numbers",
+                    _no_number(cell, "correct it, leave it empty, or use text in the whole column"),
                     row.subject,
                 )
         try:
@@ -148,13 +167,15 @@ class CSVDataset(Dataset):
                 covariates={
                     name: float(cell) if labels is None else float(labels.index(cell))
                     for name, labels in self._covariates.items()
-                    if not _missing(cell := row.cells[name])
+                    if not is_missing(cell := row.cells[name])
                 },
             )
         except BadData as error:
             finding = replace(error.finding, source=f"{self.path}, line {row.line}: {error.finding.source}")
             if finding.kind == "dimensions":
                 finding = replace(finding, advice="give the frame of a 4D image in a column 'frame'")
+            elif finding.kind == "missing-file" and "\\" in row.written:
+                finding = replace(finding, advice="write its path relative to the table, with / for each backslash")
             raise BadData(finding) from None
 
     def _bad(self, kind: str, where: str, problem: str, advice: str, subject: str = "") -> BadData:
@@ -166,19 +187,19 @@ class CSVDataset(Dataset):
         rows, _ = self._rows
         columns: dict[str, tuple[str, ...] | None] = {}
         for name in rows[0].cells:
-            values = [row.cells[name] for row in rows if not _missing(row.cells[name])]
-            text = [cell for cell in values if _number(cell) is None]
+            values = [row.cells[name] for row in rows if not is_missing(row.cells[name])]
+            text = [cell for cell in values if parse_number(cell) is None and not has_decimal_comma(cell)]
             columns[name] = tuple(sorted(set(text))) if text and len(text) == len(values) else None
         return columns
 
     @cached_property
     def _rows(self) -> tuple[tuple[Row, ...], list[Finding]]:
         """The rows that can be used, and the problems of the others."""
-        header, lines = self._table
-        rows, findings = [], []
-        for line, cells in lines:
+        table = self._table
+        rows, findings = [], list(table.findings)
+        for row in table.rows:
             try:
-                rows.append(self._row(line, header, cells))
+                rows.append(self._row(row))
             except BadData as error:
                 findings.append(error.finding)
         if not rows and not findings:
@@ -187,15 +208,8 @@ class CSVDataset(Dataset):
             raise BadData(findings[0])
         return tuple(rows), findings
 
-    def _row(self, line: int, header: list[str], cells: list[str]) -> Row:
-        if len(cells) != len(header):
-            raise self._bad(
-                "bad-row",
-                f"line {line}",
-                f"has {len(cells)} cells where the header has {len(header)} columns",
-                "add or remove a separator, or quote text that contains one",
-            )
-        row = dict(zip(header, cells, strict=True))
+    def _row(self, table_row: TableRow) -> Row:
+        line, row = table_row
         subject = row["subject"]
 
         def bad(column: str, why: str, advice: str) -> BadData:
@@ -204,60 +218,40 @@ class CSVDataset(Dataset):
 
         if not subject or subject in (".", "..") or not subject.isprintable() or any(c in subject for c in "/\\"):
             raise bad("subject", "cannot name a file", "use letters, digits, '-' and '_'")
-        time = _number(row["time"])
+        time = parse_number(row["time"])
         if time is None:
-            raise bad("time", f"is not a finite number of {self.time_unit}", "correct it, or remove the row")
+            advice = _no_number(row["time"], "correct it, or remove the row")
+            raise bad("time", f"is not a finite number of {self.time_unit}", advice)
         if not row["path"] or "\0" in row["path"]:
             raise bad("path", "names no file", "write the path of the visit's image, or remove the row")
         frame = None
-        if not _missing(row.get("frame", "")):
-            number = _number(row["frame"])
+        if not is_missing(row.get("frame", "")):
+            number = parse_number(row["frame"])
             if number is None or number < 0 or not number.is_integer():
                 raise bad("frame", "is not a whole number from 0", "count the frames of the 4D image from 0")
             frame = int(number)
         covariates = {name: cell for name, cell in row.items() if name not in (*REQUIRED, *OPTIONAL)}
-        return Row(line, subject, time, self.path.parent / row["path"], frame, row.get("split", ""), covariates)
+        path, slashed = self.path.parent / row["path"], self.path.parent / row["path"].replace("\\", "/")
+        path = slashed if slashed.is_file() and not path.exists() else path
+        return Row(line, subject, time, path, row["path"], frame, row.get("split", ""), covariates)
 
     @cached_property
-    def _table(self) -> tuple[list[str], list[tuple[int, list[str]]]]:
-        """The header, and the line number and stripped cells of each row; empty lines are skipped."""
+    def _table(self) -> Table:
         if not self.path.is_file():
+            require_fetched(self.path)
             raise LongigenError(f"{self.path} is not a file; give the path of a CSV or TSV manifest.")
-        try:
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
-                delimiter = "\t" if self.path.suffix.lower() == ".tsv" else ","
-                reader = csv.reader(file, delimiter=delimiter, strict=True)
-                header = [name.strip() for name in next(reader, [])]
-                self._check_header(header)
-                rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise LongigenError(f"{self.path} cannot be read ({error}); save it as CSV or TSV in UTF-8.") from None
-        return header, [(line, cells) for line, cells in rows if any(cells)]
-
-    def _check_header(self, header: Sequence[str]) -> None:
-        if not any(header):
+        table = read_table(self.path)
+        if not table.columns:
             raise LongigenError(f"{self.path} is empty; its first line must name the columns {', '.join(REQUIRED)}.")
-        missing = [name for name in REQUIRED if name not in header]
+        missing = [name for name in REQUIRED if name not in table.columns]
         if missing:
             raise LongigenError(
                 f"{self.path} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
-                f"{', '.join(header)}."
+                f"{', '.join(table.columns)}."
             )
-        invalid = [name for index, name in enumerate(header) if name in header[:index] or not name]
-        if invalid:
-            raise LongigenError(
-                f"{self.path} has two columns {invalid[0]!r}, or one without a name; give each column its own name."
-            )
+        return table
 
 
-def _missing(cell: str) -> bool:
-    return cell.lower() in MISSING
-
-
-def _number(cell: str) -> float | None:
-    """Return a finite number, or None for any other text."""
-    try:
-        number = float(cell)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+def _no_number(cell: str, advice: str) -> str:
+    """Return advice for a cell that is not a number."""
+    return f"write {cell.replace(',', '.')} with a decimal point" if has_decimal_comma(cell) else advice

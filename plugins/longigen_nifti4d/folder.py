@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nibabel.spatialimages import SpatialImage
@@ -32,10 +33,12 @@ class NIfTI4DDataset(Dataset):
     file name without its extension.
 
     Times are read from a JSON sidecar with the same name, if it has ``times`` with a ``time_unit``, or BIDS's
-    ``VolumeTiming`` or ``FrameTimesStart`` (seconds, one per frame) or ``RepetitionTime`` (seconds). Otherwise they are
-    read from the header, where a time step in seconds, milliseconds or microseconds is converted to seconds. A header
-    without a step, or with a step of 1 without a unit, as written by programs that do not know it, has no times; then
-    frames are counted.
+    ``VolumeTiming`` or ``FrameTimesStart`` (seconds, one per frame). Otherwise they are read from the header, where a
+    time step in seconds, milliseconds or microseconds is converted to seconds. A ``RepetitionTime`` (seconds) in the
+    sidecar serves where the header has no step, or a step of 1 or without a unit; otherwise the header's is used, since
+    the repetition time of a gradient echo is not that of its frames, and a difference is said. A header without a step,
+    or with a step of 1 without a unit, as written by programs that do not know it, has no times; then frames are
+    counted.
 
     Args:
         path: the folder, or the file of one series.
@@ -96,11 +99,12 @@ class NIfTI4DDataset(Dataset):
 
     def _subject(self, name: str, path: Path) -> Subject:
         image = _open(path, name)
-        times = Timing.of(image, path, name).within(self.time_unit)
-        visits = (
-            Visit.of_file(path, subject=name, time=time, frame=frame, image=image) for frame, time in enumerate(times)
+        timing = Timing.of(image, path, name)
+        first, *others = (
+            Visit.of_file(path, subject=name, time=time, frame=frame, image=image)
+            for frame, time in enumerate(timing.within(self.time_unit))
         )
-        return Subject(name, tuple(visits))
+        return Subject(name, (replace(first, cautions=(*first.cautions, *timing.cautions)), *others))
 
     def _series(self) -> list[tuple[str, Path]]:
         """Return each subject's id and file."""

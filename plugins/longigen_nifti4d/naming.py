@@ -10,22 +10,23 @@ EXTENSIONS = (".nii.gz", ".nii")
 
 _TOKENS = re.compile(r"\*\*/|\*|\?|\[!?[^!\]][^\]]*\]|.", re.DOTALL)
 _WILDCARDS = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
-_EXTENSION = re.compile(r"\.nii(\.gz|\.\*|\*)?$")
+_EXTENSION = re.compile(r"\.nii(\.gz|\.\*|\*)?$", re.IGNORECASE)
 
 
 def is_nifti(path: Path) -> bool:
     """Return whether a file is NIfTI by its name; hidden files, such as ``._x.nii`` of macOS, are not images."""
-    return path.name.endswith(EXTENSIONS) and not path.name.startswith(".")
+    return path.name.lower().endswith(EXTENSIONS) and not path.name.startswith(".")
 
 
 def find(folder: Path, pattern: str) -> list[Path]:
-    """Return the NIfTI files in `folder` that match a pattern of `Path.glob`, sorted.
+    """Return the NIfTI files in `folder` that match a pattern of `Path.glob`, sorted; extensions may be in capitals.
 
     Raises:
         LongigenError: if no file matches, or the pattern is invalid.
     """
     try:
-        paths = sorted(path for path in folder.glob(pattern) if is_nifti(path) and path.is_file())
+        any_case = _EXTENSION.sub(lambda found: re.sub("[a-zA-Z]", _either_case, found[0]), pattern)
+        paths = sorted(path for path in folder.glob(any_case) if is_nifti(path) and not path.is_dir())
     except (ValueError, NotImplementedError) as error:
         raise LongigenError(
             f"nifti4d: pattern '{pattern}' cannot be used ({error}); write one relative to the folder, such as "
@@ -46,11 +47,20 @@ def subject_id(path: Path, folder: Path, pattern: str) -> str:
     gives ``001``, and ``**/*_4d.nii`` gives ``patient001``.
     """
     name = path.relative_to(folder).as_posix()
-    stem = name.removesuffix(next(extension for extension in EXTENSIONS if name.endswith(extension)))
+    stem = stem_of(name)
     match = _expression(_EXTENSION.sub("", pattern)).fullmatch(stem)
     texts = "/".join(match.groups()).split("/") if match else []
     joined = "_".join(dict.fromkeys(text for text in texts if text))
     return _file_name(joined if joined not in ("", ".", "..") else stem)
+
+
+def stem_of(name: str) -> str:
+    """Return the name of a NIfTI file without its extension."""
+    return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
+
+
+def _either_case(letter: re.Match[str]) -> str:
+    return f"[{letter[0].lower()}{letter[0].upper()}]"
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

@@ -11,9 +11,13 @@ from typing import Any, NoReturn, Self
 import nibabel
 from nibabel.spatialimages import SpatialImage
 
-from longigen import COUNT_UNITS, BadData, Finding, LongigenError, time_unit
+from longigen import COUNT_UNITS, BadData, Finding, LongigenError, require_fetched, time_unit
+from longigen_nifti4d.naming import stem_of
 
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+
+STEP_TOLERANCE = 0.01
+"""A header's step and a sidecar's that differ by a larger share contradict each other."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class Timing:
         unit: unit of the times; ``frames`` if the files have no time step, None if they have a step without a unit.
         source: the file that the times were read from.
         subject: id of the subject.
+        cautions: a warning if header and sidecar state different steps between the frames.
     """
 
     times: tuple[float, ...]
     unit: str | None
     source: Path
     subject: str
+    cautions: tuple[Finding, ...] = ()
 
     @classmethod
     def of(cls, image: SpatialImage, path: Path, subject: str) -> Self:
@@ -39,12 +45,47 @@ class Timing:
         Raises:
             BadData: if its sidecar or its header is invalid.
         """
-        sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-        if sidecar.exists():
-            timing = _Sidecar(sidecar, subject).timing(image.shape[3])
-            if timing is not None:
-                return cls(*timing, sidecar, subject)
-        return cls(*_of_header(image, path, subject), path, subject)
+        sidecar = path.with_name(f"{stem_of(path.name)}.json")
+        require_fetched(sidecar, subject)
+        stated = _Sidecar(sidecar, subject)
+        timing = stated.timing(image.shape[3]) if sidecar.exists() else None
+        if timing is not None:
+            return cls(*timing, sidecar, subject)
+        repetition = stated.repetition_time() if sidecar.exists() else None
+        if repetition is None:
+            return cls(*_of_header(image, path, subject), path, subject)
+        return cls._of_repetition(repetition, image, path, sidecar, subject)
+
+    @classmethod
+    def _of_repetition(cls, repetition: float, image: SpatialImage, path: Path, sidecar: Path, subject: str) -> Self:
+        """Return the timing of an image whose sidecar has a ``RepetitionTime``, in seconds.
+
+        In a gradient echo that is the time between two excitations, so the step of the header is used where the two
+        differ; unless it is 1, the default of many programs, or has no unit.
+        """
+        count, (step, seconds) = image.shape[3], _header_step(image)
+        candidates = [step * factor for factor in ([seconds] if seconds else SECONDS.values())]
+        if not step or any(math.isclose(repetition, each, rel_tol=STEP_TOLERANCE) for each in candidates):
+            return cls(tuple(k * repetition for k in range(count)), "seconds", sidecar, subject)
+        trusted = seconds is not None and step != 1
+        used, why = (
+            ("the header's is used", "RepetitionTime may be the time between two excitations")
+            if trusted and seconds
+            else ("RepetitionTime is used", "the header's has no unit" if step != 1 else "1 is the default of programs")
+        )
+        by_header = f"{step * seconds:g} s" if seconds else f"{step:g}, without a unit,"
+        caution = Finding(
+            "two-time-steps",
+            str(path),
+            f"has frames {by_header} apart by its header and {repetition:g} s by RepetitionTime in {sidecar.name}; "
+            f"{used}, since {why}",
+            'correct one of them, or write {"times": [...], "time_unit": "seconds"} into the sidecar',
+            subject,
+            "warning",
+        )
+        chosen = step * seconds if trusted and seconds else repetition
+        times = tuple(k * chosen for k in range(count))
+        return cls(times, "seconds", path if trusted else sidecar, subject, (caution,))
 
     @property
     def default_unit(self) -> str | None:
@@ -72,6 +113,22 @@ class Timing:
             problem, kind = f"has times in {self.unit}, but time_unit is {unit}", "unit-conflict"
         advice = 'write a sidecar {"times": [...], "time_unit": "' + unit + '"} beside the series'
         raise BadData(Finding(kind, str(self.source), problem, advice, self.subject))
+
+
+def _header_step(image: SpatialImage) -> tuple[float, float | None]:
+    """Return the step between frames of a header, 0 if it has none, and how many seconds its unit has, if it is known.
+
+    The decimal text of the float32 is the number that was meant: 0.035, not 0.03500000015.
+    """
+    header = image.header
+    if not isinstance(header, nibabel.Nifti1Header):
+        return 0.0, None
+    try:
+        unit = str(header.get_xyzt_units()[1])
+    except KeyError:  # a code that the standard does not have
+        unit = "unknown"
+    step = float(str(header["pixdim"][4]))
+    return (step if math.isfinite(step) and step > 0 else 0.0), SECONDS.get(unit)
 
 
 def _of_header(image: SpatialImage, path: Path, subject: str) -> tuple[tuple[float, ...], str | None]:
@@ -103,7 +160,7 @@ class _Sidecar:
     subject: str
 
     def timing(self, count: int) -> tuple[tuple[float, ...], str] | None:
-        """Return the times of `count` frames and their unit, or None if the sidecar has no times.
+        """Return the times of `count` frames and their unit, or None if the sidecar does not list them.
 
         Raises:
             BadData: if it cannot be read, or its times are invalid.
@@ -118,17 +175,28 @@ class _Sidecar:
         for key in ("VolumeTiming", "FrameTimesStart"):
             if key in content:
                 return self._times(content, key, count), "seconds"
-        if "RepetitionTime" in content:
-            step = content["RepetitionTime"]
-            if not _is_number(step) or step <= 0:
-                self._refuse(f"has RepetitionTime: {step!r}, which is not a positive number", "write it in seconds")
-            return tuple(k * float(step) for k in range(count)), "seconds"
         return None
 
+    def repetition_time(self) -> float | None:
+        """Return the ``RepetitionTime`` in seconds, or None if the sidecar has none.
+
+        Raises:
+            BadData: if it cannot be read, or is not a positive number.
+        """
+        content = self._content()
+        if "RepetitionTime" not in content:
+            return None
+        step = content["RepetitionTime"]
+        if not _is_number(step) or step <= 0:
+            self._refuse(f"has RepetitionTime: {step!r}, which is not a positive number", "write it in seconds")
+        return float(step)
+
     def _content(self) -> Mapping[str, Any]:
+        if not self.path.is_file():
+            self._refuse("cannot be read (it is not a regular file)", "replace or remove it")
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # the last: nested too deeply
             text = str(error).splitlines()[0]
             self._refuse(f"cannot be read as JSON ({text})", "correct or remove it")
         if not isinstance(content, dict):

@@ -62,6 +62,8 @@ class SADMConditioner(Conditioner):
         LongigenError: for sizes that do not fit together.
     """
 
+    used_covariates = ()
+
     def __init__(
         self,
         *,

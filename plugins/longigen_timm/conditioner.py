@@ -49,6 +49,8 @@ class TimmConditioner(Conditioner):
         LongigenError: if timm has no such model, or its weights cannot be downloaded.
     """
 
+    used_covariates = ()
+
     def __init__(
         self,
         *,

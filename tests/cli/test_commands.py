@@ -203,6 +203,10 @@ def assert_one_sentence(result: object, *words: str) -> None:
         (["--recipe", "sadm-tinny"], ["no recipe 'sadm-tinny'", "Did you mean 'sadm-tiny'"]),
         (["--set", "denoiser.widht=3"], ["no 'widht'", "Did you mean 'width'"]),
         (["--set", "colour=3"], ["there is no parameter of that name"]),
+        (["--set", "lr=3"], ["Did you mean 'learning_rate'"]),
+        (["--gpu"], ["has no option --gpu", "CUDA_VISIBLE_DEVICES"]),
+        (["--batch-size", "4"], ["has no option --batch-size", "--set batch_size=VALUE"]),
+        (["--step", "4"], ["has no option --step", "Did you mean '--steps'"]),
         (["--set", "width"], ["KEY=VALUE"]),
         (["--set", "width=many"], ["width must be a whole number of at least 1, got 'many'"]),
         (["--set", "steps=3"], ["sampler.steps or training.steps"]),
@@ -219,6 +223,18 @@ def assert_one_sentence(result: object, *words: str) -> None:
 )
 def test_mistakes_of_train(longigen: Longigen, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
     assert_one_sentence(longigen("train", *arguments, status=2), *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "RUN", "--metric", "SSIM"], ["no metric 'SSIM'", "Did you mean 'ssim'"]),
+        (["generate", "PARENT/bals"], ["There is no model at", "Did you mean", "balls"]),
+    ],
+)
+def test_mistakes_of_names(longigen: Longigen, run: Path, arguments: list[str], words: list[str]) -> None:
+    given = [word.replace("RUN", str(run)).replace("PARENT", str(run.parent)) for word in arguments]
+    assert_one_sentence(longigen(*given, status=2, HF_HUB_OFFLINE="1"), *words)
 
 
 def table(folder: Path, text: str) -> Path:

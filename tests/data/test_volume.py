@@ -131,7 +131,7 @@ def test_singular_affine_is_refused(tmp_path: Path) -> None:
     [
         ((4, 4), None, "is 2D, 4 × 4, where a 3D volume is needed; replace"),
         ((4, 4, 4, 3), None, "is 4D, 4 × 4 × 4 × 3, where a 3D volume is needed; give one of its frames"),
-        ((4, 4, 4, 1, 3), None, "is 5D"),
+        ((4, 4, 4, 2, 3), None, "is 5D"),
         ((4, 4, 4, 3), 3, "no frame 3"),
         ((4, 4, 4, 3), -1, "no frame -1"),
         ((4, 4, 4), 0, "no frame 0"),

@@ -1,12 +1,20 @@
 """Benchmark tables: their entries in a registry.yaml, and their rows as recipes."""
 
+import json
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from helpers.sites import PROJECT_REGISTRY, Site, add_registry
 from longigen import LongigenError
+from longigen.components.base import parameters
+from longigen.evaluation.benchmark_run import BenchmarkRun, require_shared
 from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
 from longigen.registry.catalog import Catalog
+from longigen.registry.registry import registry
+from longigen.training.recipe import Recipe
+from longigen.training.run import Run
 from longigen_cli.main import app
 
 
@@ -66,6 +74,74 @@ def test_another_recipe_for_all_rows() -> None:
     assert {row.recipe for row in BenchmarkSpec.of("sadm-ablation", recipe="sadm-small").rows} == {"sadm-small"}
 
 
+FITTING = {
+    "sadm-ablation": ("sadm-tiny", "sadm-small", "sadm-acdc", "sadm-brain"),
+    "sadm-methods": ("sadm-tiny", "sadm-small", "sadm-acdc", "sadm-brain", "gan-tiny", "diffusemorph-tiny"),
+    "additive-methods": ("dao-tiny", "dao-small", "dao-adni"),
+}
+"""The recipes that each table can be made with."""
+
+
+def resolved(table: BenchmarkSpec) -> dict[str, Recipe]:
+    """Return the recipe of each row; where data are needed, of a path that is not read."""
+    found = {}
+    for row in table.rows:
+        name = Catalog().recipe(row.recipe).content["data"]["name"]
+        data = f"{name}:." if "path" in parameters(registry.load("dataset", name)) else None
+        found[row.name] = row.resolve(data=data, changes=[], forced=[])[0]
+    return found
+
+
+@pytest.mark.parametrize(("name", "recipe"), [(name, recipe) for name in FITTING for recipe in FITTING[name]])
+def test_another_recipe_changes_no_rows_method(name: str, recipe: str) -> None:
+    own, table = resolved(BenchmarkSpec.of(name)), BenchmarkSpec.of(name, recipe=recipe)
+    assert {row.name for row in table.rows} | table.unavailable.keys() == own.keys()
+    found = resolved(table)
+    for row, resolution in found.items():
+        for section in ("conditioner", "denoiser"):
+            assert resolution.names[section] == own[row].names[section]
+    plain = [json.dumps(resolution.to_dict()) for resolution in found.values()]
+    assert len(set(plain)) == len(plain)
+    runs = [BenchmarkRun(row, 0, found[row.name], Run(Path("never"))) for row in table.rows]
+    for run in runs:
+        require_shared(runs[0], run)
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_a_recipe_of_another_method_is_refused(name: str) -> None:
+    for recipe in ("heart", "med-ddpm", "dao-tiny" if name.startswith("sadm") else "sadm-acdc"):
+        with pytest.raises(
+            LongigenError, match=f"cannot be had with --recipe {recipe}, which has no size of its method"
+        ):
+            BenchmarkSpec.of(name, recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("table", "recipe", "rows"),
+    [
+        ("sadm-methods", "sadm-acdc", ["sadm-acdc", "gan", "diffusemorph", "sadm-acdc"]),
+        ("additive-methods", "dao-adni", ["vae", "med-ddpm", "dao-adni"]),
+        ("additive-methods", "dao-small", ["med-ddpm-small", "dao-small"]),
+    ],
+)
+def test_the_papers_tables_at_other_sizes(table: str, recipe: str, rows: list[str]) -> None:
+    assert [row.recipe for row in BenchmarkSpec.of(table, recipe=recipe).rows] == rows
+
+
+def test_a_row_that_cannot_be_had_at_a_size_is_named() -> None:
+    table = BenchmarkSpec.of("sadm-methods", recipe="sadm-small")
+    assert [row.name for row in table.rows] == ["linear", "sadm"]
+    assert list(table.unavailable) == ["gan", "diffusemorph"]
+    with pytest.raises(
+        LongigenError, match=r"row 'gan', cannot .* it takes sadm-tiny or sadm-acdc, and --data .* leave"
+    ):
+        table.only(["sadm", "gan"])
+    with pytest.raises(LongigenError, match=r"row 'linear', cannot .* with the components sadm, unet3d, continuous"):
+        BenchmarkSpec.of("sadm-ablation", recipe="dao-tiny")
+    with pytest.raises(LongigenError, match="no recipe 'sadm-smal'"):
+        BenchmarkSpec.of("sadm-methods", recipe="sadm-smal")
+
+
 def test_unknown_tables_and_rows() -> None:
     with pytest.raises(LongigenError, match=r"no table 'sadm-abl'\. Did you mean 'sadm-ablation'\? There are: "):
         BenchmarkSpec.of("sadm-abl")
@@ -83,6 +159,7 @@ def test_unknown_tables_and_rows() -> None:
         ("{recipe: r, rows: {a: {component: {}}}}", r"row 'a', has an unknown key 'component'\. Did you mean"),
         ("{recipe: r, rows: {a: {components: {denoser: x}}}}", r"unknown key 'denoser'\. Did you mean 'denoiser'\?"),
         ("{recipe: r, rows: {a: {changes: width=3}}}", "row 'a', must hold a mapping 'components' and a list"),
+        ("{recipe: r, rows: {a: {recipes: x}}}", "row 'a', must hold a mapping 'recipes' from recipes of the table"),
         ("{recipe: r, rows: {a: text}}", "row 'a', must hold keys such as 'components', got 'text'"),
         ("{recipe: r, rows: {a b: , A-b: }}", "two rows with the same folder name"),
         ("{recipe: r, rows: {copy-last: }}", "one called copy-last"),

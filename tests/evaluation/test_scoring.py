@@ -157,6 +157,8 @@ def test_each_subject_counts_once_and_the_gain_is_paired() -> None:
         *(scored("single", "model", "a", visit, m=value) for visit, value in enumerate([0.3, 0.4, 0.5], 1)),
         scored("single", "copy-last", "b", 1, m=0.8),
         scored("single", "model", "b", 1, m=1.0),
+        scored("single", "copy-last", "c", 1, m=0.5),
+        scored("single", "model", "c", 1, m=0.7),
         scored("full", "copy-last", "b", 1, m=0.5),
         scored("full", "model", "b", 1, m=0.25),
     ]
@@ -168,10 +170,10 @@ def test_each_subject_counts_once_and_the_gain_is_paired() -> None:
         ("full", "model"),
     ]
     copy_last, model, full_copy_last, full_model = rows
-    assert copy_last.values["m"].mean == pytest.approx((0.2 + 0.8) / 2)  # and not the mean over four visits, 0.35
-    assert model.values["m"].mean == pytest.approx((0.4 + 1.0) / 2)
-    assert (copy_last.values["m"].subjects, full_copy_last.values["m"].subjects) == (2, 1)
-    # Both subjects gain 0.2, so the interval of the paired gain is narrow, unlike those of the two means.
+    assert copy_last.values["m"].mean == pytest.approx((0.2 + 0.8 + 0.5) / 3)  # and not the mean over five visits, 0.38
+    assert model.values["m"].mean == pytest.approx((0.4 + 1.0 + 0.7) / 3)
+    assert (copy_last.values["m"].subjects, full_copy_last.values["m"].subjects) == (3, 1)
+    # All subjects gain 0.2, so the interval of the paired gain is narrow, unlike those of the two means.
     gain = model.gains["m"]
     assert (gain.mean, gain.low, gain.high) == pytest.approx((0.2, 0.2, 0.2))
     assert model.values["m"].high - model.values["m"].low > 0.5

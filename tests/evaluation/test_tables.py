@@ -51,3 +51,17 @@ def test_blurred_copies_stand_beside_copy_last_and_no_line_is_too_long() -> None
     assert " ".join(line.split()).startswith("missing change-correlation ↑ -0.1234 -0.1234 -0.1234 -0.1234 [-0.2345")
     assert "…" not in table
     assert "blurred: copy-last smoothed by a Gaussian" in table
+
+
+def test_a_table_says_over_how_many_subjects_its_means_are() -> None:
+    def table(subjects: int, fewer: int) -> str:
+        summary = Summary.of([20.0 + place for place in range(subjects)])
+        values = {"psnr": summary, "nrmse": Summary.of([0.1 + place for place in range(fewer)])}
+        rows = [ResultRow("full", name, 9, values, values) for name in (COPY_LAST, MODEL)]
+        assert all("nan" not in block for block in benchmark_tables(rows, METRICS))
+        return evaluation_table(rows, METRICS, "title")
+
+    assert "means over subjects, n = 9 [95 % t interval" in table(9, 9)
+    assert "means over subjects, n = 7 to 9 [95 % t interval" in table(9, 7)
+    assert "nrmse, n=7 ↓" in table(9, 7)
+    assert "n = 2; no interval below 3" in table(2, 2)

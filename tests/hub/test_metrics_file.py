@@ -37,6 +37,13 @@ def test_verdict_reports_where_a_model_is_worse() -> None:
     assert "scored on the model's grid" in text
 
 
+def test_a_gain_of_too_few_subjects_is_not_called_insignificant() -> None:
+    none = {"mean": 30.0, "low": None, "high": None, "subjects": 2}
+    rows = [{"setting": "full", "method": method, "psnr": none, "psnr gain": none} for method in ("copy-last", "model")]
+    result = MetricsFile({"rows": rows, "arrows": {"psnr": "↑"}})
+    assert result.verdict() == {"Too few subjects for an interval": ["psnr (full)"]}
+
+
 def test_blurred_copies_stand_beside_the_copy() -> None:
     def row(method: str, mean: float) -> dict[str, Any]:
         return {"setting": "full", "method": method, "psnr": {"mean": mean, "low": 0.0, "high": 99.0, "subjects": 20}}

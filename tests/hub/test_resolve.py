@@ -116,3 +116,12 @@ def test_repository_names_and_revisions() -> None:
     for repository, revision in (("../etc", None), ("lab/a b", None), ("lab/brain", "../../x"), ("lab/brain", "")):
         with pytest.raises(LongigenError, match="is not the name of a re"):
             ModelSource("x", repository=repository, revision=revision).local_folder()
+
+
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(FIXTURE, tmp_path / "runs" / "mine")
+    with pytest.raises(LongigenError, match=r"no model at runs/mime.*Did you mean 'runs/mine'\? .*hf-hub:runs/mime"):
+        ModelSource.parse("runs/mime")
+    assert ModelSource.parse("hf-hub:runs/mime").repository == "runs/mime"
+    assert ModelSource.parse("lab/brain").repository == "lab/brain"

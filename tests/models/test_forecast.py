@@ -216,7 +216,7 @@ def test_warnings_about_covariates_times_and_units(model: LongitudinalModel, pat
     with pytest.warns(LongigenWarning) as caught:
         model.forecast(subject, at=100.0, steps=1, samples=2, progress=False)
     warned = " ".join(str(warning.message) for warning in caught)
-    assert "does not use the covariates height of subject year0; it uses: age" in warned
+    assert "does not use the covariates height of subject year0; it uses: none" in warned
     assert "one network evaluation per visit" in warned
     with pytest.warns(LongigenWarning, match="has no time unit; its times are assumed to be in years"):
         model.forecast(Subject("x", subject.visits), at=2.0, steps=2, progress=False)

@@ -506,10 +506,10 @@ def test_repeated_rows(aged: Tree) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"session_id,age\nses-a,70\n", "has no column 'session_id' (it has: session_id,age)"),
+        (b"session_id,age\nses-a,70\n", "has columns that are separated by commas"),
         (b"", "has no column 'session_id' (it is empty)"),
         (b"session_id\tage\nses-a\t70\t3\n", "sessions.tsv, line 2 (subject sub-01) has 3 cells"),
-        (b"session_id\tage\tage\nses-a\t70\t3\n", "has a column twice"),
+        (b"session_id\tage\tage\nses-a\t70\t3\n", "has two columns 'age'"),
         (b"session_id\tage\nses-\xe9\t70\n", "cannot be read"),
     ],
 )
@@ -572,3 +572,88 @@ def test_pybids_finds_the_same_images(aged: Tree) -> None:
     ours = {(i.subject, i.session, str(i.path)) for i in listing.images if i.suffix == "T1w"}
     assert ours == theirs
     assert len(ours) == 5
+
+
+# What is said, and what leads out
+
+
+def test_the_time_of_an_image_is_that_of_its_own_row(tree: Tree) -> None:
+    for subject in ("01", "02"):
+        for session, day in (("a", 10), ("b", 20)):
+            name = f"sub-{subject}/ses-{session}/sub-{subject}_ses-{session}"
+            own = f"anat/sub-{subject}_ses-{session}_T1w.nii.gz 2020-01-{day}"
+            tree.table(f"{name}_scans.tsv", "filename acq_time", f"pet/x_pet.nii.gz 2020-01-0{day // 10}", own)
+    dataset = tree.open()
+    assert read(dataset)[0] == {"sub-01": (0.0, 10.0), "sub-02": (0.0, 10.0)}
+    assert not dataset.cautions
+    tree.table("sub-01/ses-b/sub-01_ses-b_scans.tsv", "filename acq_time", "pet/x_pet.nii.gz 2020-01-12")
+    dataset = tree.open()
+    assert read(dataset)[0]["sub-01"] == (0.0, 2.0)
+    assert dataset.cautions[0].startswith("*_scans.tsv of 1 sessions has no row of the image")
+
+
+def test_a_selected_run_keeps_sessions_with_one_image(aged: Tree) -> None:
+    path = aged.image("01", "a")
+    aged.save(path.with_name("sub-01_ses-a_run-2_T1w.nii.gz"))
+    path.replace(path.with_name("sub-01_ses-a_run-1_T1w.nii.gz"))
+    dataset = aged.open(select="run-2")
+    assert read(dataset)[0] == {"sub-01": (70.5, 72.0), "sub-02": (60.0, 61.25)}
+    assert dataset.subjects()[0].visits[0].source.endswith("run-2_T1w.nii.gz")
+    assert not dataset.cautions
+
+
+def test_sessions_that_a_selection_loses_are_counted(aged: Tree) -> None:
+    aged.image("01", "a", "acq-spgr_T1w")
+    cautions = aged.open(select="acq-spgr").cautions
+    assert "3 of 4 sessions are left out, since none of their T1w images is selected by select=acq-spgr." in cautions
+
+
+def test_a_named_column_without_times_is_not_mistaken_for_a_typing_error(aged: Tree) -> None:
+    aged.sessions("01", "session_id age acq_time", "ses-a 70.5 soon", "ses-b 72 later")
+    with pytest.raises(LongigenError, match=r"no session has a time in 'acq_time'\. Its cells, such as 'soon', are no"):
+        aged.open(time="acq_time")
+    with pytest.raises(LongigenError, match=r"'acq_tme'\. Did you mean 'acq_time'"):
+        aged.open(time="acq_tme")
+
+
+def test_labels_that_are_dates_are_the_last_resort(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "ds")
+    for session in ("20150924", "20151004"):
+        tree.image("01", session)
+    dataset = tree.open()
+    assert (dataset.time_unit, read(dataset)[0]) == ("days", {"sub-01": (0.0, 10.0)})
+    assert "dates in the labels of the sessions, such as ses-20150924" in dataset.cautions[0]
+    tree.image("01", "baseline")
+    with pytest.raises(LongigenError, match="has no times of its sessions"):
+        tree.open()
+
+
+def test_participants_with_a_row_per_session(tree: Tree) -> None:
+    rows = [f"sub-{s} {k} {60 + i} {'F' if s == '01' else 'M'} test" for s in ("01", "02") for i, k in enumerate("ab")]
+    tree.table("participants.tsv", "participant_id session age sex split", *rows)
+    tree.json("participants.json", {"age": {"Units": "months"}})
+    dataset = tree.open()
+    assert read(dataset) == ({"sub-01": (60.0, 61.0), "sub-02": (60.0, 61.0)}, [])
+    assert (dataset.time_unit, dataset.covariate_units) == ("months", {"age": "months"})
+    assert [subject.part for subject in dataset.subjects()] == ["test", "test"]
+    assert dataset.subjects()[1].visits[1].covariates == {"age": 61.0, "sex": 1.0}
+    assert dataset.cautions[0].startswith("participants.tsv has a row per session")
+    tree.table("participants.tsv", "participant_id session age sex split", rows[0], rows[1].replace("test", "train"))
+    assert [finding.kind for finding in read(tree.open())[1]] == ["repeated-row", "no-time"]
+
+
+def test_ages_whose_unit_is_known_are_plausible(aged: Tree, longigen: Callable[..., Any]) -> None:
+    aged.sessions("01", "session_id days age", "ses-a 0 840", "ses-b 365 852")
+    aged.sessions("02", "session_id days age", "ses-a 0 720", "ses-b 365 732")
+    assert "age-unit" in longigen("doctor", aged.root, "--json", status=1).stdout  # of two subjects none can be split
+    aged.json("participants.json", {"age": {"Units": "months"}})
+    assert "age-unit" not in longigen("doctor", aged.root, "--json", status=1).stdout
+
+
+def test_numbers_with_a_decimal_comma_are_named(aged: Tree) -> None:
+    aged.sessions("01", "session_id age dose", "ses-a 70,5 0,5", "ses-b 72 1,5")
+    dataset = aged.open()
+    _, (finding,) = read(dataset)
+    assert finding.kind == "bad-time"
+    assert finding.advice == "write 70.5 with a decimal point, or n/a to leave the session out"
+    assert "text in it counts as missing: 0,5, 1,5" in "".join(dataset.cautions)

@@ -56,6 +56,19 @@ def test_an_untrained_network_copies_the_last_visit(shape: tuple[int, ...]) -> N
     torch.testing.assert_close(output, base, atol=2e-5, rtol=0)
 
 
+def test_spread_widens_the_draws_and_not_the_central_forecast() -> None:
+    wide, plain = denoiser(spread=1.5), denoiser()
+    randomise(wide)
+    plain.load_state_dict(wide.state_dict())
+    base, level = noise(*SHAPE).clamp(-1, 1), torch.full(SHAPE[:1], -20.0)  # at this level z_t is noise alone
+    z_t, given = noise(*SHAPE, seed=1), conditioning(base)
+    drawn = wide.eval()(z_t, level, given)
+    torch.testing.assert_close(drawn, plain.eval()(1.5 * z_t, level, given))
+    assert not torch.allclose(drawn, plain(z_t, level, given), atol=1e-3)
+    zeros = torch.zeros(SHAPE)
+    torch.testing.assert_close(wide(zeros, level, given), plain(zeros, level, given), atol=0, rtol=0)
+
+
 @pytest.mark.parametrize(("parameters", "message"), [({"width": 6}, "multiple of 4"), ({"multipliers": (1,)}, "two")])
 def test_values_that_do_not_fit_are_refused(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(LongigenError, match=message):

@@ -120,12 +120,15 @@ BAD: dict[str, tuple[str, str]] = {
     "empty": ("", r"m\.csv is empty; its first line must name the columns subject, time, path"),
     "header-only": (HEAD, "no row below its header"),
     "missing-column": ("subject,when,path\n" + PAIR, "no column 'time'; its columns are: subject, when, path"),
-    "missing-columns": ("id;time;path\n" + PAIR, "no column 'subject' and no column 'time' and no column 'path'"),
+    "semicolons": (
+        "id;time;path\n" + PAIR,
+        "by semicolons; .* by tabs in a file named .tsv, and",
+    ),
     "column-twice": ("subject,time,path,time\n" + PAIR, "two columns 'time'"),
     "column-unnamed": ("subject,time,path,\n" + PAIR, "two columns '', or one without a name"),
     "short-row": (HEAD + PAIR + "b,0\n", r"line 4 has 2 cells where the header has 3 columns"),
     "long-row": (HEAD + PAIR + "b,0,x,y\n", r"line 4 has 4 cells"),
-    "broken-quotes": (HEAD + 'a,0,"img/a0.nii.gz\n', "cannot be read"),
+    "broken-quotes": (HEAD + 'a,0,"img/a0.nii.gz\n', "line 2 has a quote that is not closed on its line"),
     "nul": (HEAD + "a,0,img/a\0.nii.gz\n" + PAIR, r"line 2 \(subject a\) has path .*, which names no file"),
     "time-text": (
         HEAD + PAIR + "a,baseline,img/b0.nii.gz\n",

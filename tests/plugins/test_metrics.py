@@ -1,6 +1,7 @@
 """Metrics of single volumes, compared with closed forms and other implementations."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from longigen import Metric
 from longigen_metrics import NRMSE, PSNR, SSIM, ChangeCorrelation, ForegroundSSIM, Sharpness, SliceSSIM
+from longigen_metrics.error import DIVISORS
 from longigen_metrics.similarity import ssim_map, window_matrix
 
 ALL: list[Metric] = [SSIM(), ForegroundSSIM(), SliceSSIM(), PSNR(), NRMSE(), ChangeCorrelation()]
@@ -144,9 +146,20 @@ def test_psnr_and_nrmse_by_hand(shape: tuple[int, int, int]) -> None:
     assert NRMSE()(generated, true, true, everywhere(true)) == pytest.approx(0.1 / 1.5, abs=1e-7)
 
 
-def test_nrmse_is_not_defined_where_the_truth_is_constant() -> None:
+@pytest.mark.parametrize(("normalisation", "scale"), [("range", 0.6), ("mean", 0.4), ("euclidean", math.sqrt(0.25))])
+def test_nrmse_by_each_scale(normalisation: Any, scale: float) -> None:
+    true = 2 * torch.tensor([0.1, 0.7]).expand(1, 3, 5, 2) - 1  # 0.1 and 0.7 of [0, 1]
+    metric = NRMSE(normalisation=normalisation)
+    assert metric(true + 0.2, true, true, everywhere(true)) == pytest.approx(0.1 / scale, rel=1e-5)
+    assert metric.definition.count(DIVISORS[normalisation]) == 1
+    assert metric.variant == ("" if normalisation == "range" else normalisation)
+
+
+@pytest.mark.parametrize("normalisation", ["range", "mean", "euclidean"])
+def test_nrmse_is_not_defined_where_there_is_nothing_to_divide_by(normalisation: Any) -> None:
     generated, true = pair(4, 4, 4)
-    assert math.isnan(NRMSE()(generated, torch.zeros_like(true), true, everywhere(true)))
+    metric = NRMSE(normalisation=normalisation)
+    assert math.isnan(metric(generated, torch.full_like(true, -1.0), true, everywhere(true)))
 
 
 def test_nrmse_takes_strided_volumes() -> None:

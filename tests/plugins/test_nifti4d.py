@@ -138,7 +138,7 @@ def test_times_of_a_header(step: float, unit: str, expected: tuple[float, ...], 
         ({"times": [-1, 0, 1, 2], "time_unit": "cycle", "RepetitionTime": 3}, (-1.0, 0.0, 1.0, 2.0), "cycle"),
         ({"FrameTimesStart": [0, 10, 30, 60]}, (0.0, 10.0, 30.0, 60.0), "seconds"),
         ({"VolumeTiming": [0, 1.5, 3, 5]}, (0.0, 1.5, 3.0, 5.0), "seconds"),
-        ({"RepetitionTime": 0.8}, (0.0, 0.8, 1.6, 2.4), "seconds"),
+        ({"RepetitionTime": 0.03501}, (0.0, 0.03501, 0.07002, 0.10503), "seconds"),
         ({"Manufacturer": "unknown"}, (0.0, 0.035, 0.07, 0.105), "seconds"),
     ],
 )
@@ -205,7 +205,7 @@ def header(step: float, unit: str) -> Callable[[Path], None]:
 
 BAD: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "3D": (image(4, 4, 4), "dimensions", r"b\.nii \(subject b\) is 3D, where a 4D series is needed"),
-    "5D": (image(4, 4, 4, 1, 3), "dimensions", "is 5D"),
+    "5D": (image(4, 4, 4, 2, 3), "dimensions", "is 5D"),
     "one frame": (image(4, 4, 4, 1), "one-frame", "has only one frame"),
     "no image": (lambda path: path.write_bytes(b"x" * 500), "unreadable", "cannot be opened as an image"),
     "spectrum": (header(2, "hz"), "bad-timing", "has frames 2 hz apart, which is not a valid time"),
@@ -332,3 +332,33 @@ def test_real_cine(shared: Path) -> None:
 @pytest.mark.parametrize("label", CHECKS["dataset"])
 def test_conformance(shared: Path, label: str) -> None:
     run_check("dataset", label, "nifti4d", {"path": str(shared / "sunnybrook"), "pattern": "*_ED_ES.nii.gz"})
+
+
+@pytest.mark.parametrize(
+    ("step", "unit", "repetition", "expected", "words"),
+    [
+        (15, "sec", 0.0045, 15.0, "15 s apart by its header and 0.0045 s by RepetitionTime in a.json; the header's is"),
+        (2000, "msec", 2.0, 2.0, None),
+        (1, "sec", 2.5, 2.5, "RepetitionTime is used, since 1 is the default of programs"),
+        (0, None, 2.5, 2.5, None),
+        (2500, None, 2.5, 2.5, None),
+        (7, None, 2.5, 2.5, "RepetitionTime is used, since the header's has no unit"),
+    ],
+)
+def test_a_repetition_time_that_is_not_the_step_of_the_header(
+    step: float, unit: str | None, repetition: float, expected: float, words: str | None, series: Series
+) -> None:
+    path = series("a.nii.gz", step=step, unit=unit, sidecar={"RepetitionTime": repetition})
+    (subject,) = NIfTI4DDataset(path=path).subjects()
+    assert subject.times == pytest.approx([k * expected for k in range(4)])
+    cautions = [str(caution) for visit in subject.visits for caution in visit.cautions if "two-" in caution.kind]
+    assert len(cautions) == (words is not None)
+    assert (words or "") in "".join(cautions)
+
+
+def test_extensions_in_capitals_and_links_to_nothing(series: Series, tmp_path: Path) -> None:
+    series("a.nii.gz").rename(tmp_path / "A.NII.GZ")
+    (tmp_path / "b.nii.gz").symlink_to("../.git/annex/objects/aa/bb/MD5E-s1--c.nii.gz")
+    ids, findings = read(tmp_path)
+    assert ids == ["A"]
+    assert [(finding.kind, finding.source) for finding in findings] == [("missing-file", str(tmp_path / "b.nii.gz"))]

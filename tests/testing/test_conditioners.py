@@ -94,6 +94,7 @@ DETERMINISTIC = "is deterministic"
 GLOBAL = "leaves global random generators alone"
 FUTURE = "sees neither the target nor, if causal, what comes after it"
 COVARIATES = "does not see covariates that are missing"
+NAMED = "uses no other covariates than it names"
 PADDING = "ignores padding"
 APART = "treats the subjects of a batch apart"
 UNIT = "gives the same in any unit of time"
@@ -259,6 +260,11 @@ class ExplainingAtRandom(Good):
     def explain(self, history: VisitSequence, target_time: Tensor) -> Tensor:
         torch.manual_seed(0)
         return super().explain(history, target_time)
+
+
+@caught(NAMED="a covariate that used_covariates does not name matters")
+class NamingNoCovariate(Good):
+    used_covariates = ()
 
 
 @caught(FUTURE="the image of a visit at or after the target's time matters: concat moved by")

@@ -94,14 +94,14 @@ def test_the_brain_and_heart_recipes_have_the_same_effective_batch_size() -> Non
     assert hearts == brains
 
 
-@pytest.mark.parametrize("name", ["sadm-acdc", "sadm-brain"])
+@pytest.mark.parametrize("name", [name for name, content in RECIPES.items() if "numbers" in content])
 def test_every_number_has_a_source_and_a_place(name: str) -> None:
     content = Catalog().recipe(name).content
     recipe = Recipe.resolve(name, changes=["data.path=."])
     for line in content["numbers"]:
-        assert re.search(r": (paper, |code, |ours|Ho and Salimans|as in sadm-acdc)", line), line
-        for section, key in re.findall(r"\b([a-z]+)\.([a-z_]+)\b(?!\.)", line):
-            assert key in recipe.configs.get(section, ()), line
+        assert re.search(r": (paper|code|ours|Ho and Salimans|as in (sadm-acdc|dao-adni))", line), line
+        for section, key in re.findall(r"\b([a-z]+)\.([a-z_]+)\b(?!\.)", line.partition(": ")[0]):
+            assert key in recipe.configs[section] or (key == "name" and section in recipe.names), line
 
 
 def test_a_recipe_configures_its_data_set_at_any_path(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,18 +36,21 @@ MAX_GRID_RATIO = 4
 """The default grid is oversized if it has more than this many times the voxels of a typical visit."""
 
 
-def check_cohort(records: Sequence[SubjectRecord], unit: str, place: str) -> Iterator[Finding]:
+def check_cohort(
+    records: Sequence[SubjectRecord], unit: str, place: str, covariate_units: Mapping[str, str]
+) -> Iterator[Finding]:
     """Yield findings on implausible times, ages, orders of visits, and the size of the default grid.
 
     Args:
         records: the records of all subjects.
         unit: the data set's time unit.
         place: name of the data set in messages.
+        covariate_units: the units of covariates that are known, by name.
     """
     subjects = [record.subject for record in records]
     yield from _check_time_unit(subjects, unit, place)
     yield from _check_gaps(subjects, unit)
-    yield from _check_ages(subjects, unit, place)
+    yield from _check_ages(subjects, unit, place, covariate_units)
     yield from _check_visit_order(subjects, unit, place)
     yield from _check_grid_size(subjects)
 
@@ -99,18 +102,22 @@ def _check_gaps(subjects: Sequence[Subject], unit: str) -> Iterator[Finding]:
             yield Finding("time-gap", visit.source, problem, "check the two times", subject.id, "warning")
 
 
-def _check_ages(subjects: Sequence[Subject], unit: str, place: str) -> Iterator[Finding]:
+def _check_ages(
+    subjects: Sequence[Subject], unit: str, place: str, covariate_units: Mapping[str, str]
+) -> Iterator[Finding]:
     """Check that ages are plausible, and that they increase with the times."""
     names = sorted({n for s in subjects for visit in s.visits for n in visit.covariates if _is_age(n)})
     for name in names:
+        per_year = UNITS_PER_YEAR.get(covariate_units.get(name, "years"), 1.0)
         ages = [
-            [(visit, visit.covariates[name]) for visit in subject.visits if name in visit.covariates]
+            [(visit, visit.covariates[name] / per_year) for visit in subject.visits if name in visit.covariates]
             for subject in subjects
         ]
         values = [age for visits in ages for _, age in visits]
         if min(values) < 0 or max(values) > MAX_AGE:
             problem = f"has '{name}' from {min(values):g} to {max(values):g}, which cannot be years"
-            yield Finding("age-unit", place, problem, "give ages in years", severity="warning")
+            advice = f"give ages in years, or their unit (in BIDS as Units of '{name}' in participants.json)"
+            yield Finding("age-unit", place, problem, advice, severity="warning")
         elif unit in UNITS_PER_YEAR:
             for subject, visits in zip(subjects, ages, strict=True):
                 yield from _check_ageing(subject, visits, name, unit)

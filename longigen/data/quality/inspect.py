@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from longigen.data.dataset import Assigned, Dataset, Subject, Visit
-from longigen.data.intensity import IntensityRange
+from longigen.data.intensity import IntensityRange, without_padding
 from longigen.data.issues import BadData, Finding
 from longigen.data.preprocess import PreprocessSettings
 from longigen.data.quality.cohort_checks import check_cohort
@@ -83,7 +83,7 @@ def examine(
     for record in records:
         findings += check_subject(record)
     findings += find_duplicates(records, parts)
-    findings += check_cohort(records, dataset.time_unit, place)
+    findings += check_cohort(records, dataset.time_unit, place, dataset.covariate_units)
     return Examination(
         tuple(sorted(findings, key=lambda finding: (finding.severity == "warning", natural_sort_key(finding.subject)))),
         len(subjects),
@@ -172,5 +172,5 @@ def _check_range(volume: Volume, visit: Visit, subject: str) -> None:
     """
     defaults = PreprocessSettings()
     IntensityRange.from_percentiles(
-        volume.data, lower=defaults.lower, upper=defaults.upper, source=visit.source, subject=subject
+        without_padding(volume).data, lower=defaults.lower, upper=defaults.upper, source=visit.source, subject=subject
     )

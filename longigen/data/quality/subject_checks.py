@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from nibabel.affines import from_matvec, voxel_sizes
@@ -66,6 +66,7 @@ def check_subject(record: SubjectRecord) -> Iterator[Finding]:
         yield Finding("single-visit", visit.source, problem, "add visits or remove the subject", record.subject.id)
     if not readable:
         return
+    yield from _check_headers(record.subject.id, [visit for visit, _ in readable])
     yield from _check_each_visit(record.subject.id, readable)
     yield from _check_geometry(record.subject.id, readable)
     yield from _check_copies(record.subject.id, readable)
@@ -84,6 +85,28 @@ def _check_each_visit(subject: str, visits: Sequence[tuple[Visit, VolumeStats]])
     yield from check("label-mask", _label_mask_problem, "give the scan itself")
     yield from check("lost-zooms", _lost_voxel_size_problem, "write the true voxel size into its header")
     yield from check("voxel-size", _voxel_size_problem, "correct its header, whose unit is probably not mm")
+    advice = "nothing, since it is taken as background; or write the background's own intensity there"
+    yield from check("padding-value", _padding_problem, advice)
+
+
+def _check_headers(subject: str, visits: Sequence[Visit]) -> Iterator[Finding]:
+    """Yield what the files of a subject state in two ways; a problem of several visits is one finding."""
+    by_kind: dict[str, list[Finding]] = {}
+    for visit in visits:
+        for caution in visit.cautions:
+            by_kind.setdefault(caution.kind, []).append(caution)
+    for first, *others in by_kind.values():
+        yield replace(first, problem=first.problem + _and_more(len(others)), subject=subject)
+
+
+def _padding_problem(stats: VolumeStats) -> str | None:
+    padding = stats.padding
+    if padding is None:
+        return None
+    return (
+        f"has the value {padding.value:g} in {100 * padding.share:.2g} % of its voxels and the others from "
+        f"{padding.low:g} to {padding.high:g}, so almost all of the intensity range is empty: it is a padding value"
+    )
 
 
 def _label_mask_problem(stats: VolumeStats) -> str | None:

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 
+from longigen.data.intensity import Padding, without_padding
 from longigen.data.volume import Volume, voxel_digest
 
 SAMPLE_VOXELS = 2**20
@@ -32,6 +33,7 @@ class VolumeStats:
         constant: whether all voxels have the same intensity.
         labels: whether the volume looks like a label mask.
         digest: a hash of shape and voxels, equal for volumes with identical voxels.
+        padding: the padding value around the field of view, if there is one; the other statistics are without it.
     """
 
     shape: tuple[int, int, int]
@@ -41,11 +43,12 @@ class VolumeStats:
     constant: bool
     labels: bool
     digest: bytes
+    padding: Padding | None = None
 
     @classmethod
     def from_volume(cls, volume: Volume) -> Self:
         """Compute the statistics of a volume."""
-        data = volume.data
+        data = without_padding(volume).data
         sample = _subsample(data)
         bright = sample[sample > sample.mean()]
         width, height, depth = data.shape
@@ -58,6 +61,7 @@ class VolumeStats:
             constant=bool(data.min() == data.max()),
             labels=_is_label_mask(data, sample),
             digest=voxel_digest(volume),
+            padding=Padding.find(volume.data),
         )
 
 
@@ -68,7 +72,7 @@ def thumbnail(volume: Volume) -> np.ndarray:
     is the average of a block. So the thumbnail is nearly the same if the scan is stored with another data type,
     intensity scale, axis order, voxel size or margin.
     """
-    data = apply_orientation(volume.data, io_orientation(volume.affine))
+    data = apply_orientation(without_padding(volume).data, io_orientation(volume.affine))
     occupied = data > data.min()
     for axis in range(3):
         slices = np.flatnonzero(occupied.any(axis=tuple(other for other in range(3) if other != axis)))
