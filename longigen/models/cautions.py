@@ -33,8 +33,8 @@ def cautions(
     if ahead > MAX_EXTRAPOLATION * longest:
         yield (
             "times",
-            f"Time {time_text(times[-1])} is {ahead:g} {unit} after the first visit of subject {subject.id}, but the model "
-            f"was trained on at most {longest:g} {unit}; the generated image is not reliable.",
+            f"Time {time_text(times[-1])} is {ahead:g} {unit} after the first visit of subject {subject.id}, but the "
+            f"model was trained on at most {longest:g} {unit}; the generated image is not reliable.",
         )
     outside = prepared.lost_share()
     if outside > MAX_OUTSIDE:

@@ -50,8 +50,8 @@ class Modes:
 
     def repeated(self, times: int) -> "Modes":
         """Return the distributions of the batch, the whole batch repeated a number of times."""
-        parts = (part.repeat(times, 1, 1, 1, 1) for part in (self.velocity, self.change))
-        return Modes(*parts, torch.Size([times * self.shape[0], *self.shape[1:]]))
+        velocity, change = (part.repeat(times, 1, 1, 1, 1) for part in (self.velocity, self.change))
+        return Modes(velocity, change, torch.Size([times * self.shape[0], *self.shape[1:]]))
 
     def draw(self, noise: Tensor) -> Moved:
         """Return the movement for standard normal `noise` (B, C, W, H, D); zeros give the central one."""
@@ -192,7 +192,7 @@ class CineUNet(Denoiser):
         if self.amount:
             losses["amount"] = self.amount * amount_error(central, true, base)
         if self.ensemble:
-            losses["ensemble"] = self.ensemble * ensemble_error(*draws, true)
+            losses["ensemble"] = self.ensemble * ensemble_error(draws[0], draws[1], true)
         return losses
 
     def _modes(self, conditioning: Conditioning) -> Modes:
