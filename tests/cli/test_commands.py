@@ -161,7 +161,7 @@ def test_evaluate_prints_copy_last(longigen: Longigen, run: Path, tmp_path: Path
     summary = json.loads((tmp_path / "summary.json").read_text())
     row = next(r for r in summary["rows"] if (r["setting"], r["method"]) == ("full", "copy-last"))
     assert row["psnr"]["mean"] == pytest.approx(np.mean(by_hand))
-    assert row["psnr"]["low"] <= row["psnr"]["mean"] <= row["psnr"]["high"]
+    assert (row["psnr"]["low"], row["psnr"]["high"]) == (None, None)  # two subjects have no interval
     machine = longigen("evaluate", run, "--setting", "full", "--metric", "psnr", "--json")
     parsed = json.loads(machine.stdout)
     assert parsed["protocol_hash"] != summary["protocol_hash"]  # other settings: another protocol

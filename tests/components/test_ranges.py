@@ -11,7 +11,7 @@ import pytest
 
 import longigen
 from longigen import LongigenError
-from longigen.components.base import Component, Parameter, Settings, checked, parameters
+from longigen.components.base import Component, Parameter, Settings, checked, parameters, shortened
 from longigen.components.ranges import Range
 
 
@@ -112,10 +112,11 @@ def test_values_within_are_converted(annotation: Any, given: Any, kept: Any) -> 
 def test_values_outside_are_one_sentence(annotation: Any, given: Any, spelt: str) -> None:
     with pytest.raises(LongigenError) as caught:
         Parameter("p", annotation).check(given, "The part 'x'")
-    assert str(caught.value) == f"The part 'x': p must be {spelt}, got {given!r}."
+    shown = shortened(given)
+    assert str(caught.value) == f"The part 'x': p must be {spelt}, got {shown}."
     with pytest.raises(LongigenError) as caught:
         Parameter("p", annotation).check(given)
-    assert str(caught.value) == f"p must be {spelt}, got {given!r}."
+    assert str(caught.value) == f"p must be {spelt}, got {shown}."
 
 
 class Part(Component):

@@ -191,8 +191,8 @@ def test_corrupted_download_is_not_stored(hub: Hub, machine: NewMachine) -> None
         ({"model.safetensors": WEIGHTS}, "has no longigen model (config.json is missing)"),
         ({**FILES_OF, "config.json": b'{"model_type": "bert"}'}, "is not the configuration of a longigen model"),
         (
-            {**FILES_OF, "config.json": b"x" * 2_000_000},
-            "has a config.json of 2000000 bytes, more than the limit of 1048576",
+            {**FILES_OF, "config.json": b"x" * 9_000_000},
+            "has a config.json of 9000000 bytes, more than the limit of 8388608",
         ),
         (
             {**FILES_OF, "model.safetensors": WEIGHTS[:-8]},

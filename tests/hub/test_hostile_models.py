@@ -92,7 +92,7 @@ TENSOR = '"dtype": "F32", "data_offsets": [0, 4]'
         (config("statistics", channels=10**9), "channels"),
         (content("config.json", DEEP.encode()), "nested too deeply"),
         (content("config.json", NESTED.encode()), "nested too deeply"),
-        (content("config.json", b" " * 2**20 + b"{}"), "more than the limit"),
+        (content("config.json", b" " * 2**23 + b"{}"), "more than the limit"),
         (content("config.json", f'{{"schema_version": {"9" * 10_000}}}'.encode()), "config.json"),
         (device("config.json"), "not a regular file"),
         (pipe("config.json"), "not a regular file"),

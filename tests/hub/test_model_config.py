@@ -114,8 +114,8 @@ def test_invalid_config_is_refused(folder: Path, change: Any, problem: str) -> N
 
 
 def test_too_large_config_is_refused(folder: Path) -> None:
-    (folder / "config.json").write_text(" " * 2**20 + "{}")
-    with pytest.raises(LongigenError, match=r"config\.json cannot be read .it has 1048578 bytes, more than the limit"):
+    (folder / "config.json").write_text(" " * 2**23 + "{}")
+    with pytest.raises(LongigenError, match=r"config\.json cannot be read .it has 8388610 bytes, more than the limit"):
         LongitudinalModel.from_pretrained(folder)
 
 
