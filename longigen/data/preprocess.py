@@ -329,7 +329,7 @@ class Prepared:
         array = placement.to_model(volume, fill, visit.source, subject)
         intensity = first_range if self.pipeline.normalise == "subject" else self._range(volume, visit.source)
         tensor = torch.from_numpy(intensity.to_model(array))[None]
-        self._digests[index] = voxel_digest(volume).hex()
+        self._digests[index] = voxel_digest(own).hex()
         if self._cache is not None:
             notes = {**_to_notes(placement, first_range), DIGEST: self._digests[index]}
             self._cache.put(self._key(index), tensor, notes)

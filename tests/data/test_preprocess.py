@@ -209,3 +209,15 @@ def test_real_volumes_are_restored(path: Path, tmp_path: Path) -> None:
 
     write_volume(back, tmp_path / "back.nii.gz", "test")
     assert (read_volume(tmp_path / "back.nii.gz", "s").affine == volume.affine).all()
+
+
+def test_the_hash_of_a_visits_voxels_is_the_same_with_and_without_a_cache(tmp_path: Path) -> None:
+    """Also of a volume with a padding value, which preprocessing takes as background."""
+    data = noise(12, 11, 10)
+    data[:3] = -32768
+    subject = subject_of(Volume(data, np.eye(4)), Volume(noise(12, 11, 10, seed=1), np.eye(4)))
+    pipeline, cache = Preprocess(Grid((8, 8, 8))), VisitCache(tmp_path, 2**30)
+    with pytest.warns(LongigenWarning, match="padding value"):
+        pipeline.subject(subject, cache).visit(0)
+    pipeline.subject(subject, cache).visit(1)
+    assert pipeline.subject(subject, cache).digests == pipeline.subject(subject).digests
