@@ -265,9 +265,9 @@ class Cohort:
         return tuple(sorted({name for s in self.subjects for visit in s.visits for name in visit.covariates}))
 
 
-def listed(ids: Sequence[str], limit: int = 5) -> str:
-    """Return the first ids, and how many more there are."""
-    return ", ".join(ids[:limit]) + (f" and {len(ids) - limit} more" if len(ids) > limit else "")
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def require_pairs(subjects: Sequence[Prepared]) -> None:

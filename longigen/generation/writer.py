@@ -9,7 +9,7 @@ from longigen.errors import LongigenWarning
 from longigen.generation.explanation import require_explaining, write_explanations
 from longigen.generation.session import GenerationSession
 from longigen.models.cautions import cautions
-from longigen.models.predict import GenerationSettings, SubjectTask
+from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario
 from longigen.models.visit_files import make_way, spread_caution, write_mean_and_std, write_visits
 
@@ -72,17 +72,18 @@ def write_cohort(
         subject_tasks, task_times = session.tasks(scenario, seed=settings.seed), None
     else:
         subject_tasks, task_times = session.tasks_at(times, scenario, seed=settings.seed)
+    wanted = task_times or [[item.subject.times[index] for index in task.targets] for item, task in subject_tasks]
     record = session.record(scenario, settings, detail=detail)
     written: list[Path] = []
     cautioned: set[str] = set()
     max_std = 0.0
 
-    def write_batch(batch: Sequence[SubjectTask], batch_times: Sequence[Sequence[float]] | None, done: int) -> None:
+    def write_batch(indices: Sequence[int], done: int) -> None:
         nonlocal max_std
-        for number, (prepared, task) in enumerate(batch):
-            own = [prepared.subject.times[index] for index in task.targets]
-            wanted = own if batch_times is None else batch_times[number]
-            for kind, text in cautions(session.model, prepared, wanted, detail=detail):
+        batch = [subject_tasks[index] for index in indices]
+        batch_times = None if task_times is None else [task_times[index] for index in indices]
+        for index in indices:
+            for kind, text in cautions(session.model, subject_tasks[index][0], wanted[index], detail=detail):
                 if kind not in cautioned:  # the first subject stands for all
                     warnings.warn(text, LongigenWarning, stacklevel=5)
                     cautioned.add(kind)
@@ -101,15 +102,13 @@ def write_cohort(
                 max_std = max(max_std, write_mean_and_std(item, files, record))
         written.extend(file for by_subject in paths for files in by_subject for file in files)
 
-    all_times = task_times or [[p.subject.times[i] for i in task.targets] for p, task in subject_tasks]
-    with state.split_between_processes(list(range(len(subject_tasks)))) as indices:
+    with state.split_between_processes(list(range(len(subject_tasks)))) as share:
+        indices = [int(index) for index in share]
         total = len(indices)
-        visits = [(subject_tasks[index][0].subject.id, time) for index in indices for time in all_times[index]]
+        visits = [(subject_tasks[index][0].subject.id, time) for index in indices for time in wanted[index]]
         make_way(record, folder, visits, overwrite=overwrite)
         for start in range(0, total, batch_size):
-            batch = indices[start : start + batch_size]
-            batch_times = None if task_times is None else [task_times[index] for index in batch]
-            write_batch([subject_tasks[index] for index in batch], batch_times, start)
+            write_batch(indices[start : start + batch_size], start)
     central = settings.sampler_of(session.model).central
     caution = spread_caution(samples, record.steps, max_std, central=central) if total else None
     return WrittenVisits(folder, tuple(written), caution)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from longigen.data.cohort import listed
 from longigen.errors import LongigenError
 from longigen.hub.model_config import COMPONENTS, grid_text, read_config, require_installed
 from longigen.hub.resolve import ModelSource
@@ -92,14 +93,14 @@ class WarmStart:
         unused = [name for name in old_tensors if name not in new_tensors]
         notes = [f"{len(fitting)} of {len(new_tensors)} tensors were copied"]
         initial = [
-            f"{len(names)} {reason} ({_listed(names)})"
+            f"{len(names)} {reason} ({listed(names, MAX_LISTED)})"
             for names, reason in ((reshaped, "of another shape there"), (missing, "missing there"))
             if names
         ]
         if initial:
             notes.append(f"initial values remain in {' and '.join(initial)}")
         if unused:
-            notes.append(f"{len(unused)} of its tensors were not used ({_listed(unused)})")
+            notes.append(f"{len(unused)} of its tensors were not used ({listed(unused, MAX_LISTED)})")
         differences = [f"{name} {before}, now {now}" for name, before, now in self._differences(other, model)]
         if differences:
             notes.append(f"it was configured with {'; with '.join(differences)}")
@@ -127,11 +128,6 @@ class WarmStart:
             pairs["target"] = (old.settings.target, new.settings.target)
             pairs["prediction"] = (old.prediction, new.prediction)
         return ((name, *values) for name, values in pairs.items() if values[0] != values[1])
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - MAX_LISTED
-    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def warm_starts(settings: TrainingSettings) -> tuple[WarmStart, ...]:

@@ -239,7 +239,10 @@ def test_the_hash_is_of_the_content_alone() -> None:
         "previous": "mean absolute error of previous",
     }
     assert written["foreground"] == "first visit > -0.95"
-    assert set(vars(PROTOCOL)) - {"samples", "images"} < set(written)  # written where they are known
+    assert set(vars(PROTOCOL)) - {"samples", "images"} < set(written)
+    known = replace(PROTOCOL, images="0123456789abcdef")
+    assert known.to_dict()["images"] == "0123456789abcdef"
+    assert known.hash != PROTOCOL.hash
 
 
 def test_on_the_models_grid_the_grid_is_a_part_of_the_protocol() -> None:

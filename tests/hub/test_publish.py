@@ -137,8 +137,8 @@ def test_model_card(here: hubserver.Hub, run: Path) -> None:
     assert "scored in the subjects' own space" in card.text
     assert "| setting | metric | copy-last | copy-last blurred 0.5 | copy-last blurred 1 | model | gain |" in card.text
     assert re.search(
-        r"\| full \| psnr ↑ \|( \d+\.\d+[^|]*\|){4} [+-]\d+\.\d+[^|]*\|",
-        card.text,  # no intervals of two subjects
+        r"\| full \| psnr ↑ \|( \d+\.\d+ \|){4} [+-]\d+\.\d+ \|",
+        card.text,  # one subject has no interval
     )
     for words in (
         "not a medical device",
