@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from longigen.hub.publish import Publication
     from longigen.hub.resolve import ModelSource, Pulled
     from longigen.models.longitudinal import LongitudinalModel
-    from longigen.models.predict import GenerationSettings
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
     from longigen.registry.new_plugin import PluginTemplate
     from longigen.training.recipe import Recipe
     from longigen.training.run import Run
+    from longigen.utils.precision import Precision
 
 __all__ = [
     "bench",
@@ -276,6 +276,7 @@ def generate(
     steps: int | None = None,
     guidance: float | None = None,
     order: "Order | None" = None,
+    precision: "Precision" = "auto",
     seed: int = 0,
     detail: bool = True,
     explain: bool = False,
@@ -305,6 +306,8 @@ def generate(
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
         order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
             of the next (``autoregressive``); by default the model's own.
+        precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
+            GPU that has it and fp32 elsewhere.
         seed: random seed of the sampling noise and of the choice of missing visits.
         detail: keep the own voxels of the last given visit, moved and changed as the model says; otherwise the volumes
             are the model's images, interpolated from its grid.
@@ -327,6 +330,7 @@ def generate(
     keep_freed_memory()
 
     from longigen.generation.writer import write_cohort
+    from longigen.models.predict import generation_settings
 
     listed = [times] if isinstance(times, str | float | int) else times or ()
     session = _session(source, data, changes, part, subjects, skip_bad, progress)
@@ -335,7 +339,7 @@ def generate(
         written = write_cohort(
             session,
             folder,
-            _settings(sampler, steps, guidance, order, seed),
+            generation_settings(sampler, steps, guidance, order, precision, seed),
             scenario=setting,
             times=None if times is None else [str(time) for time in listed],
             samples=samples,
@@ -366,6 +370,7 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     order: "Order | None" = None,
+    precision: "Precision" = "auto",
     seed: int = 0,
     batch_size: int = 4,
     skip_bad: bool = False,
@@ -392,6 +397,8 @@ def evaluate(
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
         order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
             of the next (``autoregressive``); by default the model's own.
+        precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
+            GPU that has it and fp32 elsewhere.
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -407,6 +414,7 @@ def evaluate(
         from longigen.evaluation.evaluate import Evaluation, protocol_of
         from longigen.evaluation.metrics import load_metrics
         from longigen.evaluation.run_metrics import save_to_run
+        from longigen.models.predict import generation_settings
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
@@ -415,7 +423,7 @@ def evaluate(
         session = _session(source, data, changes, part, (), skip_bad, progress)
         scenarios = ordered(settings)
         protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
-        generation = _settings(sampler, steps, guidance, order, seed)
+        generation = generation_settings(sampler, steps, guidance, order, precision, seed)
         bars = show_progress if progress else silent
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
@@ -440,6 +448,7 @@ def consistency(
     steps: int | None = None,
     guidance: float | None = None,
     order: "Order | None" = None,
+    precision: "Precision" = "auto",
     seed: int = 0,
     batch_size: int = 4,
     skip_bad: bool = False,
@@ -459,6 +468,8 @@ def consistency(
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
         order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
             of the next (``autoregressive``); by default the model's own.
+        precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
+            GPU that has it and fp32 elsewhere.
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -473,12 +484,13 @@ def consistency(
 
         from longigen.evaluation.consistency import Consistency
         from longigen.evaluation.metrics import load_metrics
+        from longigen.models.predict import generation_settings
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
         (similarity,) = load_metrics(["ssim"]).values()
         (scenario,) = ordered(setting)
-        generation = _settings(sampler, steps, guidance, order, seed)
+        generation = generation_settings(sampler, steps, guidance, order, precision, seed)
         keep_freed_memory()
         session = _session(source, data, changes, part, (), skip_bad, progress)
         bars = show_progress if progress else silent
@@ -823,13 +835,3 @@ def _session(
         )
     log_skipped(session.cohort.skipped)
     return session
-
-
-def _settings(
-    sampler: "Sampler | str | None", steps: int | None, guidance: float | None, order: "Order | None", seed: int
-) -> "GenerationSettings":
-    from longigen.models.predict import GenerationSettings
-    from longigen.registry.registry import registry
-
-    chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
-    return GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, order=order, seed=seed)

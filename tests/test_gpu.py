@@ -1,6 +1,9 @@
 """The main job on a CUDA device, for each recipe of a size for two cores: train, resume, generate and evaluate."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -8,8 +11,10 @@ import torch
 import yaml
 
 from helpers.files import ROOT
-from longigen import api
-from longigen.models.longitudinal import LongitudinalModel
+from longigen import Batch, LongitudinalModel, api
+from longigen.data.statistics import Statistics
+from longigen.testing.case import after, history
+from longigen.training.recipe import Recipe
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,6 +43,60 @@ def test_a_recipe_trains_resumes_generates_and_scores(recipe: str, precision: st
     run = api.train(out=run.folder, resume=True, changes=["training.steps=4"], progress=False)
     model = LongitudinalModel.from_pretrained(str(run.folder))
     assert model.provenance.training["device"] == torch.cuda.get_device_name()
-    evaluation = api.evaluate(run.folder, settings="single", steps=2, progress=False)
+    kind: Literal["bf16", "fp32"] = "bf16" if precision == "bf16" else "fp32"
+    evaluation = api.evaluate(run.folder, settings="single", steps=2, precision=kind, progress=False)
+    assert evaluation.generation["precision"] == kind
     assert evaluation.scores
     assert all(np.isfinite(score.values["psnr"]) for score in evaluation.scores)
+
+
+def model_of(recipe: str) -> LongitudinalModel:
+    resolved = Recipe.resolve(recipe)
+    parts = (resolved.component(part) for part in ("conditioner", "denoiser", "sampler"))
+    return LongitudinalModel(*parts, settings=resolved.settings("model"), statistics=Statistics()).to("cuda")
+
+
+def batch_of(size: tuple[int, int, int]) -> Batch:
+    visits = history(size, lengths=(3, 3))
+    return Batch(visits, visits.images[:, -1], after(visits)).to("cuda")
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    """Raise a RuntimeError where the CPU waits for the GPU inside the context."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_training_step_never_waits_for_the_gpu(recipe: str) -> None:
+    model, batch = model_of(recipe), batch_of((32, 32, 16))
+    generator = torch.Generator("cuda").manual_seed(0)
+    model.loss(batch, generator).backward()  # the first step may set up kernels
+    with never_waiting():
+        model.loss(batch, generator).backward()
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16", "fp16"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_generation_at_16_bits_is_close_to_32(recipe: str, precision: Literal["auto", "bf16", "fp16"]) -> None:
+    torch.manual_seed(0)
+    model, batch = model_of(recipe).eval(), batch_of((32, 32, 16))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    exact, rounded = (
+        model.generate(batch.history, batch.target_time[:, None], steps=2, guidance=0.0, precision=kind)
+        for kind in ("fp32", precision)
+    )
+    assert rounded.isfinite().all()
+    assert (rounded - exact).square().mean().sqrt() < 0.01
+
+
+def test_batches_in_pinned_memory_are_copied_without_waiting() -> None:
+    batch = batch_of((8, 8, 8)).to("cpu").pin_memory()
+    assert all(tensor.is_pinned() for tensor in (batch.target, batch.target_time, batch.history.images))
+    with never_waiting():
+        batch.to("cuda")

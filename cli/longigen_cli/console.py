@@ -75,6 +75,13 @@ Order = Annotated[
         "the next (autoregressive); by default the model's own.",
     ),
 ]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(
+        "--precision",
+        help="Type that the networks compute in; auto is bf16 on a GPU that has it and fp32 elsewhere.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects to generate in one batch.")]
 Model = Annotated[
     str,

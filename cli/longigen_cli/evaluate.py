@@ -18,6 +18,7 @@ from longigen_cli.console import (
     Model,
     Order,
     Part,
+    Precision,
     Sampler,
     Settings,
     SkipBad,
@@ -46,6 +47,7 @@ def evaluate(
     steps: Evaluations = None,
     guidance: Guidance = None,
     order: Order = None,
+    precision: Precision = "auto",
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
@@ -76,6 +78,7 @@ def evaluate(
         "steps": steps,
         "guidance": guidance,
         "order": order,
+        "precision": precision,
         "seed": seed,
         "batch_size": batch_size,
         "skip_bad": skip_bad,

@@ -15,6 +15,7 @@ from longigen_cli.console import (
     Model,
     Order,
     Part,
+    Precision,
     Sampler,
     SkipBad,
     say,
@@ -55,6 +56,7 @@ def generate(
     steps: Evaluations = None,
     guidance: Guidance = None,
     order: Order = None,
+    precision: Precision = "auto",
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
@@ -90,6 +92,7 @@ def generate(
         steps=steps,
         guidance=guidance,
         order=order,
+        precision=precision,
         seed=seed,
         detail=detail,
         explain=explain,

@@ -1,6 +1,7 @@
 """`VisitSequence`, a batch of subjects' visits as tensors, and `Batch`, histories with their target visits."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple, Self
 
@@ -32,7 +33,7 @@ class VisitSequence:
     - `covariates`: by name, each with its values and its mask.
 
     Raises:
-        ValueError: if shapes disagree, or an image is observed at a visit that is not valid.
+        ValueError: if shapes disagree, or, of tensors on a CPU, an image is observed at a visit that is not valid.
     """
 
     images: Tensor
@@ -52,7 +53,7 @@ class VisitSequence:
         for name, covariate in self.covariates.items():
             if any(part.shape != self.times.shape for part in covariate):
                 raise ValueError(f"covariate '{name}' must have values and a mask of shape {tuple(self.times.shape)}")
-        if not torch.compiler.is_compiling() and bool((self.observed & ~self.valid).any()):
+        if _known((self.observed & ~self.valid).any()):
             raise ValueError("an image is observed at a visit that is not valid")
         mask = self.observed[:, :, None, None, None, None]
         object.__setattr__(self, "images", torch.where(mask, self.images, BACKGROUND))
@@ -66,9 +67,27 @@ class VisitSequence:
         return self.images.shape[0]
 
     def to(self, device: torch.device | str) -> Self:
-        covariates = {name: Covariate(*(part.to(device) for part in item)) for name, item in self.covariates.items()}
-        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "covariates"}
-        return replace(self, **tensors, covariates=covariates)
+        return self._with(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pin_memory(self) -> Self:
+        """Return the sequences in page-locked memory, from which a GPU copies while the CPU goes on."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the sequences with each tensor moved; the constructor, which makes new images, is not called."""
+        moved = copy.copy(self)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "covariates":
+                value = {name: Covariate(*map(change, item)) for name, item in value.items()}
+            else:
+                value = change(value)
+            object.__setattr__(moved, each.name, value)
+        return moved
+
+    def without_images(self) -> Self:
+        """Return the sequences with images of no voxels, on the CPU: the times and masks, for checks."""
+        return replace(self, images=self.images[..., :0]).to("cpu")
 
     def before(self, time: Tensor) -> Tensor:
         """Return a mask (B, L), bool, of the valid visits strictly before `time` (B,)."""
@@ -81,7 +100,7 @@ class VisitSequence:
             ValueError: if a subject has no observed visit before its time.
         """
         image, time, exists = self._last(before)
-        if not torch.compiler.is_compiling() and not bool(exists.all()):
+        if _known(~exists.all()):
             raise ValueError("every subject needs an observed visit before the target's time")
         return image, time
 
@@ -161,7 +180,7 @@ class VisitSequence:
             ValueError: if a target's time is that of an observed visit.
         """
         same = (self.times[:, :, None] == times[:, None, :]) & self.valid[:, :, None] & valid[:, None, :]
-        if bool((same.any(dim=2) & self.observed).any()):
+        if _known((same.any(dim=2) & self.observed).any()):
             raise ValueError("a target's time is that of an observed visit")
         others = self.valid & ~same.any(dim=2)  # a missing visit at a target's time is the target itself
         length, count = len(self), times.shape[1]
@@ -247,7 +266,12 @@ class Batch:
     target_time: Tensor
 
     def to(self, device: torch.device | str) -> Self:
-        return type(self)(self.history.to(device), self.target.to(device), self.target_time.to(device))
+        target, time = (part.to(device, non_blocking=part.is_pinned()) for part in (self.target, self.target_time))
+        return type(self)(self.history.to(device), target, time)
+
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory; the name is that which `torch.utils.data.DataLoader` calls."""
+        return type(self)(self.history.pin_memory(), self.target.pin_memory(), self.target_time.pin_memory())
 
     @classmethod
     def collate(cls, batches: Sequence[Self]) -> Self:
@@ -258,6 +282,15 @@ class Batch:
             torch.cat([pad_to(batch.target, size) for batch in batches]),
             torch.cat([batch.target_time for batch in batches]),
         )
+
+
+def _known(problem: Tensor) -> bool:
+    """Return whether a problem is known to be there: a condition (), bool, is read on a CPU only.
+
+    Reading it on a GPU would make the CPU wait for all that it has asked of the GPU. Batches and histories are made on
+    the CPU, where these checks are done.
+    """
+    return problem.device.type == "cpu" and not torch.compiler.is_compiling() and bool(problem)
 
 
 def pad_to(volumes: Tensor, size: Sequence[int]) -> Tensor:

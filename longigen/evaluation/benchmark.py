@@ -306,6 +306,7 @@ class Benchmark:
         self, run: BenchmarkRun, session: GenerationSession, protocol: Protocol, metrics: dict[str, Metric]
     ) -> Sequence[Score]:
         """Return the scores of a run, cached ones if model and protocol are the same, and record the costs."""
+        session.model.to(self.device)  # its precision is that of the device
         generation = GenerationSettings(seed=run.seed)
         folder = run.output.folder / EVALUATION
         cached = load_cached_scores(folder, session, generation, protocol)

@@ -293,7 +293,9 @@ def load_cached_scores(
             LongigenWarning,
             stacklevel=2,
         )
-    if {name: summary.get(name) for name in key} != key:
+    # Earlier versions did not record the precision and computed in fp32.
+    known = {**summary, "generation": {"precision": "fp32", **summary.get("generation", {})}}
+    if {name: known.get(name) for name in key} != key:
         return None
     scores = read_scores(folder)
     # Those of an earlier version may lack the blurred copies.

@@ -26,10 +26,10 @@ from longigen.errors import LongigenWarning
 from longigen.hub.publish import Release, publication
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided, untrained_null
-from longigen.models.predict import GeneratedVisits, GenerationSettings
+from longigen.models.predict import GeneratedVisits, GenerationSettings, generation_settings
 from longigen.models.pretrained import load, loader, save, weights_checksum
 from longigen.models.settings import ModelSettings, Order, Provenance
-from longigen.registry.registry import registry
+from longigen.utils.precision import Precision, computing_in
 from longigen.utils.progress import progress as show_progress
 from longigen.utils.progress import silent
 from longigen.utils.randomness import Generators, derived_generator, randn_like
@@ -165,6 +165,7 @@ class LongitudinalModel(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
         order: Order | None = None,
+        precision: Precision = "auto",
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Generate missing and future visits.
@@ -192,6 +193,7 @@ class LongitudinalModel(nn.Module):
             steps: network evaluations per visit (with guidance, each evaluates a batch of two).
             guidance: guidance weight w ≥ 0; by default the model's own.
             order: ``direct`` or ``autoregressive``; by default the model's own.
+            precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
             callback: called as ``callback(done, total)`` after each network evaluation.
 
         Returns:
@@ -202,7 +204,13 @@ class LongitudinalModel(nn.Module):
             ValueError: if a target has the time of an observed visit, or no observed visit before it.
         """
         generation = GenerationSettings(
-            sampler=sampler, steps=steps, guidance=guidance, order=order, seed=seed, sample=sample
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+            order=order,
+            precision=precision,
+            seed=seed,
+            sample=sample,
         )
         return self.generate_visits(
             history, target_times, generation, target_valid=target_valid, subjects=subjects, callback=callback
@@ -245,6 +253,7 @@ class LongitudinalModel(nn.Module):
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
+        _require_times(history, target_times, target_valid)
         sequence, slots = history.with_slots(target_times, target_valid)
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
@@ -252,6 +261,7 @@ class LongitudinalModel(nn.Module):
             pending &= torch.zeros_like(pending).scatter(1, slots, target_valid)
         sampler = generation.sampler_of(self)
         evaluations = sampler.steps if generation.steps is None else generation.steps
+        computing = generation.computing_type_of(self)
         given = sequence.observed
         rounds = int(pending.sum(dim=1).max()) if pending.numel() else 0
         shape = sequence.images.shape
@@ -277,8 +287,7 @@ class LongitudinalModel(nn.Module):
                 )
                 for row, time in zip(rows.tolist(), times.cpu().numpy(), strict=True)
             ]
-            # Autocasting combines weights of 16 bits with images and times of 32 bits.
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16)):
+            with computing_in(computing, self.device):
                 images, displacement = self._generate_visit(
                     visible,
                     times,
@@ -331,6 +340,7 @@ class LongitudinalModel(nn.Module):
                 output, displacement = moved.image(base), moved.displacement[: history.batch_size]
             else:
                 output = self.denoiser(z_t, log_snr, conditioning)
+            output = output.float()  # a layer of 16 bits may be the last; the reverse process has 32
             if self.denoiser.predicts != "image":
                 return output
             # With guidance the batch is twice as large: conditional predictions, then unconditional ones.
@@ -397,6 +407,7 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler | str | None = None,
         guidance: float | None = None,
         order: Order | None = None,
+        precision: Precision = "auto",
         seed: int = 0,
         detail: bool = True,
         progress: bool = True,
@@ -413,6 +424,7 @@ class LongitudinalModel(nn.Module):
             guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
             order: generate each time from the given visits alone (``direct``), or let each generated visit join the
                 history of the next (``autoregressive``); by default the model's own.
+            precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
             seed: random seed of the sampling noise.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
@@ -423,7 +435,8 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = future_times(resolved, at, self.statistics.time_unit)
-        return self._forecast(resolved, targets, samples, steps, sampler, guidance, order, seed, detail, progress)
+        settings = generation_settings(sampler, steps, guidance, order, precision, seed)
+        return self._forecast(resolved, targets, settings, samples, detail, progress)
 
     def impute(
         self,
@@ -436,6 +449,7 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler | str | None = None,
         guidance: float | None = None,
         order: Order | None = None,
+        precision: Precision = "auto",
         seed: int = 0,
         detail: bool = True,
         progress: bool = True,
@@ -454,6 +468,7 @@ class LongitudinalModel(nn.Module):
             guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
             order: generate each time from the given visits alone (``direct``), or let each generated visit join the
                 history of the next (``autoregressive``); by default the model's own.
+            precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
             seed: random seed of the sampling noise.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
@@ -464,24 +479,19 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = missing_times(resolved, at, self.statistics.time_unit)
-        return self._forecast(resolved, targets, samples, steps, sampler, guidance, order, seed, detail, progress)
+        settings = generation_settings(sampler, steps, guidance, order, precision, seed)
+        return self._forecast(resolved, targets, settings, samples, detail, progress)
 
     def _forecast(
         self,
         subject: Subject,
         times: Sequence[float],
+        settings: GenerationSettings,
         samples: int,
-        steps: int | None,
-        sampler: Sampler | str | None,
-        guidance: float | None,
-        order: Order | None,
-        seed: int,
         detail: bool,
         progress: bool,
     ) -> Forecast:
         samples = SAMPLES.check(samples)
-        chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
-        settings = GenerationSettings(sampler=chosen, steps=steps, guidance=guidance, order=order, seed=seed)
         bars = show_progress if progress else silent
         return generate_forecast(self, subject, times, settings, samples=samples, detail=detail, progress=bars)
 
@@ -579,6 +589,13 @@ class LongitudinalModel(nn.Module):
         """Return one line: the three components, the number of parameters, the device."""
         parts = " + ".join(type(part).__name__ for part in (self.conditioner, self.denoiser, self.sampler))
         return f"{type(self).__name__}({parts}, {self.parameter_count / 1e6:.2f} M parameters, {self.device})"
+
+
+def _require_times(history: VisitSequence, target_times: Tensor, target_valid: Tensor) -> None:
+    """Raise a `ValueError` for a target at the time of an observed visit, or without an observed visit before it."""
+    outline, valid = history.without_images(), target_valid.cpu()
+    outline.with_slots(target_times.cpu(), valid)
+    outline.last(before=torch.where(valid, target_times.cpu(), torch.inf).amin(dim=1))
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:

@@ -21,6 +21,8 @@ from longigen.data.volume import Volume
 from longigen.errors import LongigenError
 from longigen.models.settings import Order
 from longigen.models.tasks import Task
+from longigen.registry.registry import registry
+from longigen.utils.precision import ComputingType, Precision, computing_type
 from longigen.utils.time_units import time_text
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class GenerationSettings(Settings):
         guidance: weight w ≥ 0 of classifier-free guidance.
         order: whether each visit is generated from the given ones alone, or joins the history of the next; see
             `ModelSettings`.
+        precision: the type that the networks compute in; see `longigen.utils.precision.computing_type`.
         seed: random seed of the sampling noise.
         sample: index of this sample among several samples of the same visits; None for the central forecast, which
             starts from zeros instead of noise (see `Sampler.central`).
@@ -120,12 +123,17 @@ class GenerationSettings(Settings):
     steps: Evaluations | None = None
     guidance: GuidanceWeight | None = None
     order: Order | None = None
+    precision: Precision = "auto"
     seed: Seed = 0
     sample: Annotated[int, Range(0)] | None = 0
 
     def sampler_of(self, model: "LongitudinalModel") -> Sampler:
         """Return the sampler to use: the chosen one, or the model's own."""
         return self.sampler or model.sampler
+
+    def computing_type_of(self, model: "LongitudinalModel") -> ComputingType:
+        """Return the type that the model's networks compute in, on the device where the model is."""
+        return computing_type(self.precision, model.device, model.dtype)
 
     def numbered(self, samples: int, model: "LongitudinalModel") -> list[Self]:
         """Return the settings of each of several samples: of a single one, the central forecast if there is one."""
@@ -134,13 +142,33 @@ class GenerationSettings(Settings):
         return [replace(self, sample=sample) for sample in range(samples)]
 
 
+def generation_settings(
+    sampler: Sampler | str | None,
+    steps: int | None,
+    guidance: float | None,
+    order: Order | None,
+    precision: Precision,
+    seed: int,
+) -> GenerationSettings:
+    """Return settings whose sampler may be given by its name.
+
+    Raises:
+        LongigenError: for a value that is not allowed, or a sampler that there is not.
+    """
+    chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
+    return GenerationSettings(
+        sampler=chosen, steps=steps, guidance=guidance, order=order, precision=precision, seed=seed
+    )
+
+
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:
-    """Return network evaluations per visit, guidance weight, order and seed, with the model's defaults filled in."""
+    """Return evaluations per visit, guidance weight, order, precision and seed, with the model's defaults filled in."""
     sampler = settings.sampler_of(model)
     return {
         "steps": sampler.steps if settings.steps is None else settings.steps,
         "guidance": model.settings.guidance if settings.guidance is None else settings.guidance,
         "order": settings.order or model.settings.order,
+        "precision": settings.computing_type_of(model),
         "seed": settings.seed,
     }
 

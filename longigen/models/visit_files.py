@@ -14,6 +14,7 @@ from longigen.models.settings import Order
 from longigen.models.tasks import Scenario
 from longigen.utils.files import read_json, write_errors, write_json
 from longigen.utils.moments import Moments
+from longigen.utils.precision import ComputingType
 from longigen.utils.time_units import time_text
 
 FILE_ENDS = ("_sample-*", "_mean.*", "_std.*")
@@ -33,6 +34,7 @@ class GenerationRecord:
         steps: network evaluations per visit.
         guidance: weight of classifier-free guidance.
         order: ``direct`` if each visit was generated from the given ones alone, or ``autoregressive``.
+        precision: the type that the networks computed in.
         model: the components' names, the version of longigen and the SHA-256 of the weights.
         detail: whether the volumes are the last given visits' own voxels, moved and changed, or the bare images.
     """
@@ -45,6 +47,7 @@ class GenerationRecord:
     steps: int
     guidance: float
     order: Order
+    precision: ComputingType
     model: Mapping[str, Any]
     detail: bool = True
 
@@ -75,6 +78,7 @@ class GenerationRecord:
             "seed": self.seed,
             "steps": self.steps,
             "guidance": self.guidance,
+            "precision": self.precision,
             "model": dict(self.model),
         }
         return {key: value for key, value in content.items() if value is not None}

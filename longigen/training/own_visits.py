@@ -6,10 +6,11 @@ import torch
 
 from longigen.components.visit_sequence import Batch
 from longigen.models.longitudinal import LongitudinalModel
+from longigen.utils.precision import Precision
 
 
 @torch.no_grad()
-def with_own_visits(model: LongitudinalModel, batch: Batch, *, share: float, seed: int) -> Batch:
+def with_own_visits(model: LongitudinalModel, batch: Batch, *, share: float, precision: Precision, seed: int) -> Batch:
     """Return the batch with some of the last given visits as the model generates them from the other given visits.
 
     In generation one visit after the other, a visit's base is a generated one, with the errors of the model. A model
@@ -21,6 +22,7 @@ def with_own_visits(model: LongitudinalModel, batch: Batch, *, share: float, see
         batch: training pairs.
         share: probability, for a pair with two or more given visits before the target, that the last of them is
             replaced; other pairs stay as they are.
+        precision: the type that the networks compute in.
         seed: random seed of the choice and of the sampling noise.
     """
     history = batch.history
@@ -32,7 +34,9 @@ def with_own_visits(model: LongitudinalModel, batch: Batch, *, share: float, see
     index = torch.where(given, history.times, -torch.inf).argmax(dim=1)[rows]
     times = history.times[rows, index]
     # Directly, so that visits which are slots are not generated as well, and it costs one visit.
-    made = model.eval().generate(history.take(rows).hide(index), times[:, None], seed=seed, order="direct")
+    made = model.eval().generate(
+        history.take(rows).hide(index), times[:, None], seed=seed, order="direct", precision=precision
+    )
     images = history.images.clone()
     images[rows, index] = made[:, 0].to(images.dtype)
     return replace(batch, history=replace(history, images=images))

@@ -7,6 +7,7 @@ from longigen.components.base import Settings
 from longigen.components.ranges import Count, Probability, Range, Seed
 from longigen.data.training_pairs import Missing
 from longigen.errors import LongigenError
+from longigen.utils.precision import ComputingType
 
 ModelPart = Literal["conditioner", "denoiser"]
 """The components of a model that have weights."""
@@ -26,7 +27,7 @@ class TrainingSettings(Settings):
         clip: maximum gradient norm, of the model and of an adversary separately.
         ema: maximum decay of the exponential moving average of the weights, which is validated and exported; the
             decay grows as 1 - (1 + step)^(-3/4).
-        mixed_precision: ``no``, ``bf16`` or ``fp16``.
+        mixed_precision: ``no``, ``bf16`` or ``fp16``, for training, its validation losses and its figures.
         workers: number of data-loading processes; 0 loads in the training process.
         validate_every: steps between validation losses.
         sample_every: steps between figures of a generated visit.
@@ -73,6 +74,11 @@ class TrainingSettings(Settings):
     init_denoiser: str | None = None
     freeze: tuple[ModelPart, ...] = ()
     seed: Seed = 0
+
+    @property
+    def precision(self) -> ComputingType:
+        """The type that the networks compute in."""
+        return "fp32" if self.mixed_precision == "no" else self.mixed_precision
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,7 +21,7 @@ from longigen.data.training_pairs import TrainingPairs
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.models.figures import write_strip
 from longigen.models.longitudinal import LongitudinalModel, total
-from longigen.models.predict import predict_batch
+from longigen.models.predict import GenerationSettings, predict_batch
 from longigen.models.tasks import tasks
 from longigen.training.checkpoint import TrainingState
 from longigen.training.own_visits import with_own_visits
@@ -234,7 +234,7 @@ class Trainer:
         )
         device = self.accelerator.device
         losses = []
-        with self._averaged(), torch.no_grad():
+        with self._averaged(), torch.no_grad(), self.accelerator.autocast():
             for number in range(len(pairs)):
                 generator = torch.Generator(device).manual_seed(derive_seed("validation noise", number))
                 losses.append(self.model.loss(pairs[number].to(device), generator).item())
@@ -249,7 +249,9 @@ class Trainer:
             prepared = (self.cohort.part("validation") or self.cohort.part("train"))[0]
             task = tasks(len(prepared.subject.visits), "full", subject=prepared.subject.id)[-1]
             with self._averaged():
-                result = predict_batch(self.model, [(prepared, task)], device=self.accelerator.device)[0]
+                generation = GenerationSettings(precision=self.settings.precision)
+                device = self.accelerator.device
+                result = predict_batch(self.model, [(prepared, task)], settings=generation, device=device)[0]
             seen = "" if self.cohort.split.validation else ", a training subject"
             write_strip(result, self.run.sample(self.step), title=f"step {self.step}{seen}")
         self.accelerator.wait_for_everyone()
@@ -356,8 +358,7 @@ class Trainer:
         if not settings.own_visits:
             return batch
         seed = derive_seed("own visits", settings.seed, self.step, micro, self.accelerator.process_index) % 2**32
-        with self.accelerator.autocast():
-            batch = with_own_visits(self.model, batch, share=settings.own_visits, seed=seed)
+        batch = with_own_visits(self.model, batch, share=settings.own_visits, precision=settings.precision, seed=seed)
         self._train_mode()
         return batch
 

@@ -74,24 +74,32 @@ class DiscreteSampler(ScheduledSampler):
             alphas_bar[-1] = 2.0**-24
         self._times = torch.linspace(0, 1, train_steps, dtype=torch.float64)
         self._levels = torch.logit(alphas_bar)
+        self._copies: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def log_snr(self, t: Tensor) -> Tensor:
         """Return λ at times `t` in [0, 1]."""
-        return _interpolate(t, self._times, self._levels)
+        times, levels = self._tables(t.device)
+        return _interpolate(t, times, levels)
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Return the times at which λ is `log_snr`."""
-        return _interpolate(log_snr, self._levels.flip(0), self._times.flip(0))
+        times, levels = self._tables(log_snr.device)
+        return _interpolate(log_snr, levels.flip(0), times.flip(0))
 
     def training_times(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the times of `count` training samples (count,): k ~ U{1, …, T}."""
         index = torch.randint(len(self._times), (count,), generator=generator, device=generator.device)
-        return self._times.float().to(index.device)[index]
+        return self._tables(index.device)[0].float()[index]
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the times and λ of all levels on a device; copied once, since a copy makes the CPU wait for a GPU."""
+        if device not in self._copies:
+            self._copies[device] = self._times.to(device), self._levels.to(device)
+        return self._copies[device]
 
 
 def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     """Return the piecewise linear function through (knots, values) at `x`; the knots are ascending."""
-    knots, values = knots.to(x.device), values.to(x.device)
     double = x.double()
     index = torch.searchsorted(knots, double.contiguous()).clamp(1, len(knots) - 1)
     weight = (double - knots[index - 1]) / (knots[index] - knots[index - 1])

@@ -27,7 +27,7 @@ def pairs(shape: tuple[int, ...]) -> Batch:
 def test_the_last_given_visit_is_what_the_model_generates(manifest: Path, tmp_path: Path) -> None:
     model = trainer(manifest, tmp_path / "run", "training.steps=1").model
     batch = pairs((13, 12, 10))
-    replaced = with_own_visits(model, batch, share=1.0, seed=5)
+    replaced = with_own_visits(model, batch, share=1.0, precision="fp32", seed=5)
     assert replaced.target is batch.target
     before, after = batch.history, replaced.history
     torch.testing.assert_close(after.images[:, :2], before.images[:, :2], rtol=0, atol=0)
@@ -43,7 +43,7 @@ def test_the_last_given_visit_is_what_the_model_generates(manifest: Path, tmp_pa
 def test_visits_after_the_target_are_not_replaced(manifest: Path, tmp_path: Path) -> None:
     model = trainer(manifest, tmp_path / "run", "training.steps=1").model
     batch = replace(pairs((13, 12, 10)), target_time=torch.tensor([1.5, 1.5, 1.5]))
-    replaced = with_own_visits(model, batch, share=1.0, seed=5)
+    replaced = with_own_visits(model, batch, share=1.0, precision="fp32", seed=5)
     changed = (replaced.history.images != batch.history.images).flatten(2).any(dim=2)
     assert changed.tolist() == [[False, True, False], [False, False, False], [False, False, False]]
 
@@ -51,7 +51,7 @@ def test_visits_after_the_target_are_not_replaced(manifest: Path, tmp_path: Path
 def test_no_share_no_replacement(manifest: Path, tmp_path: Path) -> None:
     model = trainer(manifest, tmp_path / "run", "training.steps=1").model
     batch = pairs((13, 12, 10))
-    assert with_own_visits(model, batch, share=0.0, seed=5) is batch
+    assert with_own_visits(model, batch, share=0.0, precision="fp32", seed=5) is batch
 
 
 def test_training_with_own_visits_resumes_exactly(manifest: Path, tmp_path: Path) -> None:
