@@ -293,7 +293,8 @@ def generate(
         model: a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
         out: the folder to write to; by default a new one under ``generated/``.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
-        changes: parameters of the data set, by name or as strings ``name=value``.
+        changes: parameters of the data set, by name or as strings ``name=value``; ``preprocess.shape`` in voxels or
+            ``preprocess.extent`` in mm chooses the model's grid, 0 for all of each subject along an axis.
         setting: which visits are given: the first (``single``), a random part (``missing``), or all visits before each
             target (``full``).
         times: times to generate instead of the subjects' own visits, in the data set's unit; ``"+1"`` is one unit
@@ -381,7 +382,8 @@ def evaluate(
     Args:
         model: a loaded model, a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
-        changes: parameters of the data set, by name or as strings ``name=value``.
+        changes: parameters of the data set, by name or as strings ``name=value``; ``preprocess.shape`` in voxels or
+            ``preprocess.extent`` in mm chooses the model's grid, 0 for all of each subject along an axis.
         out: the folder for the table, scores and figure; by default only ``metrics.json`` is written, beside the
             weights, unless training used some of the subjects. There, other metrics and settings by the same protocol
             are kept.
@@ -459,7 +461,8 @@ def consistency(
     Args:
         model: a loaded model, a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
-        changes: parameters of the data set, by name or as strings ``name=value``.
+        changes: parameters of the data set, by name or as strings ``name=value``; ``preprocess.shape`` in voxels or
+            ``preprocess.extent`` in mm chooses the model's grid, 0 for all of each subject along an axis.
         out: the folder for ``consistency.json``; by default nothing is written.
         setting: which visits are given: ``single``, ``missing`` or ``full`` (see `generate`).
         part: part of the training data set's split; by default ``test``, and ``all`` for other data.

@@ -27,6 +27,15 @@ DataChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a parameter of the data set, e.g. --set time_unit=days."),
 ]
+DataOrGridChanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a parameter of the data set, e.g. --set time_unit=days, or the model's grid: --set "
+        "preprocess.shape=0,0,0 for each subject's whole image.",
+    ),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out visits and subjects that cannot be used, and list them.")
 ]

@@ -11,7 +11,7 @@ from longigen_cli.console import (
     AsJSON,
     BatchSize,
     Data,
-    DataChanges,
+    DataOrGridChanges,
     Evaluations,
     Guidance,
     Metrics,
@@ -56,7 +56,7 @@ def evaluate(
         typer.Option(help="Number of samples of each visit; with several, their distribution is scored too."),
     ] = 1,
     batch_size: BatchSize = 4,
-    changes: DataChanges = None,
+    changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
     consistency: Annotated[
         bool,

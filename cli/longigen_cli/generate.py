@@ -9,7 +9,7 @@ from longigen import api
 from longigen_cli.console import (
     BatchSize,
     Data,
-    DataChanges,
+    DataOrGridChanges,
     Evaluations,
     Guidance,
     Model,
@@ -38,8 +38,8 @@ def generate(
     times: Annotated[
         list[str] | None,
         typer.Option(
-            help="Times to generate instead of the subjects' own visits, e.g. 3.5,4 or +1 for one unit after the last "
-            "visit."
+            help="Times to generate instead of the subjects' own visits, in the unit of the data, e.g. 3.5,4 or +1 for "
+            "one unit after the last visit."
         ),
     ] = None,
     subject: Annotated[
@@ -74,7 +74,7 @@ def generate(
         bool, typer.Option("--overwrite", help="Replace files of the same visits that are in --out already.")
     ] = False,
     batch_size: BatchSize = 4,
-    changes: DataChanges = None,
+    changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Generate visits as NIfTI files in each subject's own space, with a JSON sidecar of their provenance."""

@@ -89,6 +89,9 @@ Seed = Annotated[int, Range(0, 2**32 - 1)]
 VoxelSize = Annotated[float, Range(0.001, 1000)]
 """Size of a voxel in mm."""
 
+VoxelSizes = tuple[VoxelSize, VoxelSize, VoxelSize]
+"""Size of a voxel in mm along the three axes."""
+
 Voxels = Annotated[int, Range(1, 100_000)]
 """Number of voxels along one axis of a grid."""
 

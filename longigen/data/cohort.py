@@ -20,6 +20,7 @@ from longigen.data.issues import BadData, Finding, refuse, warn_of
 from longigen.data.preprocess import Prepared, Preprocess, PreprocessSettings
 from longigen.data.split import Part, Split, SplitSettings, fingerprint
 from longigen.data.statistics import Statistics, fit_residual_variance
+from longigen.data.trained_grid import TrainedGrid
 from longigen.data.training_pairs import TrainingPairs, same_to_model
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.utils.parallel import in_parallel
@@ -43,6 +44,7 @@ class Cohort:
         split: how subjects are split.
         skip_bad: read every visit now, and leave out visits and subjects that cannot be used (they are listed in
             `skipped`); otherwise the first unusable visit raises an error.
+        time_factor: what the data set's times are multiplied by to be in the model's unit.
         callback: called as ``callback(visits read, all visits)`` while `skip_bad` reads them.
 
     Raises:
@@ -57,11 +59,13 @@ class Cohort:
         split: SplitSettings,
         *,
         skip_bad: bool = False,
+        time_factor: float = 1.0,
         callback: Callback | None = None,
     ) -> None:
         self.name = name
         self.dataset = dataset
         self.split_settings = split
+        self.time_factor = time_factor
         self.skipped: list[Finding] = []
         for caution in dataset.cautions:
             warnings.warn(caution, LongigenWarning, stacklevel=2)
@@ -120,7 +124,8 @@ class Cohort:
         """Description of the training data for a model's config.json: no ids, paths or free text.
 
         ``parts`` counts the subjects of each part of the split; ``intervals`` has the shortest and the longest time
-        between two visits of a training subject.
+        between two visits of a training subject; ``voxels`` and ``outside`` are of the model's grid in the training
+        subjects, see `TrainedGrid.record`.
         """
         known = parameters(type(self.dataset))
         provenance: dict[str, Any] = {
@@ -137,7 +142,7 @@ class Cohort:
         if times:
             shortest = min(b - a for each in times for a, b in pairwise(each))
             provenance["intervals"] = [round(shortest, 6), round(max(each[-1] - each[0] for each in times), 6)]
-        return provenance
+        return {**provenance, **TrainedGrid.of(self.part("train")).record}
 
     def part(self, name: Part) -> list[Prepared]:
         """Return the prepared subjects of one part of the split."""
@@ -145,7 +150,10 @@ class Cohort:
 
     def prepared(self, subjects: Sequence[Subject]) -> list[Prepared]:
         """Return subjects with their visits preprocessed lazily; later calls return the same objects."""
-        return [self._prepared.setdefault(s.id, self.pipeline.subject(s, self._cache)) for s in subjects]
+        for subject in subjects:
+            if subject.id not in self._prepared:
+                self._prepared[subject.id] = self.pipeline.subject(subject, self._cache, time_factor=self.time_factor)
+        return [self._prepared[subject.id] for subject in subjects]
 
     def images(self, subjects: Sequence[Prepared]) -> str:
         """Return a hash of the images of subjects, by id and in order of time, whatever their files are called.

@@ -108,12 +108,14 @@ class Subject:
         visits: at least one.
         part: part of the split, if the data set assigns it (a column ``split``); None assigns it at random.
         time_unit: unit of the visits' times, for a subject that is not of a data set.
+        simulated: whether the images are simulated; None if that is not known, as of files.
     """
 
     id: str
     visits: tuple[Visit, ...]
     part: Assigned | None = None
     time_unit: str | None = None
+    simulated: bool | None = None
 
     def __post_init__(self) -> None:
         if self.time_unit is not None:
@@ -134,7 +136,8 @@ class Subject:
         Args:
             paths: NIfTI files, registered to each other.
             times: times of the visits, one per path, all different, in any order.
-            time_unit: unit of the times: years, months, weeks, days, hours, seconds, cycle, frames or index.
+            time_unit: unit of the times: years, months, weeks, days, hours, minutes, seconds, milliseconds,
+                cycle, frames or index.
             covariates: for each name, a number for all visits or one number per visit.
             id: name of the subject in messages and file names; by default the first file's name.
 
@@ -230,7 +233,7 @@ class Dataset(Component, abc.ABC):
             raise LongigenError(
                 f"There is no subject '{id}'.{did_you_mean(id, known)} Ids look like '{next(iter(known), '')}'."
             )
-        return replace(known[id], time_unit=self.time_unit)
+        return replace(known[id], time_unit=self.time_unit, simulated=self.simulated)
 
     @property
     def cautions(self) -> Sequence[str]:

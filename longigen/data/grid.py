@@ -209,6 +209,19 @@ class Placement:
         """Return a volume (W, H, D) on the model's grid on the grid of any visit of the subject, as `to_subject`."""
         return self._to_grid(array, fill, visit.affine, _triple(visit.data.shape)).data
 
+    def box_in(self, volume: Volume) -> tuple[tuple[int, int], ...]:
+        """Return the range of a volume's voxels that lie in the model's grid, along each of the volume's axes.
+
+        Returns:
+            The first and one past the last voxel along each axis; equal where there is none. For a volume that is
+            rotated to the model's grid, it is the smallest box that contains all such voxels.
+        """
+        low, high = _field_of_view(self.shape, np.linalg.inv(volume.affine) @ self.affine)
+        shape = volume.data.shape[:3]
+        first = np.clip(np.ceil(low - ALIGNMENT_TOLERANCE), 0, shape).astype(int)
+        end = np.clip(np.floor(high + ALIGNMENT_TOLERANCE) + 1, first, shape).astype(int)
+        return tuple(zip(first.tolist(), end.tolist(), strict=True))
+
     def _to_grid(
         self, array: np.ndarray, fill: float, own_affine: np.ndarray, own_shape: tuple[int, int, int]
     ) -> Volume:

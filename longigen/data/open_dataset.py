@@ -1,12 +1,13 @@
 """Open a data set by its registered name, or by a path that an installed reader recognises."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from longigen.components.base import parameters
 from longigen.components.changes import parse_change
-from longigen.data.dataset import Dataset
+from longigen.data.dataset import Dataset, Subject
+from longigen.data.split import fingerprint
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry.registry import registry
 
@@ -79,3 +80,23 @@ def open_dataset(name_or_path: Path | str, changes: Sequence[str] = ()) -> tuple
     known = {"data": parameters(registry.load("dataset", name))}
     given = {key: value for _, key, value in (parse_change(change, known) for change in changes)}
     return name, registry.make("dataset", name, {**config, **given})
+
+
+def recorded_subjects(name: str, config: Mapping[str, Any], known: str) -> Sequence[Subject]:
+    """Return the subjects of a data set that needs no files, as a model records it.
+
+    Args:
+        name: name of the data set.
+        config: its parameters.
+        known: `longigen.data.split.fingerprint` of the subjects.
+
+    Returns:
+        The subjects; none if the data set needs files, is not installed, or no longer has these subjects.
+    """
+    try:
+        if any(parameter.required for parameter in parameters(registry.load("dataset", name)).values()):
+            return []
+        subjects = registry.make("dataset", name, config).subjects()
+    except (LongigenError, TypeError):  # not installed, or with other parameters
+        return []
+    return subjects if fingerprint(subjects) == known else []

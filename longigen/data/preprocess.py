@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,16 +13,17 @@ import torch
 from torch import Tensor
 
 from longigen.components.base import Settings, checked, parameters
-from longigen.components.ranges import GridSize, Millimetres, Percentile, VoxelSize
+from longigen.components.ranges import GridSize, Millimetres, Percentile, VoxelSizes
 from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
 from longigen.data.detail import changed
-from longigen.data.grid import Box, Fit, Grid, Placement
-from longigen.data.intensity import FOREGROUND, IntensityRange, without_padding
+from longigen.data.grid import FOREGROUND_INTENSITY, Box, Fit, Grid, Placement
+from longigen.data.intensity import IntensityRange, without_padding
+from longigen.data.trained_grid import TrainedGrid
 from longigen.data.volume import Volume, voxel_digest
 from longigen.errors import LongigenError, LongigenWarning
 
-CACHE_VERSION = 3
+CACHE_VERSION = 5
 """Part of the cache's keys; raised whenever preprocessing changes its results or their notes."""
 
 DIGEST = "voxels"
@@ -59,6 +61,8 @@ class Preprocess:
             which removes changes of intensity between visits and gives a warning.
         pad: what voxels outside a visit's field of view hold: ``background``, -1, or ``edge``, the nearest voxel's
             value, which leaves no band around images that are smaller than the grid.
+        trained: the grid in a model's training subjects, if its voxels are meant to be of those sizes: a subject with
+            others is resampled to their median. It is no part of the `config`. None keeps each subject's voxels.
 
     Raises:
         LongigenError: if the percentiles are not 0 ≤ lower < upper ≤ 100.
@@ -69,6 +73,7 @@ class Preprocess:
     upper: float = 99.9
     normalise: Normalise = "subject"
     pad: Pad = "background"
+    trained: TrainedGrid | None = None
 
     def __post_init__(self) -> None:
         _require_ordered(self.lower, self.upper)
@@ -127,7 +132,7 @@ class Preprocess:
         orientation: Literal["RAS"] = "RAS",
         box: Box = "image",
         fit: Fit = "crop",
-        spacing: tuple[VoxelSize, VoxelSize, VoxelSize] | None = None,
+        spacing: VoxelSizes | None = None,
         extent: tuple[Millimetres, Millimetres, Millimetres] | None = None,
         lower: Percentile = 0.0,
         upper: Percentile = 99.9,
@@ -137,14 +142,22 @@ class Preprocess:
         del orientation  # RAS is the only choice
         return cls(Grid(shape, spacing, box, fit, extent), lower, upper, normalise, pad)
 
-    def subject(self, subject: Subject, cache: VisitCache | None = None) -> "Prepared":
+    def subject(self, subject: Subject, cache: VisitCache | None = None, *, time_factor: float = 1.0) -> "Prepared":
         """Return a subject whose visits are preprocessed lazily.
 
         Args:
             subject: a subject of the data set.
             cache: stores preprocessed visits; without one, every call of `Prepared.visit` reads the file.
+            time_factor: what the subject's times are multiplied by to be in the model's unit.
         """
-        return Prepared(self, subject, cache)
+        resampled = self.trained is not None and not self.trained.contains(subject.visits[0].spacing)
+        return Prepared(self._resampling if resampled else self, subject, cache, time_factor)
+
+    @cached_property
+    def _resampling(self) -> Self:
+        """The pipeline that resamples to the median of the trained voxels, for subjects that have others."""
+        spacing = None if self.trained is None else self.trained.median
+        return replace(self, grid=replace(self.grid, spacing=spacing), trained=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +185,7 @@ class PreprocessSettings(Settings):
     """
 
     shape: tuple[GridSize, GridSize, GridSize] | None = None
-    spacing: tuple[VoxelSize, VoxelSize, VoxelSize] | None = None
+    spacing: VoxelSizes | None = None
     extent: tuple[Millimetres, Millimetres, Millimetres] | None = None
     box: Box = "image"
     fit: Fit = "crop"
@@ -207,18 +220,25 @@ class PreprocessSettings(Settings):
 
 
 class Prepared:
-    """A preprocessed subject: visits on the model's grid in [-1, 1], and the inverse mapping.
+    """A preprocessed subject: visits on the model's grid in [-1, 1], times in its unit, and the inverse mapping.
 
     Placement and intensity range are computed from the first visit, which is read (or found in the cache) at the first
     call of `visit` or `restore`. Every method raises the `BadData` of a visit that cannot be read or used.
     """
 
-    def __init__(self, pipeline: Preprocess, subject: Subject, cache: VisitCache | None) -> None:
+    def __init__(
+        self, pipeline: Preprocess, subject: Subject, cache: VisitCache | None, time_factor: float = 1.0
+    ) -> None:
         self.pipeline = pipeline
         self.subject = subject
+        self.time_factor = time_factor
         self._cache = cache
-        self._fitted: tuple[Placement, IntensityRange] | None = None
+        self._fitted: _Fitted | None = None
         self._digests: dict[int, str] = {}
+
+    def model_time(self, time: float) -> float:
+        """Return a time in the subject's unit as one in the model's."""
+        return time * self.time_factor
 
     def visit(self, index: int) -> Tensor:
         """Return a visit (1, W, H, D), float32, in [-1, 1]."""
@@ -284,33 +304,33 @@ class Prepared:
             return self.intensity
         return self._range(self.own(index), self.subject.visits[index].source)
 
-    def lost_share(self) -> float:
-        """Return the share of the first visit's foreground that is outside the model's grid, from 0 to 1."""
-        volume = self.own(0)
-        span = self.intensity.high - self.intensity.low
-        foreground = volume.data > self.intensity.low + FOREGROUND / 2 * span
-        covered = self.placement.to_subject(np.ones(self.placement.shape, np.float32), 0.0).data > 0
-        return float((foreground & ~covered).sum() / max(foreground.sum(), 1))
+    @property
+    def outside(self) -> float:
+        """The share of the first visit's foreground that is outside the model's grid, from 0 to 1.
+
+        Its foreground are the voxels above a tenth of its intensity range.
+        """
+        return self._fit().outside
 
     @property
     def placement(self) -> Placement:
         """The position of the model's grid in the subject's space, from the first visit."""
-        return self._fit()[0]
+        return self._fit().placement
 
     @property
     def intensity(self) -> IntensityRange:
         """The intensity range of the first visit."""
-        return self._fit()[1]
+        return self._fit().intensity
 
-    def _fit(self) -> tuple[Placement, IntensityRange]:
-        """Return placement and intensity range of the first visit, which is read at the first call."""
+    def _fit(self) -> "_Fitted":
+        """Return what follows from the first visit, which is read at the first call."""
         if self._fitted is None:
             cached = self._cache.get(self._key(0)) if self._cache else None
-            self._fitted = self._read(0)[1] if cached is None else _from_notes(cached[1])
+            self._fitted = self._read(0)[1] if cached is None else _Fitted.from_notes(cached[1])
         return self._fitted
 
-    def _read(self, index: int) -> tuple[Tensor, tuple[Placement, IntensityRange]]:
-        """Read, preprocess and cache a visit; return it with placement and intensity range of the first visit."""
+    def _read(self, index: int) -> "tuple[Tensor, _Fitted]":
+        """Read, preprocess and cache a visit; return it with what follows from the first visit."""
         visit, subject = self.subject.visits[index], self.subject.id
         own = self.own(index)
         volume = without_padding(own)
@@ -323,17 +343,18 @@ class Prepared:
             )
         if index == 0 and self._fitted is None:
             placement = Placement.from_first_visit(volume, self.pipeline.grid)
-            self._fitted = placement, self._range(volume, visit.source)
-        placement, first_range = self._fit()
+            intensity = self._range(volume, visit.source)
+            self._fitted = _Fitted(placement, intensity, _outside(volume, placement, intensity))
+        fitted = self._fit()
+        placement, first_range = fitted.placement, fitted.intensity
         fill = first_range.low if self.pipeline.pad == "background" else None
         array = placement.to_model(volume, fill, visit.source, subject)
         intensity = first_range if self.pipeline.normalise == "subject" else self._range(volume, visit.source)
         tensor = torch.from_numpy(intensity.to_model(array))[None]
         self._digests[index] = voxel_digest(own).hex()
         if self._cache is not None:
-            notes = {**_to_notes(placement, first_range), DIGEST: self._digests[index]}
-            self._cache.put(self._key(index), tensor, notes)
-        return tensor, (placement, first_range)
+            self._cache.put(self._key(index), tensor, {**fitted.notes, DIGEST: self._digests[index]})
+        return tensor, fitted
 
     def _range(self, volume: Volume, source: str) -> IntensityRange:
         data, pipeline = without_padding(volume).data, self.pipeline
@@ -351,16 +372,34 @@ def _require_ordered(lower: float, upper: float) -> None:
         raise LongigenError(f"The intensity percentiles must satisfy 0 ≤ lower < upper ≤ 100, got {lower} and {upper}.")
 
 
-def _to_notes(placement: Placement, intensity: IntensityRange) -> dict[str, str]:
-    """Serialise placement and intensity range as JSON texts, with all digits."""
-    values = {name: np.asarray(value).tolist() for name, value in vars(placement).items()}
-    return {"placement": json.dumps(values), "intensity": json.dumps(vars(intensity))}
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """What follows from a subject's first visit: placement, intensity range, share of the foreground outside."""
+
+    placement: Placement
+    intensity: IntensityRange
+    outside: float
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """The values as JSON texts, with all digits."""
+        values = {name: np.asarray(value).tolist() for name, value in vars(self.placement).items()}
+        texts = {"placement": values, "intensity": vars(self.intensity), "outside": self.outside}
+        return {name: json.dumps(value) for name, value in texts.items()}
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, str]) -> Self:
+        """Return the values that `notes` serialised."""
+        values = json.loads(notes["placement"])
+        shape, own_shape = tuple(values["shape"]), tuple(values["own_shape"])
+        affine, own_affine = np.array(values["affine"]), np.array(values["own_affine"])
+        placement = Placement(shape, affine, own_shape, own_affine, values["own_form"])
+        return cls(placement, IntensityRange(**json.loads(notes["intensity"])), json.loads(notes["outside"]))
 
 
-def _from_notes(notes: Mapping[str, str]) -> tuple[Placement, IntensityRange]:
-    """Return the placement and intensity range that `_to_notes` serialised."""
-    values = json.loads(notes["placement"])
-    shape, own_shape = tuple(values["shape"]), tuple(values["own_shape"])
-    affine, own_affine = np.array(values["affine"]), np.array(values["own_affine"])
-    placement = Placement(shape, affine, own_shape, own_affine, values["own_form"])
-    return placement, IntensityRange(**json.loads(notes["intensity"]))
+def _outside(first: Volume, placement: Placement, intensity: IntensityRange) -> float:
+    """Return the share of a first visit's foreground outside of the grid, whose axes are parallel to the visit's."""
+    foreground = first.data > intensity.low + FOREGROUND_INTENSITY * (intensity.high - intensity.low)
+    box = tuple(slice(*ends) for ends in placement.box_in(first))
+    total = np.count_nonzero(foreground)
+    return float(1 - np.count_nonzero(foreground[box]) / total) if total else 0.0

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from longigen.components.base import parameters
 from longigen.data.cohort import Cohort
 from longigen.data.dataset import Subject
+from longigen.data.open_dataset import recorded_subjects
 from longigen.data.preprocess import Prepared
 from longigen.data.split import Split, SplitSettings, fingerprint
 from longigen.errors import LongigenError
-from longigen.registry.registry import registry
 from longigen.utils.parallel import in_parallel
 
 RECORDED = ("name", "parameters", "split", "fingerprint", "seen")
@@ -136,14 +135,12 @@ class TrainedOn:
 
     def _simulated(self) -> Sequence[Subject] | None:
         """Return the training and validation subjects, if the data set simulates them and still simulates the same."""
+        subjects = recorded_subjects(self.name, self.parameters, self.fingerprint)
         try:
-            if any(each.required for each in parameters(registry.load("dataset", self.name)).values()):
-                return None
-            subjects = registry.make("dataset", self.name, self.parameters).subjects()
             split = Split.by_subject(subjects, SplitSettings(**self.split))
-        except (LongigenError, TypeError):  # not installed, or with other parameters
+        except (LongigenError, TypeError):  # a split of another version
             return None
-        return split.train + split.validation if fingerprint(subjects) == self.fingerprint else None
+        return (split.train + split.validation) if subjects else None
 
 
 def unseen(subjects: Sequence[Prepared], cohort: Cohort, trained_on: Sequence[TrainedOn]) -> dict[str, bool | None]:

@@ -119,14 +119,14 @@ def make_pair(
     return Batch(
         make_sequence(prepared, history, missing, covariates),
         prepared.visit(target)[None],
-        torch.tensor([prepared.subject.times[target]], dtype=torch.float32),
+        torch.tensor([prepared.model_time(prepared.subject.times[target])], dtype=torch.float32),
     )
 
 
 def make_sequence(
     prepared: Prepared, history: Sequence[int], missing: set[int], covariates: tuple[str, ...]
 ) -> VisitSequence:
-    """Return visits of a subject as a `VisitSequence` of batch size 1; arguments as `make_pair`."""
+    """Return visits of a subject as a `VisitSequence` of batch size 1, in the model's time unit; as `make_pair`."""
     observed = [index not in missing for index in history]
     shape = prepared.visit(0).shape
     images = [
@@ -136,7 +136,7 @@ def make_sequence(
     visits = [prepared.subject.visits[index] for index in history]
     return VisitSequence(
         images=torch.stack(images)[None],
-        times=torch.tensor([[visit.time for visit in visits]], dtype=torch.float32),
+        times=torch.tensor([[prepared.model_time(visit.time) for visit in visits]], dtype=torch.float32),
         observed=torch.tensor([observed]),
         valid=torch.ones(1, len(visits), dtype=torch.bool),
         covariates={name: _covariate([visit.covariates.get(name) for visit in visits]) for name in covariates},

@@ -96,10 +96,11 @@ class Consistency:
             progress: progress bar.
 
         Raises:
-            LongigenError: if a subject has fewer than two visits.
+            LongigenError: if a subject has fewer than two visits, or too much of it lies outside of the model's grid.
         """
         from accelerate import PartialState
 
+        session.check_box()
         session.model.to(PartialState().device)
         (generation,) = generation.numbered(1, session.model)
         chosen = session.tasks(scenario, seed=generation.seed, select=last_only)

@@ -91,10 +91,14 @@ class Evaluation:
             metrics: metrics by name.
             batch_size: number of subjects generated in one batch.
             progress: progress bars, one per scenario.
+
+        Raises:
+            LongigenError: if too much of a subject lies outside of the model's grid.
         """
         from accelerate import PartialState
         from accelerate.utils import gather_object
 
+        session.check_box()
         state = PartialState()
         session.model.to(state.device)
         select = last_only if protocol.targets == "last" else None

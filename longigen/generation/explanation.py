@@ -98,9 +98,9 @@ def explanations(
     given = make_sequence(generated.prepared, generated.task.given, set(), model.statistics.covariates)
     visits = _joined(given, generated)
     times = sorted([*(generated.prepared.subject.times[index] for index in generated.task.given), *generated.times])
-    is_generated = torch.isin(visits.times, torch.tensor(generated.times, dtype=visits.times.dtype))
-    for time, image in zip(generated.times, generated.images, strict=True):
-        target = torch.tensor([time], dtype=visits.times.dtype)
+    targets = torch.tensor(generated.model_times, dtype=visits.times.dtype)
+    is_generated = torch.isin(visits.times, targets)
+    for time, target, image in zip(generated.times, targets[:, None], generated.images, strict=True):
         # As in generation, the history holds the visits that were generated before, or in the order direct none.
         is_target = visits.times == target
         if order == "direct":
@@ -130,7 +130,7 @@ def explanations(
 def _joined(given: VisitSequence, generated: Generated) -> VisitSequence:
     """Return the given and the generated visits of a subject, in order of time, as a batch of one."""
     number = len(generated.times)
-    times = torch.cat([given.times, torch.tensor([generated.times], dtype=given.times.dtype)], dim=1)
+    times = torch.cat([given.times, torch.tensor([generated.model_times], dtype=given.times.dtype)], dim=1)
     known = torch.ones_like(times, dtype=torch.bool)
     joined = VisitSequence(
         images=torch.cat([given.images, generated.images[None]], dim=1),

@@ -13,13 +13,14 @@ from longigen.components.changes import parse_change
 from longigen.data.cohort import Cohort, listed, require_pairs
 from longigen.data.dataset import Dataset
 from longigen.data.open_dataset import find_dataset
-from longigen.data.preprocess import Prepared, Preprocess
+from longigen.data.preprocess import Prepared, PreprocessSettings
 from longigen.data.seen import TrainedOn, all_of, unseen
 from longigen.data.split import Part, Split, SplitSettings, fingerprint
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.hub.manifest import WEIGHTS, checksum
 from longigen.hub.model_config import COMPONENTS
 from longigen.hub.resolve import ModelSource
+from longigen.models.cautions import box_cautions, data_cautions
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.predict import (
     Generated,
@@ -34,7 +35,10 @@ from longigen.models.tasks import Scenario, Task, tasks
 from longigen.models.visit_files import GenerationRecord
 from longigen.registry.registry import registry
 from longigen.training.run import Run
-from longigen.utils.time_units import COUNT_UNITS
+from longigen.utils.time_units import COUNT_UNITS, conversion_text, time_factor
+
+BOX = "preprocess."
+"""The start of a change of the model's grid, where others are of the data set."""
 
 UNSEEN, UNKNOWN = "subjects not used in training", "it is not known whether training used them"
 """What the note of a session says of subjects that no training used, or of which that is not known."""
@@ -52,6 +56,7 @@ class GenerationSession:
         part: part of the split; ``all`` if the model was not trained on this data set.
         note: a few words on how the subjects were chosen, and whether training used them.
         used: the ids of the subjects that the model's run trained and validated on; None without the run.
+        box_chosen: whether the user chose the grid's shape for these subjects, now or by training on their data set.
     """
 
     source: str
@@ -61,6 +66,7 @@ class GenerationSession:
     part: Part
     note: str
     used: frozenset[str] | None = None
+    box_chosen: bool = False
 
     @classmethod
     def open(
@@ -79,7 +85,8 @@ class GenerationSession:
         Args:
             source: the model's name, folder or repository; see `longigen.hub.resolve`.
             data: a data set's name or a path. By default the data of the model's training.
-            changes: parameters of the data set, as ``key=value``.
+            changes: parameters of the data set, as ``key=value``; ``preprocess.shape`` in voxels or
+                ``preprocess.extent`` in mm replaces that of the model's grid.
             part: part of the split. By default ``test`` on the data of the model's training, and ``all`` on other data.
             ids: ids of the subjects; by default all of the part.
             skip_bad: leave out visits and subjects that cannot be used; also if the run was trained with this option.
@@ -92,20 +99,18 @@ class GenerationSession:
         folder = resolved.find()
         model = load_folder(LongitudinalModel, folder)
         recorded = Run(resolved.run).read() if resolved.run else None
+        box = _box(changes)
+        changes = [change for change in changes if not change.strip().startswith(BOX)]
         name, config = _dataset(model, recorded, data, changes)
         dataset = registry.make("dataset", name, config)
         for note in _unlike_training(dataset, name, *_trained_on(model, recorded), changes):
             warnings.warn(note, LongigenWarning, stacklevel=2)
-        dataset = _in_time_unit(dataset, name, config, model.statistics.time_unit)
-        if dataset.time_unit != model.statistics.time_unit:
-            raise LongigenError(
-                f"The model's times are in {model.statistics.time_unit} and those of '{name}' in {dataset.time_unit}; "
-                f"convert them, or add --set time_unit={model.statistics.time_unit} if the unit is wrong."
-            )
+        dataset = _in_cycles(dataset, name, config, model.statistics.time_unit)
+        factor = _time_factor(dataset, name, model.statistics.time_unit)
         split = SplitSettings(**model.provenance.data.get("split", {}))
         skip_bad = skip_bad or bool(recorded and recorded["recipe"]["training"].get("skip_bad"))
-        pipeline = Preprocess.from_config(model.provenance.preprocess)
-        cohort = Cohort(name, dataset, pipeline, split, skip_bad=skip_bad, callback=callback)
+        pipeline = model.provenance.pipeline(box)
+        cohort = Cohort(name, dataset, pipeline, split, skip_bad=skip_bad, time_factor=factor, callback=callback)
         own = fingerprint(cohort.subjects) == model.provenance.data.get("fingerprint")
         used = None
         if recorded is not None:
@@ -119,8 +124,20 @@ class GenerationSession:
         subjects = _select_subjects(cohort, ids) if ids else cohort.part(chosen)
         if not subjects:
             raise LongigenError(f"The part '{chosen}' of '{name}' has no subjects; choose another with --part.")
-        session = cls(str(resolved.path or folder), model, cohort, subjects, chosen, "", used)
+        for caution in data_cautions(model, subjects, simulated=dataset.simulated, own=own):
+            warnings.warn(caution, LongigenWarning, stacklevel=2)
+        session = cls(str(resolved.path or folder), model, cohort, subjects, chosen, "", used, bool(box or own))
         return replace(session, note=session.describe(explicitly=bool(part or ids), ids=ids))
+
+    def check_box(self, subjects: Sequence[Prepared] | None = None) -> None:
+        """Warn of subjects, by default all, of which a part lies outside of the model's grid; see `box_cautions`.
+
+        Raises:
+            LongigenError: if it is so large a part that the model is not made for them.
+        """
+        chosen = self.subjects if subjects is None else subjects
+        for caution in box_cautions(self.model, chosen, shape_chosen=self.box_chosen):
+            warnings.warn(caution, LongigenWarning, stacklevel=3)
 
     def tasks(
         self, scenario: Scenario, *, seed: int, select: Callable[[Sequence[Task], int], list[Task]] | None = None
@@ -150,7 +167,8 @@ class GenerationSession:
         """Return a task for every subject, and the times to generate for each, as chosen by the user.
 
         Args:
-            times: numbers in the data set's unit; ``+1`` is one unit after the subject's last visit.
+            times: numbers in the data set's unit, whatever the model's; ``+1`` is one unit after the subject's last
+                visit.
             scenario: which visits are given: the first, a random part, or all.
             seed: random seed of the choice of missing visits.
 
@@ -199,6 +217,7 @@ class GenerationSession:
         """Return the provenance to write beside each visit generated with these settings; see `Generated.volume`."""
         return GenerationRecord(
             time_unit=self.cohort.dataset.time_unit,
+            model_time_unit=self.model.statistics.time_unit,
             simulated=self.cohort.dataset.simulated,
             causal=self.model.conditioner.causal,
             scenario=scenario,
@@ -245,18 +264,17 @@ class GenerationSession:
         return {"longigen": __version__, **parts, "weights_sha256": checksum(folder / WEIGHTS)}
 
 
-def _in_time_unit(dataset: Dataset, name: str, config: Mapping[str, Any], unit: str) -> Dataset:
-    """Return the data set with times in a model's `unit`, if it can convert its own: counts, or seconds of a cycle."""
+def _in_cycles(dataset: Dataset, name: str, config: Mapping[str, Any], unit: str) -> Dataset:
+    """Return the data set read in cycles, if a model's `unit` is that and the images are those of a short series."""
     converts = "time_unit" in parameters(type(dataset)) and config.get("time_unit") is None
-    counts, beats = dataset.time_unit in COUNT_UNITS, (dataset.time_unit, unit) == ("seconds", "cycle")
-    if not converts or unit in COUNT_UNITS or not (counts or beats):
+    if not converts or unit != "cycle" or dataset.time_unit not in (*COUNT_UNITS, "seconds", "milliseconds"):
         return dataset
-    if counts:
+    if dataset.time_unit in COUNT_UNITS:
         found = f"The images of '{name}' have no times; they are read in the model's unit, {unit}."
     else:
         found = (
-            f"The times of '{name}' are in seconds and the model's in cycle; they are read as 0 at the first image and "
-            "1 at the last."
+            f"The times of '{name}' are in {dataset.time_unit} and the model's in cycle; they are read as 0 at the "
+            "first image and 1 at the last."
         )
     warnings.warn(
         f"{found} If that is wrong, give their times in a sidecar, or the unit with --set time_unit.",
@@ -264,6 +282,38 @@ def _in_time_unit(dataset: Dataset, name: str, config: Mapping[str, Any], unit: 
         stacklevel=3,
     )
     return registry.make("dataset", name, {**config, "time_unit": unit})
+
+
+def _time_factor(dataset: Dataset, name: str, unit: str) -> float:
+    """Return what the data set's times are multiplied by to be in a model's `unit`, and say it if they are converted.
+
+    Raises:
+        LongigenError: if it is not known how many of the one are one of the other.
+    """
+    factor = time_factor(dataset.time_unit, unit)
+    if factor is None:
+        own = parameters(type(dataset))
+        advice = ", or the unit that they are in with --set time_unit=" if "time_unit" in own else ""
+        raise LongigenError(
+            f"The times of '{name}' are in {dataset.time_unit} and the model's in {unit}, which cannot be converted to "
+            f"each other; give them in {unit}{advice}."
+        )
+    if dataset.time_unit != unit:
+        warnings.warn(
+            f"The times of '{name}' are in {dataset.time_unit} and are converted to the model's {unit}, where "
+            f"{conversion_text(dataset.time_unit, unit)}; --times and the names of files are in {dataset.time_unit}.",
+            LongigenWarning,
+            stacklevel=3,
+        )
+    return factor
+
+
+def _box(changes: Sequence[str]) -> dict[str, Any]:
+    """Return the shape or the extent of the model's grid that the user chose, if any."""
+    settings = parameters(PreprocessSettings)
+    known = {"preprocess": {key: settings[key] for key in ("shape", "extent")}}
+    chosen = [parse_change(change, known)[1:] for change in changes if change.strip().startswith(BOX)]
+    return {key: settings[key].check(value, "preprocess") for key, value in chosen}
 
 
 def _dataset(

@@ -8,7 +8,7 @@ from pathlib import Path
 from longigen.errors import LongigenWarning
 from longigen.generation.explanation import require_explaining, write_explanations
 from longigen.generation.session import GenerationSession
-from longigen.models.cautions import cautions
+from longigen.models.cautions import time_cautions
 from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario
 from longigen.models.visit_files import make_way, spread_caution, write_mean_and_std, write_visits
@@ -59,8 +59,8 @@ def write_cohort(
         callback: called as ``callback(done, total)``, counting tasks times samples.
 
     Raises:
-        LongigenError: if a time cannot be generated, the conditioner has no explanation, a visit has files in the
-            folder already, or a file cannot be written.
+        LongigenError: if a time cannot be generated, too much of a subject lies outside of the model's grid, the
+            conditioner has no explanation, a visit has files in the folder already, or a file cannot be written.
     """
     from accelerate import PartialState
 
@@ -74,6 +74,7 @@ def write_cohort(
         subject_tasks, task_times = session.tasks_at(times, scenario, seed=settings.seed)
     wanted = task_times or [[item.subject.times[index] for index in task.targets] for item, task in subject_tasks]
     record = session.record(scenario, settings, detail=detail)
+    direct = record.order == "direct"
     written: list[Path] = []
     cautioned: set[str] = set()
     max_std = 0.0
@@ -83,7 +84,8 @@ def write_cohort(
         batch = [subject_tasks[index] for index in indices]
         batch_times = None if task_times is None else [task_times[index] for index in indices]
         for index in indices:
-            for kind, text in cautions(session.model, subject_tasks[index][0], wanted[index], detail=detail):
+            prepared, task = subject_tasks[index]
+            for kind, text in time_cautions(session.model, prepared, task.given, wanted[index], direct=direct):
                 if kind not in cautioned:  # the first subject stands for all
                     warnings.warn(text, LongigenWarning, stacklevel=5)
                     cautioned.add(kind)
@@ -107,6 +109,7 @@ def write_cohort(
         total = len(indices)
         visits = [(subject_tasks[index][0].subject.id, time) for index in indices for time in wanted[index]]
         make_way(record, folder, visits, overwrite=overwrite)
+        session.check_box(list(dict.fromkeys(subject_tasks[index][0] for index in indices)))
         for start in range(0, total, batch_size):
             write_batch(indices[start : start + batch_size], start)
     central = settings.sampler_of(session.model).central

@@ -169,19 +169,29 @@ class Card:
             span = low if low == high else f"{low} to {high}"
             yield f"- The training visits are {span} {_unit_text(unit)} apart; for other intervals it extrapolates."
         if preprocess.get("shape"):
-            spacing = preprocess.get("spacing")
             size = grid_text(preprocess)
             covers = f"covers {size} in voxels" if preprocess.get("extent") else f"has {size} voxels"
-            voxels = (
-                f" of {' × '.join(f'{mm:g}' for mm in spacing)} mm" if spacing else " of the subject's own voxel size"
-            )
             by = "of each visit" if preprocess.get("normalise") == "visit" else "of the subject's first visit"
             yield (
-                f"- Its grid {covers}{voxels}, with axes in RAS order. Intensities are scaled by the range "
+                f"- Its grid {covers} of {self._voxels}, with axes in RAS order. Intensities are scaled by the range "
                 f"{by}. The visits of a subject must be registered to each other."
             )
         if statistics.get("covariates"):
             yield f"- It uses the covariates {', '.join(statistics['covariates'])}; each may be missing."
+
+    @property
+    def _voxels(self) -> str:
+        """The size of the grid's voxels, in words."""
+        preprocess, recorded = self.config["preprocess"], self.config.get("data", {}).get("voxels")
+        if preprocess.get("spacing"):
+            return _size_text(preprocess["spacing"])
+        if not recorded or preprocess.get("fit", "crop") == "resize":
+            return "the subject's own voxel size"
+        smallest, median, largest = recorded
+        if all(preprocess["shape"]):
+            return f"{_size_text(median)}, to which a subject of other voxels is resampled"
+        trained = _size_text(smallest) + ("" if smallest == largest else f" to {_size_text(largest)}")
+        return f"the subject's own voxel size, in training {trained}"
 
     def _model(self) -> Iterator[str]:
         yield "## Model"
@@ -431,6 +441,10 @@ def _duration_text(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
+
+
+def _size_text(size: Sequence[float]) -> str:
+    return f"{' × '.join(f'{step:g}' for step in size)} mm"
 
 
 def _unit_text(unit: str) -> str:

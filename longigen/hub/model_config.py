@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from longigen.components.base import Parameter, shortened
-from longigen.components.ranges import MAX_GRID_VOXELS, Channels, GridSize, GuidanceWeight, Probability, Scale
+from longigen.components.ranges import (
+    MAX_GRID_VOXELS,
+    Channels,
+    GridSize,
+    GuidanceWeight,
+    Probability,
+    Scale,
+    VoxelSizes,
+)
 from longigen.errors import LongigenError, did_you_mean
 from longigen.hub.manifest import CONFIG, MAX_BYTES
 from longigen.registry.registry import registry
@@ -32,6 +40,11 @@ CHECKED_PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     ),
     "model": (Parameter("p_uncond", Probability), Parameter("guidance", GuidanceWeight)),
     "preprocess": (Parameter("shape", tuple[GridSize, GridSize, GridSize]),),
+    "data": (
+        Parameter("intervals", tuple[float, float]),
+        Parameter("voxels", tuple[VoxelSizes, VoxelSizes, VoxelSizes]),
+        Parameter("outside", Probability),
+    ),
 }
 """For each section, the values that are checked before components are imported; others are when a model is created."""
 

@@ -12,18 +12,18 @@ import numpy as np
 from longigen._version import __version__
 from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
-from longigen.data.preprocess import Prepared, Preprocess
+from longigen.data.preprocess import Prepared
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.model_config import COMPONENTS
-from longigen.models.cautions import cautions
+from longigen.models.cautions import box_cautions, data_cautions, time_cautions
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_batch, target_times
 from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
 from longigen.models.visit_files import GenerationRecord, make_way, spread_caution, write_mean_and_std, write_visits
 from longigen.utils.moments import Moments
 from longigen.utils.progress import Progress, silent
-from longigen.utils.time_units import time_text
+from longigen.utils.time_units import conversion_text, time_factor, time_text
 
 if TYPE_CHECKING:
     import nibabel
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 Times = float | str | Sequence[float | str]
-"""Times to generate, in the model's unit; ``"+1"`` is one unit after the last visit."""
+"""Times to generate, in the subject's unit; ``"+1"`` is one unit after the last visit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class ForecastVisit:
     """One generated visit.
 
     Attributes:
-        time: time of the visit, in the model's time unit.
+        time: time of the visit, in the subject's time unit.
         samples: K volumes (W, H, D), float32, with the grid, affine and intensities of the last given visit before it
             (of the subject's first visit without `detail`).
     """
@@ -187,7 +187,7 @@ class Forecast:
 
 
 def as_subject(given: Subject | Sequence[Path | str], times: Sequence[float] | None, unit: str) -> Subject:
-    """Return the subject, created from the paths of its images if those are given instead.
+    """Return the subject with its time unit, created from the paths of its images if those are given instead.
 
     Args:
         given: a `Subject`, or the paths of its images.
@@ -195,7 +195,7 @@ def as_subject(given: Subject | Sequence[Path | str], times: Sequence[float] | N
         unit: the model's time unit.
 
     Raises:
-        LongigenError: if times are missing for paths or given for a subject, or the subject has another time unit.
+        LongigenError: if times are missing for paths or given for a subject, or its time unit cannot be converted.
     """
     if isinstance(given, Subject):
         if times is not None:
@@ -209,53 +209,60 @@ def as_subject(given: Subject | Sequence[Path | str], times: Sequence[float] | N
                 stacklevel=4,
             )
         if given.time_unit not in (None, unit):
-            raise LongigenError(
-                f"The times of subject {given.id} are in {given.time_unit} and those of the model in {unit}; convert "
-                f"the subject's times to {unit}."
+            if time_factor(given.time_unit, unit) is None:
+                raise LongigenError(
+                    f"The times of subject {given.id} are in {given.time_unit} and those of the model in {unit}, which "
+                    f"cannot be converted to each other; give the subject's times in {unit}."
+                )
+            warnings.warn(
+                f"The times of subject {given.id} are in {given.time_unit} and are converted to the model's {unit}, "
+                f"where {conversion_text(given.time_unit, unit)}; times to generate are in {given.time_unit}.",
+                LongigenWarning,
+                stacklevel=4,
             )
-        return given
+        return given if given.time_unit else replace(given, time_unit=unit)
     if times is None:
         raise LongigenError(f"The times of the images are missing; give times=[…], one per image, in {unit}.")
     return Subject.from_files(given, times, time_unit=unit)
 
 
-def future_times(subject: Subject, at: Times, unit: str) -> list[float]:
+def future_times(subject: Subject, at: Times) -> list[float]:
     """Return the times of a forecast, ascending.
 
     Raises:
         LongigenError: if there are no times, or one is not after the subject's last visit.
     """
-    times = _times(subject, at, unit)
+    times = _times(subject, at)
     last = subject.times[-1]
     if times[0] <= last:
         raise LongigenError(
             f"Time {time_text(times[0])} is not after the last visit of subject {subject.id} ({time_text(last)} "
-            f"{unit}); use impute for times between visits."
+            f"{subject.time_unit}); use impute for times between visits."
         )
     return times
 
 
-def missing_times(subject: Subject, at: Times, unit: str) -> list[float]:
+def missing_times(subject: Subject, at: Times) -> list[float]:
     """Return the times of missing visits, ascending.
 
     Raises:
         LongigenError: if there are no times, or one is not between the subject's first and last visit.
     """
-    times = _times(subject, at, unit)
+    times = _times(subject, at)
     last = subject.times[-1]
     if times[-1] >= last:
         raise LongigenError(
             f"Time {time_text(times[-1])} is not before the last visit of subject {subject.id} ({time_text(last)} "
-            f"{unit}); use forecast for times after it."
+            f"{subject.time_unit}); use forecast for times after it."
         )
     return times
 
 
-def _times(subject: Subject, at: Times, unit: str) -> list[float]:
+def _times(subject: Subject, at: Times) -> list[float]:
     requested = list(at) if isinstance(at, Sequence) and not isinstance(at, str) else [at]
     if not requested or at is None:
         raise LongigenError('There is no time to generate; give at least one, such as at=2.5 or at="+1".')
-    return target_times(subject, range(len(subject.visits)), requested, unit)
+    return target_times(subject, range(len(subject.visits)), requested, str(subject.time_unit))
 
 
 def generate_forecast(
@@ -266,28 +273,42 @@ def generate_forecast(
     *,
     samples: int,
     detail: bool = True,
+    shape: tuple[int, int, int] | None = None,
     progress: Progress = silent,
 ) -> Forecast:
     """Generate visits of one subject at the given times, from all visits that it has.
 
     Args:
         model: the model, in ``eval()`` mode.
-        subject: the subject, all of whose visits are given to the model.
-        times: times to generate, ascending, in the model's time unit; none is the time of a given visit.
+        subject: the subject with its time unit, all of whose visits are given to the model.
+        times: times to generate, ascending, in the subject's time unit; none is the time of a given visit.
         settings: sampler, network evaluations, guidance weight and seed.
         samples: K ≥ 1, the number of samples; each is a whole trajectory.
         detail: keep the last given visits' own voxels; see `Generated.volume`.
+        shape: (W, H, D) of the grid instead of the model's own; 0 for as many voxels as the subject has.
         progress: progress bar of the network evaluations.
+
+    Raises:
+        LongigenError: if too much of the subject lies outside of the model's grid, and no `shape` is given.
     """
-    prepared = Preprocess.from_config(model.provenance.preprocess).subject(subject, VisitCache.default())
+    unit = model.statistics.time_unit
+    own_unit = subject.time_unit or unit
+    pipeline = model.provenance.pipeline(None if shape is None else {"shape": shape})
+    prepared = pipeline.subject(subject, VisitCache.default(), time_factor=time_factor(own_unit, unit) or 1.0)
     unknown = sorted({name for visit in subject.visits for name in visit.covariates} - {*model.statistics.covariates})
     if unknown:
         known = ", ".join(model.statistics.covariates) or "none"
         text = f"The model does not use the covariates {', '.join(unknown)} of subject {subject.id}; it uses: {known}."
         warnings.warn(text, LongigenWarning, stacklevel=4)
-    for _, text in cautions(model, prepared, times, detail=detail):
-        warnings.warn(text, LongigenWarning, stacklevel=4)
     task = Task(tuple(range(len(subject.visits))), ())
+    metadata = generation_metadata(model, settings)
+    direct = metadata["order"] == "direct"
+    for text in (
+        *data_cautions(model, [prepared], simulated=subject.simulated),
+        *box_cautions(model, [prepared], shape_chosen=shape is not None),
+        *(text for _, text in time_cautions(model, prepared, task.given, times, direct=direct)),
+    ):
+        warnings.warn(text, LongigenWarning, stacklevel=4)
     generated = []
     with progress("generating") as update:
         for sample, numbered in enumerate(settings.numbered(samples, model)):
@@ -299,13 +320,14 @@ def generate_forecast(
                 callback=lambda done, total, sample=sample: update(sample * total + done, samples * total),
             )
     record = GenerationRecord(
-        time_unit=model.statistics.time_unit,
-        simulated=None,
+        time_unit=own_unit,
+        model_time_unit=unit,
+        simulated=subject.simulated,
         causal=model.conditioner.causal,
         scenario=None,
         model=_provenance(model),
         detail=detail,
-        **generation_metadata(model, settings),
+        **metadata,
     )
     forecast = Forecast(generated, record)
     widest = max((float(std.data.max()) for std in forecast.std or ()), default=0.0)

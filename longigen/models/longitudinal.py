@@ -410,14 +410,15 @@ class LongitudinalModel(nn.Module):
         precision: Precision = "auto",
         seed: int = 0,
         detail: bool = True,
+        shape: tuple[int, int, int] | None = None,
         progress: bool = True,
     ) -> Forecast:
         """Generate future visits of one subject, from all visits that it has.
 
         Args:
             subject: a `Subject`, or the paths of its images in order of time.
-            at: times to generate, in the model's time unit; ``"+1"`` is one unit after the last visit.
-            times: times of the images if `subject` is paths, in the model's time unit.
+            at: times to generate, in the subject's time unit; ``"+1"`` is one unit after the last visit.
+            times: times of the images if `subject` is paths, in the model's time unit, which is then the subject's.
             samples: K ≥ 1, the number of sampled trajectories.
             steps: network evaluations per visit; by default the sampler's own number.
             sampler: sampler, or its name, to use instead of the model's own.
@@ -428,15 +429,18 @@ class LongitudinalModel(nn.Module):
             seed: random seed of the sampling noise.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
+            shape: (W, H, D) of the grid instead of the model's own, in voxels; 0 for as many as the subject has, so
+                that nothing of it lies outside.
             progress: show a progress bar.
 
         Raises:
-            LongigenError: if the visits cannot be used, or a time is not after the last visit.
+            LongigenError: if the visits cannot be used, too much of the subject lies outside of the grid, or a time is
+                not after the last visit.
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
-        targets = future_times(resolved, at, self.statistics.time_unit)
+        targets = future_times(resolved, at)
         settings = generation_settings(sampler, steps, guidance, order, precision, seed)
-        return self._forecast(resolved, targets, settings, samples, detail, progress)
+        return self._forecast(resolved, targets, settings, samples, detail, shape, progress)
 
     def impute(
         self,
@@ -452,6 +456,7 @@ class LongitudinalModel(nn.Module):
         precision: Precision = "auto",
         seed: int = 0,
         detail: bool = True,
+        shape: tuple[int, int, int] | None = None,
         progress: bool = True,
     ) -> Forecast:
         """Generate missing visits of one subject, between visits that it has.
@@ -460,8 +465,8 @@ class LongitudinalModel(nn.Module):
 
         Args:
             subject: a `Subject`, or the paths of its images in order of time.
-            at: times to generate, in the model's time unit, between the first and the last visit.
-            times: times of the images if `subject` is paths, in the model's time unit.
+            at: times to generate, in the subject's time unit, between the first and the last visit.
+            times: times of the images if `subject` is paths, in the model's time unit, which is then the subject's.
             samples: K ≥ 1, the number of sampled trajectories.
             steps: network evaluations per visit; by default the sampler's own number.
             sampler: sampler, or its name, to use instead of the model's own.
@@ -472,15 +477,18 @@ class LongitudinalModel(nn.Module):
             seed: random seed of the sampling noise.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
+            shape: (W, H, D) of the grid instead of the model's own, in voxels; 0 for as many as the subject has, so
+                that nothing of it lies outside.
             progress: show a progress bar.
 
         Raises:
-            LongigenError: if the visits cannot be used, or a time is not between two of them.
+            LongigenError: if the visits cannot be used, too much of the subject lies outside of the grid, or a time is
+                not between two of them.
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
-        targets = missing_times(resolved, at, self.statistics.time_unit)
+        targets = missing_times(resolved, at)
         settings = generation_settings(sampler, steps, guidance, order, precision, seed)
-        return self._forecast(resolved, targets, settings, samples, detail, progress)
+        return self._forecast(resolved, targets, settings, samples, detail, shape, progress)
 
     def _forecast(
         self,
@@ -489,11 +497,14 @@ class LongitudinalModel(nn.Module):
         settings: GenerationSettings,
         samples: int,
         detail: bool,
+        shape: tuple[int, int, int] | None,
         progress: bool,
     ) -> Forecast:
         samples = SAMPLES.check(samples)
         bars = show_progress if progress else silent
-        return generate_forecast(self, subject, times, settings, samples=samples, detail=detail, progress=bars)
+        return generate_forecast(
+            self, subject, times, settings, samples=samples, detail=detail, shape=shape, progress=bars
+        )
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder; see `longigen.models.pretrained`."""

@@ -70,6 +70,11 @@ class Generated:
     images: Tensor
     displacement: Tensor | None = None
 
+    @property
+    def model_times(self) -> list[float]:
+        """The times of the generated visits, in the model's unit."""
+        return [self.prepared.model_time(time) for time in self.times]
+
     def given_before(self, index: int) -> int:
         """Return the index, among the subject's visits, of the last given visit before the generated visit `index`."""
         times = self.prepared.subject.times
@@ -236,7 +241,7 @@ def predict_batch(
         model: the model, in ``eval()`` mode.
         subject_tasks: the subjects and the task of each.
         settings: sampler, network evaluations, guidance weight, order and seed.
-        times: times to generate for each subject; by default those of the tasks' targets.
+        times: times to generate for each subject, in its unit; by default those of the tasks' targets.
         device: device to compute on; by default the model's own.
         callback: called as ``callback(done, total)`` after each network evaluation.
     """
@@ -250,7 +255,8 @@ def predict_batch(
         [make_sequence(prepared, task.given, set(), model.statistics.covariates) for prepared, task in subject_tasks]
     ).to(device)
     longest = max(map(len, targets))
-    padded = torch.tensor([[*row, *[0.0] * (longest - len(row))] for row in targets], dtype=torch.float32)
+    asked = [[prepared.model_time(t) for t in row] for (prepared, _), row in zip(subject_tasks, targets, strict=True)]
+    padded = torch.tensor([[*row, *[0.0] * (longest - len(row))] for row in asked], dtype=torch.float32)
     valid = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in targets])
     visits = model.generate_visits(
         history,

@@ -1,11 +1,14 @@
 """Settings of a model beyond its three components, and the provenance saved with its weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from longigen.components.base import Settings
 from longigen.components.ranges import GuidanceWeight, Probability
+from longigen.data.preprocess import Preprocess
+from longigen.data.trained_grid import TrainedGrid
 from longigen.models.guidance import Space
 
 Target = Literal["image", "residual"]
@@ -67,3 +70,51 @@ class Provenance:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _own(self) -> Preprocess:
+        return Preprocess.from_config(self.preprocess)
+
+    @property
+    def has_own_voxels(self) -> bool:
+        """Whether the grid has the voxels of the data, since neither its spacing nor its fit says otherwise."""
+        return self._own.grid.fit == "crop" and self._own.grid.spacing is None
+
+    @property
+    def keeps_voxels(self) -> bool:
+        """Whether the grid has the voxels of each subject by design: as many as the subject, or a box in mm."""
+        return self.has_own_voxels and not all(self._own.grid.shape)
+
+    @cached_property
+    def trained_grid(self) -> TrainedGrid | None:
+        """The grid in the training subjects; None if it is not known.
+
+        Earlier versions did not record it; where the grid has the voxels of the data, those of a simulation are known.
+        """
+        if "voxels" in self.data:
+            return TrainedGrid.recorded(self.data)
+        return TrainedGrid.of_simulation(self.data) if self.has_own_voxels else None
+
+    @property
+    def explicit_preprocess(self) -> Mapping[str, Any]:
+        """`preprocess` with the size of the voxels that the model was trained at, if it leaves that to the data."""
+        trained = self.pipeline().trained if self.preprocess else None
+        return self.preprocess if trained is None else {**self.preprocess, "spacing": [*trained.median]}
+
+    def pipeline(self, changes: Mapping[str, Any] | None = None) -> Preprocess:
+        """Return the pipeline that preprocesses subjects for the model.
+
+        A grid of a fixed shape without a spacing has the voxels that the model was trained at: subjects with others are
+        resampled, if these are known. A grid of each subject's own shape keeps each subject's voxels.
+
+        Args:
+            changes: a ``shape`` in voxels or an ``extent`` in mm to use instead of the model's own; see `Grid`.
+
+        Raises:
+            LongigenError: if they do not fit the grid.
+        """
+        own, trained = self._own, None
+        if self.has_own_voxels and not self.keeps_voxels:
+            trained = self.trained_grid
+        box = {"shape": (0, 0, 0), "extent": None, **changes} if changes else {}
+        return replace(own, grid=replace(own.grid, **box), trained=trained)

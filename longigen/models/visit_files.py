@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from longigen.data.volume import read_volume, write_volume
+from nibabel.affines import voxel_sizes
+
+from longigen.data.volume import Volume, read_volume, write_volume
 from longigen.errors import LongigenError
 from longigen.models.predict import Generated
 from longigen.models.settings import Order
@@ -26,7 +28,8 @@ class GenerationRecord:
     """Provenance of generated visits, written into the JSON sidecar of each.
 
     Attributes:
-        time_unit: unit of all times.
+        time_unit: unit of all times, the subjects' own.
+        model_time_unit: unit of times inside the model.
         simulated: whether the given visits are simulated; None if unknown.
         causal: whether only visits before the target were used.
         scenario: which visits were given; None if the user chose them.
@@ -40,6 +43,7 @@ class GenerationRecord:
     """
 
     time_unit: str
+    model_time_unit: str
     simulated: bool | None
     causal: bool
     scenario: Scenario | None
@@ -56,9 +60,20 @@ class GenerationRecord:
         scenario = f"_setting-{self.scenario}" if self.scenario else ""
         return f"{subject}_time-{time_text(time)}{scenario}"
 
-    def sidecar(self, generated: Generated, time: float) -> dict[str, Any]:
-        """Return the content of the JSON sidecar of one visit, without the fields of a single sample."""
-        subject = generated.prepared.subject
+    def sidecar(self, generated: Generated, time: float, volume: Volume) -> dict[str, Any]:
+        """Return the content of the JSON sidecar of one visit, without the fields of a single sample.
+
+        ``grid`` says where the model worked: the range of the file's voxels along each axis, the first and one past the
+        last, the size of the model's own voxels in mm in RAS order, and the share of the foreground inside.
+
+        Args:
+            generated: one sample of a subject's visits.
+            time: time of the visit, in the subject's unit.
+            volume: the volume that is written.
+        """
+        prepared = generated.prepared
+        subject, placement = prepared.subject, prepared.placement
+        converted = self.model_time_unit != self.time_unit
 
         def given(index: int) -> dict[str, Any]:
             return {"time": subject.times[index], "source": Path(subject.visits[index].source).name}
@@ -69,8 +84,15 @@ class GenerationRecord:
             "subject": subject.id,
             "time": time,
             "time_unit": self.time_unit,
+            "model_time": prepared.model_time(time) if converted else None,
+            "model_time_unit": self.model_time_unit if converted else None,
             "history": [given(i) for i in generated.task.given if subject.times[i] < time or not self.causal],
             "detail": self.detail,
+            "grid": {
+                "voxels": [list(ends) for ends in placement.box_in(volume)],
+                "spacing": [round(size, 4) for size in voxel_sizes(placement.affine).tolist()],
+                "foreground_inside": round(1 - prepared.outside, 4),
+            },
             "reference": given(generated.given_before(generated.times.index(time))) if self.detail else None,
             "order": self.order,
             "generated_before": [t for t in generated.times if t < time and self.order == "autoregressive"],
@@ -130,8 +152,9 @@ def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *
     for index, time in enumerate(generated.times):
         path = folder / subject / f"{record.stem(subject, time)}_sample-{sample}.nii.gz"
         description = f"synthetic: longigen, time {time_text(time)} {record.time_unit}, sample {sample}"
-        write_volume(generated.volume(index, detail=record.detail), path, description)
-        write_json({**record.sidecar(generated, time), "sample": sample}, sidecar_path(path))
+        volume = generated.volume(index, detail=record.detail)
+        write_volume(volume, path, description)
+        write_json({**record.sidecar(generated, time, volume), "sample": sample}, sidecar_path(path))
         paths.append(path)
     return paths
 
@@ -168,7 +191,7 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
             )
             write_volume(replace(first, data=data), path, description)
             content = {"statistic": statistic, "samples": len(files), "sample_files": [file.name for file in files]}
-            write_json({**record.sidecar(generated, time), **content}, sidecar_path(path))
+            write_json({**record.sidecar(generated, time, first), **content}, sidecar_path(path))
     return max_std
 
 

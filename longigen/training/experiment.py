@@ -11,6 +11,7 @@ from longigen.errors import LongigenWarning
 from longigen.hub.manifest import CONFIG
 from longigen.hub.model_config import COMPONENTS, grid_text, read_config
 from longigen.hub.resolve import ModelSource
+from longigen.models.cautions import MAX_OUTSIDE
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.settings import Provenance
 from longigen.training.recipe import Recipe
@@ -166,10 +167,13 @@ class Experiment:
         run.write(self.recipe, self.cohort.split.ids, schedule)
 
     def summary(self, model: LongitudinalModel) -> str:
-        """Return a few lines of text: components, number of parameters, device, data, split sizes and grid."""
+        """Return a few lines of text: components, number of parameters, device, data, split sizes, grid."""
         split, names = self.cohort.split, self.recipe.names
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         shape = grid_text(self.cohort.pipeline.config)
+        outside = model.provenance.data.get("outside", 0.0)
+        if outside > MAX_OUTSIDE:
+            shape += f", with up to {outside:.0%} of a subject's foreground outside, where nothing is learnt"
         sources = [f"{start.part} from {start.source}" for start in self.warm_starts]
         frozen = [f"{part} frozen" for part in self.training.freeze]
         return (

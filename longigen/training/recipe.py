@@ -13,7 +13,7 @@ from longigen.data.open_dataset import find_dataset
 from longigen.data.preprocess import PreprocessSettings
 from longigen.data.split import SplitSettings
 from longigen.errors import LongigenError, did_you_mean
-from longigen.models.settings import ModelSettings
+from longigen.models.settings import ModelSettings, Provenance
 from longigen.registry.catalog import Catalog
 from longigen.registry.registry import registry
 from longigen.training.settings import TrainingSettings
@@ -216,7 +216,8 @@ def _sections_of_model(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the sections of a recipe that a model's configuration determines."""
     parts = {part: config[part] for part in ("conditioner", "denoiser", "sampler")}
     data = config.get("data", {})
-    pipeline = {key: value for key, value in config.get("preprocess", {}).items() if key != "orientation"}
+    pipeline = dict(Provenance(config.get("preprocess", {}), data).explicit_preprocess)
+    pipeline.pop("orientation", None)
     return {
         **{part: {"name": described["name"], **described.get("config", {})} for part, described in parts.items()},
         "model": dict(config.get("model", {})),

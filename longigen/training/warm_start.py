@@ -11,6 +11,7 @@ from longigen.errors import LongigenError
 from longigen.hub.model_config import COMPONENTS, grid_text, read_config, require_installed
 from longigen.hub.resolve import ModelSource
 from longigen.models.longitudinal import LongitudinalModel
+from longigen.models.settings import Provenance
 from longigen.registry.registry import registry
 from longigen.training.settings import ModelPart, TrainingSettings
 
@@ -122,7 +123,7 @@ class WarmStart:
             if not math.isclose(*scales, rel_tol=0.05):
                 pairs["a typical gap of"] = (f"{scales[0]:.3g}", f"{scales[1]:.3g} {new.statistics.time_unit}")
             pairs["the covariates"] = (old.statistics.covariates, new.statistics.covariates)
-            before, now = old.provenance.preprocess, new.provenance.preprocess
+            before, now = old.provenance.explicit_preprocess, new.provenance.explicit_preprocess
             pairs |= {f"preprocess.{name}": (before[name], now[name]) for name in now if name in before}
         else:
             pairs["target"] = (old.settings.target, new.settings.target)
@@ -163,8 +164,10 @@ class FineTuning:
         folder = source.find()
         config = read_config(folder)
         require_installed(config, folder)
-        pipeline = config.get("preprocess", {})
+        pipeline = Provenance(config.get("preprocess", {}), config.get("data", {})).explicit_preprocess
         grid = grid_text(pipeline) if "shape" in pipeline else "of the data"
+        if pipeline.get("spacing"):
+            grid += f" voxels of {' × '.join(f'{size:g}' for size in pipeline['spacing'])} mm"
         pinned = source.pinned_name(folder)
         parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
         return cls(

@@ -124,7 +124,14 @@ class BIDSDataset(Dataset):
         self._time = self._find_time(time)
         self._cautions += self._time.cautions
         self._described = described
-        self.time_unit = unit_of(self._time, stated_units(self._time.name, self.path, described), time_unit)
+        stated = stated_units(self._time.name, self.path, described)
+        self.time_unit = unit_of(self._time, stated, time_unit)
+        others = {known_spelling(text) for text in stated.values()} - {self.time_unit}
+        if time_unit is not None and others:
+            self._cautions.append(
+                f"The JSON files say that '{self._time.name}' is in {' and '.join(sorted(others))}; its numbers are "
+                f"read as {self.time_unit}, as time_unit says, and not converted."
+            )
         without = {"split", "HED"} | {name for name in (self._time.name,) if name.lower() != "age"}
         self._covariates = Covariates(self._participants, self._sessions, without)
         if self._time.whole_years and self.time_unit == "years":

@@ -29,7 +29,9 @@ UNITS = {
     "weeks": ("w", "wk", "wks", "week"),
     "days": ("d", "day"),
     "hours": ("h", "hr", "hrs", "hour"),
+    "minutes": ("min", "mins", "minute"),
     "seconds": ("s", "sec", "secs", "second"),
+    "milliseconds": ("ms", "msec", "millisecond"),
 }
 SPELLINGS = {spelling: unit for unit, spellings in UNITS.items() for spelling in spellings}
 

@@ -299,8 +299,8 @@ def test_mistakes_about_models(longigen: Longigen, run: Path, manifest: Path, tm
         longigen("evaluate", run, "--metric", "psnrr", status=2), "no metric 'psnrr'", "Did you mean 'psnr'"
     )
     assert_one_sentence(longigen("generate", run / "model", "--out", tmp_path / "o", status=2), "--data")
-    days = ["--data", manifest, "--set", "time_unit=days"]
-    assert_one_sentence(longigen("generate", run, "--out", tmp_path / "o", *days, status=2), "years", "days")
+    frames = ["--data", manifest, "--set", "time_unit=frames"]
+    assert_one_sentence(longigen("generate", run, "--out", tmp_path / "o", *frames, status=2), "years", "frames")
     assert_one_sentence(
         longigen("evaluate", run, "--data", "sim-brain", "--part", "test", status=2), "not the data that the model"
     )

@@ -1,8 +1,14 @@
-"""Tests of the residual statistics of a cohort's training part."""
+"""A cohort's training part: the statistics of its residuals, and what a model records of it."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from longigen.data.cohort import Cohort
+from longigen.data.open_dataset import open_dataset
+from longigen.data.preprocess import PreprocessSettings
+from longigen.data.split import SplitSettings
 from longigen.data.statistics import fit_residual_variance
 
 
@@ -17,3 +23,14 @@ def test_residual_variance_fit_recovers_parameters() -> None:
 def test_equal_gaps_give_the_standard_deviation() -> None:
     still, pace = fit_residual_variance(np.full(4, 2.0), np.full(4, 0.09))
     assert still**2 + (2 * pace) ** 2 == pytest.approx(0.09)
+
+
+def test_a_model_records_the_voxels_and_the_gaps_of_its_training(manifest: Path) -> None:
+    name, dataset = open_dataset(manifest)
+    cohort = Cohort(name, dataset, PreprocessSettings(shape=(4, 12, 10)), SplitSettings())
+    recorded = cohort.provenance
+    assert recorded["voxels"] == [[2.0, 2.0, 3.0]] * 3
+    assert recorded["intervals"] == [1.1, 3.3]
+    training = cohort.part("train")
+    assert recorded["outside"] == pytest.approx(max(prepared.outside for prepared in training), abs=1e-4)
+    assert 0.1 < recorded["outside"] < 0.5

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from helpers.files import write_image
 from helpers.models import FIXTURE
-from longigen import LongigenError
+from longigen import LongigenError, LongigenWarning
 from longigen.generation.session import GenerationSession
 from longigen.models.predict import GenerationSettings
 
@@ -33,6 +35,25 @@ def test_times_of_choice_count_from_the_last_visit(session: GenerationSession) -
     assert session.tasks_at(["1.1"], "single", seed=0)[1] == [[1.1], [1.1]]
 
 
+def test_times_in_another_unit_are_those_of_the_user(manifest: Path, session: GenerationSession) -> None:
+    with pytest.warns(
+        LongigenWarning, match=r"in weeks and are converted to the model's years, where 1 year is 52\.1786"
+    ):
+        weeks = GenerationSession.open(str(FIXTURE), data=str(manifest), changes=["time_unit=weeks"], ids=["s0"])
+    tasks, times = weeks.tasks_at(["+1"], "full", seed=0)
+    assert times == [[4.3]]
+    (generated,) = weeks.generate(tasks, GenerationSettings(steps=1), times=times)
+    assert generated.times == (4.3,)
+    assert generated.model_times == [pytest.approx(4.3 * 7 / 365.25)]
+    assert weeks.record("full", GenerationSettings()).time_unit == "weeks"
+
+
+def test_frames_are_no_years(tmp_path: Path) -> None:
+    series = write_image(tmp_path / "cine.nii.gz", np.random.default_rng(0).random((8, 8, 6, 3), np.float32))
+    with pytest.raises(LongigenError, match="in frames and the model's in years, which cannot be converted"):
+        GenerationSession.open(str(FIXTURE), data=str(series))
+
+
 def test_visits_come_in_the_order_of_the_tasks_whatever_the_batch(session: GenerationSession) -> None:
     settings, tasks = GenerationSettings(steps=1), session.tasks("single", seed=0)
     done: list[tuple[int, int]] = []
@@ -55,7 +76,8 @@ def test_a_sidecar_says_in_which_order_visits_were_generated(session: Generation
     for order, before in (("direct", []), ("autoregressive", [1.1, 2.2]), (None, [1.1, 2.2])):
         settings = GenerationSettings(steps=1, order=order)  # type: ignore[arg-type]
         (generated,) = session.generate(tasks, settings)
-        sidecar = session.record("single", settings).sidecar(generated, 3.3)
+        volume = generated.volume(generated.times.index(3.3))
+        sidecar = session.record("single", settings).sidecar(generated, 3.3, volume)
         assert sidecar["order"] == (order or "autoregressive")  # a model of earlier versions has no order of its own
         assert sidecar["generated_before"] == pytest.approx(before)
 
@@ -65,10 +87,29 @@ def test_a_sidecar_says_in_which_order_visits_were_generated(session: Generation
     [
         ({"ids": ["s99"]}, "no subject 's99'"),
         ({"part": "test"}, "no part 'test'|has no part"),
-        ({"changes": ["time_unit=days"]}, "years"),
+        ({"changes": ["time_unit=frames"]}, "in frames and the model's in years, which cannot be converted"),
+        ({"changes": ["preprocess.spacing=1,1,1"]}, r"preprocess has no 'spacing'.* It has: shape, extent"),
     ],
 )
 def test_what_does_not_fit_is_refused(manifest: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(LongigenError, match=message) as caught:
         GenerationSession.open(str(FIXTURE), data=str(manifest), **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_a_real_head_is_not_cut_to_a_small_box(shared: Path, tmp_path: Path) -> None:
+    """It is put on the 4 mm that the model was trained at; the neck, outside of its box, is refused or covered."""
+    head = shared / "ixi" / "IXI012-HH-1211-T1_ds.nii.gz"
+    table = tmp_path / "visits.csv"
+    table.write_text(f"subject,time,path\nhead,0,{head}\nhead,1,{head}\n")
+    with pytest.warns(LongigenWarning) as caught:
+        own = GenerationSession.open("sadm-sim-brain", data=str(table))
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "trained on voxels of 4 × 4 × 4 mm, so visits are resampled to that from 2 × 2 × 2 mm of head" in said
+    assert "trained on simulated images only" in said
+    with pytest.raises(LongigenError, match="11% of the foreground of subject head lies outside the model's grid of"):
+        own.check_box()
+    whole = GenerationSession.open("sadm-sim-brain", data=str(table), changes=["preprocess.shape=0,0,0"])
+    whole.check_box()
+    (prepared,) = whole.subjects
+    assert (prepared.outside, prepared.placement.shape) == (0.0, (45, 60, 60))

@@ -149,10 +149,19 @@ def test_export_of_a_model_for_a_package(tmp_path: Path) -> None:
 
 def test_card_of_a_model_whose_grid_is_each_subjects_own() -> None:
     for preprocess, words in (
-        ({"shape": [100, 100, 0]}, "Its grid has 100 × 100 × all voxels of the subject's own voxel size"),
+        ({"shape": [100, 100, 0]}, "Its grid has 100 × 100 × all voxels of the subject's own voxel size, with"),
         (
             {"shape": [0, 0, 0], "extent": [150, 150, 0]},
             "Its grid covers 150 × 150 × all mm in voxels of the subject's",
         ),
     ):
         assert words in Card("x", "hf-hub:lab/x@v2", config_of(preprocess=preprocess), 1234).text
+
+
+def test_card_says_at_which_voxels_a_model_was_trained() -> None:
+    data = {"name": "acdc", "simulated": False, "voxels": [[1.0, 1.0, 5.0], [1.4, 1.4, 8.0], [2.0, 2.0, 10.0]]}
+    for shape, words in (
+        ([100, 100, 9], "100 × 100 × 9 voxels of 1.4 × 1.4 × 8 mm, to which a subject of other voxels is resampled"),
+        ([100, 100, 0], "voxels of the subject's own voxel size, in training 1 × 1 × 5 mm to 2 × 2 × 10 mm, with axes"),
+    ):
+        assert words in Card("x", "hf-hub:lab/x@v2", config_of(preprocess={"shape": shape}, data=data), 1234).text

@@ -187,8 +187,8 @@ def test_a_mistake_is_one_sentence(
 def test_other_units_and_files_that_are_not_images_are_refused(
     model: LongitudinalModel, paths: list[Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(LongigenError, match="are in days and those of the model in years; convert"):
-        model.forecast(Subject.from_files(paths, [0, 365], time_unit="days"), at=400)
+    with pytest.raises(LongigenError, match="are in frames and those of the model in years, which cannot be converted"):
+        model.forecast(Subject.from_files(paths, [0, 365], time_unit="frames"), at=400)
     with pytest.raises(LongigenError, match="no time unit 'year'"):
         Subject.from_files(paths, [0, 1], time_unit="year")
     with pytest.raises(LongigenError, match="A Subject has its own times"):
@@ -222,10 +222,46 @@ def test_warnings_about_covariates_times_and_units(model: LongitudinalModel, pat
         model.forecast(Subject("x", subject.visits), at=2.0, steps=2, progress=False)
 
 
-def test_a_warning_if_a_subject_is_larger_than_the_grid(model: LongitudinalModel, tmp_path: Path) -> None:
-    path = write_image(tmp_path / "large.nii.gz", ball((40, 40, 40), 0.9), np.diag([10.0, 10, 10, 1]))
-    with pytest.warns(LongigenWarning, match=r"\d\d% of subject large lies outside the model's grid of 16 × 20 × 16"):
-        model.forecast([path], times=[0.0], at=1.0, steps=2, progress=False)
+def test_a_subject_that_is_larger_than_the_grid_is_refused(model: LongitudinalModel, tmp_path: Path) -> None:
+    small = np.zeros((40, 40, 40), np.float32)
+    small[12:28, 10:30, 12:28] = 900  # as large as the grid
+    small[12:28, 10:20, 28] = 900  # 3 % more
+    large = np.zeros((40, 40, 40), np.float32)
+    large[4:36, 4:36, 4:36] = 900
+
+    def ask(data: np.ndarray, **options: object) -> Forecast:
+        path = write_image(tmp_path / "scan.nii.gz", data, np.diag([10.0, 10, 10, 1]))
+        return model.forecast([path], times=[0.0], at=1.0, steps=1, progress=False, **options)  # type: ignore[arg-type]
+
+    lies = "of the foreground of subject scan lies outside the model's grid of 16 × 20 × 16 voxels of 10 × 10 × 10 mm"
+    with pytest.raises(LongigenError, match=rf"84% {lies}, .*--set preprocess\.shape=0,0,0 .* or .*shape=16,20,16 for"):
+        ask(large)
+    with pytest.warns(LongigenWarning, match=f"3% {lies}"):
+        ask(small)
+    with pytest.warns(LongigenWarning, match=f"84% {lies}"):
+        ask(large, shape=(16, 20, 16))
+    folder = tmp_path / "forecast"
+    with pytest.warns(LongigenWarning) as caught:
+        (file,) = ask(large, shape=(0, 0, 0)).save(folder)
+    assert not any("outside" in str(warning.message) for warning in caught)
+    grid = json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())["grid"]
+    assert grid == {"voxels": [[0, 40]] * 3, "spacing": [10.0] * 3, "foreground_inside": 1.0}
+
+
+def test_times_in_another_unit_are_converted(model: LongitudinalModel, paths: list[Path], tmp_path: Path) -> None:
+    days = Subject.from_files(paths, [0.0, 365.25], time_unit="days")
+    with pytest.warns(LongigenWarning, match=r"days and are converted to the model's years, where 1 year is 365\.25 d"):
+        result = model.forecast(days, at=["+365.25"], steps=1, progress=False)
+    assert (result.times, result.time_unit) == ((730.5,), "days")
+    in_years = forecast(model, paths, at=2.0, steps=1)
+    assert np.array_equal(result.mean[0].data, in_years.mean[0].data)
+    (file,) = result.save(tmp_path)
+    assert file.name == "year0_time-730.5_sample-0.nii.gz"
+    sidecar = json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())
+    assert (sidecar["time"], sidecar["time_unit"]) == (730.5, "days")
+    assert (sidecar["model_time"], sidecar["model_time_unit"]) == (2.0, "years")
+    years = json.loads(in_years.save(tmp_path)[0].with_name("year0_time-2_sample-0.json").read_text())
+    assert "model_time" not in years
 
 
 def test_impossible_subjects_are_refused(paths: list[Path], model: LongitudinalModel) -> None:

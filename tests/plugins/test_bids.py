@@ -274,7 +274,9 @@ def test_the_nearest_json_file_counts(aged: Tree) -> None:
     for subject in ("01", "02"):
         aged.json(f"sub-{subject}/sub-{subject}_sessions.json", {"age": {"Units": "month"}})
     assert aged.open().time_unit == "months"
-    assert aged.open(time_unit="years").time_unit == "years"
+    forced = aged.open(time_unit="years")
+    assert forced.time_unit == "years"
+    assert "say that 'age' is in months; its numbers are read as years, as time_unit says" in forced.cautions[0]
     aged.json("sub-02/sub-02_sessions.json", {"age": {"Units": "n/a"}})
     with pytest.raises(
         LongigenError, match=r"'age' is in months according to .*sub-01_sessions.json and weeks acc.*/sessions.json"

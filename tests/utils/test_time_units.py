@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from longigen import TIME_UNITS, LongigenError, time_unit
-from longigen.utils.time_units import time_text
+from longigen import COUNT_UNITS, TIME_UNITS, LongigenError, time_unit
+from longigen.utils.time_units import conversion_text, time_factor, time_text
 
 
 def test_every_unit_is_accepted() -> None:
@@ -14,6 +14,27 @@ def test_every_unit_is_accepted() -> None:
 def test_unknown_unit_is_refused_with_a_suggestion() -> None:
     with pytest.raises(LongigenError, match=r"visits\.csv.*'year'.*Did you mean 'years'"):
         time_unit("year", "visits.csv, column time")
+
+
+@pytest.mark.parametrize(
+    ("unit", "other", "factor", "text"),
+    [
+        ("days", "years", 1 / 365.25, "1 year is 365.25 days"),
+        ("years", "months", 12, "1 year is 12 months"),
+        ("weeks", "days", 7, "1 week is 7 days"),
+        ("milliseconds", "seconds", 1e-3, "1 second is 1000 milliseconds"),
+        ("hours", "minutes", 60, "1 hour is 60 minutes"),
+    ],
+)
+def test_known_units_are_converted(unit: str, other: str, factor: float, text: str) -> None:
+    assert time_factor(unit, other) == pytest.approx(factor, rel=1e-12)
+    assert conversion_text(unit, other) == conversion_text(other, unit) == text
+
+
+@pytest.mark.parametrize("unit", [*COUNT_UNITS, "cycle"])
+def test_counts_and_cycles_have_no_length(unit: str) -> None:
+    assert time_factor(unit, "years") is time_factor("seconds", unit) is None
+    assert time_factor(unit, unit) == 1
 
 
 @pytest.mark.parametrize(

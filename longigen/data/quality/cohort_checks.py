@@ -13,9 +13,10 @@ from longigen.data.grid import Grid
 from longigen.data.issues import Finding
 from longigen.data.quality.subject_checks import SubjectRecord, natural_sort_key
 from longigen.data.volume import format_shape
+from longigen.utils.time_units import SECONDS
 
-UNITS_PER_YEAR = {"years": 1.0, "months": 12.0, "weeks": 52.18, "days": 365.25}
-"""How many of each time unit make a year."""
+UNITS_PER_YEAR = {unit: SECONDS["years"] / SECONDS[unit] for unit in ("years", "months", "weeks", "days")}
+"""How many of each unit of ages and of follow-up make a year."""
 
 MAX_AGE = 130
 """Years; a larger age, or span of times, is implausible."""
