@@ -21,8 +21,8 @@ from longigen.data.intensity import FOREGROUND, IntensityRange, without_padding
 from longigen.data.volume import Volume, voxel_digest
 from longigen.errors import LongigenError, LongigenWarning
 
-CACHE_VERSION = 3
-"""Part of the cache's keys; raised whenever preprocessing changes its results or their notes."""
+CACHE_VERSION = 4
+"""Part of the cache's keys; raised whenever preprocessing changes its results, their notes, or what it refuses."""
 
 DIGEST = "voxels"
 """The note in the cache that holds the hash of a visit's own voxels."""
@@ -275,14 +275,14 @@ class Prepared:
         """Return a visit as it is stored: its own voxels, in its own intensities."""
         visit = self.subject.visits[index]
         if getattr(_latest, "visit", None) is not visit:
-            _latest.volume, _latest.visit = visit.load(), visit
+            _latest.volume, _latest.visit = visit.read(self.subject.id), visit
         return _latest.volume
 
     def range_of(self, index: int) -> IntensityRange:
         """Return the intensity range by which a visit is scaled: the first visit's, or its own (`normalise`)."""
         if self.pipeline.normalise == "subject":
             return self.intensity
-        return self._range(self.own(index), self.subject.visits[index].source)
+        return self._range(without_padding(self.own(index)), self.subject.visits[index].source)
 
     def lost_share(self) -> float:
         """Return the share of the first visit's foreground that is outside the model's grid, from 0 to 1."""
@@ -321,13 +321,13 @@ class Prepared:
                 LongigenWarning,
                 stacklevel=2,
             )
+        own_range = self._range(volume, visit.source)  # of each visit, since one without a range is no scan
         if index == 0 and self._fitted is None:
-            placement = Placement.from_first_visit(volume, self.pipeline.grid)
-            self._fitted = placement, self._range(volume, visit.source)
+            self._fitted = Placement.from_first_visit(volume, self.pipeline.grid), own_range
         placement, first_range = self._fit()
         fill = first_range.low if self.pipeline.pad == "background" else None
         array = placement.to_model(volume, fill, visit.source, subject)
-        intensity = first_range if self.pipeline.normalise == "subject" else self._range(volume, visit.source)
+        intensity = first_range if self.pipeline.normalise == "subject" else own_range
         tensor = torch.from_numpy(intensity.to_model(array))[None]
         self._digests[index] = voxel_digest(own).hex()
         if self._cache is not None:
@@ -336,9 +336,10 @@ class Prepared:
         return tensor, (placement, first_range)
 
     def _range(self, volume: Volume, source: str) -> IntensityRange:
-        data, pipeline = without_padding(volume).data, self.pipeline
+        """Return the intensity range of a visit's volume, without its padding value."""
+        lower, upper = self.pipeline.lower, self.pipeline.upper
         return IntensityRange.from_percentiles(
-            data, lower=pipeline.lower, upper=pipeline.upper, source=source, subject=self.subject.id
+            volume.data, lower=lower, upper=upper, source=source, subject=self.subject.id
         )
 
     def _key(self, index: int) -> str:

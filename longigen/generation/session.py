@@ -83,7 +83,7 @@ class GenerationSession:
             part: part of the split. By default ``test`` on the data of the model's training, and ``all`` on other data.
             ids: ids of the subjects; by default all of the part.
             skip_bad: leave out visits and subjects that cannot be used; also if the run was trained with this option.
-            callback: called as ``callback(done, total)`` while visits are read for `skip_bad`.
+            callback: called as ``callback(done, total)`` while visits are read.
 
         Raises:
             LongigenError: if the model or the data cannot be used, or do not fit each other.
@@ -119,6 +119,7 @@ class GenerationSession:
         subjects = _select_subjects(cohort, ids) if ids else cohort.part(chosen)
         if not subjects:
             raise LongigenError(f"The part '{chosen}' of '{name}' has no subjects; choose another with --part.")
+        cohort.read(subjects, callback)
         session = cls(str(resolved.path or folder), model, cohort, subjects, chosen, "", used)
         return replace(session, note=session.describe(explicitly=bool(part or ids), ids=ids))
 

@@ -1,4 +1,4 @@
-"""Warnings about subjects that a model is not made for: times beyond those of training, parts outside its grid."""
+"""Warnings about subjects that a model is not made for: their times, covariates, and parts outside its grid."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -35,6 +35,14 @@ def cautions(
             "times",
             f"Time {time_text(times[-1])} is {ahead:g} {unit} after the first visit of subject {subject.id}, but the "
             f"model was trained on at most {longest:g} {unit}; the generated image is not reliable.",
+        )
+    given = {name for visit in subject.visits for name in visit.covariates}
+    lacking = [name for name in model.statistics.covariates if name not in given]
+    if lacking:
+        yield (
+            "covariates",
+            f"Subject {subject.id} has no {' and no '.join(map(repr, lacking))}, which the model was trained with; it "
+            "is taken as unknown.",
         )
     outside = prepared.lost_share()
     if outside > MAX_OUTSIDE:
