@@ -3,6 +3,7 @@
 Training refuses what these functions find, and `longigen doctor` reports it as an error: the two cannot disagree.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -94,7 +95,8 @@ def check_copied_subjects(
 ) -> Iterator[Finding]:
     """Yield a finding for each subject that has the voxels of an earlier one in a visit.
 
-    It is an error if the two are in different parts of the split, since training then sees a test subject.
+    It is an error if more than half of their visits are the same, and the split puts the two in different parts, since
+    training then sees a test subject. So many make them one subject for `longigen.data.seen` too.
 
     Args:
         subjects: the subjects.
@@ -102,33 +104,39 @@ def check_copied_subjects(
         parts: the part of the split of each subject, by id; empty if there is no split.
     """
     first_with: dict[str, int] = {}
-    originals: dict[int, set[int]] = {}
-    for number, hashes in enumerate(digests):
-        for digest in filter(None, hashes):
-            first = first_with.setdefault(digest, number)
-            if first != number:
-                originals.setdefault(number, set()).add(first)
-    for number, firsts in originals.items():
-        same = [(subjects[first], f"has the same voxels as subject {subjects[first].id}") for first in sorted(firsts)]
-        finding, across = copy_of(subjects[number], same, parts)
-        yield replace(finding, severity="error") if across else finding
+    scans = [{digest for digest in hashes if digest is not None} for hashes in digests]
+    for number, own in enumerate(scans):
+        shared = Counter(first_with.setdefault(digest, number) for digest in sorted(own))
+        del shared[number]
+        same = [
+            (subjects[first], f"has the same voxels as subject {subjects[first].id}")
+            for first, visits in shared.items()
+            if 2 * visits > min(len(own), len(scans[first]))
+        ]
+        leaks = [(original, text) for original, text in same if across(subjects[number], original, parts)]
+        if leaks:
+            yield replace(copy_of(subjects[number], leaks, parts), severity="error")
+        elif shared:
+            some = [(subjects[first], f"has a scan of subject {subjects[first].id}") for first in shared]
+            yield copy_of(subjects[number], same or some, parts)
 
 
-def copy_of(
-    subject: Subject, originals: Sequence[tuple[Subject, str]], parts: Mapping[str, str]
-) -> tuple[Finding, bool]:
-    """Return the warning that a subject is a copy of another, and whether the split puts the two in different parts.
+def across(one: Subject, other: Subject, parts: Mapping[str, str]) -> bool:
+    """Return whether two subjects are in different parts of the split; not if one is in none."""
+    found = {parts.get(one.id), parts.get(other.id)}
+    return None not in found and len(found) == 2
+
+
+def copy_of(subject: Subject, originals: Sequence[tuple[Subject, str]], parts: Mapping[str, str]) -> Finding:
+    """Return the warning that a subject is a copy of another: of one in another part of the split, if there is one.
 
     Args:
         subject: the subject.
         originals: the earlier subjects that it copies, and how it is like each, in words.
         parts: the part of the split of each subject, by id; empty if there is no split.
     """
-    part = parts.get(subject.id)
-    across = [(original, problem) for original, problem in originals if part and parts.get(original.id, part) != part]
-    original, problem = (across or originals)[0]
-    if across:
-        problem += f", though the split puts it in {part} and {original.id} in {parts[original.id]}"
+    original, problem = next((each for each in originals if across(subject, each[0], parts)), originals[0])
+    if across(subject, original, parts):
+        problem += f", though the split puts it in {parts[subject.id]} and {original.id} in {parts[original.id]}"
     advice = "keep one of the two, or make them one subject"
-    source = subject.visits[0].source
-    return Finding("duplicate-subject", source, problem, advice, subject.id, "warning"), bool(across)
+    return Finding("duplicate-subject", subject.visits[0].source, problem, advice, subject.id, "warning")

@@ -36,7 +36,7 @@ def find_duplicates(records: Sequence[SubjectRecord], parts: Mapping[str, str], 
         originals.setdefault(duplicate, []).append((original, text.format(original.id)))
     for duplicate, likenesses in originals.items():
         if records[duplicate].subject.id not in known:
-            yield copy_of(records[duplicate].subject, likenesses, parts)[0]
+            yield copy_of(records[duplicate].subject, likenesses, parts)
 
 
 def _find_similar(records: Sequence[SubjectRecord]) -> dict[tuple[int, int], str]:

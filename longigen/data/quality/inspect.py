@@ -13,6 +13,7 @@ from longigen.data.issues import BadData, Finding
 from longigen.data.preprocess import Preprocess, PreprocessSettings
 from longigen.data.quality.cohort_checks import check_cohort
 from longigen.data.quality.duplicates import find_duplicates
+from longigen.data.quality.registration import Motion, SmallImage, estimate_motion
 from longigen.data.quality.subject_checks import SubjectRecord, check_subject, natural_sort_key
 from longigen.data.quality.volume_stats import VolumeStats, thumbnail
 from longigen.data.requirements import check_copied_subjects, check_visits
@@ -137,6 +138,8 @@ def _read_subject(pipeline: Preprocess, subject: Subject) -> SubjectRecord:
     findings: list[Finding] = []
     stats: list[VolumeStats | None] = []
     picture: np.ndarray | None = None
+    motions: list[Motion | None] = []
+    first: SmallImage | None = None
     for prepared, index, finding in check_visits(subject, pipeline):
         if finding is not None:
             findings.append(finding)
@@ -144,9 +147,13 @@ def _read_subject(pipeline: Preprocess, subject: Subject) -> SubjectRecord:
             volume = prepared.own(index)  # the volume that was just checked
         except BadData:
             stats.append(None)
+            motions.append(None)
             continue
         volume_stats = VolumeStats.from_volume(volume)
         stats.append(volume_stats)
         if picture is None and not volume_stats.constant:
             picture = thumbnail(volume)
-    return SubjectRecord(subject, tuple(stats), picture, tuple(findings))
+        small = None if finding is not None or volume_stats.labels else SmallImage.of(volume)
+        motions.append(None if small is None or first is None else estimate_motion(first, small))
+        first = first or small
+    return SubjectRecord(subject, tuple(stats), picture, tuple(findings), tuple(motions))

@@ -11,6 +11,7 @@ from nibabel.orientations import aff2axcodes
 from longigen.data import requirements
 from longigen.data.dataset import Subject, Visit
 from longigen.data.issues import Finding
+from longigen.data.quality.registration import Motion
 from longigen.data.quality.volume_stats import VolumeStats
 from longigen.data.volume import canonical_shape, canonical_spacing, format_shape
 
@@ -40,12 +41,15 @@ class SubjectRecord:
         stats: statistics of each visit; None for a visit that could not be read.
         thumbnail: of the first readable visit that is not constant; None if there is none.
         findings: problems found while reading the visits.
+        motions: the rigid motion of each visit relative to the first that can be used; None for that visit, and where
+            it is not known.
     """
 
     subject: Subject
     stats: tuple[VolumeStats | None, ...]
     thumbnail: np.ndarray | None
     findings: tuple[Finding, ...]
+    motions: tuple[Motion | None, ...]
 
     @property
     def readable(self) -> list[tuple[Visit, VolumeStats]]:
@@ -76,6 +80,7 @@ def check_subject(record: SubjectRecord) -> Iterator[Finding]:
     yield from _check_headers(record.subject.id, [visit for visit, _ in readable])
     yield from _check_each_visit(record.subject.id, readable)
     yield from _check_geometry(record.subject.id, readable)
+    yield from _check_registration(record)
     yield from (finding for _, finding in requirements.check_copied_visits(record.subject, record.digests))
     yield from _check_intensity_scale(record.subject.id, readable)
 
@@ -165,6 +170,17 @@ def _check_geometry(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -
     advice = "check its header"
     yield from compare("spacing-differs", lambda v: _format_mm(canonical_spacing(v.affine)), "voxels of", advice)
     yield from compare("orientation-differs", lambda v: "".join(map(str, aff2axcodes(v.affine))), "axes", advice)
+
+
+def _check_registration(record: SubjectRecord) -> Iterator[Finding]:
+    """Find visits that do not lie on the first one; the one that is shifted furthest is named."""
+    pairs = zip(record.subject.visits, record.motions, strict=True)
+    misplaced = [(visit, motion) for visit, motion in pairs if motion is not None and motion.is_misplaced]
+    if misplaced:
+        visit, motion = max(misplaced, key=lambda pair: pair[1].shift)
+        problem = f"{motion}{_and_more(len(misplaced) - 1)}"
+        advice = "register the visits to each other"
+        yield Finding("misregistered", visit.source, problem, advice, record.subject.id, "warning")
 
 
 def _check_intensity_scale(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
