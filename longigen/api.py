@@ -590,16 +590,18 @@ def examine(
         model: a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``, that the data
             should be fit for; by default they are examined for training.
         changes: parameters of the data set, by name or as strings ``name=value``.
-        workers: number of subjects read in parallel; by default, and for a model, one per processor.
+        workers: number of subjects read in parallel; by default one per processor. Not with a model.
         progress: show a progress bar.
 
     Raises:
         LongigenError: if the data set cannot be opened, for example for want of the folder or of a column; or if the
-            model cannot be loaded, or `generate` refuses all of the data.
+            model cannot be loaded, or `generate` refuses all of the data; or if both `model` and `workers` are given.
     """
     _require(workers=workers)
     shown = show_progress if progress else silent
     if model is not None:
+        if workers is not None:
+            raise LongigenError("For a model, one worker per processor reads the data; leave workers out.")
         source = _source(model, progress=progress)
 
         from longigen.generation.suitability import examine_for

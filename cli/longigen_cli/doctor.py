@@ -35,7 +35,8 @@ def doctor(
         ),
     ],
     workers: Annotated[
-        int | None, typer.Option(help="Number of subjects to read in parallel; by default one per processor.")
+        int | None,
+        typer.Option(help="Number of subjects to read in parallel; by default one per processor. Not with a model."),
     ] = None,
     changes: DataChanges = None,
     as_json: AsJSON = False,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from longigen.data.issues import Finding
 from longigen.data.quality.inspect import Examination
-from longigen.errors import LongigenWarning
+from longigen.errors import LongigenError, LongigenWarning
 from longigen.generation.session import GenerationSession
 from longigen.hub.resolve import ModelSource
 from longigen.models.cautions import cautions
@@ -31,13 +31,13 @@ def examine_for(
         LongigenError: if `generate` refuses the model or the data set as a whole, for example for its unit of time, or
             since no subject can be used.
     """
-    said: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LongigenWarning)
         try:
             session = GenerationSession.open(source, data=data, changes=changes, skip_bad=True, callback=callback)
-        finally:
-            said += dict.fromkeys(str(warning.message) for warning in caught)
+        except LongigenError as error:
+            raise LongigenError(f"'longigen generate' would say: {error}") from error
+    said = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, LongigenWarning))
     dataset = session.cohort.dataset
     place = str(dataset.config.get("path") or session.cohort.name)
     findings = [*session.cohort.skipped, *(_warning("caution", place, text) for text in said)]

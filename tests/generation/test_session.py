@@ -31,6 +31,8 @@ def test_times_of_choice_count_from_the_last_visit(session: GenerationSession) -
     with pytest.raises(LongigenError, match=r"Time 1\.1 cannot be generated for subject s0"):
         session.tasks_at(["1.1"], "full", seed=0)
     assert session.tasks_at(["1.1"], "single", seed=0)[1] == [[1.1], [1.1]]
+    with pytest.raises(LongigenError, match=r"The time 1e\+300 of subject s0 is larger than a model reads, 1e\+18; "):
+        session.tasks_at(["1e300"], "full", seed=0)
 
 
 def test_visits_come_in_the_order_of_the_tasks_whatever_the_batch(session: GenerationSession) -> None:

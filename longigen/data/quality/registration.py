@@ -168,7 +168,7 @@ class _Pair:
         from scipy.ndimage import map_coordinates
 
         places = apply_affine(self.to_visit @ motion, points)
-        inside = ((places >= -0.5) & (places <= np.array(data.shape) - 0.5)).all(axis=1)
+        inside = np.logical_and.reduce((places >= -0.5) & (places <= np.array(data.shape) - 0.5), axis=1)
         return map_coordinates(data, places.T, order=1, mode="nearest"), inside
 
     def correlation(self, motion: np.ndarray) -> float:
