@@ -167,6 +167,15 @@ class Cohort:
         """
         require_pairs(subjects)
         parts = {name: part for part, ids in self.split.ids.items() for name in ids}
+        needed = sum(4 * self._voxels(prepared.subject) * len(prepared.subject.visits) for prepared in subjects)
+        if 0 < self._cache.limit_bytes < needed:
+            warnings.warn(
+                f"The preprocessed visits take {needed / 1e9:.1f} GB and the cache holds "
+                f"{self._cache.limit_bytes / 1e9:.1f}, so files are read again in each epoch; set LONGIGEN_CACHE_GB to "
+                "more, or LONGIGEN_CACHE to a larger disk.",
+                LongigenWarning,
+                stacklevel=2,
+            )
         self.read(subjects, callback)
         for finding in check_copied_subjects([p.subject for p in subjects], [p.digests for p in subjects], parts):
             if finding.severity == "error":
@@ -186,15 +195,6 @@ class Cohort:
             return visits
 
         done, total = 0, sum(len(prepared.subject.visits) for prepared in subjects)
-        needed = sum(4 * self._voxels(prepared.subject) * len(prepared.subject.visits) for prepared in subjects)
-        if 0 < self._cache.limit_bytes < needed:
-            warnings.warn(
-                f"The preprocessed visits take {needed / 1e9:.1f} GB and the cache holds "
-                f"{self._cache.limit_bytes / 1e9:.1f}, so files are read again in each epoch; set LONGIGEN_CACHE_GB to "
-                "more, or LONGIGEN_CACHE to a larger disk.",
-                LongigenWarning,
-                stacklevel=2,
-            )
         for visits in in_parallel(read, subjects):
             done += visits
             if callback is not None:
@@ -214,13 +214,13 @@ class Cohort:
         def usable_visits(subject: Subject) -> tuple[Subject, list[Finding]]:
             checked = list(check_visits(subject, self.pipeline, self._cache))
             bad = [finding for _, _, finding in checked if finding is not None]
-            good = [prepared.subject.visits[index] for prepared, index, finding in checked if finding is None]
-            usable = self.pipeline.subject(replace(subject, visits=tuple(good)), self._cache)
-            copies = dict(check_copied_visits(usable.subject, usable.digests))
-            good = [visit for index, visit in enumerate(good) if index not in copies]
-            subject = replace(subject, visits=tuple(good))
-            unfit = list(check_subject(subject))
-            return replace(subject, visits=() if unfit else subject.visits), [*bad, *copies.values(), *unfit]
+            good = [(prepared, index) for prepared, index, finding in checked if finding is None]
+            visits = tuple(prepared.subject.visits[index] for prepared, index in good)
+            digests = [prepared.digest(index) for prepared, index in good]
+            copies = dict(check_copied_visits(replace(subject, visits=visits), digests))
+            distinct = replace(subject, visits=tuple(v for index, v in enumerate(visits) if index not in copies))
+            unfit = list(check_subject(distinct))
+            return replace(distinct, visits=() if unfit else distinct.visits), [*bad, *copies.values(), *unfit]
 
         usable, done, total = [], 0, sum(len(subject.visits) for subject in subjects)
         for original, (subject, bad) in zip(subjects, in_parallel(usable_visits, subjects), strict=True):

@@ -227,12 +227,15 @@ class Prepared:
 
     @property
     def digests(self) -> list[str]:
-        """A hash of each visit's own voxels (`voxel_digest`), from the cache or by reading them."""
-        for index in range(len(self.subject.visits)):
-            if index not in self._digests:
-                cached = self._cache.get(self._key(index)) if self._cache else None
-                self._digests[index] = cached[1][DIGEST] if cached else voxel_digest(self.own(index)).hex()
-        return [self._digests[index] for index in range(len(self.subject.visits))]
+        """The `digest` of each visit."""
+        return [self.digest(index) for index in range(len(self.subject.visits))]
+
+    def digest(self, index: int) -> str:
+        """Return a hash of a visit's own voxels (`voxel_digest`), from the cache or by reading them."""
+        if index not in self._digests:
+            cached = self._cache.get(self._key(index)) if self._cache else None
+            self._digests[index] = cached[1][DIGEST] if cached else voxel_digest(self.own(index)).hex()
+        return self._digests[index]
 
     def restore(self, volume: Tensor) -> Volume:
         """Map a volume (1, W, H, D) in [-1, 1] to the first visit's grid, affine and intensity scale, float32.
