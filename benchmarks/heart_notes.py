@@ -21,10 +21,7 @@ makes the frames halfway to end systole and at end systole from the first frame 
 be end diastole, with its own voxels and slices. Times run from 0 (end diastole) to 1 (end systole). One volume is the
 central forecast; with `--samples 8` each is a draw. {limit}
 """
-ACDC_LIMIT = (
-    "It sees the middle 100 × 100 voxels of each slice, in which the heart must lie; the rest stays as it is. Where "
-    "much of the body lies around them, say that the heart is in the middle with `--set preprocess.shape=100,100,0`."
-)
+ACDC_LIMIT = "It sees the middle 100 × 100 voxels of each slice, in which the heart must lie; the rest stays as it is."
 SUNNYBROOK_LIMIT = (
     f"{ACDC_LIMIT} It has seen end diastole and end systole only: frames between follow from how it depends on time, "
     "which nothing has tested."

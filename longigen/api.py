@@ -591,22 +591,38 @@ def bench(
 def examine(
     data: Path | str,
     *,
+    model: "Path | str | Run | None" = None,
     changes: Changes = (),
     workers: int | None = None,
     progress: bool = True,
 ) -> "Examination":
     """Read every visit of a data set and return its problems, as ``longigen doctor`` prints them.
 
+    An error is what `train` refuses, or `generate` if a model is given.
+
     Args:
         data: a data set's name, a file or folder, or ``NAME:PATH``.
+        model: a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``, that the data
+            should be fit for; by default they are examined for training.
         changes: parameters of the data set, by name or as strings ``name=value``.
-        workers: number of subjects read in parallel; by default one per processor.
+        workers: number of subjects read in parallel; by default one per processor. Not with a model.
         progress: show a progress bar.
 
     Raises:
-        LongigenError: if the data set cannot be opened, for example for want of the folder or of a column.
+        LongigenError: if the data set cannot be opened, for example for want of the folder or of a column; or if the
+            model cannot be loaded, or `generate` refuses all of the data; or if both `model` and `workers` are given.
     """
     _require(workers=workers)
+    shown = show_progress if progress else silent
+    if model is not None:
+        if workers is not None:
+            raise LongigenError("For a model, one worker per processor reads the data; leave workers out.")
+        source = _source(model, progress=progress)
+
+        from longigen.generation.suitability import examine_for
+
+        with shown("reading visits") as update:
+            return examine_for(source, str(data), as_changes(changes), update)
 
     from longigen.data.open_dataset import open_dataset
     from longigen.data.quality.inspect import examine
@@ -614,7 +630,7 @@ def examine(
     _, dataset = open_dataset(data, as_changes(changes))
     for caution in dataset.cautions:
         log.info(caution)
-    with (show_progress if progress else silent)("reading visits") as update:
+    with shown("reading visits") as update:
         return examine(dataset, workers=workers, callback=update)
 
 

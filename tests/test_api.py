@@ -111,7 +111,9 @@ def test_a_data_set_is_opened_with_its_parameters(manifest: Path) -> None:
 
 def test_a_data_set_is_examined(manifest: Path) -> None:
     found = longigen.examine(manifest, progress=False)
-    assert (found.subjects, found.visits, found.errors) == (8, 32, 5)
+    assert (found.subjects, found.visits, found.errors) == (8, 32, 0)
+    kinds = {finding.kind for finding in found.findings}
+    assert kinds == {"duplicate-subject", "intensity-drift"}  # some share up to half of their scans, which is no error
     assert found.to_dict()["findings"] == [vars(finding) for finding in found.findings]
 
 

@@ -1,4 +1,4 @@
-"""``longigen doctor``: check whether a data set is fit to train on."""
+"""``longigen doctor``: check whether a data set is fit to train on, or fit for a model."""
 
 import os
 import re
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longigen import api
+from longigen.errors import LongigenError
 from longigen_cli.completion import names_in
 from longigen_cli.console import AsJSON, DataChanges, print_json, show
 
@@ -24,41 +25,57 @@ WIDTH = 120
 
 
 def doctor(
-    data: Annotated[
-        str,
+    names: Annotated[
+        list[str],
         typer.Argument(
-            help="Data set: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH.",
-            autocompletion=names_in("datasets"),
+            metavar="[MODEL] DATA",
+            help="Data set: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH. Before it, a model "
+            "that it should be fit for: a published name (see 'longigen list models'), a folder, or hf-hub:org/repo.",
+            autocompletion=names_in("datasets", "models"),
         ),
     ],
     workers: Annotated[
-        int | None, typer.Option(help="Number of subjects to read in parallel; by default one per processor.")
+        int | None,
+        typer.Option(help="Number of subjects to read in parallel; by default one per processor. Not with a model."),
     ] = None,
     changes: DataChanges = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Read every visit of a data set and list its problems; exit status 1 if a problem is an error."""
+    """Read every visit of a data set and list its problems; exit status 1 if a problem is an error.
+
+    An error is what 'longigen train' refuses, or 'longigen generate' if a model is given.
+    """
+    if len(names) > 2:
+        raise LongigenError(
+            f"'longigen doctor' takes a data set, or a model and a data set, and was given {len(names)} names; leave "
+            f"out '{names[2]}', and quote a path that has spaces."
+        )
+    *models, data = names
+    model = models[0] if models else None
     started = time.perf_counter()
-    examination = api.examine(data, changes=changes or [], workers=workers)
+    examination = api.examine(data, model=model, changes=changes or [], workers=workers)
     seconds = time.perf_counter() - started
     if as_json:
-        print_json({"data": data, **examination.to_dict()})
+        print_json({"data": data, **({"model": model} if model else {}), **examination.to_dict()})
     else:
         if examination.findings:
             show(_table(examination.findings, examination.path))
-        show(_summary(data, changes or [], examination, seconds))
+        work = ["train"] if model is None else ["generate", model]
+        command = ["longigen", *work, "--data", data, *(word for change in changes or [] for word in ("--set", change))]
+        show(_summary(command, examination, seconds))
     if examination.errors:
         raise typer.Exit(1)
 
 
-def _summary(data: str, changes: Sequence[str], examination: "Examination", seconds: float) -> str:
+def _summary(command: Sequence[str], examination: "Examination", seconds: float) -> str:
+    """Return one line on an examination; it ends with what to do next where nothing is wrong."""
+
     def count(number: int, noun: str) -> str:
         return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
     read = f"{count(examination.subjects, 'subject')}, {count(examination.visits, 'visit')} read in {seconds:.0f} s: "
     if examination.findings:
         return read + f"{count(examination.errors, 'error')}, {count(examination.warnings, 'warning')}"
-    command = ["longigen", "train", "--data", data, *(word for change in changes for word in ("--set", change))]
     return read + f"nothing is wrong; next: {shlex.join(command)}"
 
 
@@ -93,10 +110,11 @@ def _table(findings: "Sequence[Finding]", path: Any) -> str:
 
 
 def _groups(findings: "Sequence[Finding]") -> "list[list[Finding]]":
-    """Group the findings whose problems differ only in numbers, if there are more than `MAX_SEPARATE` of them."""
+    """Group the findings whose problems differ only in numbers and subject, if more than `MAX_SEPARATE` of them do."""
     similar: dict[tuple[str, ...], list[Finding]] = {}
     for finding in findings:
-        problem = re.sub(r"[\d.]+", "#", finding.problem)
+        problem = finding.problem.replace(finding.subject, "#") if finding.subject else finding.problem
+        problem = re.sub(r"[\d.]+", "#", problem)
         similar.setdefault((finding.severity, finding.kind, problem), []).append(finding)
     groups = []
     for group in similar.values():

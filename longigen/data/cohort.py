@@ -18,13 +18,13 @@ from longigen.data.cache import VisitCache
 from longigen.data.dataset import Dataset, Subject
 from longigen.data.issues import BadData, Finding, refuse, warn_of
 from longigen.data.preprocess import Prepared, Preprocess, PreprocessSettings
+from longigen.data.requirements import check_copied_subjects, check_copied_visits, check_subject, check_visits
 from longigen.data.split import Part, Split, SplitSettings, fingerprint
 from longigen.data.statistics import Statistics, fit_residual_variance
 from longigen.data.trained_grid import TrainedGrid
-from longigen.data.training_pairs import TrainingPairs, same_to_model
+from longigen.data.training_pairs import TrainingPairs
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.utils.parallel import in_parallel
-from longigen.utils.time_units import time_text
 
 RESIDUAL_PAIRS = 128
 """Number of training pairs from which the statistics of the residual are estimated."""
@@ -167,21 +167,14 @@ class Cohort:
             lines.append("\t".join([prepared.subject.id, *(simulated if self.dataset.simulated else prepared.digests)]))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
-    def read(self, subjects: Sequence[Prepared], callback: Callback | None = None) -> None:
-        """Read and cache every visit of the given subjects, so that a bad file is reported before any training.
+    def require(self, subjects: Sequence[Prepared], callback: Callback | None = None) -> None:
+        """Read every visit as `read` does, and check what training requires besides.
 
         Raises:
-            LongigenError: if a subject has fewer than two visits, or a visit cannot be used.
+            LongigenError: as `read`; also if a subject has fewer than two visits, or occurs in two parts of the split.
         """
         require_pairs(subjects)
-
-        def read(prepared: Prepared) -> int:
-            visits = len(prepared.subject.visits)
-            for index in range(visits):
-                prepared.visit(index)
-            return visits
-
-        done, total = 0, sum(len(prepared.subject.visits) for prepared in subjects)
+        parts = {name: part for part, ids in self.split.ids.items() for name in ids}
         needed = sum(4 * self._voxels(prepared.subject) * len(prepared.subject.visits) for prepared in subjects)
         if 0 < self._cache.limit_bytes < needed:
             warnings.warn(
@@ -191,10 +184,32 @@ class Cohort:
                 LongigenWarning,
                 stacklevel=2,
             )
+        self.read(subjects, callback)
+        for finding in check_copied_subjects([p.subject for p in subjects], [p.digests for p in subjects], parts):
+            if finding.severity == "error":
+                raise LongigenError(str(finding))  # no BadData, since which of the two to leave out is not known
+
+    def read(self, subjects: Sequence[Prepared], callback: Callback | None = None) -> None:
+        """Read and cache every visit of the given subjects, so that bad data are reported before any other work.
+
+        Raises:
+            BadData: if a visit cannot be used, or occurs twice.
+        """
+
+        def read(prepared: Prepared) -> int:
+            visits = len(prepared.subject.visits)
+            for index in range(visits):
+                prepared.visit(index)
+            return visits
+
+        done, total = 0, sum(len(prepared.subject.visits) for prepared in subjects)
         for visits in in_parallel(read, subjects):
             done += visits
             if callback is not None:
                 callback(done, total)
+        for prepared in subjects:
+            for _, finding in check_copied_visits(prepared.subject, prepared.digests):
+                raise BadData(finding)
 
     def _voxels(self, subject: Subject) -> int:
         """Return the number of voxels of the model's grid in a subject, from the header of its first visit."""
@@ -205,19 +220,15 @@ class Cohort:
         """Return the subjects with at least two visits that can be read and preprocessed, and only those visits."""
 
         def usable_visits(subject: Subject) -> tuple[Subject, list[Finding]]:
-            good, bad = (), []
-            for visit in subject.visits:
-                trial = replace(subject, visits=(*good, visit))
-                try:
-                    self.pipeline.subject(trial, self._cache).visit(len(good))
-                except BadData as error:
-                    bad.append(error.finding)
-                else:
-                    good = trial.visits
-            if len(good) == 1:
-                problem = "has only one visit that can be used, where at least two are needed"
-                bad.append(Finding("single-visit", good[0].source, problem, "add visits", subject.id))
-            return replace(subject, visits=good), bad
+            checked = list(check_visits(subject, self.pipeline, self._cache))
+            bad = [finding for _, _, finding in checked if finding is not None]
+            good = [(prepared, index) for prepared, index, finding in checked if finding is None]
+            visits = tuple(prepared.subject.visits[index] for prepared, index in good)
+            digests = [prepared.digest(index) for prepared, index in good]
+            copies = dict(check_copied_visits(replace(subject, visits=visits), digests))
+            distinct = replace(subject, visits=tuple(v for index, v in enumerate(visits) if index not in copies))
+            unfit = list(check_subject(distinct))
+            return replace(distinct, visits=() if unfit else distinct.visits), [*bad, *copies.values(), *unfit]
 
         usable, done, total = [], 0, sum(len(subject.visits) for subject in subjects)
         for original, (subject, bad) in zip(subjects, in_parallel(usable_visits, subjects), strict=True):
@@ -279,10 +290,10 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
 
 
 def require_pairs(subjects: Sequence[Prepared]) -> None:
-    """Check that every subject has at least two visits, at times that a model can tell apart.
+    """Check that every subject has at least two visits, at times that a model can read and tell apart.
 
     Raises:
-        LongigenError: naming the subjects that have fewer, or two times that are one in single precision.
+        LongigenError: naming the subjects that have fewer, or a visit whose time or covariate a model cannot use.
     """
     ids = [prepared.subject.id for prepared in subjects if len(prepared.subject.visits) < 2]
     if ids:
@@ -293,9 +304,5 @@ def require_pairs(subjects: Sequence[Prepared]) -> None:
             "--skip-bad."
         )
     for prepared in subjects:
-        same = same_to_model(prepared.subject.times)
-        if same is not None:
-            raise LongigenError(
-                f"The times {' and '.join(map(time_text, same))} of subject {prepared.subject.id} are one to a model, "
-                "which reads times in single precision; count them from a later origin, such as the first visit."
-            )
+        for finding in check_subject(prepared.subject):
+            raise BadData(finding)

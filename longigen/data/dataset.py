@@ -9,22 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from longigen.components.base import Component
 from longigen.data.header import contradictions
-from longigen.data.issues import Finding, OnBad, refuse, warn_of
+from longigen.data.issues import BadData, Finding, OnBad, refuse, warn_of
 from longigen.data.volume import (
     Volume,
     canonical_shape,
     canonical_spacing,
     image_affine,
     image_identity,
+    invertible,
     open_image,
     read_volume,
     spatial_shape,
 )
 from longigen.errors import LongigenError, did_you_mean
+from longigen.utils.files import reason
 from longigen.utils.time_units import time_unit as check_time_unit
 
 Assigned = Literal["train", "validation", "test"]
@@ -97,6 +100,40 @@ class Visit:
             covariates=covariates or {},
             cautions=contradictions(image, path, subject),
         )
+
+    def read(self, subject: str) -> Volume:
+        """Load the volume, and check it: a reader may be anyone's.
+
+        Args:
+            subject: id of the subject, for messages.
+
+        Raises:
+            BadData: if `load` raises any exception, or what it returns is no 3D volume of finite numbers with an affine
+                that can be inverted.
+        """
+
+        def bad(kind: str, problem: str, advice: str) -> BadData:
+            return BadData(Finding(kind, self.source, problem, advice, subject))
+
+        try:  # only the reader's code runs inside, so an exception in longigen itself keeps its traceback
+            volume = self.load()
+        except BadData:
+            raise
+        except Exception as error:
+            problem = f"cannot be read ({type(error).__name__}: {reason(error)})"
+            raise bad("unreadable", problem, "replace or remove it, or correct its reader") from error
+        if (
+            not isinstance(volume, Volume)
+            or volume.data.ndim != 3
+            or not volume.data.size
+            or volume.affine.shape != (4, 4)
+        ):
+            raise bad("unreadable", "is not loaded as a 3D volume with an affine", "correct its reader")
+        if not np.isfinite(volume.data).all():
+            raise bad("not-finite", "has NaN or infinite voxels", "replace them, or remove the visit")
+        if not invertible(volume.affine):
+            raise bad("bad-affine", "has an affine that cannot be inverted", "correct it")
+        return volume
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from longigen.data.trained_grid import TrainedGrid
 from longigen.data.volume import Volume, voxel_digest
 from longigen.errors import LongigenError, LongigenWarning
 
-CACHE_VERSION = 5
-"""Part of the cache's keys; raised whenever preprocessing changes its results or their notes."""
+CACHE_VERSION = 6
+"""Part of the cache's keys; raised whenever preprocessing changes its results, their notes, or what it refuses."""
 
 DIGEST = "voxels"
 """The note in the cache that holds the hash of a visit's own voxels."""
@@ -247,12 +247,15 @@ class Prepared:
 
     @property
     def digests(self) -> list[str]:
-        """A hash of each visit's own voxels (`voxel_digest`), from the cache or by reading them."""
-        for index in range(len(self.subject.visits)):
-            if index not in self._digests:
-                cached = self._cache.get(self._key(index)) if self._cache else None
-                self._digests[index] = cached[1][DIGEST] if cached else voxel_digest(self.own(index)).hex()
-        return [self._digests[index] for index in range(len(self.subject.visits))]
+        """The `digest` of each visit."""
+        return [self.digest(index) for index in range(len(self.subject.visits))]
+
+    def digest(self, index: int) -> str:
+        """Return a hash of a visit's own voxels (`voxel_digest`), from the cache or by reading them."""
+        if index not in self._digests:
+            cached = self._cache.get(self._key(index)) if self._cache else None
+            self._digests[index] = cached[1][DIGEST] if cached else voxel_digest(self.own(index)).hex()
+        return self._digests[index]
 
     def restore(self, volume: Tensor) -> Volume:
         """Map a volume (1, W, H, D) in [-1, 1] to the first visit's grid, affine and intensity scale, float32.
@@ -295,14 +298,14 @@ class Prepared:
         """Return a visit as it is stored: its own voxels, in its own intensities."""
         visit = self.subject.visits[index]
         if getattr(_latest, "visit", None) is not visit:
-            _latest.volume, _latest.visit = visit.load(), visit
+            _latest.volume, _latest.visit = visit.read(self.subject.id), visit
         return _latest.volume
 
     def range_of(self, index: int) -> IntensityRange:
         """Return the intensity range by which a visit is scaled: the first visit's, or its own (`normalise`)."""
         if self.pipeline.normalise == "subject":
             return self.intensity
-        return self._range(self.own(index), self.subject.visits[index].source)
+        return self._range(without_padding(self.own(index)), self.subject.visits[index].source)
 
     @property
     def outside(self) -> float:
@@ -341,15 +344,15 @@ class Prepared:
                 LongigenWarning,
                 stacklevel=2,
             )
+        own_range = self._range(volume, visit.source)  # of each visit, since one without a range is no scan
         if index == 0 and self._fitted is None:
             placement = Placement.from_first_visit(volume, self.pipeline.grid)
-            intensity = self._range(volume, visit.source)
-            self._fitted = _Fitted(placement, intensity, _outside(volume, placement, intensity))
+            self._fitted = _Fitted(placement, own_range, _outside(volume, placement, own_range))
         fitted = self._fit()
         placement, first_range = fitted.placement, fitted.intensity
         fill = first_range.low if self.pipeline.pad == "background" else None
         array = placement.to_model(volume, fill, visit.source, subject)
-        intensity = first_range if self.pipeline.normalise == "subject" else self._range(volume, visit.source)
+        intensity = first_range if self.pipeline.normalise == "subject" else own_range
         tensor = torch.from_numpy(intensity.to_model(array))[None]
         self._digests[index] = voxel_digest(own).hex()
         if self._cache is not None:
@@ -357,9 +360,10 @@ class Prepared:
         return tensor, fitted
 
     def _range(self, volume: Volume, source: str) -> IntensityRange:
-        data, pipeline = without_padding(volume).data, self.pipeline
+        """Return the intensity range of a visit's volume, without its padding value."""
+        lower, upper = self.pipeline.lower, self.pipeline.upper
         return IntensityRange.from_percentiles(
-            data, lower=pipeline.lower, upper=pipeline.upper, source=source, subject=self.subject.id
+            volume.data, lower=lower, upper=upper, source=source, subject=self.subject.id
         )
 
     def _key(self, index: int) -> str:

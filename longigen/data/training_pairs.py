@@ -143,6 +143,10 @@ def make_sequence(
     )
 
 
+LARGEST = 1e18
+"""The largest time or covariate, either sign, that a model can be given: its square is finite in single precision."""
+
+
 def same_to_model(times: Iterable[float]) -> tuple[float, float] | None:
     """Return the first two different times that are one to a model, as it reads times in single precision, or None."""
     return next(((a, b) for a, b in pairwise(sorted({*times})) if np.float32(a) == np.float32(b)), None)

@@ -34,8 +34,9 @@ DEFLATE_LIMIT = 1032
 """The largest possible compression ratio of gzip."""
 
 BOMB_BYTES, BOMB_RATIO = 2**30, 250
-"""A compressed file whose size and ratio after decompression exceed both is refused as a decompression bomb. Scans are
-compressed by a factor of 2 to 20, label masks rarely by 200."""
+"""A compressed file is refused as a decompression bomb if it takes more than so many bytes of memory, where a volume is
+float32 whatever its file's type, and more than so many times its own size after decompression. Scans are compressed by
+a factor of 2 to 20, label masks rarely by 200."""
 
 SERIES_BYTES = 2**28
 """A compressed 4D image up to this size is decompressed once for all frames, and not once per frame."""
@@ -116,14 +117,16 @@ def open_image(path: Path, subject: str) -> SpatialImage:
         )
     if image.get_data_dtype().kind not in "biuf":
         refuse("not-real", f"has voxels of type {image.get_data_dtype()}", "give an image of one real number per voxel")
-    if not _invertible(image_affine(image)):
+    if not invertible(image_affine(image)):
         refuse("bad-affine", "has an affine that cannot be inverted", "correct its header")
     file_bytes, needed = _file_and_data_bytes(image)
     suffixes = {file.suffix.lower() for file in _compressed_files(image)}
-    if file_bytes is not None and needed > max(BOMB_BYTES, BOMB_RATIO * file_bytes) and suffixes:
+    memory = max(needed, 4 * math.prod(image.shape[:3]))
+    if file_bytes is not None and memory > BOMB_BYTES and needed > BOMB_RATIO * file_bytes and suffixes:
         refuse(
             "bomb",
-            f"would grow from {file_bytes} to {needed} bytes when decompressed, more than a scan does",
+            f"would grow from {file_bytes} to {needed} bytes when decompressed, and to {memory} in memory, more than a "
+            "scan does",
             "store it uncompressed if it is a scan, or remove it",
         )
     limit = None if file_bytes is None else file_bytes * DEFLATE_LIMIT if suffixes else file_bytes
@@ -348,5 +351,6 @@ def _file_and_data_bytes(image: SpatialImage) -> tuple[int | None, int]:
     return Path(holder.filename).stat().st_size, needed
 
 
-def _invertible(affine: np.ndarray) -> bool:
+def invertible(affine: np.ndarray) -> bool:
+    """Return whether an affine (4, 4) is finite and maps voxels to millimetres one to one."""
     return bool(np.isfinite(affine).all()) and np.linalg.matrix_rank(affine[:3, :3]) == 3

@@ -131,7 +131,7 @@ class Benchmark:
                     f"The data set '{self.cohort.name}' has no test subjects to score; raise split.test with --set."
                 )
             if not all(run.finished for run in self.runs):
-                self.cohort.read(self.cohort.part("all"), update)
+                self.cohort.require(self.cohort.part("all"), update)
 
     @cached_property
     def device(self) -> torch.device:

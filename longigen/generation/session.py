@@ -90,7 +90,7 @@ class GenerationSession:
             part: part of the split. By default ``test`` on the data of the model's training, and ``all`` on other data.
             ids: ids of the subjects; by default all of the part.
             skip_bad: leave out visits and subjects that cannot be used; also if the run was trained with this option.
-            callback: called as ``callback(done, total)`` while visits are read for `skip_bad`.
+            callback: called as ``callback(done, total)`` while visits are read.
 
         Raises:
             LongigenError: if the model or the data cannot be used, or do not fit each other.
@@ -124,6 +124,7 @@ class GenerationSession:
         subjects = _select_subjects(cohort, ids) if ids else cohort.part(chosen)
         if not subjects:
             raise LongigenError(f"The part '{chosen}' of '{name}' has no subjects; choose another with --part.")
+        cohort.read(subjects, callback)
         for caution in data_cautions(model, subjects, simulated=dataset.simulated, own=own):
             warnings.warn(caution, LongigenWarning, stacklevel=2)
         session = cls(str(resolved.path or folder), model, cohort, subjects, chosen, "", used, bool(box or own))

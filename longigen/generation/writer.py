@@ -8,7 +8,7 @@ from pathlib import Path
 from longigen.errors import LongigenWarning
 from longigen.generation.explanation import require_explaining, write_explanations
 from longigen.generation.session import GenerationSession
-from longigen.models.cautions import time_cautions
+from longigen.models.cautions import subject_cautions
 from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario
 from longigen.models.visit_files import make_way, spread_caution, write_mean_and_std, write_visits
@@ -85,7 +85,7 @@ def write_cohort(
         batch_times = None if task_times is None else [task_times[index] for index in indices]
         for index in indices:
             prepared, task = subject_tasks[index]
-            for kind, text in time_cautions(session.model, prepared, task.given, wanted[index], direct=direct):
+            for kind, text in subject_cautions(session.model, prepared, task.given, wanted[index], direct=direct):
                 if kind not in cautioned:  # the first subject stands for all
                     warnings.warn(text, LongigenWarning, stacklevel=5)
                     cautioned.add(kind)

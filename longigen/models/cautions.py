@@ -86,7 +86,8 @@ def box_cautions(
             nothing is refused.
 
     Raises:
-        LongigenError: if a larger part of one lies outside than of any training subject, by more than `MAX_LOST`.
+        LongigenError: if a larger part of one lies outside than of any training subject, by more than `MAX_LOST`. Not
+            with a grid that keeps each subject's voxels, which is a window on the middle of an image by design.
     """
     shares = dict(zip(subjects, in_parallel(lambda prepared: prepared.outside, subjects), strict=True))
     beyond = [prepared for prepared, share in shares.items() if share > MAX_OUTSIDE]
@@ -99,7 +100,8 @@ def box_cautions(
         f"{shares[worst]:.0%} of the foreground of subject {worst.subject.id} lies outside the model's grid of "
         f"{' × '.join(map(str, placement.shape))} voxels of {_size_text(voxel_sizes(placement.affine))}"
     )
-    if shares[worst] > MAX_LOST + (trained.outside if trained else 0.0) and not shape_chosen:
+    window = shape_chosen or model.provenance.keeps_voxels
+    if shares[worst] > MAX_LOST + (trained.outside if trained else 0.0) and not window:
         config = model.provenance.preprocess
         key = "extent" if config.get("extent") else "shape"
         raise LongigenError(
@@ -111,10 +113,12 @@ def box_cautions(
     yield f"{lies}{others}, where nothing is generated."
 
 
-def time_cautions(
+def subject_cautions(
     model: "LongitudinalModel", prepared: Prepared, given: Sequence[int], times: Sequence[float], *, direct: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield warnings about times that are far from those of training, each as its kind and one sentence.
+    """Yield warnings about a subject: covariates that it lacks, and times that are far from those of training.
+
+    Each is its kind and one sentence.
 
     Args:
         model: the model.
@@ -131,6 +135,14 @@ def time_cautions(
             "far",
             f"Time {time_text(times[-1])} is {ahead:g} {unit} after the first visit of subject {own.id}, but the "
             f"model was trained on at most {longest:g} {unit}; the generated image is not reliable.",
+        )
+    recorded = {name for visit in own.visits for name in visit.covariates}
+    lacking = [name for name in model.statistics.covariates if name not in recorded]
+    if lacking:
+        yield (
+            "covariates",
+            f"Subject {own.id} has no {' and no '.join(map(repr, lacking))}, which the model was trained with; it is "
+            "taken as unknown.",
         )
     known = [own.times[index] for index in given] + ([] if direct else [*times])
     gaps = {time: time - max(other for other in known if other < time) for time in times}

@@ -16,7 +16,7 @@ from longigen.data.preprocess import Prepared
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.model_config import COMPONENTS
-from longigen.models.cautions import box_cautions, data_cautions, time_cautions
+from longigen.models.cautions import box_cautions, data_cautions, subject_cautions
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_batch, target_times
 from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
@@ -306,7 +306,7 @@ def generate_forecast(
     for text in (
         *data_cautions(model, [prepared], simulated=subject.simulated),
         *box_cautions(model, [prepared], shape_chosen=shape is not None),
-        *(text for _, text in time_cautions(model, prepared, task.given, times, direct=direct)),
+        *(text for _, text in subject_cautions(model, prepared, task.given, times, direct=direct)),
     ):
         warnings.warn(text, LongigenWarning, stacklevel=4)
     generated = []

@@ -16,7 +16,7 @@ from longigen.components.visit_sequence import VisitSequence
 from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared
 from longigen.data.tables import parse_number
-from longigen.data.training_pairs import make_sequence, same_to_model
+from longigen.data.training_pairs import LARGEST, make_sequence, same_to_model
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
 from longigen.models.settings import Order
@@ -189,7 +189,7 @@ def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str
 
     Raises:
         LongigenError: if a time is not a number, not after the subject's first visit, or the time of a given visit, or
-            a model cannot tell it from another one.
+            a model cannot read it or tell it from another one.
     """
     visit_times = list(subject.times)
     times = sorted({_parse_time(time, visit_times[-1]) for time in requested})
@@ -202,6 +202,12 @@ def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str
                 f"visit ({first}) and differ from the times of the given visits; the subject's visits are at {every} "
                 f"{unit}.{single}"
             )
+    large = [time for time in (*times, *visit_times) if abs(time) > LARGEST]
+    if large:
+        raise LongigenError(
+            f"The time {time_text(large[0])} of subject {subject.id} is larger than a model reads, {LARGEST:g}; "
+            "correct it, or its unit."
+        )
     same = same_to_model([*times, *(visit_times[index] for index in given)])
     if same is not None:
         raise LongigenError(

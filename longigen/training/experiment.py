@@ -72,8 +72,11 @@ class Experiment:
         return warm_starts(self.training)
 
     def read(self, callback: Callable[[int, int], None] | None = None) -> None:
-        """Read and cache the training and validation subjects, so that a bad file fails before training starts."""
-        self.cohort.read([*self.cohort.part("train"), *self.cohort.part("validation")], callback)
+        """Read, check and cache every subject, so that bad data fail before training starts.
+
+        Those for testing too, of which training uses nothing: they would fail the evaluation after it.
+        """
+        self.cohort.require(self.cohort.part("all"), callback)
 
     def compose(self) -> LongitudinalModel:
         """Compose the model, with weights initialised from the recipe's seed and statistics of the training part."""

@@ -247,7 +247,8 @@ def rows(folder: Path, subjects: int = 5, visits: int = 2) -> list[str]:
     lines = ["subject,time,path"]
     for subject in range(subjects):
         for visit in range(visits):
-            path = write_image(folder / f"s{subject}_{visit}.nii.gz", ball((12, 12, 10), 0.4 + 0.05 * visit))
+            image = ball((12, 12, 10), 0.4 + 0.05 * visit + 0.01 * subject)
+            path = write_image(folder / f"s{subject}_{visit}.nii.gz", image)
             lines.append(f"s{subject},{visit},{path.name}")
     return lines
 

@@ -17,10 +17,13 @@ SHAPE = (2, 2, 2)
 
 
 def prepared(name: str, visits: int, covariates: Mapping[int, Mapping[str, float]] | None = None) -> Prepared:
-    """A subject whose visit k has time 1.5 k and, after the first, the constant intensity k per cent of the range."""
+    """A subject whose visit k has time 1.5 k and, after the first, the intensity k per cent of the range, but for 1e-4.
+
+    A visit of one intensity alone is no scan and refused.
+    """
 
     def load(index: int) -> Volume:
-        data = np.full(SHAPE, float(index)) if index else np.linspace(0, 100, 8).reshape(SHAPE)
+        data = np.linspace(index, index + 1e-4 if index else 100, 8).reshape(SHAPE)
         return Volume(data.astype(np.float32), np.eye(4))
 
     visits = tuple(

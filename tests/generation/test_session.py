@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -33,6 +34,8 @@ def test_times_of_choice_count_from_the_last_visit(session: GenerationSession) -
     with pytest.raises(LongigenError, match=r"Time 1\.1 cannot be generated for subject s0"):
         session.tasks_at(["1.1"], "full", seed=0)
     assert session.tasks_at(["1.1"], "single", seed=0)[1] == [[1.1], [1.1]]
+    with pytest.raises(LongigenError, match=r"The time 1e\+300 of subject s0 is larger than a model reads, 1e\+18; "):
+        session.tasks_at(["1e300"], "full", seed=0)
 
 
 def test_times_in_another_unit_are_those_of_the_user(manifest: Path, session: GenerationSession) -> None:
@@ -101,7 +104,11 @@ def test_a_real_head_is_not_cut_to_a_small_box(shared: Path, tmp_path: Path) -> 
     """It is put on the 4 mm that the model was trained at; the neck, outside of its box, is refused or covered."""
     head = shared / "ixi" / "IXI012-HH-1211-T1_ds.nii.gz"
     table = tmp_path / "visits.csv"
-    table.write_text(f"subject,time,path\nhead,0,{head}\nhead,1,{head}\n")
+    image = nib.Nifti1Image.from_filename(head)
+    later = image.get_fdata()
+    later[0, 0, 0] += 1
+    nib.Nifti1Image(later, image.affine).to_filename(tmp_path / "later.nii.gz")
+    table.write_text(f"subject,time,path\nhead,0,{head}\nhead,1,later.nii.gz\n")
     with pytest.warns(LongigenWarning) as caught:
         own = GenerationSession.open("sadm-sim-brain", data=str(table))
     said = " ".join(str(warning.message) for warning in caught)

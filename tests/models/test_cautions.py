@@ -13,7 +13,7 @@ from helpers.files import write_image
 from helpers.models import FIXTURE
 from longigen import LongitudinalModel, Provenance, Subject
 from longigen.data.preprocess import Prepared
-from longigen.models.cautions import data_cautions, time_cautions
+from longigen.models.cautions import data_cautions, subject_cautions
 
 HEART = {"name": "acdc", "simulated": False, "voxels": [[1.2, 1.2, 5], [1.5, 1.5, 8], [1.8, 1.8, 10]], "outside": 0.1}
 BRAIN = {"name": "sim-brain", "simulated": True, "voxels": [[4, 4, 4]] * 3, "outside": 0, "intervals": [0.5, 6]}
@@ -93,7 +93,7 @@ def test_times_far_and_near_are_compared_in_the_models_unit(
 
     def kinds(*years: float, direct: bool = False, given: tuple[int, ...] = (0, 1)) -> list[str]:
         times = [year / factor for year in years]
-        return [kind for kind, _ in time_cautions(model, subject, given, times, direct=direct)]
+        return [kind for kind, _ in subject_cautions(model, subject, given, times, direct=direct)]
 
     assert kinds(2, 3, 9) == []
     assert kinds(9.1) == ["far"]
@@ -101,5 +101,5 @@ def test_times_far_and_near_are_compared_in_the_models_unit(
     assert kinds(1.2, given=(0,)) == []
     assert kinds(2, 2.1) == ["near"]
     assert kinds(2, 2.1, direct=True) == []  # each is generated from the given visits alone
-    (_, text), *_ = time_cautions(model, subject, (0, 1), [1.2 / factor], direct=True)
+    (_, text), *_ = subject_cautions(model, subject, (0, 1), [1.2 / factor], direct=True)
     assert "is 0.2 years after the visit before it of subject scan, but the training visits were at least 0.5" in text

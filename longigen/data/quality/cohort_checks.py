@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from longigen.data.dataset import Subject, Visit
-from longigen.data.grid import Grid
 from longigen.data.issues import Finding
 from longigen.data.quality.subject_checks import SubjectRecord, natural_sort_key
 from longigen.data.volume import format_shape
@@ -181,7 +180,7 @@ def _check_grid_size(subjects: Sequence[Subject]) -> Iterator[Finding]:
     if not visits:
         return
     typical = float(np.median([np.prod(visit.shape) for visit, _ in visits]))
-    grid = Grid.default(subjects).shape
+    grid = [max(sizes) for sizes in zip(*(visit.shape for visit, _ in visits), strict=True)]  # as `Grid.default`
     if np.prod(grid) > MAX_GRID_RATIO * typical:
         excess = [max(np.divide(visit.shape, np.median([v.shape for v, _ in visits], axis=0))) for visit, _ in visits]
         visit, subject = visits[int(np.argmax(excess))]

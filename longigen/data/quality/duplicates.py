@@ -1,12 +1,14 @@
 """Find duplicate subjects: one scan stored under two ids, even if it was rescaled, resampled, flipped or turned."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
 
+from longigen.data.dataset import Subject
 from longigen.data.issues import Finding
 from longigen.data.quality.subject_checks import SubjectRecord
+from longigen.data.requirements import copy_of
 
 DUPLICATE_CORRELATION = 0.999
 """Thumbnails with a higher correlation are of the same scan. The first visits of different subjects reach 0.77 among
@@ -20,45 +22,21 @@ ORIENTATIONS = tuple(itertools.product(itertools.permutations(range(3)), itertoo
 """The 48 ways to flip and permute three axes."""
 
 
-def find_duplicates(records: Sequence[SubjectRecord], parts: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield a finding for each subject that duplicates an earlier one.
-
-    It is an error if the two are in different parts of the split, since training then sees a test subject, and a
-    warning otherwise.
+def find_duplicates(records: Sequence[SubjectRecord], parts: Mapping[str, str], known: Set[str]) -> Iterator[Finding]:
+    """Yield a warning for each subject that looks the same as an earlier one.
 
     Args:
         records: the records of all subjects.
         parts: the part of the split of each subject, by id; empty if there is no split.
+        known: ids of the subjects that are known to be copies.
     """
-    pairs = {**_find_similar(records), **_find_identical(records)}
-    originals: dict[int, list[int]] = {}
-    for first, duplicate in sorted(pairs):
-        originals.setdefault(duplicate, []).append(first)
-    for duplicate, firsts in originals.items():
-        subject = records[duplicate].subject
-        across = [first for first in firsts if parts.get(records[first].subject.id) != parts.get(subject.id)]
-        first = (across or firsts)[0]
-        original = records[first].subject.id
-        problem = pairs[first, duplicate].format(original)
-        if across:
-            problem += f", though the split puts it in {parts[subject.id]} and {original} in {parts[original]}"
-        advice = "keep one of the two, or make them one subject"
-        severity = "error" if across else "warning"
-        yield Finding("duplicate-subject", subject.visits[0].source, problem, advice, subject.id, severity)
-
-
-def _find_identical(records: Sequence[SubjectRecord]) -> dict[tuple[int, int], str]:
-    """Return the pairs of subjects that have a visit with identical voxels, with a description."""
-    first_with: dict[bytes, int] = {}
-    pairs: dict[tuple[int, int], str] = {}
-    for index, record in enumerate(records):
-        for _, stats in record.readable:
-            if stats.constant:
-                continue
-            first = first_with.setdefault(stats.digest, index)
-            if first != index:
-                pairs[first, index] = "has the same voxels as subject {}"
-    return pairs
+    originals: dict[int, list[tuple[Subject, str]]] = {}
+    for (first, duplicate), text in sorted(_find_similar(records).items()):
+        original = records[first].subject
+        originals.setdefault(duplicate, []).append((original, text.format(original.id)))
+    for duplicate, likenesses in originals.items():
+        if records[duplicate].subject.id not in known:
+            yield copy_of(records[duplicate].subject, likenesses, parts)
 
 
 def _find_similar(records: Sequence[SubjectRecord]) -> dict[tuple[int, int], str]:

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from longigen.data.dataset import Assigned, Dataset, Subject, Visit
-from longigen.data.intensity import IntensityRange, without_padding
+from longigen.data.dataset import Assigned, Dataset, Subject
 from longigen.data.issues import BadData, Finding
-from longigen.data.preprocess import PreprocessSettings
+from longigen.data.preprocess import Preprocess, PreprocessSettings
 from longigen.data.quality.cohort_checks import check_cohort
 from longigen.data.quality.duplicates import find_duplicates
+from longigen.data.quality.registration import Motion, SmallImage, estimate_motion
 from longigen.data.quality.subject_checks import SubjectRecord, check_subject, natural_sort_key
 from longigen.data.quality.volume_stats import VolumeStats, thumbnail
+from longigen.data.requirements import check_copied_subjects, check_visits
 from longigen.data.split import Split, SplitSettings
-from longigen.data.volume import Volume
 from longigen.errors import LongigenError
-from longigen.utils.files import reason
 from longigen.utils.parallel import in_parallel
 
 
@@ -39,6 +39,12 @@ class Examination:
     visits: int
     time_unit: str
     path: Path | None = None
+
+    @classmethod
+    def of(cls, findings: Sequence[Finding], dataset: Dataset, *, subjects: int, visits: int) -> "Examination":
+        """Return the result with findings in any order."""
+        order = sorted(findings, key=lambda each: (each.severity == "warning", natural_sort_key(each.subject)))
+        return cls(tuple(order), subjects, visits, dataset.time_unit, dataset.config.get("path"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -65,7 +71,9 @@ def examine(
 ) -> Examination:
     """Read every visit of a data set once, and check visits, subjects and the cohort.
 
-    A bad visit does not stop the others. Only the `VolumeStats` of a volume are kept in memory.
+    An error is what training refuses with its default grid and split (`longigen.data.requirements`); what should be
+    checked, and may be right, is a warning. A bad visit does not stop the others. Only the `VolumeStats` of a volume
+    are kept in memory.
 
     Args:
         dataset: the data set.
@@ -77,20 +85,29 @@ def examine(
     """
     findings: list[Finding] = []
     subjects = dataset.subjects(findings.append)
-    records = _read_subjects(subjects, workers, callback or (lambda done, total: None))
     place = str(dataset.config.get("path") or type(dataset).__name__)
+    pipeline = _pipeline(subjects, place, findings)
+    records = _read_subjects(subjects, pipeline, workers, callback or (lambda done, total: None))
     parts = _split_parts(subjects, place, findings)
     for record in records:
         findings += check_subject(record)
-    findings += find_duplicates(records, parts)
+    copies = list(check_copied_subjects([r.subject for r in records], [r.digests for r in records], parts))
+    findings += copies
+    findings += find_duplicates(records, parts, known={finding.subject for finding in copies})
     findings += check_cohort(records, dataset.time_unit, place, dataset.covariate_units)
-    return Examination(
-        tuple(sorted(findings, key=lambda finding: (finding.severity == "warning", natural_sort_key(finding.subject)))),
-        len(subjects),
-        sum(len(record.readable) for record in records),
-        dataset.time_unit,
-        dataset.config.get("path"),
-    )
+    visits = sum(len(record.readable) for record in records)
+    return Examination.of(findings, dataset, subjects=len(subjects), visits=visits)
+
+
+def _pipeline(subjects: Sequence[Subject], place: str, findings: list[Finding]) -> Preprocess:
+    """Return the default preprocessing, or one on a grid of one voxel if the default grid is impossible."""
+    try:
+        if subjects:
+            return PreprocessSettings().pipeline(subjects)
+    except LongigenError as error:
+        problem = "has visits that no default grid can hold"
+        findings.append(Finding("impossible-grid", place, problem, str(error).rstrip(".")))
+    return PreprocessSettings(shape=(1, 1, 1)).pipeline(subjects)
 
 
 def _split_parts(subjects: Sequence[Subject], place: str, findings: list[Finding]) -> dict[str, str]:
@@ -105,72 +122,38 @@ def _split_parts(subjects: Sequence[Subject], place: str, findings: list[Finding
 
 
 def _read_subjects(
-    subjects: Sequence[Subject], workers: int | None, callback: Callable[[int, int], None]
+    subjects: Sequence[Subject], pipeline: Preprocess, workers: int | None, callback: Callable[[int, int], None]
 ) -> list[SubjectRecord]:
     total = sum(len(subject.visits) for subject in subjects)
     records: list[SubjectRecord] = []
     done = 0
-    for record in in_parallel(_read_subject, subjects, workers=workers):
+    for record in in_parallel(partial(_read_subject, pipeline), subjects, workers=workers):
         records.append(record)
         done += len(record.subject.visits)
         callback(done, total)
     return records
 
 
-def _read_subject(subject: Subject) -> SubjectRecord:
+def _read_subject(pipeline: Preprocess, subject: Subject) -> SubjectRecord:
     findings: list[Finding] = []
     stats: list[VolumeStats | None] = []
     picture: np.ndarray | None = None
-    for visit in subject.visits:
+    motions: list[Motion | None] = []
+    first: SmallImage | None = None
+    for prepared, index, finding in check_visits(subject, pipeline):
+        if finding is not None:
+            findings.append(finding)
         try:
-            volume = _load(visit, subject.id)
-        except BadData as error:
-            findings.append(error.finding)
+            volume = prepared.own(index)  # the volume that was just checked
+        except BadData:
             stats.append(None)
+            motions.append(None)
             continue
-        try:
-            _check_range(volume, visit, subject.id)
-        except BadData as error:
-            findings.append(error.finding)
         volume_stats = VolumeStats.from_volume(volume)
         stats.append(volume_stats)
         if picture is None and not volume_stats.constant:
             picture = thumbnail(volume)
-    return SubjectRecord(subject, tuple(stats), picture, tuple(findings))
-
-
-def _load(visit: Visit, subject: str) -> Volume:
-    """Load a visit; any exception of the data set's reader becomes a finding, so that it does not stop the others.
-
-    Only the reader's code runs inside the ``try``, so an exception in longigen itself keeps its traceback.
-    """
-
-    def refuse(kind: str, problem: str, advice: str) -> BadData:
-        return BadData(Finding(kind, visit.source, problem, advice, subject))
-
-    try:
-        volume = visit.load()
-    except BadData:
-        raise
-    except Exception as error:
-        problem = f"cannot be read ({type(error).__name__}: {reason(error)})"
-        raise refuse("unreadable", problem, "replace or remove it, or correct its reader") from error
-    if not isinstance(volume, Volume) or volume.data.ndim != 3 or not volume.data.size or volume.affine.shape != (4, 4):
-        raise refuse("unreadable", "is not loaded as a 3D volume with an affine", "correct its reader")
-    if not np.isfinite(volume.data).all():
-        raise refuse("not-finite", "has NaN or infinite voxels", "replace them, or remove the visit")
-    if not np.isfinite(volume.affine).all() or np.linalg.matrix_rank(volume.affine[:3, :3]) < 3:
-        raise refuse("bad-affine", "has an affine that cannot be inverted", "correct it")
-    return volume
-
-
-def _check_range(volume: Volume, visit: Visit, subject: str) -> None:
-    """Check that the visit has an intensity range with the default settings of preprocessing.
-
-    Raises:
-        BadData: if it has (almost) only one intensity.
-    """
-    defaults = PreprocessSettings()
-    IntensityRange.from_percentiles(
-        without_padding(volume).data, lower=defaults.lower, upper=defaults.upper, source=visit.source, subject=subject
-    )
+        small = None if finding is not None or volume_stats.labels else SmallImage.of(volume)
+        motions.append(None if small is None or first is None else estimate_motion(first, small))
+        first = first or small
+    return SubjectRecord(subject, tuple(stats), picture, tuple(findings), tuple(motions))

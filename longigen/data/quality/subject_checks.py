@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from nibabel.affines import from_matvec, voxel_sizes
+from nibabel.affines import voxel_sizes
 from nibabel.orientations import aff2axcodes
 
+from longigen.data import requirements
 from longigen.data.dataset import Subject, Visit
-from longigen.data.grid import Grid, Placement
-from longigen.data.issues import BadData, Finding
+from longigen.data.issues import Finding
+from longigen.data.quality.registration import Motion
 from longigen.data.quality.volume_stats import VolumeStats
-from longigen.data.volume import Volume, canonical_shape, canonical_spacing, format_shape
+from longigen.data.volume import canonical_shape, canonical_spacing, format_shape
 
 MAX_GAIN = 1.4
 """Visits whose intensities differ by a larger factor are on different scales. Between the first and any other frame of
@@ -23,6 +24,9 @@ MAX_OFFSET = 0.25
 
 THICK_SLICE_RATIO = 1 / 3
 """A volume with fewer slices than this share of its in-plane voxels has thick slices, so not voxels of 1 × 1 × 1 mm."""
+
+MAX_SHEAR = 1.0
+"""The largest difference from a right angle between the axes of a scan, in degrees, that is due to rounding."""
 
 MIN_VOXEL_MM, MAX_VOXEL_MM = 0.02, 50.0
 """The range of plausible voxel sizes of a scan, in mm."""
@@ -37,18 +41,26 @@ class SubjectRecord:
         stats: statistics of each visit; None for a visit that could not be read.
         thumbnail: of the first readable visit that is not constant; None if there is none.
         findings: problems found while reading the visits.
+        motions: the rigid motion of each visit relative to the first that can be used; None for that visit, and where
+            it is not known.
     """
 
     subject: Subject
     stats: tuple[VolumeStats | None, ...]
     thumbnail: np.ndarray | None
     findings: tuple[Finding, ...]
+    motions: tuple[Motion | None, ...]
 
     @property
     def readable(self) -> list[tuple[Visit, VolumeStats]]:
         """The visits that could be read and their statistics, in order of time."""
         pairs = zip(self.subject.visits, self.stats, strict=True)
         return [(visit, stats) for visit, stats in pairs if stats is not None]
+
+    @property
+    def digests(self) -> list[str | None]:
+        """A hash of each visit's voxels; None if it could not be read, or is constant, which is a finding already."""
+        return [None if stats is None or stats.constant else stats.digest for stats in self.stats]
 
 
 def natural_sort_key(text: str) -> tuple[tuple[int, int | str], ...]:
@@ -60,16 +72,16 @@ def check_subject(record: SubjectRecord) -> Iterator[Finding]:
     """Yield the findings on a subject: problems of reading, single visits, geometry, copies and intensities."""
     yield from record.findings
     readable = record.readable
-    if len(readable) < 2:
-        visit = record.subject.visits[0]
-        problem = f"has {'only one visit' if readable else 'no visit'} that can be used, where two are needed"
-        yield Finding("single-visit", visit.source, problem, "add visits or remove the subject", record.subject.id)
     if not readable:
+        visit, problem = record.subject.visits[0], "has no visit that can be used, where at least two are needed"
+        yield Finding("single-visit", visit.source, problem, "add visits, or leave the subject out", record.subject.id)
         return
+    yield from requirements.check_subject(replace(record.subject, visits=tuple(visit for visit, _ in readable)))
     yield from _check_headers(record.subject.id, [visit for visit, _ in readable])
     yield from _check_each_visit(record.subject.id, readable)
     yield from _check_geometry(record.subject.id, readable)
-    yield from _check_copies(record.subject.id, readable)
+    yield from _check_registration(record)
+    yield from (finding for _, finding in requirements.check_copied_visits(record.subject, record.digests))
     yield from _check_intensity_scale(record.subject.id, readable)
 
 
@@ -85,6 +97,7 @@ def _check_each_visit(subject: str, visits: Sequence[tuple[Visit, VolumeStats]])
     yield from check("label-mask", _label_mask_problem, "give the scan itself")
     yield from check("lost-zooms", _lost_voxel_size_problem, "write the true voxel size into its header")
     yield from check("voxel-size", _voxel_size_problem, "correct its header, whose unit is probably not mm")
+    yield from check("sheared", _shear_problem, "resample it to right angles, or correct its header")
     advice = "nothing, since it is taken as background; or write the background's own intensity there"
     yield from check("padding-value", _padding_problem, advice)
 
@@ -132,6 +145,15 @@ def _voxel_size_problem(stats: VolumeStats) -> str | None:
     return f"has voxels of {_format_mm(sizes)} mm, which is implausible for a scan of a person"
 
 
+def _shear_problem(stats: VolumeStats) -> str | None:
+    axes = stats.affine[:3, :3] / voxel_sizes(stats.affine)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    shear = float(np.degrees(np.arcsin(min(cosine, 1.0))))
+    if shear <= MAX_SHEAR:
+        return None
+    return f"has axes that are {shear:.2g}° from a right angle, and a model takes its voxels for boxes"
+
+
 def _check_geometry(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
     """Compare shape, spacing, orientation and position of each visit with those of the first."""
     first = visits[0][1]
@@ -148,33 +170,17 @@ def _check_geometry(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -
     advice = "check its header"
     yield from compare("spacing-differs", lambda v: _format_mm(canonical_spacing(v.affine)), "voxels of", advice)
     yield from compare("orientation-differs", lambda v: "".join(map(str, aff2axcodes(v.affine))), "axes", advice)
-    placement = Placement.from_first_visit(_one_voxel_volume(first), Grid((1, 1, 1)))
-    for visit, stats in visits[1:]:
-        if stats.shape == first.shape and np.array_equal(stats.affine, first.affine):
-            continue
-        try:
-            placement.to_model(_one_voxel_volume(stats), 0.0, visit.source, subject)
-        except BadData as error:
-            yield error.finding
 
 
-def _one_voxel_volume(stats: VolumeStats) -> Volume:
-    """Return a volume of a single voxel that covers the visit's field of view."""
-    size = np.array(stats.shape)
-    affine = stats.affine @ from_matvec(np.diag(size), (size - 1) / 2)
-    return Volume(np.full((1, 1, 1), 0.5, dtype=np.float32), affine)  # nilearn warns of images of 0 and 1
-
-
-def _check_copies(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
-    """Find visits with identical voxels."""
-    first_with: dict[bytes, Visit] = {}
-    for visit, stats in visits:
-        if stats.constant:  # another finding already
-            continue
-        earlier = first_with.setdefault(stats.digest, visit)
-        if earlier is not visit:
-            problem = f"has the same voxels as the visit at time {earlier.time:g}"
-            yield Finding("identical-visits", visit.source, problem, "give each visit its own scan", subject)
+def _check_registration(record: SubjectRecord) -> Iterator[Finding]:
+    """Find visits that do not lie on the first one; the one that is shifted furthest is named."""
+    pairs = zip(record.subject.visits, record.motions, strict=True)
+    misplaced = [(visit, motion) for visit, motion in pairs if motion is not None and motion.is_misplaced]
+    if misplaced:
+        visit, motion = max(misplaced, key=lambda pair: pair[1].shift)
+        problem = f"{motion}{_and_more(len(misplaced) - 1)}"
+        advice = "register the visits to each other"
+        yield Finding("misregistered", visit.source, problem, advice, record.subject.id, "warning")
 
 
 def _check_intensity_scale(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ class VolumeStats:
             them by different factors, a change of gain by the same factor.
         constant: whether all voxels have the same intensity.
         labels: whether the volume looks like a label mask.
-        digest: a hash of shape and voxels, equal for volumes with identical voxels.
+        digest: a hash of shape and voxels, as hexadecimal text, equal for volumes with identical voxels.
         padding: the padding value around the field of view, if there is one; the other statistics are without it.
     """
 
@@ -42,7 +42,7 @@ class VolumeStats:
     bright: tuple[float, float, float]
     constant: bool
     labels: bool
-    digest: bytes
+    digest: str
     padding: Padding | None = None
 
     @classmethod
@@ -60,7 +60,7 @@ class VolumeStats:
             bright=(float(tenth), float(middle), float(top)),
             constant=bool(data.min() == data.max()),
             labels=_is_label_mask(data, sample),
-            digest=voxel_digest(volume),
+            digest=voxel_digest(volume).hex(),
             padding=Padding.find(volume.data),
         )
 

@@ -299,6 +299,14 @@ def flipped(folder: Folder, name: str) -> Path:
     return write_image(folder.images(name)[1], scan(folder.people, 1), affine)
 
 
+@damage("misregistered", "warning")
+def moved(folder: Folder, name: str) -> Path:
+    """The patient lies 8 mm further, in a field of view that has moved too."""
+    affine = AFFINE.copy()
+    affine[1, 3] += 8
+    return write_image(folder.images(name)[1], scan(folder.people, 1), affine)
+
+
 @damage("intensity-drift", "warning")
 def gain(folder: Folder, name: str) -> Path:
     return write_image(folder.images(name)[2], 1.6 * scan(folder.people, 2), AFFINE)
@@ -771,7 +779,7 @@ def test_real_brains(shared: Path) -> None:
 
 
 def test_real_acdc(shared: Path) -> None:
-    dataset = ACDCDataset(path=shared / "acdc")
+    dataset = ACDCDataset(path=shared / "acdc", frames=5)
     found = examine(dataset).findings
     assert {finding.kind for finding in found} == {"lost-zooms"}
     spacings = {s.id: s.visits[0].spacing for s in dataset.subjects()}
