@@ -25,6 +25,7 @@ from longigen.data.volume import (
     spatial_shape,
 )
 from longigen.errors import LongigenError, did_you_mean
+from longigen.utils.files import user_path
 from longigen.utils.time_units import time_unit as check_time_unit
 
 Assigned = Literal["train", "validation", "test"]
@@ -148,7 +149,7 @@ class Subject:
                 raise LongigenError(
                     f"A visit must be the path of a NIfTI file, got {type(path).__name__}; save it to a file first."
                 )
-        files = [Path(path).expanduser() for path in given_paths]
+        files = [user_path(path) for path in given_paths]
         times = [times] if isinstance(times, int | float) else list(times)
         if not files or len(files) != len(times):
             raise LongigenError(f"There are {len(files)} files and {len(times)} times; give one time for each file.")

@@ -55,7 +55,7 @@ def _contradictions(image: SpatialImage) -> Iterator[tuple[str, str, str]]:
     elif codes[1]:
         try:
             qform = header.get_qform()
-        except HeaderDataError:
+        except (HeaderDataError, ValueError):
             yield "two-affines", "has a qform that is no rotation; the sform is used", "write one affine into both"
             return
         corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(image.shape[:3]) - 1)

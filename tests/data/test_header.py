@@ -124,7 +124,7 @@ def test_a_file_that_goes_on_after_its_voxels_is_refused(tmp_path: Path) -> None
     path.write_bytes(gzip.compress(raw + bytes(1000)))
     assert read_volume(path, "s").data.shape == (4, 4, 4)
     path.write_bytes(gzip.compress(raw + bytes(2**27), 1))
-    with pytest.raises(BadData, match=r"goes on for more than .* after its last voxel"):
+    with pytest.raises(BadData, match="goes on after the last voxel of its header"):
         read_volume(path, "s")
 
 

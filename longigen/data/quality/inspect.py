@@ -16,7 +16,7 @@ from longigen.data.quality.duplicates import find_duplicates
 from longigen.data.quality.subject_checks import SubjectRecord, check_subject, natural_sort_key
 from longigen.data.quality.volume_stats import VolumeStats, thumbnail
 from longigen.data.split import Split, SplitSettings
-from longigen.data.volume import Volume
+from longigen.data.volume import Volume, affine_problem
 from longigen.errors import LongigenError
 from longigen.utils.files import reason
 from longigen.utils.parallel import in_parallel
@@ -159,8 +159,8 @@ def _load(visit: Visit, subject: str) -> Volume:
         raise refuse("unreadable", "is not loaded as a 3D volume with an affine", "correct its reader")
     if not np.isfinite(volume.data).all():
         raise refuse("not-finite", "has NaN or infinite voxels", "replace them, or remove the visit")
-    if not np.isfinite(volume.affine).all() or np.linalg.matrix_rank(volume.affine[:3, :3]) < 3:
-        raise refuse("bad-affine", "has an affine that cannot be inverted", "correct it")
+    if problem := affine_problem(volume.affine):
+        raise refuse("bad-affine", problem, "correct it")
     return volume
 
 
