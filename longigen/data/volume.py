@@ -1,16 +1,19 @@
 """Read NIfTI volumes with strict validation, and write them."""
 
 import hashlib
+import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import nibabel
 import numpy as np
+from nibabel import imageglobals
 from nibabel.affines import voxel_sizes
 from nibabel.analyze import AnalyzeHeader
 from nibabel.arrayproxy import ArrayProxy
@@ -60,8 +63,41 @@ degrees."""
 for _header in (nibabel.Nifti1Header, nibabel.Nifti2Header):  # nibabel offers no other way to set it
     _header.quaternion_threshold = np.float64(-QUATERNION_TOLERANCE)
 
+CORRECTIONS = "corrections"
+"""The key of an opened image's `extra` with what nibabel corrected in its header, in words."""
+
 SCANNER = 1
 """The code of NIfTI for coordinates of the scanner."""
+
+
+class _Corrections(logging.Filter):
+    """Keep what nibabel logs of the headers that `open_image` reads, which names no file, to say it of the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_thread = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kept: list[str] | None = getattr(self._of_thread, "kept", None)
+        if kept is None:  # somebody else reads a file
+            return True
+        text = record.getMessage()
+        if "; set" in text and text not in kept:  # others are of values that are left as they are
+            kept.append(text)
+        return False
+
+    @contextmanager
+    def kept(self) -> Iterator[list[str]]:
+        """Yield a list that gets the corrections of the headers that are read in the block, by this thread."""
+        self._of_thread.kept = []
+        try:
+            yield self._of_thread.kept
+        finally:
+            self._of_thread.kept = None
+
+
+_corrections = _Corrections()
+imageglobals.logger.addFilter(_corrections)
 
 
 @dataclass(frozen=True)
@@ -103,13 +139,15 @@ def open_image(path: Path, subject: str) -> SpatialImage:
     require_fetched(path, subject)
     try:
         regular_size(path)  # a pipe or a device would never end
-        image = nibabel.load(path)
+        with _corrections.kept() as corrections:
+            image = nibabel.load(path)
     except FileNotFoundError:
         refuse("missing-file", "does not exist or may not be read", "correct its path")
     except Exception as error:  # nibabel's readers raise any, such as KeyError, OverflowError, and those of expat
         refuse("unreadable", f"cannot be opened as an image ({reason(error)})", "replace or remove it")
     if not isinstance(image, SpatialImage):
         refuse("unreadable", "is not a volume", "give a NIfTI image")
+    image.extra[CORRECTIONS] = corrections
     voxels = image.file_map.get("image")
     if voxels is not None and isinstance(voxels.filename, str | os.PathLike) and not os.path.lexists(voxels.filename):
         refuse("missing-file", f"needs {Path(voxels.filename).name} beside it, which does not exist", "copy both files")
@@ -389,7 +427,7 @@ def _as_series(image: SpatialImage) -> SpatialImage:
     header.set_data_shape(shape)
     if isinstance(header, nibabel.Nifti1Header) and image.shape[3] == 1:
         header["pixdim"][4] = 0
-    return type(image)(proxy.reshape(shape), image.affine, header, file_map=image.file_map)
+    return type(image)(proxy.reshape(shape), image.affine, header, extra=image.extra, file_map=image.file_map)
 
 
 def _compressed_files(image: SpatialImage) -> list[Path]:
