@@ -11,7 +11,7 @@ from typing import Any
 
 from longigen import LongigenError
 
-SECONDS = 5.0
+SECONDS = 20.0
 """The longest time that reading one file may take, many times what it takes on a machine at rest."""
 LONGEST = 4001
 """The most characters of a message."""
