@@ -217,6 +217,12 @@ def show(text: str) -> None:
     typer.echo(printable(text))
 
 
+def show_sentence(text: str, indent: str = "") -> None:
+    """Print a sentence of a result to stdout, in lines that fit into the terminal; see `wrapped`."""
+    for line in wrapped(printable(text), columns(), indent):
+        typer.echo(line)
+
+
 def show_table(result: Tabular) -> None:
     """Print a result as a table that fits into the terminal."""
     width = columns()

@@ -65,6 +65,13 @@ def test_doctor(tmp_path: Path) -> None:
     assert " ".join(" ".join(narrow[:-1]).split()) == " ".join(" ".join(wide[:-1]).split())
 
 
+def test_pull() -> None:
+    narrow, wide = lines_of(NARROW, "pull", "sadm-sim-brain"), lines_of(PIPE, "pull", "sadm-sim-brain")
+    assert max(map(len, narrow[:-2])) <= 80
+    assert narrow[-2:] == wide[1:]  # a path and a command to copy
+    assert " ".join(narrow[:-2]) == wide[0]
+
+
 def test_a_name_longer_than_a_line_stays_whole() -> None:
     name = f"hf-hub:organisation/a-repository-of-a-model@{'0123456789' * 4}"
     lines = console.beside(name, ["what it is " * 12], 12, 80)
