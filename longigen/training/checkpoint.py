@@ -145,6 +145,8 @@ class TrainingState:
             for key, shape in (("step", ()), ("exp_avg", parameter.shape), ("exp_avg_sq", parameter.shape))
         }
         wrong = [name for name in expected if name not in found]
+        owners = {name.rpartition(".")[0] for name in found}
+        wrong += [name for name in moments if name not in found and name.rpartition(".")[0] in owners]
         wrong += [name for name, layout in found.items() if (expected | moments).get(name) != layout]
         if wrong:
             raise LongigenError(
