@@ -90,7 +90,11 @@ def test_messages_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with os.fdopen(written, "w") as stream, redirect_stderr(stream):
         console.say(f"longigen: {error}")
         console.say(f"next: longigen evaluate {path} --out {path}")
-        lines = os.read(shown, 5000).decode().splitlines()
+        console.say("the end")
+        content = b""
+        while not content.endswith(b"the end\r\n"):  # a terminal gives it in pieces
+            content += os.read(shown, 5000)
+    *lines, _ = content.decode().splitlines()
     os.close(shown)
     assert lines[-1] == f"next: longigen evaluate {path} --out {path}"
     assert path in lines
