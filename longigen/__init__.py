@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from longigen.data.pointers import require_fetched
     from longigen.data.preprocess import Preprocess, PreprocessSettings
     from longigen.data.quality.inspect import Examination
+    from longigen.data.sidecar import read_sidecar
     from longigen.data.split import SplitSettings
     from longigen.data.statistics import Statistics
     from longigen.data.tables import Table, TableRow, has_decimal_comma, is_missing, parse_number, read_table
@@ -154,6 +155,7 @@ _MODULES = {
     "parse_number": "data.tables",
     "pull": "api",
     "randn_like": "utils.randomness",
+    "read_sidecar": "data.sidecar",
     "read_table": "data.tables",
     "read_volume": "data.volume",
     "refuse": "data.issues",
@@ -250,6 +252,7 @@ __all__ = [
     "parse_number",
     "pull",
     "randn_like",
+    "read_sidecar",
     "read_table",
     "read_volume",
     "refuse",

@@ -14,6 +14,23 @@ def printable(text: str) -> str:
     return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+LONGEST_WORD, LONGEST_SENTENCE = 500, 4000
+"""Characters of a word (a path may be so long) and of a message that are shown; no sentence of ours has more, but names
+and cells of somebody's file may."""
+
+
+def sentence(text: str) -> str:
+    """Return a message in one line with control characters escaped, and its overlong words and middle left out."""
+    line = printable(text.replace("\n", " "))
+    line = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: _without_middle(word[0], LONGEST_WORD // 2), line)
+    return _without_middle(line, LONGEST_SENTENCE)
+
+
+def _without_middle(text: str, length: int) -> str:
+    half = length // 2
+    return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
+
+
 class LongigenError(Exception):
     """A mistake that the user can correct.
 
@@ -23,7 +40,7 @@ class LongigenError(Exception):
 
     def __str__(self) -> str:
         """Return the message in one line, with control characters escaped."""
-        return printable(super().__str__().replace("\n", " "))
+        return sentence(super().__str__())
 
 
 class LongigenWarning(UserWarning):
@@ -31,7 +48,7 @@ class LongigenWarning(UserWarning):
 
     def __str__(self) -> str:
         """Return the message in one line, with control characters escaped."""
-        return printable(super().__str__().replace("\n", " "))
+        return sentence(super().__str__())
 
 
 class Interruption(KeyboardInterrupt):

@@ -20,7 +20,7 @@ from longigen_cli.console import (
     names_of,
     print_json,
     say,
-    show,
+    show_table,
 )
 
 
@@ -95,5 +95,5 @@ def bench(
         if isinstance(stop, Interruption):
             raise typer.Exit(stop.status) from stop
         raise
-    print_json(result.content) if as_json else show(result.table())
+    print_json(result.content) if as_json else show_table(result)
     say(f"Wrote table.txt, table.json, subjects.csv and pictures.png to {folder}, and a run folder per row and seed")

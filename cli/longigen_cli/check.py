@@ -6,7 +6,7 @@ import typer
 
 from longigen.registry.registry import KINDS
 from longigen_cli.completion import complete_kind, names_in
-from longigen_cli.console import show
+from longigen_cli.console import show, show_sentence
 
 
 def check(
@@ -33,7 +33,8 @@ def check(
 
     results = []
     for result in testing.check(name, kind=kind, changes=changes or ()):
-        show(f"ok    {result.label}" if result.passed else f"FAIL  {result.label}: {result.problem}")
+        line = f"ok    {result.label}" if result.passed else f"FAIL  {result.label}: {result.problem}"
+        show_sentence(line, indent=" " * 6)
         results.append(result)
     passed = sum(result.passed for result in results)
     show(f"{results[0].kind} '{name}': {passed} of {len(results)} checks passed")

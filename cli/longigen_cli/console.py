@@ -1,9 +1,14 @@
-"""Options that several commands share, and printing of lines and JSON."""
+"""Options that several commands share, and printing of lines, tables and JSON, as wide as the terminal is."""
 
 import json
+import os
+import re
+import shutil
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from textwrap import wrap
+from typing import Annotated, Any, Literal, Protocol, TextIO
 
 import typer
 
@@ -50,13 +55,19 @@ Metrics = Annotated[
 ]
 Targets = Annotated[
     Literal["last", "all"],
-    typer.Option("--targets", help="Visits to score: the last visit of each subject, or all generated visits."),
+    typer.Option(
+        "--targets",
+        metavar="TARGETS",
+        help="Visits to score: the last visit of each subject (last), or all generated visits (all).",
+    ),
 ]
 Part = Annotated[
     Literal["train", "validation", "test", "all"] | None,
     typer.Option(
         "--part",
-        help="Part of the training data set to use; by default its test subjects, or all subjects of other data.",
+        metavar="PART",
+        help="Part of the training data set to use: train, validation, test or all; by default its test subjects, or "
+        "all subjects of other data.",
     ),
 ]
 Sampler = Annotated[
@@ -80,6 +91,7 @@ Order = Annotated[
     Literal["direct", "autoregressive"] | None,
     typer.Option(
         "--order",
+        metavar="ORDER",
         help="Generate each time from the given visits alone (direct), or let each generated visit join the history of "
         "the next (autoregressive); by default the model's own.",
     ),
@@ -106,6 +118,7 @@ Space = Annotated[
     Literal["subject", "model"],
     typer.Option(
         "--space",
+        metavar="SPACE",
         help="Where to score: on the subject's own voxels, with visits as they are written (subject), or on the "
         "model's grid (model).",
     ),
@@ -124,6 +137,7 @@ Settings = Annotated[
     list[SettingName] | None,
     typer.Option(
         "--setting",
+        metavar="SETTING",
         help="Score only this setting (may be repeated): given are the first visit (single), a random part (missing) "
         "or all visits before the target (full); by default all three settings are scored.",
     ),
@@ -135,15 +149,100 @@ def names_of(settings: list[SettingName] | None) -> list[Any]:
     return [setting.value for setting in settings or ()]
 
 
+NARROWEST = 40
+"""A narrower terminal is written to as if it had so many columns."""
+LONGEST_NAME = 24
+"""A longer name stands on a line of its own, above what is said of it."""
+QUOTED = re.compile(r"(?<!\w)'[^']+'(?!\w)|`[^`]+`")
+"""A name or a command in a sentence, which is copied from the terminal as one piece."""
+
+
+class Tabular(Protocol):
+    """A result that can be written as a table of any width."""
+
+    def table(self, width: int = ...) -> str:
+        """Return the table, with at most `width` characters in a line."""
+        ...
+
+
+def columns() -> int | None:
+    """Return how many characters of a result fit into a line; None if it is written to a file or a pipe.
+
+    That is the variable COLUMNS, if it is set, or else the width of the terminal. Lines of a file or a pipe are not
+    broken, since another program may read them.
+    """
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return max(int(given), NARROWEST)
+    return max(shutil.get_terminal_size().columns, NARROWEST) if sys.stdout.isatty() else None
+
+
+def wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
+    """Return a sentence in lines of at most `width` characters, or in one if `width` is None.
+
+    Lines are broken between words, and not within a name or command in quotes that fits into a line. A longer word,
+    such as a path, stays whole.
+
+    Args:
+        text: the sentence.
+        width: number of characters, with the indentation.
+        indent: put before each line but the first.
+    """
+    if width is None:
+        return [text]
+    whole = QUOTED.sub(lambda part: part[0].replace(" ", "\0") if len(part[0]) < width - len(indent) else part[0], text)
+    lines = wrap(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines] or [""]
+
+
+def beside(name: str, texts: Sequence[str], start: int, width: int | None) -> list[str]:
+    """Return a name and texts beside it, which all start `start` characters from the left, as lines.
+
+    Args:
+        name: the name; one that does not fit stands on a line of its own.
+        texts: texts, each starting on a line of its own.
+        start: where the texts start.
+        width: as for `wrapped`.
+    """
+    indent = " " * start
+    lines = [line for text in texts for line in wrapped(f"{indent}{text}", width, indent)]
+    if len(name) + 2 > start or not lines:
+        return [name, *lines]
+    return [name.ljust(start) + lines[0][start:], *lines[1:]]
+
+
+def message(text: str, stream: TextIO) -> str:
+    """Return a message as it is written to a stream: in lines if that is a terminal, else in one.
+
+    A line that ends in a command to copy is not broken.
+    """
+    if not stream.isatty() or text.startswith("next: "):
+        return text
+    width = max(shutil.get_terminal_size().columns, NARROWEST)
+    return "\n".join(line for part in text.split("\n") for line in wrapped(part, width))
+
+
 def say(line: str) -> None:
     """Print a line to stderr, where everything but results is printed."""
-    sys.stderr.write(printable(line) + "\n")
+    sys.stderr.write(message(printable(line), sys.stderr) + "\n")
     sys.stderr.flush()
 
 
 def show(text: str) -> None:
     """Print a result to stdout."""
     typer.echo(printable(text))
+
+
+def show_sentence(text: str, indent: str = "") -> None:
+    """Print a sentence of a result to stdout, in lines that fit into the terminal; see `wrapped`."""
+    for line in wrapped(printable(text), columns(), indent):
+        typer.echo(line)
+
+
+def show_table(result: Tabular) -> None:
+    """Print a result as a table that fits into the terminal."""
+    width = columns()
+    show(result.table() if width is None else result.table(width))
 
 
 def print_json(content: Any) -> None:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longigen import api
-from longigen.errors import LongigenError
+from longigen.errors import LongigenError, sentence
 from longigen_cli.completion import names_in
-from longigen_cli.console import AsJSON, DataChanges, print_json, show
+from longigen_cli.console import AsJSON, DataChanges, beside, columns, print_json, show
 
 if TYPE_CHECKING:
     from longigen import Examination, Finding
 
 MAX_SEPARATE = 5
-"""The largest number of findings, equal but for numbers in their text, that are printed as separate rows."""
+"""The largest number of findings, equal but for numbers in their text, that are printed separately."""
 
-WIDTH = 120
+INDENT = len("warning  ")
 
 
 def doctor(
@@ -59,7 +59,7 @@ def doctor(
         print_json({"data": data, **({"model": model} if model else {}), **examination.to_dict()})
     else:
         if examination.findings:
-            show(_table(examination.findings, examination.path))
+            show(_list(examination.findings, examination.path))
         work = ["train"] if model is None else ["generate", model]
         command = ["longigen", *work, "--data", data, *(word for change in changes or [] for word in ("--set", change))]
         show(_summary(command, examination, seconds))
@@ -79,22 +79,9 @@ def _summary(command: Sequence[str], examination: "Examination", seconds: float)
     return read + f"nothing is wrong; next: {shlex.join(command)}"
 
 
-def _table(findings: "Sequence[Finding]", path: Any) -> str:
-    """Return the findings as a text table of at most `WIDTH` columns; many similar findings share one row."""
-    from io import StringIO
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), width=WIDTH)
-    table.add_column("severity", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("subject", overflow="fold", max_width=18)
-    table.add_column("file", overflow="fold", max_width=26)
-    table.add_column("problem", overflow="fold", ratio=1)
-    table.add_column("what to do", overflow="fold", width=18)
+def _list(findings: "Sequence[Finding]", path: Any) -> str:
+    """Return the findings as text; many similar findings share one entry."""
+    lines = []
     for group in _groups(findings):
         first = group[0]
         subject, file, problem = first.subject, _shortened(first.source, path), _shortened(first.problem, path)
@@ -102,11 +89,10 @@ def _table(findings: "Sequence[Finding]", path: Any) -> str:
             names = list(dict.fromkeys(finding.subject for finding in group))
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             subject, file = ", ".join(names[:3]) + more, f"{file} and {len(group) - 1} more"
-        cells = (first.severity, first.kind, subject, file, problem, first.advice)
-        table.add_row(*(Text(_plain(cell)) for cell in cells))
-    buffer = StringIO()
-    Console(file=buffer, width=WIDTH, force_terminal=False).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
+        where = f"{first.kind}  {subject}: {file}" if subject else f"{first.kind}  {file}"
+        texts = (where, problem, f"→ {_shortened(first.advice, path)}")
+        lines += beside(first.severity, [sentence(text) for text in texts], INDENT, columns())
+    return "\n".join(lines)
 
 
 def _groups(findings: "Sequence[Finding]") -> "list[list[Finding]]":
@@ -128,8 +114,3 @@ def _shortened(text: str, path: Any) -> str:
         return text
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     return text.replace(f"{folder}{os.sep}", "")
-
-
-def _plain(text: str) -> str:
-    """Escape unprintable characters, such as terminal control codes."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -27,7 +27,7 @@ from longigen_cli.console import (
     names_of,
     print_json,
     say,
-    show,
+    show_table,
 )
 
 
@@ -96,7 +96,7 @@ def evaluate(
             raise LongigenError(f"--consistency compares generated visits with each other, so {problem}; leave it out.")
         found = api.consistency(model, setting=(*names_of(setting), "single")[0], **shared)
         if api.is_main_process():
-            print_json(found.summary) if as_json else show(found.table())
+            print_json(found.summary) if as_json else show_table(found)
             if out is not None:
                 say(f"Wrote consistency.json to {out}")
         return
@@ -107,7 +107,7 @@ def evaluate(
         return
     for caution in evaluation.cautions:
         say(caution)
-    print_json(evaluation.summary) if as_json else show(evaluation.table())
+    print_json(evaluation.summary) if as_json else show_table(evaluation)
     if out is not None:
         say(f"Wrote table.txt, summary.json, metrics.json, subjects.csv and strip.png to {out}")
     if evaluation.metrics_path is not None:

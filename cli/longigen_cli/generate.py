@@ -31,8 +31,9 @@ def generate(
     setting: Annotated[
         Literal["single", "missing", "full"],
         typer.Option(
+            metavar="SETTING",
             help="Visits given to the model: the first (single), a random part (missing) or all before each target "
-            "(full)."
+            "(full).",
         ),
     ] = "full",
     times: Annotated[

@@ -1,5 +1,6 @@
 """``longigen info``: show a component, recipe, benchmark table or model."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -7,7 +8,10 @@ import typer
 from longigen import api
 from longigen.registry.catalog import CATALOG_SECTIONS
 from longigen_cli.completion import names_in
-from longigen_cli.console import AsJSON, print_json, show
+from longigen_cli.console import AsJSON, columns, print_json, show
+
+OVERHANG = 20
+"""YAML breaks a line after the word that exceeds its width, which may be so long."""
 
 
 def info(
@@ -28,4 +32,6 @@ def info(
         return
     import yaml
 
-    show(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110).rstrip())
+    width = columns()
+    limit = sys.maxsize if width is None else width - OVERHANG
+    show(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=limit).rstrip())

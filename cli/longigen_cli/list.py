@@ -7,7 +7,7 @@ import typer
 from longigen import api
 from longigen.errors import printable
 from longigen_cli.completion import complete_section
-from longigen_cli.console import AsJSON, print_json
+from longigen_cli.console import LONGEST_NAME, AsJSON, beside, columns, print_json
 
 
 def list_(
@@ -31,32 +31,27 @@ def list_(
         _print(sections)
 
 
-def _escape(text: str) -> str:
-    """Return a text without markup and control characters."""
-    from rich.markup import escape
-
-    return escape(printable(text))
-
-
 def _print(sections: dict[str, list[dict[str, Any]]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
+    width = columns()
     for section, rows in sections.items():
         if not rows:
             continue
-        table = Table(title=section, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
-        table.add_column(no_wrap=True, style="bold")
-        table.add_column()
-        table.add_column(no_wrap=True, style="dim")
+        typer.echo(section)
+        start = 2 + max((len(row["name"]) for row in rows if len(row["name"]) <= LONGEST_NAME), default=2)
         for row in rows:
-            text = _escape(row["summary"])
-            if "problem" in row:
-                colour, label = ("yellow", "not loadable") if "extra" in row else ("red", "broken")
-                text = f"[{colour}]{label}: {_escape(row['problem'])}[/{colour}]"
-            elif "line" in row:
-                text = f"{text}\n[dim]{_escape(row['line'])}[/dim]"
-            table.add_row(_escape(row["name"]), text, _escape(row["distribution"]))
-        console.print(table)
-        console.print()
+            first, *others = beside(*_entry(row), start, width)
+            name = first[: len(printable(row["name"]))]
+            colour = None if "problem" not in row else "yellow" if "extra" in row else "red"
+            typer.echo(typer.style(name, bold=True, fg=colour) + first[len(name) :])
+            for line in others:
+                typer.echo(line)
+        typer.echo()
+
+
+def _entry(row: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return the name of an entry, and what is said of it."""
+    text = row["summary"]
+    if "problem" in row:
+        text = f"{'not loadable' if 'extra' in row else 'broken'}: {row['problem']}"
+    texts = [f"{text} ({row['distribution']})".strip(), *([row["line"]] if "line" in row else [])]
+    return printable(row["name"]), [printable(each) for each in texts]

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from longigen import __version__
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean, printable
-from longigen_cli import bench, check, doctor, evaluate, generate, info, new_plugin, pull, push, train
+from longigen_cli import bench, check, console, doctor, evaluate, generate, info, new_plugin, pull, push, train
 from longigen_cli import list as listing
 
 PYTHON_FORMAT = warnings.formatwarning
@@ -85,7 +85,7 @@ def _format_warning(
 ) -> str:
     """Format a `LongigenWarning` as one line, and any other warning as Python does."""
     if issubclass(category, LongigenWarning):
-        return f"longigen: {message}\n"
+        return console.message(f"longigen: {message}", sys.stderr) + "\n"
     return PYTHON_FORMAT(message, category, filename, lineno, line)
 
 
@@ -93,7 +93,7 @@ class _MessageFormatter(logging.Formatter):
     """The message alone, with control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return console.message(printable(super().format(record)), sys.stderr)
 
 
 def _log_to_stderr() -> None:
@@ -115,7 +115,7 @@ def main() -> None:
     except LongigenError as error:
         if os.environ.get("LONGIGEN_DEBUG"):
             raise
-        sys.stderr.write(f"longigen: {error}\n")
+        console.say(f"longigen: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("longigen: interrupted\n")

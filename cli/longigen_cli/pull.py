@@ -1,7 +1,7 @@
 """``longigen pull``: download a model and verify its files."""
 
 from longigen import api
-from longigen_cli.console import AsJSON, Model, print_json, say, show
+from longigen_cli.console import AsJSON, Model, print_json, say, show, show_sentence
 
 
 def pull(model: Model, as_json: AsJSON = False) -> None:
@@ -17,6 +17,6 @@ def pull(model: Model, as_json: AsJSON = False) -> None:
     if as_json:
         print_json({**pulled.to_dict(), **summary.to_dict(), "command": command})
         return
-    show(f"{model} is {pulled.origin}: {summary.line}")
+    show_sentence(f"{model} is {pulled.origin}: {summary.line}")
     show(f"verified and stored in {pulled.folder}")
     show(f"next: {command}")

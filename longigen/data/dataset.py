@@ -17,17 +17,17 @@ from longigen.data.header import contradictions
 from longigen.data.issues import BadData, Finding, OnBad, refuse, warn_of
 from longigen.data.volume import (
     Volume,
+    affine_problem,
     canonical_shape,
     canonical_spacing,
     image_affine,
     image_identity,
-    invertible,
     open_image,
     read_volume,
     spatial_shape,
 )
 from longigen.errors import LongigenError, did_you_mean
-from longigen.utils.files import reason
+from longigen.utils.files import reason, user_path
 from longigen.utils.time_units import time_unit as check_time_unit
 
 Assigned = Literal["train", "validation", "test"]
@@ -109,7 +109,7 @@ class Visit:
 
         Raises:
             BadData: if `load` raises any exception, or what it returns is no 3D volume of finite numbers with an affine
-                that can be inverted.
+                that a grid can be placed by.
         """
 
         def bad(kind: str, problem: str, advice: str) -> BadData:
@@ -131,8 +131,8 @@ class Visit:
             raise bad("unreadable", "is not loaded as a 3D volume with an affine", "correct its reader")
         if not np.isfinite(volume.data).all():
             raise bad("not-finite", "has NaN or infinite voxels", "replace them, or remove the visit")
-        if not invertible(volume.affine):
-            raise bad("bad-affine", "has an affine that cannot be inverted", "correct it")
+        if problem := affine_problem(volume.affine):
+            raise bad("bad-affine", problem, "correct it")
         return volume
 
 
@@ -188,7 +188,7 @@ class Subject:
                 raise LongigenError(
                     f"A visit must be the path of a NIfTI file, got {type(path).__name__}; save it to a file first."
                 )
-        files = [Path(path).expanduser() for path in given_paths]
+        files = [user_path(path) for path in given_paths]
         times = [times] if isinstance(times, int | float) else list(times)
         if not files or len(files) != len(times):
             raise LongigenError(f"There are {len(files)} files and {len(times)} times; give one time for each file.")

@@ -1,4 +1,4 @@
-"""What an image's header states twice and differently, or not at all: voxel size, position, left and right."""
+"""What an image's header states wrongly, twice and differently, or not at all: size, position, left and right."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from longigen.data.issues import Finding
-from longigen.data.volume import image_affine
+from longigen.data.volume import CORRECTIONS, image_affine
 
 SIZE_TOLERANCE = 0.01
 """Voxel sizes that differ by a larger share contradict each other."""
@@ -21,7 +21,7 @@ POSITION_TOLERANCE = 0.5
 
 
 def contradictions(image: SpatialImage, path: Path, subject: str) -> tuple[Finding, ...]:
-    """Return a warning for each fact that a header states in two ways, or leaves to a guess, with what is used.
+    """Return a warning for each fact that a header states wrongly, in two ways, or not at all, with what is used.
 
     The affine is the sform if its code is not 0, else the qform with the voxel size of ``pixdim``, as in nibabel and
     ITK. An sform and a qform with different codes may differ, since they lead to different spaces, but not in which
@@ -36,6 +36,9 @@ def contradictions(image: SpatialImage, path: Path, subject: str) -> tuple[Findi
 def _contradictions(image: SpatialImage) -> Iterator[tuple[str, str, str]]:
     """Yield the kind, problem and advice of each contradiction."""
     header, affine = image.header, image_affine(image)
+    for correction in image.extra.get(CORRECTIONS, ()):
+        problem = f"has a header that is read otherwise than it is written ({correction})"
+        yield "corrected-header", problem, "correct it, or write the file again with the program that made it"
     if not isinstance(header, AnalyzeHeader):
         return
     codes = (
@@ -55,7 +58,7 @@ def _contradictions(image: SpatialImage) -> Iterator[tuple[str, str, str]]:
     elif codes[1]:
         try:
             qform = header.get_qform()
-        except HeaderDataError:
+        except (HeaderDataError, ValueError):
             yield "two-affines", "has a qform that is no rotation; the sform is used", "write one affine into both"
             return
         corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(image.shape[:3]) - 1)

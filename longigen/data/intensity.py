@@ -14,6 +14,9 @@ from longigen.data.volume import Volume
 FOREGROUND = 0.05
 """A voxel is foreground if the first visit is brighter than background by more than this, in model intensities."""
 
+LEAST_SPAN, LARGEST_SPAN = 1e-30, 1e30
+"""Intensity ranges beyond these overflow when they are scaled in float32."""
+
 PADDING_GAP, PADDING_SHARE, PADDING_LEVELS = 4, 0.001, 16
 """A value is padding if it is further from all others than this many times their range, and has at least this share of
 the voxels; and if the others have at least so many levels, since a label mask has no padding."""
@@ -84,7 +87,7 @@ class IntensityRange:
             subject: id of the subject, for messages.
 
         Raises:
-            BadData: if both percentiles are the same intensity.
+            BadData: if both percentiles are the same intensity, or too close or too far apart for float32.
         """
         low, high = (float(value) for value in np.percentile(array, (lower, upper)))
         if not low < high:
@@ -94,6 +97,10 @@ class IntensityRange:
                 "intensity range"
             )
             raise BadData(Finding("constant", source, problem, "replace it, or remove the visit", subject))
+        if not LEAST_SPAN < high - low < LARGEST_SPAN:
+            problem = f"has intensities from {low:g} to {high:g}, which cannot be scaled in 32-bit numbers"
+            advice = "correct the slope in its header (scl_slope), or rescale it"
+            raise BadData(Finding("extreme-range", source, problem, advice, subject))
         return cls(low, high)
 
     def to_model(self, array: np.ndarray) -> np.ndarray:

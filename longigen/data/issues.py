@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from longigen.errors import LongigenError, LongigenWarning
+from longigen.errors import LongigenError, LongigenWarning, sentence
 
 Severity = Literal["error", "warning"]
 
@@ -34,7 +34,7 @@ class Finding:
     def __str__(self) -> str:
         """Return the sentence."""
         subject = f" (subject {self.subject})" if self.subject else ""
-        return f"{self.source}{subject} {self.problem}; {self.advice}."
+        return sentence(f"{self.source}{subject} {self.problem}; {self.advice}.")
 
 
 class BadData(LongigenError):  # noqa: N818

@@ -10,6 +10,7 @@ from longigen.data.dataset import Dataset, Subject
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry.registry import registry
+from longigen.utils.files import user_path
 
 
 def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
@@ -26,7 +27,7 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
         return data, {}
     named, colon, rest = data.partition(":")
     named = named if colon and named in known else ""
-    path = Path(rest if named else data).expanduser()
+    path = user_path(rest if named else data)
     if named and not path.exists():
         raise LongigenError(f"There is no path '{path}' for the data set '{named}' to read; check it.")
     if not path.exists():

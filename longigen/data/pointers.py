@@ -1,5 +1,6 @@
 """Recognise files whose content was not downloaded: links and pointer files of git-annex (DataLad) and Git LFS."""
 
+import os
 from pathlib import Path
 
 from longigen.data.issues import BadData, Finding
@@ -23,7 +24,7 @@ def require_fetched(path: Path, subject: str = "") -> None:
         return BadData(Finding("missing-file", str(path), problem, advice, subject))
 
     fetch = f"fetch it with `datalad get {path}` or `git annex get {path}`"
-    if path.is_symlink() and not path.exists():
+    if os.path.islink(path) and not os.path.exists(path):
         raise refuse("is a link to a file that does not exist", f"{fetch}, or correct the link")
     start = _start(path)
     if start.startswith(ANNEX_POINTER) or start.removeprefix(b"./").replace(b"../", b"").startswith(ANNEX_LINK):

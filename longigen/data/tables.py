@@ -4,7 +4,7 @@ import codecs
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -53,15 +53,16 @@ def read_table(path: Path, subject: str = "") -> Table:
     - A row is a line. In CSV a cell with a comma or a quote is quoted (RFC 4180). In TSV a quote has no meaning, as in
       BIDS; only a cell that starts and ends with one is taken without them, as spreadsheets write it. So a stray quote
       never swallows the lines below it.
-    - A row with another number of cells than there are columns is a finding.
+    - A row with another number of cells than there are columns is a finding, and so is each line of a row with a line
+      break in a quoted cell.
 
     Args:
         path: path of the table.
         subject: id of the subject, for messages.
 
     Raises:
-        BadData: if the file was not fetched or cannot be read, is separated in another way, or has two columns with one
-            name or a column without one.
+        BadData: if the file was not fetched or cannot be read, has NUL characters, is separated in another way, or has
+            two columns with one name or a column without one.
     """
 
     def bad(problem: str, advice: str, line: int | None = None) -> Finding:
@@ -87,9 +88,14 @@ def read_table(path: Path, subject: str = "") -> Table:
         problem = f"has two columns {twice[0]!r}, or one without a name"
         raise BadData(bad(problem, "give each column its own name, and end no line with a separator"))
     rows, findings = [], []
+    in_broken_cells = _in_broken_cells(lines, len(columns), tabs=tabs)
     for line, text in enumerate(lines[1:], start=2):
         cells = _cells(text, tabs=tabs)
-        if cells is None:
+        if line in in_broken_cells:
+            findings.append(bad("is a part of a row with a line break in a cell", "write each row in one line", line))
+        elif cells is None and len(text) > csv.field_size_limit():
+            findings.append(bad(f"has {len(text)} characters, more than a row has", "correct or remove it", line))
+        elif cells is None:
             advice = "remove the quote, or the line break inside of its cell; a quote inside of quotes is written twice"
             findings.append(bad("has a quote that is not closed on its line", advice, line))
         elif not any(cells):
@@ -127,7 +133,39 @@ def has_decimal_comma(text: str) -> bool:
 def _text(path: Path) -> str:
     regular_size(path)  # a pipe or a device would never end
     raw = path.read_bytes()
-    return raw.decode("utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    text = raw.decode("utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    if "\0" in text:
+        raise UnicodeError("it has NUL characters, as UTF-16 without a byte-order mark and binary files do")
+    return text
+
+
+def _in_broken_cells(lines: Sequence[str], width: int, *, tabs: bool) -> set[int]:
+    """Return the numbers of the lines, from 1, that are parts of a row with a line break in a quoted cell.
+
+    A cell of one line opens with a quote and one of a later line closes with a quote, and not all of these lines have
+    `width` cells: two whole rows with a stray quote each are no such row.
+    """
+    separator = "\t" if tabs else ","
+    found: set[int] = set()
+    start, wrong = 0, False
+    for line, text in enumerate(lines[1:], start=2):
+        cells = _cells(text, tabs=tabs)
+        whole = cells is not None and len(cells) == width
+        pieces = [piece.strip() for piece in text.split(separator)]
+        if start and _unpaired(pieces[0], -1) and (wrong or not whole):
+            found.update(range(start, line + 1))
+            start = 0
+        elif start and whole:
+            start = 0
+        if not start and _unpaired(pieces[-1], 0):
+            start, wrong = line, False
+        wrong = wrong or not whole
+    return found
+
+
+def _unpaired(piece: str, end: int) -> bool:
+    """Return whether a piece of a line has a quote at one end, 0 or -1, and not at the other."""
+    return piece != "" and piece[end] == '"' and (len(piece) == 1 or piece[-1 - end] != '"')
 
 
 def _cells(line: str, *, tabs: bool) -> list[str] | None:

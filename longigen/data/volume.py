@@ -1,23 +1,25 @@
 """Read NIfTI volumes with strict validation, and write them."""
 
 import hashlib
+import logging
 import math
 import os
 import threading
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import nibabel
 import numpy as np
+from nibabel import imageglobals
 from nibabel.affines import voxel_sizes
+from nibabel.analyze import AnalyzeHeader
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.orientations import io_orientation
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import SpatialImage
 from nibabel.volumeutils import apply_read_scaling
 
 from longigen.data.issues import BadData, Finding
@@ -41,8 +43,16 @@ a factor of 2 to 20, label masks rarely by 200."""
 SERIES_BYTES = 2**28
 """A compressed 4D image up to this size is decompressed once for all frames, and not once per frame."""
 
+PADDING_BYTES = 4096
+"""As many zeros may follow the last voxel, which are padding to a block of the medium. A file with other bytes there is
+refused: its header describes other voxels, and each would be read from a wrong place."""
+
 TRAILING_BYTES = 2**26
-"""A compressed file with more than this after its voxels is refused, since its header does not describe it."""
+"""As many bytes of any value may follow in a compressed file of a format that has a footer, as MGH does."""
+
+MILLIMETRES, FARTHEST, LEAST_ANGLE = (1e-4, 1e4), 1e6, 1e-3
+"""The smallest and largest size of a voxel and the largest distance from the origin, in mm, and the least volume of the
+box of an affine's axes at length 1. Beyond them, positions of voxels cannot be computed."""
 
 CHUNK_BYTES = 2**20
 
@@ -54,11 +64,41 @@ degrees."""
 for _header in (nibabel.Nifti1Header, nibabel.Nifti2Header):  # nibabel offers no other way to set it
     _header.quaternion_threshold = np.float64(-QUATERNION_TOLERANCE)
 
+CORRECTIONS = "corrections"
+"""The key of an opened image's `extra` with what nibabel corrected in its header, in words."""
+
 SCANNER = 1
 """The code of NIfTI for coordinates of the scanner."""
 
-READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
-"""The exceptions of nibabel, gzip and zlib for a broken file."""
+
+class _Corrections(logging.Filter):
+    """Keep what nibabel logs of the headers that `open_image` reads, which names no file, to say it of the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_thread = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kept: list[str] | None = getattr(self._of_thread, "kept", None)
+        if kept is None:  # somebody else reads a file
+            return True
+        text = record.getMessage()
+        if "; set" in text and text not in kept:  # others are of values that are left as they are
+            kept.append(text)
+        return False
+
+    @contextmanager
+    def kept(self) -> Iterator[list[str]]:
+        """Yield a list that gets the corrections of the headers that are read in the block, by this thread."""
+        self._of_thread.kept = []
+        try:
+            yield self._of_thread.kept
+        finally:
+            self._of_thread.kept = None
+
+
+_corrections = _Corrections()
+imageglobals.logger.addFilter(_corrections)
 
 
 @dataclass(frozen=True)
@@ -90,7 +130,8 @@ def open_image(path: Path, subject: str) -> SpatialImage:
 
     Raises:
         BadData: if the file does not exist or was not fetched, is not an image of real numbers, has a broken header or
-            an affine that cannot be inverted, has more than `MAX_VOXELS`, is a decompression bomb, or is truncated.
+            an affine with a problem (`affine_problem`), has more than `MAX_VOXELS`, is a decompression bomb, is
+            truncated, or goes on after its last voxel.
     """
 
     def refuse(kind: str, problem: str, advice: str) -> NoReturn:
@@ -99,13 +140,18 @@ def open_image(path: Path, subject: str) -> SpatialImage:
     require_fetched(path, subject)
     try:
         regular_size(path)  # a pipe or a device would never end
-        image = nibabel.load(path)
+        with _corrections.kept() as corrections:
+            image = nibabel.load(path)
     except FileNotFoundError:
         refuse("missing-file", "does not exist or may not be read", "correct its path")
-    except READ_ERRORS as error:
+    except Exception as error:  # nibabel's readers raise any, such as KeyError, OverflowError, and those of expat
         refuse("unreadable", f"cannot be opened as an image ({reason(error)})", "replace or remove it")
     if not isinstance(image, SpatialImage):
         refuse("unreadable", "is not a volume", "give a NIfTI image")
+    image.extra[CORRECTIONS] = corrections
+    voxels = image.file_map.get("image")
+    if voxels is not None and isinstance(voxels.filename, str | os.PathLike) and not os.path.lexists(voxels.filename):
+        refuse("missing-file", f"needs {Path(voxels.filename).name} beside it, which does not exist", "copy both files")
     for file in image_files(image):
         require_fetched(file, subject)
     image = _as_series(image)
@@ -117,8 +163,8 @@ def open_image(path: Path, subject: str) -> SpatialImage:
         )
     if image.get_data_dtype().kind not in "biuf":
         refuse("not-real", f"has voxels of type {image.get_data_dtype()}", "give an image of one real number per voxel")
-    if not invertible(image_affine(image)):
-        refuse("bad-affine", "has an affine that cannot be inverted", "correct its header")
+    if problem := affine_problem(image_affine(image)):
+        refuse("bad-affine", problem, "correct its header")
     file_bytes, needed = _file_and_data_bytes(image)
     suffixes = {file.suffix.lower() for file in _compressed_files(image)}
     memory = max(needed, 4 * math.prod(image.shape[:3]))
@@ -136,6 +182,8 @@ def open_image(path: Path, subject: str) -> SpatialImage:
             f"is truncated (its header requires {needed} bytes, the file has at most {limit})",
             "copy it again or remove it",
         )
+    if not suffixes and (problem := _uncompressed_rest(image, needed)):
+        refuse("too-long", problem, "copy it again, or write it again with the program that made it")
     return image
 
 
@@ -206,7 +254,7 @@ def read_volume(path: Path, subject: str, frame: int | None = None) -> Volume:
     try:
         voxels = _read(image, _scaled) if frame is None else _frame(image, frame)
         data = np.asarray(voxels, dtype=np.float32).reshape(shape)
-    except READ_ERRORS as error:
+    except Exception as error:  # as above: of gzip, bz2, zlib and NumPy
         problem = f"is truncated or damaged ({reason(error)})"
         raise BadData(Finding("truncated", str(path), problem, "copy it again or remove it", subject)) from None
     bad = int(data.size - np.isfinite(data).sum())
@@ -220,6 +268,20 @@ def read_volume(path: Path, subject: str, frame: int | None = None) -> Volume:
 def image_affine(image: SpatialImage) -> np.ndarray:
     """Return the affine of an image (4, 4), float64, voxel index to mm; all NaN if it has none."""
     return np.full((4, 4), np.nan) if image.affine is None else np.asarray(image.affine, dtype=np.float64)
+
+
+def affine_problem(affine: np.ndarray) -> str | None:
+    """Return why no grid can be placed by an affine (4, 4), worded as `Finding.problem`; None if one can."""
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        return "has an affine that cannot be inverted"
+    sizes, position = voxel_sizes(affine), np.abs(affine[:3, 3]).max()
+    if sizes.min() < MILLIMETRES[0] or sizes.max() > MILLIMETRES[1]:
+        return f"has voxels of {' × '.join(f'{size:.4g}' for size in sizes)} mm by its affine, which no scanner makes"
+    if abs(np.linalg.det(affine[:3, :3] / sizes)) < LEAST_ANGLE:
+        return "has an affine whose axes are almost parallel to each other"
+    if position > FARTHEST:
+        return f"lies {position:.3g} mm from the origin by its affine, farther than a scanner is long"
+    return None
 
 
 def form_code(image: SpatialImage) -> int:
@@ -278,7 +340,9 @@ def _frame(image: SpatialImage, frame: int) -> np.ndarray:
         if getattr(_last_series, "verified", None) != identity:
             for path in compressed:
                 with ImageOpener(str(path)) as file:
-                    _read_to_end(file, math.inf)
+                    if path == Path(str(proxy.file_like)):
+                        file.seek(_file_and_data_bytes(image)[1])
+                    _read_to_end(file, image)
             _last_series.verified = identity
         return proxy[..., frame]
     if getattr(_last_series, "identity", None) != identity:
@@ -306,17 +370,50 @@ def _read(image: SpatialImage, read: Callable[[Any], np.ndarray]) -> np.ndarray:
             if path == Path(str(proxy.file_like)):
                 spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
                 voxels = read(ArrayProxy(file, spec, mmap=False, order=proxy.order))
-            _read_to_end(file, TRAILING_BYTES)
+                _read_to_end(file, image)
+            else:
+                _read_to_end(file)
     return read(proxy) if voxels is None else voxels
 
 
-def _read_to_end(file: ImageOpener, limit: float) -> None:
-    """Read the rest of a compressed file, at most `limit` bytes, since its checksum is compared at its end."""
+def _read_to_end(file: ImageOpener, image: SpatialImage | None = None) -> None:
+    """Read what is left of a compressed file, since its checksum is compared at its end.
+
+    Args:
+        file: the file, from which the voxels are read.
+        image: the image of these voxels, to check that nothing else follows; None for a file without voxels.
+
+    Raises:
+        OSError: if the checksum is wrong, or something else follows.
+    """
     rest = 0
     while chunk := file.read(CHUNK_BYTES):
         rest += len(chunk)
-        if rest > limit:
-            raise OSError(f"it goes on for more than {limit:g} bytes after its last voxel")
+        if image is not None and (problem := _unlike_padding(image, chunk, rest)):
+            raise OSError(f"it {problem}")
+        if rest > TRAILING_BYTES:
+            raise OSError(f"it goes on for more than {TRAILING_BYTES:g} bytes")
+
+
+def _uncompressed_rest(image: SpatialImage, needed: int) -> str | None:
+    """Return what is wrong with the bytes after the last voxel of an image that is not compressed, or None."""
+    holder = image.file_map.get("image")
+    if not needed or holder is None or not isinstance(holder.filename, str | os.PathLike):
+        return None
+    path = Path(holder.filename)
+    rest = path.stat().st_size - needed
+    if rest <= 0:
+        return None
+    with path.open("rb") as file:
+        file.seek(needed)
+        return _unlike_padding(image, file.read(PADDING_BYTES), rest)
+
+
+def _unlike_padding(image: SpatialImage, rest: bytes, size: int) -> str | None:
+    """Return what is wrong with `size` bytes after the last voxel, of which `rest` is a part, or None."""
+    if not isinstance(image.header, AnalyzeHeader) or (size <= PADDING_BYTES and not any(rest)):
+        return None
+    return "goes on after the last voxel of its header, which therefore describes other voxels"
 
 
 def _as_series(image: SpatialImage) -> SpatialImage:
@@ -333,7 +430,7 @@ def _as_series(image: SpatialImage) -> SpatialImage:
     header.set_data_shape(shape)
     if isinstance(header, nibabel.Nifti1Header) and image.shape[3] == 1:
         header["pixdim"][4] = 0
-    return type(image)(proxy.reshape(shape), image.affine, header, file_map=image.file_map)
+    return type(image)(proxy.reshape(shape), image.affine, header, extra=image.extra, file_map=image.file_map)
 
 
 def _compressed_files(image: SpatialImage) -> list[Path]:
@@ -349,8 +446,3 @@ def _file_and_data_bytes(image: SpatialImage) -> tuple[int | None, int]:
     if holder is None or not isinstance(holder.filename, str | os.PathLike):
         return None, needed
     return Path(holder.filename).stat().st_size, needed
-
-
-def invertible(affine: np.ndarray) -> bool:
-    """Return whether an affine (4, 4) is finite and maps voxels to millimetres one to one."""
-    return bool(np.isfinite(affine).all()) and np.linalg.matrix_rank(affine[:3, :3]) == 3

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
 from longigen.evaluation.scoring import Protocol, Score, summarise
-from longigen.evaluation.tables import benchmark_tables, cost_table, means_note
+from longigen.evaluation.tables import benchmark_tables, cost_table, filled, means_note
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
 from longigen.hub.metrics_file import PLACES, ResultRow
@@ -366,13 +366,18 @@ class Benchmark:
             ],
             "costs": costs,
         }
-        text = self._text(protocol, rows, costs, metrics)
+        text = partial(self._text, protocol, rows, costs, metrics)
         return BenchmarkResult(protocol, rows, by_seed, costs, csv_rows(scores), content, text)
 
     def _text(
-        self, protocol: Protocol, rows: Sequence[ResultRow], costs: Sequence[dict[str, Any]], metrics: dict[str, Metric]
+        self,
+        protocol: Protocol,
+        rows: Sequence[ResultRow],
+        costs: Sequence[dict[str, Any]],
+        metrics: dict[str, Metric],
+        width: int,
     ) -> str:
-        """Return the results as text of at most 120 columns: one table per scenario, then the costs of each method."""
+        """Return the results as text of at most `width` columns: a table per scenario, then each method's costs."""
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         budget, seeds = self.budget, self.seeds
         batch = budget["batch_size"] * budget["gradient_accumulation"]
@@ -393,7 +398,12 @@ class Benchmark:
         )
         notes = "\n".join([notes, *set_metric_notes(metrics)])
         return "\n\n".join(
-            ["\n".join(head), *benchmark_tables(rows, metrics), notes, cost_table(costs, self.memory_kind)]
+            [
+                filled("\n".join(head), width),
+                *benchmark_tables(rows, metrics, width),
+                filled(notes, width),
+                cost_table(costs, self.memory_kind, width),
+            ]
         )
 
     def _costs(self) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """Results of a benchmark: rows of a table, costs of the methods, and files."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longigen.evaluation.evaluate import SCORES, TABLE, write_csv
 from longigen.evaluation.scoring import Protocol, Score
+from longigen.evaluation.tables import WIDTH
 from longigen.hub.metrics_file import COPIES, ResultRow
 from longigen.utils.files import atomic, write_json
 from longigen.utils.optional import optional_import
@@ -29,7 +30,7 @@ class BenchmarkResult:
             ``generation_bytes``.
         scores: scores of every generated visit, one mapping per visit, method and seed.
         content: content of ``table.json``.
-        text: the tables of results and costs.
+        text: returns the tables of results and costs, with at most so many characters in a line.
     """
 
     protocol: Protocol
@@ -38,11 +39,15 @@ class BenchmarkResult:
     costs: list[dict[str, Any]]
     scores: list[dict[str, Any]]
     content: Mapping[str, Any]
-    text: str
+    text: Callable[[int], str]
 
-    def table(self) -> str:
-        """Return the results as text: one table per scenario, then the costs of each method."""
-        return self.text
+    def table(self, width: int = WIDTH) -> str:
+        """Return the results as text: one table per scenario, then the costs of each method.
+
+        Args:
+            width: the largest number of characters in a line; a table that needs more is split by columns.
+        """
+        return self.text(width)
 
     def save(self, folder: Path | str) -> None:
         """Write ``table.txt``, ``table.json`` and ``subjects.csv``."""
@@ -50,7 +55,7 @@ class BenchmarkResult:
         write_csv(self.scores, folder / SCORES)
         write_json(self.content, folder / "table.json")
         with atomic(folder / TABLE) as part:
-            part.write_text(self.text + "\n", encoding="utf-8")
+            part.write_text(self.table() + "\n", encoding="utf-8")
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return one row per generated visit, method and seed, with a column per metric; needs the package pandas.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longigen.components.metric import Metric
 from longigen.data.intensity import foreground_mask
-from longigen.evaluation.tables import render
+from longigen.evaluation.tables import WIDTH, render
 from longigen.generation.session import GenerationSession
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata
 from longigen.models.settings import Order
@@ -140,8 +140,8 @@ class Consistency:
         bounds = {"relative": [1 - MAX_DEVIATION, 1 + MAX_DEVIATION], "ssim": MIN_SIMILARITY}
         return {**vars(self), "rows": rows, "bounds": bounds, "passes": self.passes}
 
-    def table(self) -> str:
-        """Return the results as text."""
+    def table(self, width: int = WIDTH) -> str:
+        """Return the results as text, with at most `width` characters in a line."""
         lines = [
             [
                 "alone" if row.number == 1 else f"as the last of {row.number}",
@@ -164,6 +164,7 @@ class Consistency:
                 f"consistent: relative {low:g} to {high:g}, SSIM at least {MIN_SIMILARITY:g}",
                 f"The state {verdict} on the other times asked for.",
             ],
+            width=width,
         )
 
     def save(self, folder: Path | str) -> None:

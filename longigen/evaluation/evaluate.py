@@ -16,7 +16,7 @@ from longigen.data.split import fingerprint
 from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.scoring import Protocol, Score, score, summarise
-from longigen.evaluation.tables import evaluation_table
+from longigen.evaluation.tables import WIDTH, evaluation_table
 from longigen.generation.session import GenerationSession
 from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, MetricsFile, ResultRow
 from longigen.models.figures import write_strip
@@ -148,10 +148,14 @@ class Evaluation:
         subjects = f"{protocol.subjects} subjects ({self.note})"
         return f"{protocol.data}{simulated}: {subjects}, target: {protocol.targets}, {PLACES[protocol.space]}"
 
-    def table(self) -> str:
-        """Return the results as text: copy-last, the model and its paired gain, by scenario and metric."""
+    def table(self, width: int = WIDTH) -> str:
+        """Return the results as text: copy-last, the model and its paired gain, by scenario and metric.
+
+        Args:
+            width: the largest number of characters in a line; a table that needs more is split by columns.
+        """
         title = f"{self.title}\nprotocol {self.protocol.hash}"
-        return evaluation_table(self.rows, self.metrics, title, self.protocol.samples)
+        return evaluation_table(self.rows, self.metrics, title, self.protocol.samples, width)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return one row per generated visit and method, with a column per metric; needs the package pandas.

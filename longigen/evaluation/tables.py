@@ -11,10 +11,15 @@ from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, ResultR
 from longigen.utils.intervals import INTERVAL, LEAST, Summary
 
 WIDTH = 120
-"""The largest width of a table, in characters."""
+"""The largest width of a table in a file, in characters; a terminal may be narrower."""
+
+UNLIMITED = 10_000
+"""More than any table needs."""
 
 
-def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], title: str, samples: int = 1) -> str:
+def evaluation_table(
+    rows: Sequence[ResultRow], metrics: Mapping[str, Metric], title: str, samples: int = 1, width: int = WIDTH
+) -> str:
     """Return a table of the copies, the model and its paired gain with intervals, by scenario and metric.
 
     The mean of several samples has its own rows; ensemble metrics appear only there.
@@ -24,6 +29,7 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
         metrics: metrics by name.
         title: title above the table.
         samples: number of samples of each visit.
+        width: the largest width, see `render`.
     """
     notes = [means_note(rows), "gain: model minus copy-last, paired by subject"]
     copies = [name for name in COPIES if name == COPY_LAST or any(row.method == name for row in rows)]
@@ -58,7 +64,7 @@ def evaluation_table(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], t
             lines.append([head, f"{label} {metric.arrow(samples)}".rstrip(), *cells])
         lines.append(None)
     heads = [f"blurred\n{BLURRED[copy]:g}" if copy in BLURRED else copy for copy in copies]
-    return render(["setting", "metric", *heads, "model", "gain"], lines, left=2, title=title, notes=notes)
+    return render(["setting", "metric", *heads, "model", "gain"], lines, left=2, title=title, notes=notes, width=width)
 
 
 def means_note(rows: Sequence[ResultRow]) -> str:
@@ -72,28 +78,27 @@ def means_note(rows: Sequence[ResultRow]) -> str:
     return f"means over subjects, n = {span} [{INTERVAL}]"
 
 
-def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric]) -> list[str]:
-    """Return one table per scenario, or several if its metrics do not fit into the width of one."""
-    first = max(len(row.method) for row in rows) + 2
+def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], width: int = WIDTH) -> list[str]:
+    """Return one table per scenario, of at most `width` characters per line; see `render`."""
     blocks = []
     for scenario in dict.fromkeys(row.setting for row in rows):
-        in_scenario = [row for row in rows if row.setting == scenario]
-        for names in _chunks(list(metrics), in_scenario, WIDTH - first):
-            columns = [f"setting {scenario}", *(f"{name} {metrics[name].arrow()}" for name in names)]
-            lines: list[list[str] | None] = [
-                [row.method, *(_cell(row.values[n], row.gains.get(n), metrics[n].higher_is_better) for n in names)]
-                for row in in_scenario
-            ]
-            blocks.append(render(columns, lines))
+        columns = [f"setting {scenario}", *(f"{name} {metric.arrow()}" for name, metric in metrics.items())]
+        lines: list[list[str] | None] = [
+            [row.method, *(_cell(row.values[n], row.gains.get(n), m.higher_is_better) for n, m in metrics.items())]
+            for row in rows
+            if row.setting == scenario
+        ]
+        blocks.append(render(columns, lines, width=width))
     return blocks
 
 
-def cost_table(costs: Sequence[Mapping[str, Any]], memory_kind: str) -> str:
+def cost_table(costs: Sequence[Mapping[str, Any]], memory_kind: str, width: int = WIDTH) -> str:
     """Return a table of the costs of each method: parameters, network evaluations, steps, seconds, peak memory.
 
     Args:
         costs: costs of each method; see `BenchmarkResult.costs`.
         memory_kind: the kind of memory whose peak was measured.
+        width: the largest width, see `render`.
     """
 
     def number(value: float | None, scale: float = 1.0, digits: int = 0) -> str:
@@ -113,11 +118,11 @@ def cost_table(costs: Sequence[Mapping[str, Any]], memory_kind: str) -> str:
         ]
         for row in costs
     ]
-    return (
-        render(columns, lines) + "\n\n"
-        "NFE: network evaluations per visit; × 2: with guidance, each evaluates a batch of two\n"
-        f"MB: peak memory, {memory_kind}; seconds: wall clock, training including validation and checkpoints"
-    )
+    notes = [
+        "NFE: network evaluations per visit; × 2: with guidance, each evaluates a batch of two",
+        f"MB: peak memory, {memory_kind}; seconds: wall clock, training including validation and checkpoints",
+    ]
+    return render(columns, lines, notes=notes, width=width)
 
 
 def render(
@@ -127,16 +132,46 @@ def render(
     left: int = 1,
     title: str | None = None,
     notes: Sequence[str] = (),
+    width: int = WIDTH,
 ) -> str:
-    """Return a table as plain text of at most `WIDTH` characters per line.
+    """Return a table as plain text of at most `width` characters per line.
+
+    If its columns need more, those that do not fit stand in further tables below, each with the columns on the left.
 
     Args:
         columns: names of the columns.
         lines: lines of cells; None starts a new section.
-        left: number of columns aligned to the left; the others are aligned to the right.
+        left: number of columns aligned to the left, which name the lines; the others are aligned to the right.
         title: title above the table.
         notes: notes below the table, one line each.
+        width: the largest width; a line is longer where one column alone needs more.
     """
+    from rich.cells import cell_len
+
+    widths = [
+        2
+        + max(cell_len(text) for cell in (name, *(line[place] for line in lines if line)) for text in cell.split("\n"))
+        for place, name in enumerate(columns)
+    ]
+    blocks: list[list[int]] = []
+    free = 0
+    for place in range(left, len(columns)):
+        if widths[place] > free or not blocks:
+            blocks.append([])
+            free = width - sum(widths[:left])
+        blocks[-1].append(place)
+        free -= widths[place]
+    tables = []
+    for block in blocks:
+        shown = [*range(left), *block]
+        part = [None if line is None else [line[place] for place in shown] for line in lines]
+        tables.append(_render([columns[place] for place in shown], part, left, edges=title is not None))
+    above, below = (filled(part, width) for part in (title or "", "\n".join(notes)))
+    return "\n\n".join(part for part in (above, *tables, below) if part)
+
+
+def _render(columns: Sequence[str], lines: Sequence[Sequence[str] | None], left: int, *, edges: bool) -> str:
+    """Return a table as plain text, as wide as it needs; with `edges` it is indented by a space."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -144,9 +179,9 @@ def render(
 
     table = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 1) if title else (0, 2, 0, 0),
-        collapse_padding=bool(title),
-        pad_edge=bool(title),
+        padding=(0, 1, 0, 1) if edges else (0, 2, 0, 0),
+        collapse_padding=edges,
+        pad_edge=edges,
     )
     for place, column in enumerate(columns):
         table.add_column(column, no_wrap=True, justify="left" if place < left else "right")
@@ -156,14 +191,13 @@ def render(
         else:
             table.add_row(*map(Text, line))
     buffer = StringIO()
-    Console(file=buffer, width=WIDTH, force_terminal=False).print(table)
-    text = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
-    above, below = (_filled(part) for part in (title or "", "\n".join(notes)))
-    return "\n\n".join(part for part in (above, text, below) if part)
+    Console(file=buffer, width=UNLIMITED, force_terminal=False).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
 
 
-def _filled(text: str) -> str:
-    return "\n".join(fill(line, WIDTH) for line in text.splitlines())
+def filled(text: str, width: int) -> str:
+    """Return lines of prose with at most `width` characters each, broken between words; a longer word stays whole."""
+    return "\n".join(fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines())
 
 
 def _counts(rows: Sequence[ResultRow]) -> set[int]:
@@ -191,18 +225,3 @@ def _cell(summary: Summary, gain: Summary | None, higher_is_better: bool | None)
         mark = "▲" if (gain.low > 0) == higher_is_better else "▼"
     interval = "" if math.isnan(summary.low) else f"[{summary.low:.{digits}f}, {summary.high:.{digits}f}]"
     return f"{summary.mean:.{digits}f} {mark}\n{interval}"
-
-
-def _chunks(names: Sequence[str], rows: Sequence[ResultRow], width: int) -> list[list[str]]:
-    """Return the names of metrics in groups whose columns fit into `width` characters."""
-    chunks: list[list[str]] = []
-    left = 0
-    for name in names:
-        widths = [len(line) for row in rows for line in _cell(row.values[name], None, True).splitlines()]
-        wide = max(len(name) + 2, *widths) + 2
-        if wide > left:
-            chunks.append([])
-            left = width
-        chunks[-1].append(name)
-        left -= wide
-    return chunks

@@ -13,6 +13,7 @@ from longigen.hub.zoo import HUB, ZooModel
 from longigen.registry.catalog import CATALOG_SECTIONS, Catalog, Description
 from longigen.registry.registry import KINDS, registry
 from longigen.registry.signature import read_signature
+from longigen.utils.files import user_path
 
 
 def list_section(catalog: Catalog, section: str) -> list[dict[str, Any]]:
@@ -126,7 +127,7 @@ def _describe_entries(name: str) -> dict[str, Any]:
 
 def _must_be_model(name: str) -> bool:
     """Return whether a name can only be a model's; a plugin's folder may have its component's name, but no model."""
-    folders = Path(name), Path(name) / MODEL_FOLDER
+    folders = user_path(name), user_path(name) / MODEL_FOLDER
     return any(mark in name for mark in "/:") or any((folder / CONFIG).exists() for folder in folders)
 
 

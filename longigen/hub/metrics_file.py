@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from longigen.errors import LongigenError
 from longigen.hub.manifest import MAX_BYTES, METRICS, RUN_FILE, WEIGHTS, checksum
-from longigen.utils.files import read_json, write_json
+from longigen.utils.files import read_json, reason, write_json
 from longigen.utils.intervals import Summary
 
 METRICS_SCHEMA_VERSION = 1
@@ -25,6 +25,8 @@ MEAN_PREFIX, GAIN_SUFFIX = f"{MODEL}, ", " gain"
 NOT_SIGNIFICANT, TOO_FEW = "No significant difference from copy-last", "Too few subjects for an interval"
 METRICS_KEYS = ("model", "generation", "protocol_hash", "protocol", "rows", "data", "arrows")
 """The keys of ``metrics.json`` beside ``schema_version``."""
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading rows raises where they are of other types than `ResultRow.to_dict` writes."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +120,21 @@ class MetricsFile:
                 f"{path} has schema_version {version}, which is newer than this longigen reads "
                 f"({METRICS_SCHEMA_VERSION}); upgrade longigen."
             )
-        if not isinstance(version, int) or any(key not in content for key in METRICS_KEYS):
+        tables = ("model", "generation", "protocol", "data", "arrows")
+        if (
+            not isinstance(version, int)
+            or any(key not in content for key in METRICS_KEYS)
+            or not all(isinstance(content[key], dict) for key in tables)
+        ):
             raise LongigenError(f"{path} was not written by 'longigen evaluate'; {advice}.")
         if content["model"].get("weights_sha256") != checksum(weights or folder / WEIGHTS):
             raise LongigenError(f"{path} is of other weights than the {WEIGHTS} beside it; {advice}.")
-        return cls({key: content[key] for key in ("schema_version", *METRICS_KEYS)})
+        found = cls({key: content[key] for key in ("schema_version", *METRICS_KEYS)})
+        try:
+            _ = found.rows
+        except MALFORMED as error:
+            raise LongigenError(f"{path} is damaged ({reason(error)}); {advice}.") from error
+        return found
 
     def write(self, folder: Path) -> None:
         """Write ``metrics.json``."""

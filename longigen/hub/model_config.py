@@ -48,6 +48,31 @@ CHECKED_PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
 }
 """For each section, the values that are checked before components are imported; others are when a model is created."""
 
+RECORDED: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "data": {
+        **dict.fromkeys(("name", "fingerprint"), (str,)),
+        **dict.fromkeys(("parameters", "split", "parts", "seen"), (dict,)),
+        **dict.fromkeys(("subjects", "visits"), (int,)),
+        "simulated": (bool,),
+        "intervals": (list,),
+        "earlier": (list,),
+    },
+    "training": {
+        **dict.fromkeys(("recipe", "data"), (str, type(None))),
+        **dict.fromkeys(("components", "changes", "initialised"), (dict,)),
+        **dict.fromkeys(("withheld", "schedule"), (list,)),
+        **dict.fromkeys(("steps", "processes"), (int,)),
+        "init": (bool,),
+        "seconds": (float, int),
+        "device": (str,),
+        "threads": (int, type(None)),
+    },
+    **{kind: {"distribution": (str,), "version": (str,)} for kind in COMPONENTS},
+}
+"""For each section, the types of what is recorded for people and for later commands; other keys are not read."""
+TYPE_WORDS = {str: "a text", dict: "an object", int: "a whole number", float: "a number", bool: "true or false"}
+TYPE_WORDS |= {list: "a list", type(None): "null"}
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read and validate the configuration of the model in a folder, migrated to the current schema.
@@ -108,12 +133,29 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
         for parameter in parameters
         if parameter.name in config.get(section, {})
     }
+    for section, types in RECORDED.items():
+        for key, kinds in types.items():
+            _check_type(config.get(section, {}), key, kinds, f"{path}: {section}.{key}")
+    intervals = config.get("data", {}).get("intervals", [0.0, 0.0])
+    if len(intervals) != 2 or not all(_is(end, (int, float)) for end in intervals):
+        raise LongigenError(f"{path}: data.intervals must be two numbers, got {shortened(intervals)}.")
     unit = config.get("statistics", {}).get("time_unit", "years")
     if unit not in TIME_UNITS:
         raise LongigenError(f"{path}: statistics.time_unit must be one of {', '.join(TIME_UNITS)}, got {unit!r}.")
     shape = given.get("preprocess.shape", ())
     if math.prod(size or 1 for size in shape) > MAX_GRID_VOXELS:
         raise LongigenError(f"{path}: preprocess.shape {shape} has more than {MAX_GRID_VOXELS:,} voxels.")
+
+
+def _check_type(section: Mapping[str, Any], key: str, kinds: tuple[type, ...], place: str) -> None:
+    if key in section and not _is(section[key], kinds):
+        words = " or ".join(TYPE_WORDS[kind] for kind in kinds)
+        raise LongigenError(f"{place} must be {words}, got {shortened(section[key])}.")
+
+
+def _is(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Return whether a JSON value has one of some types, where true and false are no numbers."""
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> None:

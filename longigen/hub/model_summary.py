@@ -10,7 +10,7 @@ from typing import Any
 
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.manifest import CARD, FILES, MAX_BYTES, METRICS, WEIGHTS
-from longigen.hub.metrics_file import COPY_LAST, MODEL, ResultRow
+from longigen.hub.metrics_file import COPY_LAST, MALFORMED, MODEL, ResultRow
 from longigen.hub.model_config import COMPONENTS, read_config
 from longigen.hub.safetensors_header import number_count, read_header
 from longigen.hub.zoo import ZooModel
@@ -168,6 +168,6 @@ def _read_means(path: Path) -> tuple[str, dict[str, dict[str, tuple[float, float
                 if base is not None and not math.isnan(value.mean + base.mean):
                     means.setdefault(row.setting, {})[name] = (value.mean, base.mean)
         return str(content["protocol_hash"]), means
-    except (LongigenError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LongigenError, *MALFORMED) as error:
         _say_ignored(f"The file {path}", error)
         return "", {}

@@ -20,6 +20,7 @@ from longigen.hub.manifest import CONFIG, MODEL_FOLDER, RUN_FILE, build_manifest
 from longigen.hub.model_summary import ModelSummary
 from longigen.hub.zoo import HUB, ZooModel, zoo_model
 from longigen.registry.catalog import Catalog
+from longigen.utils.files import user_path
 
 LOCAL = "local-dir:"
 ACCEPTED_NAMES = "a run's folder, a model's folder, a published model's name (longigen list models) or hf-hub:org/repo"
@@ -68,7 +69,7 @@ class ModelSource:
                     "the folder to use the published model."
                 )
             source = cls(text, zoo_model=zoo_model(text))
-        elif Path(text).expanduser().exists():
+        elif user_path(text).exists():
             source = cls(text, path=_model_folder(text))
         elif text.count("/") != 1 or text.startswith((".", "/", "~")):
             model = f"at {text}" if "/" in text else f"'{text}'"
@@ -231,7 +232,7 @@ class Pulled:
 
 def _beside(text: str) -> list[str]:
     """Return the folders beside the one that a text names; none if it is no path."""
-    path = Path(text).expanduser()
+    path = user_path(text)
     return [str(other) for other in path.parent.iterdir() if other.is_dir()] if path.parent.is_dir() else []
 
 
@@ -240,7 +241,7 @@ def _has_model(path: Path) -> bool:
 
 
 def _model_folder(path: str) -> Path:
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.exists():
         raise LongigenError(f"There is no model at {folder}; give {ACCEPTED_NAMES}.")
     if not path or not _has_model(folder):

@@ -1,12 +1,11 @@
 """Read and validate the header of a safetensors file: names, types and shapes of its tensors."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from longigen.errors import LongigenError
-from longigen.utils.files import reason, regular_size
+from longigen.utils.files import parse_json, reason, regular_size
 
 MAX_HEADER_BYTES = 2**22
 """A longer header is refused; it has some 150 bytes per tensor."""
@@ -22,6 +21,11 @@ class Layout:
 
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def floating_point(self) -> bool:
+        """Whether the numbers are real, and not whole or truth values."""
+        return self.dtype.endswith(("F64", "F32", "F16"))
 
     def __str__(self) -> str:
         return " × ".join(map(str, self.shape)) or "a single number"
@@ -42,9 +46,7 @@ def read_header(path: Path) -> dict[str, Layout]:
                 truncated = size >= 8 and length <= MAX_HEADER_BYTES
                 problem = "is truncated" if truncated else "is not a safetensors file"
                 raise LongigenError(f"{path} {problem} ({size} bytes); {advice}.")
-            header = json.loads(file.read(length))
-    except RecursionError:
-        raise LongigenError(f"{path} is damaged (its header is nested too deeply); {advice}.") from None
+            header = parse_json(file.read(length).decode())
     except (OSError, ValueError) as error:
         raise LongigenError(f"{path} is damaged ({reason(error)}); {advice}.") from None
     layouts, end = {}, 0

@@ -68,9 +68,7 @@ def _require_fitting(model: Mapping[str, "Tensor"], saved: Mapping[str, Layout],
     unexpected = [name for name in saved if name not in model]
     reshaped = [name for name in model if name in saved and tuple(model[name].shape) != saved[name].shape]
     retyped = [
-        name
-        for name in model
-        if name in saved and model[name].is_floating_point() != saved[name].dtype.endswith(("F64", "F32", "F16"))
+        name for name in model if name in saved and model[name].is_floating_point() != saved[name].floating_point
     ]
     problems = []
     if missing:

@@ -133,18 +133,21 @@ class TrainingState:
                     yield f"optimizer.{number}.{index}.{key}", torch.as_tensor(value)
 
     def _read_tensors(self, path: Path) -> dict[str, Tensor]:
-        """Read the tensors of a checkpoint, and check that they have the names and shapes that `load` expects."""
-        shapes = {name: layout.shape for name, layout in read_header(path).items()}
-        expected = {f"model.{name}": tensor.shape for name, tensor in self.model.state_dict().items()}
-        expected |= {f"ema.{number}": tensor.shape for number, tensor in enumerate(self.ema.shadow_params)}
+        """Read the tensors of a checkpoint, and check their names, shapes, and whether they are of real numbers."""
+        found = {name: (layout.shape, layout.floating_point) for name, layout in read_header(path).items()}
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        weights |= {f"ema.{number}": tensor for number, tensor in enumerate(self.ema.shadow_params)}
+        expected = {name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in weights.items()}
         moments = {
-            f"optimizer.{number}.{index}.{key}": shape
+            f"optimizer.{number}.{index}.{key}": (tuple(shape), True)
             for number, optimizer in enumerate(self.optimizers)
             for index, parameter in enumerate(optimizer.param_groups[0]["params"])
             for key, shape in (("step", ()), ("exp_avg", parameter.shape), ("exp_avg_sq", parameter.shape))
         }
-        wrong = [name for name in expected if name not in shapes]
-        wrong += [name for name, shape in shapes.items() if (expected | moments).get(name) != shape]
+        wrong = [name for name in expected if name not in found]
+        owners = {name.rpartition(".")[0] for name in found}
+        wrong += [name for name in moments if name not in found and name.rpartition(".")[0] in owners]
+        wrong += [name for name, layout in found.items() if (expected | moments).get(name) != layout]
         if wrong:
             raise LongigenError(
                 f"{path} does not fit the recipe of this run, as its tensor '{wrong[0]}' shows; restore the run.json "
@@ -207,7 +210,7 @@ def _set_random_states(states: Mapping[str, Any], path: Path) -> None:
         torch.set_rng_state(_from_hex(states["torch"]))
         if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([_from_hex(state) for state in states["cuda"]])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise LongigenError(f"{path} is damaged ({reason(error)}).") from error
 
 

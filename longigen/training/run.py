@@ -13,7 +13,16 @@ from typing import Any
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.manifest import MODEL_FOLDER, RUN_FILE
 from longigen.training.recipe import Recipe
-from longigen.utils.files import atomic, read_json, reason, regular_size, writable_folder, write_errors, write_json
+from longigen.utils.files import (
+    atomic,
+    read_json,
+    reason,
+    regular_size,
+    user_path,
+    writable_folder,
+    write_errors,
+    write_json,
+)
 
 LOCK = ".lock"
 PARTS = ("train", "validation", "test")
@@ -42,6 +51,7 @@ class Run:
         Raises:
             LongigenError: if the folder is not empty, or cannot be written.
         """
+        folder = user_path(folder)
         if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
             raise LongigenError(
                 f"{folder} is not empty; continue it with --resume, or give another --out (nothing was changed)."
@@ -56,6 +66,7 @@ class Run:
         Raises:
             LongigenError: if the folder holds no run.
         """
+        folder = user_path(folder)
         if not (folder / RUN_FILE).exists():
             raise LongigenError(f"{folder} holds no run ({RUN_FILE} is missing); start one without --resume.")
         return cls(folder)
@@ -111,6 +122,7 @@ class Run:
             and all(isinstance(config, dict) for config in recipe.values())
             and isinstance(recipe.get("training", {}).get("steps"), int)
             and isinstance(content.get("origin", {}), dict)
+            and isinstance(content.get("origin", {}).get("changes", {}), dict)
             and isinstance(split, dict)
             and all(isinstance(split.get(part), list) for part in PARTS)
             and all(isinstance(name, str) for names in split.values() for name in names)

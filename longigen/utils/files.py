@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import stat
@@ -95,17 +96,46 @@ def read_json(path: Path, limit: int = MAX_TEXT_BYTES) -> dict[str, Any]:
     """Read a JSON object from a file of at most `limit` bytes.
 
     Raises:
-        LongigenError: if the file cannot be read, is not JSON, or holds something other than an object.
+        LongigenError: if the file cannot be read, is not JSON, has two values of one key or a number that is not
+            finite, or holds something other than an object.
     """
     try:
-        content = json.loads(read_text(path, limit))
-    except RecursionError:
-        raise LongigenError(f"{path} cannot be read (its values are nested too deeply).") from None
+        content = parse_json(read_text(path, limit), finite=True)
     except (OSError, ValueError) as error:
         raise LongigenError(f"{path} cannot be read ({reason(error)}).") from None
     if not isinstance(content, dict):
         raise LongigenError(f"{path} is not a JSON object.")
     return content
+
+
+def parse_json(text: str, *, finite: bool = False) -> Any:
+    """Parse JSON that may be from a stranger.
+
+    Args:
+        text: the JSON.
+        finite: refuse NaN and infinity, which Python reads though JSON does not have them.
+
+    Raises:
+        ValueError: if it is not JSON, is nested too deeply, or an object has two different values of one key.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for key, value in pairs:
+            if content.setdefault(key, value) != value:
+                raise ValueError(f"it has two values of {key[:80]!r}")
+        return content
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        if finite and not math.isfinite(value):
+            raise ValueError(f"{digits[:80]} is not a finite number")
+        return value
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_float=number, parse_constant=number)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
 
 
 def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
@@ -120,6 +150,20 @@ def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
     if size > limit:
         raise OSError(errno.EFBIG, f"it has {size} bytes, more than the limit of {limit}")
     return path.read_text(encoding="utf-8")
+
+
+def user_path(text: Path | str) -> Path:
+    """Return the path that a user wrote, with ``~`` expanded if that user exists.
+
+    Raises:
+        LongigenError: if no file can have that path, since it is too long for the system.
+    """
+    path = Path(os.path.expanduser(text))
+    try:
+        path.exists()
+    except OSError as error:
+        raise LongigenError(f"{path} is no path ({reason(error)}); give a shorter one.") from None
+    return path
 
 
 def regular_size(path: Path) -> int:

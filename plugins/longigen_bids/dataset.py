@@ -17,11 +17,12 @@ from longigen import (
     Visit,
     did_you_mean,
     is_missing,
+    read_sidecar,
     refuse,
 )
 from longigen_bids.covariates import Covariates
 from longigen_bids.layout import Image, choose_suffix, distinguishing_advice, list_images, select, spell
-from longigen_bids.tables import Table, read_json, read_participants, read_table
+from longigen_bids.tables import Table, read_participants, read_table
 from longigen_bids.times import (
     Column,
     by_preference,
@@ -107,7 +108,7 @@ class BIDSDataset(Dataset):
         for subject in self._images:
             file = sessions_file(self.path, subject)
             try:
-                described[file.with_suffix(".json")] = read_json(file.with_suffix(".json"), subject)
+                described[file.with_suffix(".json")] = read_sidecar(file.with_suffix(".json"), subject)
                 self._sessions[subject] = read_table(file, "session_id", subject, prefix="ses-")
             except BadData as error:
                 self._broken[subject] = error.finding

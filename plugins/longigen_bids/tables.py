@@ -1,11 +1,10 @@
-"""Read the TSV tables of a BIDS data set and their JSON files."""
+"""Read the TSV tables of a BIDS data set."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import longigen
 from longigen import BadData, Finding, require_fetched
@@ -102,30 +101,6 @@ def _labelled(path: Path, columns: tuple[str, ...], lines: Sequence[Mapping[str,
             repeated.add(label)
         rows.setdefault(label, row)
     return Table(path, columns, rows, frozenset(repeated))
-
-
-def read_json(path: Path, subject: str = "") -> Mapping[str, Any]:
-    """Read a JSON object; it is empty if the file does not exist.
-
-    Raises:
-        BadData: if the file cannot be read or is not a JSON object.
-    """
-    require_fetched(path, subject)
-    if not path.exists():
-        return {}
-    if not path.is_file():
-        raise BadData(
-            Finding("bad-json", str(path), "cannot be read (it is not a regular file)", "replace or remove it", subject)
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # the last: nested too deeply
-        raise BadData(
-            Finding("bad-json", str(path), f"cannot be read ({error})", "correct or remove it", subject)
-        ) from None
-    if not isinstance(content, dict):
-        raise BadData(Finding("bad-json", str(path), "is not a JSON object", "correct or remove it", subject))
-    return content
 
 
 def date(cell: str) -> datetime | None:

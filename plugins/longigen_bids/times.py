@@ -8,10 +8,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from longigen import BadData, Finding, LongigenError, has_decimal_comma, is_missing, parse_number
+from longigen import BadData, Finding, LongigenError, has_decimal_comma, is_missing, parse_number, read_sidecar
 from longigen import time_unit as known_unit
 from longigen_bids.layout import stem_of
-from longigen_bids.tables import Table, date, read_json, read_table
+from longigen_bids.tables import Table, date, read_table
 
 Session = tuple[str, str]
 """A subject and a session, by their labels."""
@@ -215,7 +215,7 @@ def sidecar_column(images: Mapping[Session, Path]) -> Column:
     cells, broken = {}, {}
     for subject, session in images:
         try:
-            sidecar = read_json(sidecar_file(images, subject, session), subject)
+            sidecar = read_sidecar(sidecar_file(images, subject, session), subject)
         except BadData as error:
             broken[subject, session] = error.finding
             continue
@@ -282,7 +282,7 @@ def stated_units(name: str, root: Path, of_subjects: Mapping[Path, Mapping[str, 
     Raises:
         BadData: if one of the files at the root cannot be read.
     """
-    shared = {path: _units(read_json(path), name) for path in (root / "sessions.json", root / "participants.json")}
+    shared = {path: _units(read_sidecar(path), name) for path in (root / "sessions.json", root / "participants.json")}
     nearest = [(path, units) for path, units in shared.items() if units][:1]
     stated = {}
     for path, content in of_subjects.items():

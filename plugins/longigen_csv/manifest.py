@@ -1,5 +1,6 @@
 """A CSV or TSV manifest as a data set, with one row per visit."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -32,6 +33,9 @@ from longigen import time_unit as known_unit
 
 REQUIRED = ("subject", "time", "path")
 OPTIONAL = ("frame", "split")
+
+LONGEST_NAME = 200
+"""Bytes of a subject's name, to which names of files add some; file systems allow 255."""
 
 
 class Row(NamedTuple):
@@ -216,13 +220,14 @@ class CSVDataset(Dataset):
             problem = f"has {column} {row[column]!r}, which {why}"
             return self._bad(f"bad-{column}", f"line {line}", problem, advice, subject)
 
-        if not subject or subject in (".", "..") or not subject.isprintable() or any(c in subject for c in "/\\"):
-            raise bad("subject", "cannot name a file", "use letters, digits, '-' and '_'")
+        named = subject.isprintable() and not any(letter in subject for letter in "/\\")
+        if not named or subject in ("", ".", "..") or len(subject.encode()) > LONGEST_NAME:
+            raise bad("subject", "cannot name a file", "use letters, digits, '-' and '_', and not too many of them")
         time = parse_number(row["time"])
         if time is None:
             advice = _no_number(row["time"], "correct it, or remove the row")
             raise bad("time", f"is not a finite number of {self.time_unit}", advice)
-        if not row["path"] or "\0" in row["path"]:
+        if not row["path"]:
             raise bad("path", "names no file", "write the path of the visit's image, or remove the row")
         frame = None
         if not is_missing(row.get("frame", "")):
@@ -232,7 +237,7 @@ class CSVDataset(Dataset):
             frame = int(number)
         covariates = {name: cell for name, cell in row.items() if name not in (*REQUIRED, *OPTIONAL)}
         path, slashed = self.path.parent / row["path"], self.path.parent / row["path"].replace("\\", "/")
-        path = slashed if slashed.is_file() and not path.exists() else path
+        path = slashed if os.path.isfile(slashed) and not os.path.exists(path) else path
         return Row(line, subject, time, path, row["path"], frame, row.get("split", ""), covariates)
 
     @cached_property

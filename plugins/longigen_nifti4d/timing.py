@@ -1,6 +1,5 @@
 """Times of the frames of a 4D series, from its JSON sidecar or its NIfTI header."""
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NoReturn, Self
 import nibabel
 from nibabel.spatialimages import SpatialImage
 
-from longigen import COUNT_UNITS, BadData, Finding, LongigenError, require_fetched, time_unit
+from longigen import COUNT_UNITS, BadData, Finding, LongigenError, read_sidecar, time_unit
 from longigen_nifti4d.naming import stem_of
 
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
@@ -46,12 +45,11 @@ class Timing:
             BadData: if its sidecar or its header is invalid.
         """
         sidecar = path.with_name(f"{stem_of(path.name)}.json")
-        require_fetched(sidecar, subject)
         stated = _Sidecar(sidecar, subject)
-        timing = stated.timing(image.shape[3]) if sidecar.exists() else None
+        timing = stated.timing(image.shape[3])
         if timing is not None:
             return cls(*timing, sidecar, subject)
-        repetition = stated.repetition_time() if sidecar.exists() else None
+        repetition = stated.repetition_time()
         if repetition is None:
             return cls(*_of_header(image, path, subject), path, subject)
         return cls._of_repetition(repetition, image, path, sidecar, subject)
@@ -165,7 +163,7 @@ class _Sidecar:
         Raises:
             BadData: if it cannot be read, or its times are invalid.
         """
-        content = self._content()
+        content = read_sidecar(self.path, self.subject)
         if "times" in content:
             try:
                 unit = time_unit(str(content.get("time_unit")), str(self.path))
@@ -183,25 +181,13 @@ class _Sidecar:
         Raises:
             BadData: if it cannot be read, or is not a positive number.
         """
-        content = self._content()
+        content = read_sidecar(self.path, self.subject)
         if "RepetitionTime" not in content:
             return None
         step = content["RepetitionTime"]
         if not _is_number(step) or step <= 0:
             self._refuse(f"has RepetitionTime: {step!r}, which is not a positive number", "write it in seconds")
         return float(step)
-
-    def _content(self) -> Mapping[str, Any]:
-        if not self.path.is_file():
-            self._refuse("cannot be read (it is not a regular file)", "replace or remove it")
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:  # the last: nested too deeply
-            text = str(error).splitlines()[0]
-            self._refuse(f"cannot be read as JSON ({text})", "correct or remove it")
-        if not isinstance(content, dict):
-            self._refuse("is not a JSON object", "correct or remove it")
-        return content
 
     def _times(self, content: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
         times = content[key]

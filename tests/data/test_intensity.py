@@ -30,6 +30,13 @@ def test_constant_volume_is_refused() -> None:
         IntensityRange.from_percentiles(dot, lower=0, upper=99.9, source="a.nii", subject="s")
 
 
+@pytest.mark.parametrize("largest", [1e-42, 3e38])
+def test_a_range_that_float32_cannot_scale_is_refused(largest: float) -> None:
+    array = np.linspace(-largest, largest, 100).astype(np.float32)
+    with pytest.raises(LongigenError, match=r"has intensities from .*, which cannot be scaled in 32-bit numbers"):
+        IntensityRange.from_percentiles(array, lower=0, upper=99.9, source="a.nii", subject="s")
+
+
 def test_a_padding_value_takes_no_part_of_the_range() -> None:
     tissue = np.random.default_rng(0).uniform(0, 750, (10, 10, 10)).astype(np.float32)
     for value in (-32768.0, 65535.0):

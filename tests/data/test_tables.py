@@ -64,6 +64,7 @@ def test_encodings_and_line_ends(encoding: str, end: str, tmp_path: Path) -> Non
         ("t.csv", b"a,b,a\n", "two columns 'a'"),
         ("t.csv", b"a,b,\n", "or one without a name"),
         ("t.csv", b"a,b\n\xe9,1\n", "cannot be read"),
+        ("t.csv", "a,b\n1,2\n".encode("utf-16-be"), "it has NUL characters, as UTF-16 without a byte-order mark"),
         ("t.tsv", b"/annex/objects/MD5E-s1--c.tsv\n", "is a pointer of git-annex"),
     ],
 )
@@ -72,6 +73,26 @@ def test_a_table_that_is_refused(name: str, content: bytes, words: str, tmp_path
     with pytest.raises(BadData) as caught:
         read_table(tmp_path / name)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+@pytest.mark.parametrize(
+    ("lines", "broken"),
+    [
+        (['"a', 'b",1', "c,2"], [2, 3]),
+        (["c,2", 'd,"a', 'b"'], [3, 4]),
+        (['"a', "and", 'b",1', "c,2"], [2, 3, 4]),
+    ],
+)
+def test_no_part_of_a_row_with_a_line_break_is_read(
+    name: str, lines: list[str], broken: list[int], tmp_path: Path
+) -> None:
+    separator = "," if name == "t.csv" else "\t"
+    text = "\n".join(["id,note", *lines]).replace(",", separator)
+    assert [row for _, row in cells(tmp_path / name, text)] == [["c", "2"]]
+    findings = read_table(tmp_path / name).findings
+    assert [finding.source for finding in findings] == [f"{tmp_path / name}, line {line}" for line in broken]
+    assert {finding.problem for finding in findings} == {"is a part of a row with a line break in a cell"}
 
 
 def test_rows_of_another_length_are_findings(tmp_path: Path) -> None:

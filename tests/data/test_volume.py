@@ -127,6 +127,41 @@ def test_singular_affine_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("affine", "message"),
+    [
+        (np.diag([1e-30, 1e-30, 1e-30, 1]), "has voxels of 1e-30 × 1e-30 × 1e-30 mm by its affine"),
+        (np.diag([1e30, 1e30, 1e30, 1]), r"has voxels of .* mm by its affine, which no scanner makes"),
+        (np.eye(4) + 1e38 * np.eye(4, k=3), r"lies 1e.38 mm from the origin"),
+        (np.eye(4) + 2e3 * np.eye(4, k=1), "axes are almost parallel"),
+    ],
+)
+def test_an_affine_that_places_no_voxel_is_refused(affine: np.ndarray, message: str, tmp_path: Path) -> None:
+    affine[3] = (0, 0, 0, 1)
+    header = image(9, 10, 11).header
+    header.set_sform(affine, code=1)
+    (tmp_path / "v.nii").write_bytes(header.binaryblock + WHOLE[348:])
+    with pytest.raises(LongigenError, match=message):
+        open_image(tmp_path / "v.nii", "s")
+
+
+def test_a_header_of_fewer_voxels_than_the_file_has_is_refused(tmp_path: Path) -> None:
+    fewer = with_dim(WHOLE, 8, 10, 11) + WHOLE[352:]
+    for name, content in (("v.nii", fewer), ("v.nii.gz", gzip.compress(fewer))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(LongigenError, match="goes on after the last voxel of its header"):
+            read_volume(tmp_path / name, "s")
+    (tmp_path / "v.nii").write_bytes(WHOLE + bytes(512))  # padding to a block
+    assert read_volume(tmp_path / "v.nii", "s").data.shape == (9, 10, 11)
+
+
+def test_a_header_without_its_voxels_names_the_missing_file(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Pair(np.ones((3, 3, 3), np.float32), AFFINE), tmp_path / "v.hdr")
+    (tmp_path / "v.img").unlink()
+    with pytest.raises(BadData, match=r"v\.hdr \(subject s\) needs v\.img beside it, which does not exist"):
+        open_image(tmp_path / "v.hdr", "s")
+
+
+@pytest.mark.parametrize(
     ("shape", "frame", "message"),
     [
         ((4, 4), None, "is 2D, 4 × 4, where a 3D volume is needed; replace"),

@@ -65,3 +65,23 @@ def test_a_table_says_over_how_many_subjects_its_means_are() -> None:
     assert "means over subjects, n = 7 to 9 [95 % t interval" in table(9, 7)
     assert "nrmse, n=7 ↓" in table(9, 7)
     assert "n = 2; no interval below 3" in table(2, 2)
+
+
+def test_a_table_that_is_too_wide_is_split_by_columns() -> None:
+    metrics = {"change-correlation": METRICS["psnr"], "nrmse": METRICS["nrmse"]}
+    low = dict.fromkeys(metrics, Summary(-0.1234, -0.2345, -0.1111, 9))
+    rows = [ResultRow("missing", name, 9, low, low) for name in (*COPIES, MODEL)]
+    wide, narrow = (evaluation_table(rows, metrics, "title", width=width) for width in (WIDTH, 80))
+    assert max(map(len, narrow.splitlines())) <= 80
+    label = "change-correlation ↑"
+    cells, *others = (
+        [word for line in table.splitlines() if label in line for word in line.partition(label)[2].split()]
+        for table in (wide, narrow)
+    )
+    assert others == [cells]
+    many = {f"metric-{place}": METRICS["psnr"] for place in range(9)}
+    rows = [ResultRow("full", name, 9, dict.fromkeys(many, low["nrmse"]), {}) for name in COPIES]
+    (text,) = benchmark_tables(rows, many, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(text.count(f"{name} ↑") == 1 for name in many)
+    assert text.count("setting full") == text.count("copy-last blurred 1") > 1

@@ -1,8 +1,14 @@
 """The verdict on a model's published metrics."""
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from helpers.models import config_of
+from longigen import LongigenError
 from longigen.hub.metrics_file import MetricsFile
 from longigen.hub.model_card import Card
 
@@ -60,3 +66,24 @@ def test_blurred_copies_stand_beside_the_copy() -> None:
     assert [value.mean for value in result.copied("full", "psnr").values()] == [18.0, 18.25, 18.5]
     ((made, name, copied),) = result.gains()
     assert (made.method, name, copied.mean) == ("model", "psnr", 18.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("rows", True, "is damaged"),
+        ("rows", [{"setting": "full", "method": "model", "psnr": 1}], "is damaged"),
+        ("rows", [{"setting": "full", "method": "model", "psnr": {"mean": [1]}}], "is damaged"),
+        ("protocol", 3, "was not written by 'longigen evaluate'"),
+    ],
+)
+def test_values_of_other_types_are_a_sentence(key: str, value: Any, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    model = {"weights_sha256": hashlib.sha256(b"").hexdigest()}
+    content = {"schema_version": 1, "model": model, "generation": {}, "protocol_hash": "", "protocol": {}, "rows": []}
+    content |= {"data": {}, "arrows": {"psnr": "↑"}}
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    assert MetricsFile.read(tmp_path) is not None
+    (tmp_path / "metrics.json").write_text(json.dumps(content | {key: value}))
+    with pytest.raises(LongigenError, match=f"metrics.json {problem}.*evaluate again"):
+        MetricsFile.read(tmp_path)

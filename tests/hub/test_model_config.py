@@ -92,6 +92,12 @@ def folder(tmp_path: Path) -> Path:
             lambda c: c["preprocess"].update(lower=-3),
             "config.json: Section 'preprocess': lower must be a number from 0",
         ),
+        (lambda c: c["data"].update(name=5), "config.json: data.name must be a text, got 5"),
+        (lambda c: c["data"].update(subjects=True), "data.subjects must be a whole number, got True"),
+        (lambda c: c["data"].update(intervals=[1]), "data.intervals must be two numbers, got [1]"),
+        (lambda c: c["data"].update(split=[1]), "data.split must be an object, got [1]"),
+        (lambda c: c.update(training={"seconds": "long"}), "training.seconds must be a number or a whole number, got"),
+        (lambda c: c["sampler"].update(version=1.0), "sampler.version must be a text, got 1.0"),
         (lambda c: c["data"].update(split={"test": 2}), "config.json: Section 'data', split: test must be a number of"),
         (
             lambda c: c["statistics"].update(residual_noise_std=-1),

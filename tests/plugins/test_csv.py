@@ -129,7 +129,7 @@ BAD: dict[str, tuple[str, str]] = {
     "short-row": (HEAD + PAIR + "b,0\n", r"line 4 has 2 cells where the header has 3 columns"),
     "long-row": (HEAD + PAIR + "b,0,x,y\n", r"line 4 has 4 cells"),
     "broken-quotes": (HEAD + 'a,0,"img/a0.nii.gz\n', "line 2 has a quote that is not closed on its line"),
-    "nul": (HEAD + "a,0,img/a\0.nii.gz\n" + PAIR, r"line 2 \(subject a\) has path .*, which names no file"),
+    "nul": (HEAD + "a,0,img/a\0.nii.gz\n" + PAIR, r"m\.csv cannot be read \(it has NUL characters"),
     "time-text": (
         HEAD + PAIR + "a,baseline,img/b0.nii.gz\n",
         r"line 4 \(subject a\) has time 'baseline', which is not a finite",

@@ -1,14 +1,17 @@
 """Tests of longigen.utils.files: atomic writes, and errors as one sentence."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from longigen import LongigenError
+from longigen import BadData, LongigenError, Run, Subject, info, load, open_dataset, read_sidecar
 from longigen.utils.files import atomic, read_json, reason, writable_folder, write_errors, write_json
 
 
@@ -139,3 +142,42 @@ def test_reason_is_one_short_line() -> None:
     assert reason(ValueError("first.\nsecond")) == "first"
     assert reason(EOFError()) == "EOFError"
     assert len(reason(ValueError(json.dumps(["x"] * 500)))) == 160
+
+
+@pytest.mark.parametrize(
+    "use", [open_dataset, load, info, Run.open, Run.create, lambda path: Subject.from_files([path], [0.0])]
+)
+def test_a_path_that_is_too_long_is_a_sentence(use: Callable[[Any], object]) -> None:
+    with pytest.raises(LongigenError, match="File name too long"):
+        use(f"/tmp/{'x' * 5000}" if use in (load, info) else Path("/tmp", "x" * 5000))  # noqa: S108
+
+
+def test_the_home_of_nobody_is_an_unknown_path() -> None:
+    with pytest.raises(LongigenError, match="There is no model at ~nobody-here/x"):
+        load("~nobody-here/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"a": 1, "a": 2}', "it has two values of 'a'"),
+        ('{"b": {"a": [1], "a": [2]}}', "it has two values of 'a'"),
+        ('{"a": NaN}', "NaN is not a finite number"),
+        ('{"a": [1e999]}', "1e999 is not a finite number"),
+        ('{"a": -Infinity}', "-Infinity is not a finite number"),
+    ],
+)
+def test_json_that_says_two_things_or_no_number_is_refused(text: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(LongigenError, match=problem):
+        read_json(tmp_path / "a.json")
+
+
+def test_equal_values_of_a_key_and_nan_of_other_programs_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    assert read_sidecar(path) == {}
+    path.write_text('\ufeff{"a": 1, "a": 1, "b": Infinity}')
+    assert read_sidecar(path) == {"a": 1, "b": math.inf}
+    path.write_text('{"a": 1, "a": 2}')
+    with pytest.raises(BadData, match=r"a.json \(subject s\) cannot be read as JSON \(it has two values of 'a'\)"):
+        read_sidecar(path, "s")
