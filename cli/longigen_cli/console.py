@@ -37,8 +37,8 @@ DataOrGridChanges = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a parameter of the data set, e.g. --set time_unit=days, or the model's grid: --set "
-        "preprocess.shape=0,0,0 for each subject's whole image.",
+        help="Change a parameter of the data set, e.g. --set time_unit=days, or the shape or extent of the model's "
+        "grid.",
     ),
 ]
 SkipBad = Annotated[
@@ -100,7 +100,9 @@ Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(
         "--precision",
-        help="Type that the networks compute in; auto is bf16 on a GPU that has it and fp32 elsewhere.",
+        metavar="PRECISION",
+        help="Type that the networks compute in: fp32, bf16, fp16, or auto, which is bf16 on a GPU that has it and fp32 "
+        "elsewhere.",
     ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects to generate in one batch.")]

@@ -41,7 +41,6 @@ CHECKED_PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "model": (Parameter("p_uncond", Probability), Parameter("guidance", GuidanceWeight)),
     "preprocess": (Parameter("shape", tuple[GridSize, GridSize, GridSize]),),
     "data": (
-        Parameter("intervals", tuple[float, float]),
         Parameter("voxels", tuple[VoxelSizes, VoxelSizes, VoxelSizes]),
         Parameter("outside", Probability),
     ),

@@ -60,7 +60,7 @@ class Site:
     def python(self, code: str) -> str:
         """Run code in a fresh process that sees the folder, and return its output."""
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path}
+        environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": ""}
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=self.folder, check=False
         )

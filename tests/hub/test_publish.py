@@ -39,7 +39,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, name in enumerate(IDS):
         rows = ["session_id\tage"]
         for visit in range(3):
-            made = ball((9, 8, 10), 0.3 + 0.02 * number + 0.03 * (number % 3 + 1) * visit)
+            made = (1 + number / 100) * ball((9, 8, 10), 0.3 + 0.02 * number + 0.03 * (number % 3 + 1) * visit)
             path = write_image(folder / "tree" / f"sub-{name}" / f"ses-{visit}" / "anat"
                                / f"sub-{name}_ses-{visit}_acq-ward5_T1w.nii.gz", made)  # fmt: skip
             lines.append(f"{name},{visit * 1.5},{path.relative_to(folder)},{60 + visit}")
