@@ -101,8 +101,8 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="PRECISION",
-        help="Type that the networks compute in: fp32, bf16, fp16, or auto, which is bf16 on a GPU that has it and fp32 "
-        "elsewhere.",
+        help="Type that the networks compute in: fp32, bf16, fp16, or auto, which is bf16 on a GPU that has it and "
+        "fp32 elsewhere.",
     ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects to generate in one batch.")]

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from longigen.errors import LongigenError, did_you_mean
-from longigen.registry.packages import distribution_of, find_module, installed_entry_points
+from longigen.registry.packages import find_module, installed_entry_points
 from longigen.registry.registry import KINDS
 
 REGISTRY_SCHEMA_VERSION = 1
@@ -46,8 +46,7 @@ class Catalog:
     def sections(self) -> dict[str, dict[str, list[Description]]]:
         """The entries by section and name."""
         merged: dict[str, dict[str, list[Description]]] = {section: {} for section in CATALOG_SECTIONS}
-        for point in installed_entry_points("longigen.registry"):
-            distribution, _ = distribution_of(point)
+        for point, distribution, _ in installed_entry_points("longigen.registry"):
             try:
                 content = _read_registry(_registry_path(point.value))
             except LongigenError as error:

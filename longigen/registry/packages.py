@@ -11,9 +11,12 @@ from pathlib import Path
 
 
 @functools.cache
-def installed_entry_points(group: str) -> tuple[EntryPoint, ...]:
-    """Return the entry points of a group over all installed distributions."""
-    return tuple(entry_points(group=group))
+def installed_entry_points(group: str) -> tuple[tuple[EntryPoint, str, str], ...]:
+    """Return the entry points of a group over all installed distributions, each with the name and version of its own.
+
+    They are kept, since the distribution's metadata are parsed anew each time that they are asked for.
+    """
+    return tuple((point, *distribution_of(point)) for point in entry_points(group=group))
 
 
 def distribution_of(point: EntryPoint) -> tuple[str, str]:

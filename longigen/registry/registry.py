@@ -10,7 +10,6 @@ from longigen.components.base import Component
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry.packages import (
     ImportProblem,
-    distribution_of,
     extra_with,
     find_import_problem,
     installed_entry_points,
@@ -80,8 +79,7 @@ class Registry:
     def entries(self, kind: str) -> dict[str, list[RegistryEntry]]:
         """Return the entries of each name of a kind, sorted by name; more than one is a conflict. Imports nothing."""
         found: dict[str, list[RegistryEntry]] = {}
-        for point in installed_entry_points(f"longigen.{kind}s"):
-            distribution, version = distribution_of(point)
+        for point, distribution, version in installed_entry_points(f"longigen.{kind}s"):
             found.setdefault(point.name, []).append(RegistryEntry(kind, point.name, distribution, version, point))
         for (entry_kind, name), entry in self._registered.items():
             if entry_kind == kind:

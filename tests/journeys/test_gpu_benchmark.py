@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from helpers.files import ROOT
 
 
+@pytest.mark.slow  # it trains too, half a minute of a core
 def test_a_rehearsal_writes_every_table_and_a_scored_model(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--tiny", "--minutes", "0.05", "--out"]
     result = subprocess.run([*command, str(tmp_path / "out")], cwd=tmp_path, capture_output=True, text=True)
