@@ -90,7 +90,7 @@ def _list(findings: "Sequence[Finding]", path: Any) -> str:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             subject, file = ", ".join(names[:3]) + more, f"{file} and {len(group) - 1} more"
         where = f"{first.kind}  {subject}: {file}" if subject else f"{first.kind}  {file}"
-        texts = (where, problem, f"→ {_shortened(first.advice, path)}")
+        texts = (where, problem, *([f"→ {_shortened(first.advice, path)}"] if first.advice else []))
         lines += beside(first.severity, [sentence(text) for text in texts], INDENT, columns())
     return "\n".join(lines)
 

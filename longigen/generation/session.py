@@ -294,7 +294,7 @@ def _time_factor(dataset: Dataset, name: str, unit: str) -> float:
     factor = time_factor(dataset.time_unit, unit)
     if factor is None:
         own = parameters(type(dataset))
-        advice = ", or the unit that they are in with --set time_unit=" if "time_unit" in own else ""
+        advice = ", or say with --set time_unit=UNIT which unit they are in" if "time_unit" in own else ""
         raise LongigenError(
             f"The times of '{name}' are in {dataset.time_unit} and the model's in {unit}, which cannot be converted to "
             f"each other; give them in {unit}{advice}."

@@ -110,7 +110,7 @@ def box_cautions(
             f"--set preprocess.{key}={','.join(f'{size:g}' for size in config[key])} for the middle of it."
         )
     others = f" (and a part of {len(beyond) - 1} more)" if len(beyond) > 1 else ""
-    yield f"{lies}{others}, where nothing is generated."
+    yield f"{lies}{others}, where nothing is generated; check that what matters lies inside it."
 
 
 def subject_cautions(
