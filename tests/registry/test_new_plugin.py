@@ -179,6 +179,7 @@ def test_pyright_reports_nothing(plugins: dict[str, Path]) -> None:
     assert report["summary"]["filesAnalyzed"] == 3 * len(KINDS)
 
 
+@pytest.mark.slow
 def test_mypy_finds_nothing(plugins: dict[str, Path]) -> None:
     """All of them at once, as strict as it can be: most of the minute goes into reading torch."""
     folder = plugins["denoiser"].parent
