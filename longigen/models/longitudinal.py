@@ -603,7 +603,10 @@ class LongitudinalModel(nn.Module):
 
 
 def _require_times(history: VisitSequence, target_times: Tensor, target_valid: Tensor) -> None:
-    """Raise a `ValueError` for a target at the time of an observed visit, or without an observed visit before it."""
+    """Raise a `ValueError` for a target at the time of an observed visit, or without an observed visit before it.
+
+    Once, from copies on the CPU: on a GPU a `VisitSequence` does not check these.
+    """
     outline, valid = history.without_images(), target_valid.cpu()
     outline.with_slots(target_times.cpu(), valid)
     outline.last(before=torch.where(valid, target_times.cpu(), torch.inf).amin(dim=1))

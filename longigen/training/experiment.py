@@ -170,7 +170,7 @@ class Experiment:
         run.write(self.recipe, self.cohort.split.ids, schedule)
 
     def summary(self, model: LongitudinalModel) -> str:
-        """Return a few lines of text: components, number of parameters, device, data, split sizes, grid."""
+        """Return a few lines of text: components, number of parameters, device, data, split sizes and grid."""
         split, names = self.cohort.split, self.recipe.names
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         shape = grid_text(self.cohort.pipeline.config)
