@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from longigen import Batch, Conditioning, Denoiser, LongitudinalModel, Routes, api
-from longigen.data.statistics import Statistics
 from longigen.data.training_pairs import TrainingPairs
 from longigen.registry.registry import registry
 from longigen.testing.case import after, history
+from longigen.testing.composition import model_of
 from longigen.training.experiment import Experiment
 from longigen.training.recipe import Recipe
 from longigen.utils.memory import peak_memory, reset_peak_memory
@@ -240,10 +240,8 @@ def step_times(denoiser: Denoiser, kind: ComputingType, device: torch.device, si
 
 def composed(name: str, device: torch.device, *changes: str) -> LongitudinalModel:
     """Return the model of a recipe on a device."""
-    recipe = Recipe.resolve(name, data="sim-heart", changes=changes)
-    parts = (recipe.component(part) for part in ("conditioner", "denoiser", "sampler"))
     torch.manual_seed(0)
-    return LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=Statistics()).to(device)
+    return model_of(Recipe.resolve(name, data="sim-heart", changes=changes)).to(device)
 
 
 def batch_of(grid: tuple[int, int, int], visits: int, device: torch.device, count: int = 1) -> Batch:

@@ -10,18 +10,16 @@ import time
 
 import torch
 
-from longigen import Batch, LongitudinalModel
-from longigen.data.statistics import Statistics
+from longigen import Batch
 from longigen.testing.case import after, history
+from longigen.testing.composition import model_of
 from longigen.training.recipe import Recipe
 from longigen.utils.memory import keep_freed_memory
 
 
 def seconds_per_step(size: tuple[int, int, int], steps: int) -> float:
     """Return the mean time of a training step of the recipe sadm-tiny at batch size 2, after two warm-up steps."""
-    recipe = Recipe.resolve("sadm-tiny")
-    parts = (recipe.component(part) for part in ("conditioner", "denoiser", "sampler"))
-    model = LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=Statistics())
+    model = model_of(Recipe.resolve("sadm-tiny"))
     visits = history(size, lengths=(4, 3))
     batch = Batch(visits, visits.images[:, 0], after(visits))
     started = 0.0

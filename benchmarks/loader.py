@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from longigen import Batch, Dataset, LongitudinalModel, Volume
+from longigen import Batch, Dataset, Volume
 from longigen.data.cohort import Cohort
 from longigen.data.preprocess import PreprocessSettings
 from longigen.data.split import SplitSettings
-from longigen.data.statistics import Statistics
 from longigen.data.training_pairs import TrainingPairs
 from longigen.data.volume import write_volume
 from longigen.registry.registry import registry
+from longigen.testing.composition import model_of
 from longigen.training.recipe import Recipe
 
 
@@ -59,9 +59,7 @@ def seconds_per_pair(pairs: TrainingPairs, number: int, workers: int) -> float:
 def seconds_per_step(batch: Batch) -> float:
     """Return the shortest time of two training steps of the recipe sadm-tiny on a pair, on a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = Recipe.resolve("sadm-tiny")
-    parts = (recipe.component(part) for part in ("conditioner", "denoiser", "sampler"))
-    model = LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=Statistics()).to(device)
+    model = model_of(Recipe.resolve("sadm-tiny")).to(device)
     generator, times = torch.Generator(device).manual_seed(0), []
     for _ in range(3):
         started = time.perf_counter()

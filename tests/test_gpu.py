@@ -12,8 +12,8 @@ import yaml
 
 from helpers.files import ROOT
 from longigen import Batch, LongitudinalModel, api
-from longigen.data.statistics import Statistics
 from longigen.testing.case import after, history
+from longigen.testing.composition import model_of
 from longigen.training.recipe import Recipe
 
 pytestmark = [
@@ -50,12 +50,6 @@ def test_a_recipe_trains_resumes_generates_and_scores(recipe: str, precision: st
     assert all(np.isfinite(score.values["psnr"]) for score in evaluation.scores)
 
 
-def model_of(recipe: str) -> LongitudinalModel:
-    resolved = Recipe.resolve(recipe)
-    parts = (resolved.component(part) for part in ("conditioner", "denoiser", "sampler"))
-    return LongitudinalModel(*parts, settings=resolved.settings("model"), statistics=Statistics()).to("cuda")
-
-
 def batch_of(size: tuple[int, int, int]) -> Batch:
     visits = history(size, lengths=(3, 3))
     return Batch(visits, visits.images[:, -1], after(visits)).to("cuda")
@@ -73,7 +67,7 @@ def never_waiting() -> Iterator[None]:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_training_step_never_waits_for_the_gpu(recipe: str) -> None:
-    model, batch = model_of(recipe), batch_of((32, 32, 16))
+    model, batch = model_of(Recipe.resolve(recipe)).to("cuda"), batch_of((32, 32, 16))
     generator = torch.Generator("cuda").manual_seed(0)
     model.loss(batch, generator).backward()  # the first step may set up kernels
     with never_waiting():
@@ -84,7 +78,7 @@ def test_a_training_step_never_waits_for_the_gpu(recipe: str) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_generation_at_16_bits_is_close_to_32(recipe: str, precision: Literal["auto", "bf16", "fp16"]) -> None:
     torch.manual_seed(0)
-    model, batch = model_of(recipe).eval(), batch_of((32, 32, 16))
+    model, batch = model_of(Recipe.resolve(recipe)).to("cuda").eval(), batch_of((32, 32, 16))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     exact, rounded = (

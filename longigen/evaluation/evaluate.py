@@ -20,7 +20,7 @@ from longigen.evaluation.tables import WIDTH, evaluation_table
 from longigen.generation.session import GenerationSession
 from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, MetricsFile, ResultRow
 from longigen.models.figures import write_strip
-from longigen.models.predict import Generated, GenerationSettings, generation_metadata
+from longigen.models.predict import Generated, GenerationSettings, generation_metadata, recorded_generation
 from longigen.models.tasks import Scenario, Targets, last_only
 from longigen.models.visit_files import spread_caution
 from longigen.utils.files import atomic, read_json, write_json
@@ -209,7 +209,7 @@ class Evaluation:
         folder = Path(folder)
         if (folder / SUMMARY).exists():
             key, earlier = _key(self.protocol, self.model, self.generation), read_json(folder / SUMMARY)
-            if {name: earlier.get(name) for name in key} != key:
+            if not _is_of(earlier, key):
                 warnings.warn(f"Replaced another evaluation in {folder}.", LongigenWarning, stacklevel=2)
         self.write_scores(folder)
         self.metrics_file.write(folder)
@@ -301,9 +301,7 @@ def load_cached_scores(
             LongigenWarning,
             stacklevel=2,
         )
-    # Earlier versions did not record the precision and computed in fp32.
-    known = {**summary, "generation": {"precision": "fp32", **summary.get("generation", {})}}
-    if {name: known.get(name) for name in key} != key:
+    if not _is_of(summary, key):
         return None
     scores = read_scores(folder)
     # Those of an earlier version may lack the blurred copies.
@@ -339,3 +337,9 @@ def _read_features(path: Path) -> Mapping[int, dict[str, Tensor]]:
 def _key(protocol: Protocol, model: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of ``summary.json`` that identifies an evaluation: protocol, model and generation settings."""
     return {"protocol_hash": protocol.hash, "model": dict(model), "generation": dict(generation)}
+
+
+def _is_of(summary: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+    """Return whether the content of ``summary.json`` is of the evaluation that a `_key` identifies."""
+    known = {**summary, "generation": recorded_generation(summary.get("generation", {}))}
+    return {name: known.get(name) for name in key} == key

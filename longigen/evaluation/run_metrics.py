@@ -8,6 +8,7 @@ from longigen.errors import LongigenError, LongigenWarning
 from longigen.evaluation.scoring import protocol_hash
 from longigen.hub.manifest import METRICS, MODEL_FOLDER, RUN_FILE, WEIGHTS, checksum
 from longigen.hub.metrics_file import MetricsFile
+from longigen.models.predict import recorded_generation
 from longigen.models.tasks import SCENARIOS
 
 PARTS = ("metrics", "settings")
@@ -75,7 +76,8 @@ def merged(earlier: MetricsFile, later: MetricsFile) -> MetricsFile | None:
     protocols = [content["protocol"] for content in (one, two)]
     definitions = [protocol["metrics"] for protocol in protocols]
     if (
-        any(one[key] != two[key] for key in ("data", "generation"))
+        one["data"] != two["data"]
+        or recorded_generation(one["generation"]) != recorded_generation(two["generation"])
         or one["model"]["weights_sha256"] != two["model"]["weights_sha256"]
         or _without_parts(protocols[0]) != _without_parts(protocols[1])
         or any(definitions[0][name] != definitions[1][name] for name in definitions[0].keys() & definitions[1].keys())

@@ -1,7 +1,7 @@
 """Generate the visits of a batch of subjects."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -176,6 +176,11 @@ def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings
         "precision": settings.computing_type_of(model),
         "seed": settings.seed,
     }
+
+
+def recorded_generation(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `generation_metadata` as a file recorded it; earlier versions had no precision and computed in fp32."""
+    return {"precision": "fp32", **recorded}
 
 
 def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str | float], unit: str) -> list[float]:

@@ -13,9 +13,16 @@ from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.settings import ModelSettings
 from longigen.registry.registry import registry
 from longigen.testing.case import COVARIATES, Case, after, history, with_covariates
+from longigen.training.recipe import Recipe
 
 PARTS = ("conditioner", "denoiser", "sampler")
 SIZE = (9, 8, 7)
+
+
+def model_of(recipe: Recipe) -> LongitudinalModel:
+    """Return the model of a recipe with random weights, without its data."""
+    parts = (recipe.component(part) for part in PARTS)
+    return LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=Statistics())
 
 
 def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from longigen import LongigenError, LongitudinalModel, VisitSequence
-from longigen.data.statistics import Statistics
 from longigen.models.predict import GenerationSettings
 from longigen.testing.case import after, history
+from longigen.testing.composition import model_of
 from longigen.training.recipe import Recipe
 from longigen.utils.precision import computing_type
 
@@ -14,10 +14,8 @@ CPU = torch.device("cpu")
 
 
 def model() -> LongitudinalModel:
-    recipe = Recipe.resolve("sadm-tiny", changes=["denoiser.width=8"])
-    parts = (recipe.component(part) for part in ("conditioner", "denoiser", "sampler"))
     torch.manual_seed(0)
-    made = LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=Statistics()).eval()
+    made = model_of(Recipe.resolve("sadm-tiny", changes=["denoiser.width=8"])).eval()
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     return made
