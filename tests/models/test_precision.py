@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longigen import LongigenError, LongitudinalModel, VisitSequence
-from longigen.models.predict import GenerationSettings
+from longigen.models.predict import GenerationSettings, recorded_generation
 from longigen.testing.case import after, history
 from longigen.testing.composition import model_of
 from longigen.training.recipe import Recipe
@@ -49,3 +49,8 @@ def test_bf16_is_close_to_fp32_and_not_equal(visits: VisitSequence) -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(LongigenError, match="precision must be one of 'auto', 'fp32', 'bf16', 'fp16', got 'half'"):
         GenerationSettings(precision="half")  # type: ignore[arg-type]
+
+
+def test_what_was_recorded_without_a_precision_was_computed_in_fp32() -> None:
+    assert recorded_generation({"steps": 1}) == {"steps": 1, "precision": "fp32"}
+    assert recorded_generation({"steps": 1, "precision": "bf16"}) == {"steps": 1, "precision": "bf16"}
