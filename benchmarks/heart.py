@@ -71,12 +71,10 @@ def generated(folder: Path, scenario: Scenario, samples: int) -> list[tuple[str,
     """Return the last visit of each test subject, as generated in a scenario: its id, and the volumes to compare."""
     session = GenerationSession.open(str(folder))
     tasks = session.tasks(scenario, seed=0, select=last_only)
-    drawn = [
-        session.generate(tasks, each, batch_size=1) for each in GenerationSettings().numbered(samples, session.model)
-    ]
+    drawn = session.generate(tasks, GenerationSettings(), samples=samples, batch_size=1)
     return [
         (items[0].prepared.subject.id, Comparison.of(items, len(items[0].times) - 1, "subject"))
-        for items in zip(*drawn, strict=True)
+        for items in zip(*[drawn] * samples, strict=True)
     ]
 
 

@@ -108,7 +108,7 @@ def distances(model: str, trained_on: GenerationSession, unseen: GenerationSessi
     )
     tasks = unseen.tasks("single", seed=0, select=last_only)
     found: dict[str, list[Tensor]] = {"generated": [], "true": [], "moved": [], "changed": []}
-    for item in unseen.generate(tasks, GenerationSettings().numbered(1, unseen.model)[0], batch_size=1):
+    for item in unseen.generate(tasks, GenerationSettings(), batch_size=1):
         made, first = slices(item.images[-1]), slices(item.prepared.visit(0))
         true = slices(item.prepared.visit(item.task.targets[-1]))
         found["generated"].append(nearest(made, known))

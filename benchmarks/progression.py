@@ -138,9 +138,8 @@ def changes_of(runs: Sequence[str]) -> dict[str, list[Change]]:
                 f"{run} was trained on '{session.cohort.name}', whose true ventricle volumes are unknown; use a run on "
                 "sim-brain."
             )
-        (settings,) = GenerationSettings().numbered(1, session.model)
         for setting in SETTINGS:
-            for generated in session.generate(tasks_of(session, setting), settings):
+            for generated in session.generate(tasks_of(session, setting), GenerationSettings()):
                 change = measure(session, generated)
                 changes[setting][change.subject].append(change)
     return {

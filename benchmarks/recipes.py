@@ -39,8 +39,7 @@ def change_from_two(folder: Path) -> str:
     """Return a line on the correlation over voxels of generated and true change, from the first two visits."""
     session = GenerationSession.open(str(folder))
     metric, values = registry.make("metric", "change-correlation", {}), []
-    (settings,) = GenerationSettings().numbered(1, session.model)
-    for item in session.generate(tasks_of(session, "two"), settings, batch_size=1):
+    for item in session.generate(tasks_of(session, "two"), GenerationSettings(), batch_size=1):
         pair = Comparison.of([item], len(item.times) - 1, "subject")
         values.append(metric(pair.generated[0], pair.true, pair.previous, pair.foreground))
     summary = Summary.of(values)

@@ -314,7 +314,7 @@ def generate(
             are the model's images, interpolated from its grid.
         explain: also write maps of how much each earlier visit contributed.
         overwrite: replace files of the same visits that are in `out` already, instead of refusing.
-        batch_size: number of subjects generated in one batch.
+        batch_size: number of volumes generated in one batch: samples of subjects.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -402,7 +402,7 @@ def evaluate(
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
         seed: random seed of the sampling noise and of the choice of missing visits.
-        batch_size: number of subjects generated in one batch.
+        batch_size: number of volumes generated in one batch: samples of subjects.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -474,7 +474,7 @@ def consistency(
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
         seed: random seed of the sampling noise and of the choice of missing visits.
-        batch_size: number of subjects generated in one batch.
+        batch_size: number of volumes generated in one batch: samples of subjects.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 

@@ -105,7 +105,9 @@ Precision = Annotated[
         "fp32 elsewhere.",
     ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Number of subjects to generate in one batch.")]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", help="Number of volumes to generate in one batch: samples of subjects.")
+]
 Model = Annotated[
     str,
     typer.Argument(

@@ -67,6 +67,10 @@ class Conditioning:
 
         return self._map(masked, instead or self.null())
 
+    def take(self, rows: Tensor) -> Self:
+        """Return the conditioning of the samples at the batch indices `rows` (K,), which may repeat."""
+        return self._map(lambda tensor: tensor[rows])
+
     def cat_batch(self, other: Self) -> Self:
         """Concatenate two conditionings along the batch axis, this one first. Both must use the same routes."""
         return self._map(lambda tensor, more: torch.cat([tensor, more]), other)

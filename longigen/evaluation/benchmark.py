@@ -208,9 +208,7 @@ class Benchmark:
                 session = self._session(run)
                 subject_tasks = session.tasks(scenario, seed=SETTING_SEED, select=last_only)[:subjects]
                 session.model.to(self.device).eval()
-                generated[run.row.name] = list(
-                    session.generate(subject_tasks, *GenerationSettings(seed=run.seed).numbered(1, session.model))
-                )
+                generated[run.row.name] = list(session.generate(subject_tasks, GenerationSettings(seed=run.seed)))
                 update(done, len(first_seed), run.row.name)
         return generated
 

@@ -102,7 +102,6 @@ class Consistency:
 
         session.check_box()
         session.model.to(PartialState().device)
-        (generation,) = generation.numbered(1, session.model)
         chosen = session.tasks(scenario, seed=generation.seed, select=last_only)
         tasks = [(prepared, replace(task, targets=())) for prepared, task in chosen]
         spans = [(prepared.subject.times[task.given[-1]], prepared.subject.times[-1]) for prepared, task in tasks]

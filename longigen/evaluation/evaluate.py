@@ -46,7 +46,7 @@ class Evaluation:
         metrics: metrics by name.
         scores: scores of every generated visit, of the model and of the copies.
         shown: generated visits of a few subjects in the last scenario, for a figure.
-        seconds: wall-clock seconds per generated visit, of each batch.
+        seconds: wall-clock seconds per generated visit and sample, of each batch of subjects.
         simulated: whether the data are simulated.
         unseen: whether no training used any of the subjects; None if that is not known.
         note: a few words on how the subjects were chosen.
@@ -89,7 +89,7 @@ class Evaluation:
             generation: sampler, network evaluations, guidance weight and seed; samples are numbered from 0.
             protocol: protocol of the evaluation, see `protocol_of`.
             metrics: metrics by name.
-            batch_size: number of subjects generated in one batch.
+            batch_size: number of volumes generated in one batch: samples of subjects.
             progress: progress bars, one per scenario.
 
         Raises:
@@ -108,15 +108,20 @@ class Evaluation:
             with state.split_between_processes(list(range(len(tasks)))) as indices, progress(scenario) as update:
                 for start in range(0, len(indices), batch_size):
                     batch = [tasks[index] for index in indices[start : start + batch_size]]
-                    generated = []  # by sample and task
-                    for sample, numbered in enumerate(generation.numbered(protocol.samples, session.model)):
-                        started = time.perf_counter()
-                        generated.append(list(session.generate(batch, numbered, batch_size=batch_size)))
-                        visits = sum(len(item.times) for item in generated[-1])
-                        seconds.append((time.perf_counter() - started) / visits)
-                        done = start * protocol.samples + (sample + 1) * len(batch)
-                        update(done, len(indices) * protocol.samples)
-                    for samples in zip(*generated, strict=True):
+                    started = time.perf_counter()
+                    made = session.generate(
+                        batch,
+                        generation,
+                        samples=protocol.samples,
+                        batch_size=batch_size,
+                        callback=lambda done, _, start=start: update(
+                            start * protocol.samples + done, len(indices) * protocol.samples
+                        ),
+                    )
+                    generated = list(made)
+                    seconds.append((time.perf_counter() - started) / sum(len(item.times) for item in generated))
+                    for first in range(0, len(generated), protocol.samples):
+                        samples = generated[first : first + protocol.samples]
                         scores += score(samples, scenario, metrics, targets=protocol.targets, space=protocol.space)
                         if scenario == protocol.settings[-1] and len(shown) < SHOWN:
                             shown.append(samples[0])

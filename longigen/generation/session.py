@@ -27,7 +27,7 @@ from longigen.models.predict import (
     GenerationSettings,
     SubjectTask,
     generation_metadata,
-    predict_batch,
+    predict_samples,
     target_times,
 )
 from longigen.models.pretrained import describe, load_folder
@@ -192,25 +192,26 @@ class GenerationSession:
         subject_tasks: Sequence[SubjectTask],
         settings: GenerationSettings,
         *,
+        samples: int = 1,
         times: Sequence[Sequence[float]] | None = None,
         batch_size: int = 4,
         callback: Callable[[int, int], None] | None = None,
     ) -> Iterator[Generated]:
-        """Yield the generated visits of each task, computed in batches.
+        """Yield the generated visits of each task, computed in batches; with several samples, a task's in succession.
 
         Args:
             subject_tasks: tasks, as `tasks` or `tasks_at` return them.
             settings: sampler, network evaluations, guidance weight, order and seed.
+            samples: number of samples of each task; see `predict_samples`.
             times: times to generate for each subject; by default those of the tasks' targets.
-            batch_size: number of subjects generated in one batch.
-            callback: called as ``callback(done, total)`` after each batch, counting tasks.
+            batch_size: number of volumes generated in one batch: samples of subjects.
+            callback: called as ``callback(done, total)`` after each task and sample.
         """
-        for start in range(0, len(subject_tasks), batch_size):
-            batch = subject_tasks[start : start + batch_size]
-            batch_times = None if times is None else times[start : start + batch_size]
-            yield from predict_batch(self.model, batch, settings=settings, times=batch_times)
+        made = predict_samples(self.model, subject_tasks, settings, samples=samples, times=times, batch_size=batch_size)
+        for done, generated in enumerate(made, 1):
+            yield generated
             if callback is not None:
-                callback(start + len(batch), len(subject_tasks))
+                callback(done, len(subject_tasks) * samples)
 
     def record(
         self, scenario: Scenario | None, settings: GenerationSettings, *, detail: bool = True

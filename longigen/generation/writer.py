@@ -55,7 +55,7 @@ def write_cohort(
         detail: keep the last given visits' own voxels; see `Generated.volume`.
         explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
         overwrite: replace files of the same visits that are there already, instead of refusing.
-        batch_size: number of subjects generated in one batch.
+        batch_size: number of volumes generated in one batch: samples of subjects.
         callback: called as ``callback(done, total)``, counting tasks times samples.
 
     Raises:
@@ -89,20 +89,19 @@ def write_cohort(
                 if kind not in cautioned:  # the first subject stands for all
                     warnings.warn(text, LongigenWarning, stacklevel=5)
                     cautioned.add(kind)
-        paths: list[list[list[Path]]] = []  # by sample, subject and visit
-        generated = []
-        for sample, numbered in enumerate(settings.numbered(samples, session.model)):
-            generated = list(session.generate(batch, numbered, times=batch_times, batch_size=batch_size))
-            paths.append([write_visits(item, folder, record, sample=sample) for item in generated])
+        paths: list[list[Path]] = []  # of the subject's samples, by visit
+        made = session.generate(batch, settings, samples=samples, times=batch_times, batch_size=batch_size)
+        for number, generated in enumerate(made):
+            paths.append(write_visits(generated, folder, record, sample=number % samples))
             if explain:
-                for item, files in zip(generated, paths[-1], strict=True):
-                    write_explanations(session.model, item, files, record)
+                write_explanations(session.model, generated, paths[-1], record)
             if callback is not None:
-                callback(done * samples + (sample + 1) * len(batch), total * samples)
-        if samples > 1:
-            for item, files in zip(generated, zip(*paths, strict=True), strict=True):
-                max_std = max(max_std, write_mean_and_std(item, files, record))
-        written.extend(file for by_subject in paths for files in by_subject for file in files)
+                callback(done * samples + number + 1, total * samples)
+            if len(paths) == samples:
+                if samples > 1:
+                    max_std = max(max_std, write_mean_and_std(generated, paths, record))
+                written.extend(file for files in paths for file in files)
+                paths = []
 
     with state.split_between_processes(list(range(len(subject_tasks)))) as share:
         indices = [int(index) for index in share]

@@ -17,7 +17,7 @@ from longigen.data.volume import Volume
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.model_config import COMPONENTS
 from longigen.models.cautions import box_cautions, data_cautions, subject_cautions
-from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_batch, target_times
+from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_samples, target_times
 from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
 from longigen.models.visit_files import GenerationRecord, make_way, spread_caution, write_mean_and_std, write_visits
@@ -272,6 +272,7 @@ def generate_forecast(
     settings: GenerationSettings,
     *,
     samples: int,
+    batch_size: int = 4,
     detail: bool = True,
     shape: tuple[int, int, int] | None = None,
     progress: Progress = silent,
@@ -284,6 +285,7 @@ def generate_forecast(
         times: times to generate, ascending, in the subject's time unit; none is the time of a given visit.
         settings: sampler, network evaluations, guidance weight and seed.
         samples: K ≥ 1, the number of samples; each is a whole trajectory.
+        batch_size: number of samples generated in one batch.
         detail: keep the last given visits' own voxels; see `Generated.volume`.
         shape: (W, H, D) of the grid instead of the model's own; 0 for as many voxels as the subject has.
         progress: progress bar of the network evaluations.
@@ -309,16 +311,18 @@ def generate_forecast(
         *(text for _, text in subject_cautions(model, prepared, task.given, times, direct=direct)),
     ):
         warnings.warn(text, LongigenWarning, stacklevel=4)
-    generated = []
     with progress("generating") as update:
-        for sample, numbered in enumerate(settings.numbered(samples, model)):
-            generated += predict_batch(
+        generated = list(
+            predict_samples(
                 model,
                 [(prepared, task)],
-                settings=numbered,
+                settings,
+                samples=samples,
                 times=[list(times)],
-                callback=lambda done, total, sample=sample: update(sample * total + done, samples * total),
+                batch_size=batch_size,
+                callback=update,
             )
+        )
     record = GenerationRecord(
         time_unit=own_unit,
         model_time_unit=unit,

@@ -26,7 +26,7 @@ from longigen.errors import LongigenWarning
 from longigen.hub.publish import Release, publication
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided, untrained_null
-from longigen.models.predict import GeneratedVisits, GenerationSettings, generation_settings
+from longigen.models.predict import Draw, GeneratedVisits, GenerationSettings, generation_settings
 from longigen.models.pretrained import load, loader, save, weights_checksum
 from longigen.models.settings import ModelSettings, Order, Provenance
 from longigen.utils.precision import Precision, computing_in
@@ -35,7 +35,7 @@ from longigen.utils.progress import silent
 from longigen.utils.randomness import Generators, derived_generator, randn_like
 from longigen.utils.time_units import time_text
 
-SAMPLES = Parameter("samples", Count)
+SAMPLES, BATCH_SIZE = Parameter("samples", Count), Parameter("batch_size", Count)
 
 
 class LongitudinalModel(nn.Module):
@@ -225,6 +225,7 @@ class LongitudinalModel(nn.Module):
         *,
         target_valid: Tensor | None = None,
         subjects: Sequence[str] | None = None,
+        draws: Sequence[Draw] | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> GeneratedVisits:
         """Generate visits as `generate` does; return their images, and where each voxel comes from if tissue moves.
@@ -238,7 +239,14 @@ class LongitudinalModel(nn.Module):
             generation: sampler, network evaluations, guidance weight, seed and index of the sample.
             target_valid: as for `generate`.
             subjects: as for `generate`.
+            draws: what to generate, a subject's row in the batch and the index of the sample each; by default one
+                sample of each subject, that of `generation`. The conditioning of a visit is computed once for all
+                samples of a subject, as long as their histories are the same: in the order ``autoregressive`` the first
+                generated visit only.
             callback: as for `generate`.
+
+        Returns:
+            The visits of each draw, B being the number of draws.
 
         Raises:
             ValueError: as `generate`.
@@ -254,6 +262,11 @@ class LongitudinalModel(nn.Module):
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
         _require_times(history, target_times, target_valid)
+        if draws is None:
+            draws = [(row, generation.sample) for row in range(history.batch_size)]
+        else:
+            origin = torch.tensor([row for row, _ in draws], device=history.images.device)
+            history, target_times, target_valid = history.take(origin), target_times[origin], target_valid[origin]
         sequence, slots = history.with_slots(target_times, target_valid)
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
@@ -271,6 +284,7 @@ class LongitudinalModel(nn.Module):
             joins = self.conditioner.autoregressive and not direct
             known = sequence if joins else replace(sequence, observed=given)
             rows = torch.nonzero(pending.any(dim=1)).flatten()
+            drawn = [draws[row] for row in rows.tolist()]
             index = pending[rows].int().argmax(dim=1)  # the earliest pending visit, as visits are in order of time
             times = sequence.times[rows, index]
             if direct:  # the other targets are not in the history, not even as slots
@@ -282,11 +296,11 @@ class LongitudinalModel(nn.Module):
             # two times share one. In the order direct all times of a sample share their noise: nothing else connects
             # them, and with noise of their own the visits of one sample would be draws from different courses.
             generators = [
-                derived_generator(
-                    generation.seed, names[row], *([] if direct else [time_text(time)]), generation.sample or 0
-                )
-                for row, time in zip(rows.tolist(), times.cpu().numpy(), strict=True)
+                derived_generator(generation.seed, names[subject], *([] if direct else [time_text(time)]), sample or 0)
+                for (subject, sample), time in zip(drawn, times.cpu().numpy(), strict=True)
             ]
+            # The samples of a subject have one history until they join it.
+            alike = [subject for subject, _ in drawn] if done == 0 or not joins else list(range(len(drawn)))
             with computing_in(computing, self.device):
                 images, displacement = self._generate_visit(
                     visible,
@@ -295,7 +309,8 @@ class LongitudinalModel(nn.Module):
                     sampler=sampler,
                     steps=evaluations,
                     guidance=guidance,
-                    central=generation.sample is None,
+                    alike=alike,
+                    central=[sample is None for _, sample in drawn],
                     callback=callback
                     and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
                 )
@@ -321,12 +336,17 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler,
         steps: int,
         guidance: float,
-        central: bool,
+        alike: Sequence[int],
+        central: Sequence[bool],
         callback: Callable[[int, int], None] | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the image of a visit (B, C, W, H, D), and its displacement from the last visit in the history."""
+        """Return the image of a visit (B, C, W, H, D), and its displacement from the last visit in the history.
+
+        Rows with the same number in `alike` (B,) have the same history and time, and so the same conditioning. Where
+        `central` (B,) is true, generation starts from zeros.
+        """
         displacement: Tensor | None = None
-        conditional = self.conditioner(history, target_time)
+        conditional = self._conditioning(history, target_time, alike)
         (conditional, unconditional), target = self._add_residual_base(
             history, target_time, conditional, conditional.null()
         )
@@ -361,7 +381,8 @@ class LongitudinalModel(nn.Module):
             )
 
         z = randn_like(history.images[:, 0], generator)
-        z = torch.zeros_like(z) if central else z
+        if any(central):
+            z = torch.where(torch.tensor(central, device=z.device).view(-1, 1, 1, 1, 1), 0.0, z)
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
         image = target.decode(x)
@@ -369,6 +390,18 @@ class LongitudinalModel(nn.Module):
             last, _ = history.last(before=target_time)
             image = torch.where((last <= BACKGROUND).all(dim=1, keepdim=True), BACKGROUND, image)
         return image, displacement
+
+    def _conditioning(self, history: VisitSequence, target_time: Tensor, alike: Sequence[int]) -> Conditioning:
+        """Return the conditioning of each row, computed once for the rows that have the same number in `alike` (B,)."""
+        first = {number: row for row, number in reversed([*enumerate(alike)])}
+        if len(first) == len(alike):
+            return self.conditioner(history, target_time)
+        place = {number: index for index, number in enumerate(first)}
+        rows, back = (
+            torch.tensor(index, device=target_time.device)
+            for index in ([*first.values()], [place[number] for number in alike])
+        )
+        return self.conditioner(history.take(rows), target_time[rows]).take(back)
 
     def _add_residual_base(
         self, history: VisitSequence, target_time: Tensor, *conditionings: Conditioning
@@ -409,6 +442,7 @@ class LongitudinalModel(nn.Module):
         order: Order | None = None,
         precision: Precision = "auto",
         seed: int = 0,
+        batch_size: int = 4,
         detail: bool = True,
         shape: tuple[int, int, int] | None = None,
         progress: bool = True,
@@ -427,6 +461,7 @@ class LongitudinalModel(nn.Module):
                 history of the next (``autoregressive``); by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
             seed: random seed of the sampling noise.
+            batch_size: number of samples generated in one batch; the result does not depend on it.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
             shape: (W, H, D) of the grid instead of the model's own, in voxels; 0 for as many as the subject has, so
@@ -440,7 +475,7 @@ class LongitudinalModel(nn.Module):
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = future_times(resolved, at)
         settings = generation_settings(sampler, steps, guidance, order, precision, seed)
-        return self._forecast(resolved, targets, settings, samples, detail, shape, progress)
+        return self._forecast(resolved, targets, settings, samples, batch_size, detail, shape, progress)
 
     def impute(
         self,
@@ -455,6 +490,7 @@ class LongitudinalModel(nn.Module):
         order: Order | None = None,
         precision: Precision = "auto",
         seed: int = 0,
+        batch_size: int = 4,
         detail: bool = True,
         shape: tuple[int, int, int] | None = None,
         progress: bool = True,
@@ -475,6 +511,7 @@ class LongitudinalModel(nn.Module):
                 history of the next (``autoregressive``); by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
             seed: random seed of the sampling noise.
+            batch_size: number of samples generated in one batch; the result does not depend on it.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
             shape: (W, H, D) of the grid instead of the model's own, in voxels; 0 for as many as the subject has, so
@@ -488,7 +525,7 @@ class LongitudinalModel(nn.Module):
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = missing_times(resolved, at)
         settings = generation_settings(sampler, steps, guidance, order, precision, seed)
-        return self._forecast(resolved, targets, settings, samples, detail, shape, progress)
+        return self._forecast(resolved, targets, settings, samples, batch_size, detail, shape, progress)
 
     def _forecast(
         self,
@@ -496,14 +533,21 @@ class LongitudinalModel(nn.Module):
         times: Sequence[float],
         settings: GenerationSettings,
         samples: int,
+        batch_size: int,
         detail: bool,
         shape: tuple[int, int, int] | None,
         progress: bool,
     ) -> Forecast:
-        samples = SAMPLES.check(samples)
-        bars = show_progress if progress else silent
         return generate_forecast(
-            self, subject, times, settings, samples=samples, detail=detail, shape=shape, progress=bars
+            self,
+            subject,
+            times,
+            settings,
+            samples=SAMPLES.check(samples),
+            batch_size=BATCH_SIZE.check(batch_size),
+            detail=detail,
+            shape=shape,
+            progress=show_progress if progress else silent,
         )
 
     def save_pretrained(self, folder: Path | str) -> None:

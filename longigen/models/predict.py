@@ -1,9 +1,9 @@
 """Generate the visits of a batch of subjects."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SubjectTask = tuple[Prepared, Task]
 """A prepared subject, and which of its visits are given and which are to be generated."""
 
+Draw = tuple[int, int | None]
+"""One sample of a subject: its row in the batch, and the index of the sample; None for the central forecast."""
 
 ROUNDING = 1e-5
 """A smaller difference of two images, in model intensities, is an error of rounding and no change."""
@@ -41,7 +43,7 @@ class GeneratedVisits:
     """The visits that a model generated for a batch; see `LongitudinalModel.generate_visits`.
 
     Attributes:
-        images: (B, K, C, W, H, D), in [-1, 1]; background where a target is padding.
+        images: (B, K, C, W, H, D) for B subjects or draws, in [-1, 1]; background where a target is padding.
         displacement: u (B, K, 3, W, H, D), in voxels of the model's grid, of each visit to the last given visit before
             it: what is at p comes from p + u(p). None if the denoiser does not move the last visit.
     """
@@ -140,11 +142,9 @@ class GenerationSettings(Settings):
         """Return the type that the model's networks compute in, on the device where the model is."""
         return computing_type(self.precision, model.device, model.dtype)
 
-    def numbered(self, samples: int, model: "LongitudinalModel") -> list[Self]:
-        """Return the settings of each of several samples: of a single one, the central forecast if there is one."""
-        if samples == 1 and self.sampler_of(model).central:
-            return [replace(self, sample=None)]
-        return [replace(self, sample=sample) for sample in range(samples)]
+    def numbers(self, samples: int, model: "LongitudinalModel") -> list[int | None]:
+        """Return the index of each of several samples: of a single one, None if there is a central forecast."""
+        return [None] if samples == 1 and self.sampler_of(model).central else list(range(samples))
 
 
 def generation_settings(
@@ -235,11 +235,50 @@ def _parse_time(text: str | float, last: float) -> float:
     return round(last + value, 6) if relative else value
 
 
+def predict_samples(
+    model: "LongitudinalModel",
+    subject_tasks: Sequence[SubjectTask],
+    settings: GenerationSettings,
+    *,
+    samples: int = 1,
+    times: Sequence[Sequence[float]] | None = None,
+    batch_size: int = 4,
+    callback: Callable[[int, int], None] | None = None,
+) -> Iterator[Generated]:
+    """Yield the samples of each task, all of the first task's first; several tasks and samples make a batch.
+
+    Samples of one task in a batch share the conditioning; see `LongitudinalModel.generate_visits`.
+
+    Args:
+        model: the model, in ``eval()`` mode.
+        subject_tasks: the subjects and the task of each.
+        settings: sampler, network evaluations, guidance weight, order and seed; samples are numbered from 0.
+        samples: number of samples of each task; a single one is the central forecast, if the sampler has one.
+        times: times to generate for each subject, in its unit; by default those of the tasks' targets.
+        batch_size: number of volumes generated at once, each a sample of a subject's visit.
+        callback: called as ``callback(done, total)`` after each network evaluation, if all batches have as many.
+    """
+    numbers = settings.numbers(samples, model)
+    rows = [(task, number) for task in range(len(subject_tasks)) for number in numbers]
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    for place, batch in enumerate(batches):
+        yield from predict_batch(
+            model,
+            [subject_tasks[task] for task, _ in batch],
+            settings=settings,
+            samples=[number for _, number in batch],
+            times=None if times is None else [times[task] for task, _ in batch],
+            callback=callback
+            and (lambda done, total, place=place: callback(place * total + done, len(batches) * total)),
+        )
+
+
 def predict_batch(
     model: "LongitudinalModel",
     subject_tasks: Sequence[SubjectTask],
     *,
     settings: GenerationSettings | None = None,
+    samples: Sequence[int | None] | None = None,
     times: Sequence[Sequence[float]] | None = None,
     device: torch.device | str | None = None,
     callback: Callable[[int, int], None] | None = None,
@@ -250,8 +289,9 @@ def predict_batch(
 
     Args:
         model: the model, in ``eval()`` mode.
-        subject_tasks: the subjects and the task of each.
+        subject_tasks: the subjects and the task of each; a task stands here once for each of its samples.
         settings: sampler, network evaluations, guidance weight, order and seed.
+        samples: index of the sample of each task; by default that of the settings.
         times: times to generate for each subject, in its unit; by default those of the tasks' targets.
         device: device to compute on; by default the model's own.
         callback: called as ``callback(done, total)`` after each network evaluation.
@@ -259,22 +299,32 @@ def predict_batch(
     settings = settings or GenerationSettings()
     device = device or model.device
     targets = times or [[p.subject.times[i] for i in task.targets] for p, task in subject_tasks]
+    numbers = [settings.sample] * len(subject_tasks) if samples is None else samples
     shapes = [prepared.placement.shape for prepared, _ in subject_tasks]
     if len(set(shapes)) > 1:
-        return _by_shape(model, subject_tasks, shapes, settings, targets, device, callback)
+        return _by_shape(model, subject_tasks, shapes, settings, numbers, targets, device, callback)
+    rows: dict[tuple[int, Task, tuple[float, ...]], int] = {}
+    draws, distinct = [], []
+    for (prepared, task), row, number in zip(subject_tasks, targets, numbers, strict=True):
+        key = id(prepared), task, tuple(row)
+        if key not in rows:
+            rows[key] = len(rows)
+            distinct.append((prepared, task, row))
+        draws.append((rows[key], number))
     history = VisitSequence.collate(
-        [make_sequence(prepared, task.given, set(), model.statistics.covariates) for prepared, task in subject_tasks]
+        [make_sequence(prepared, task.given, set(), model.statistics.covariates) for prepared, task, _ in distinct]
     ).to(device)
     longest = max(map(len, targets))
-    asked = [[prepared.model_time(t) for t in row] for (prepared, _), row in zip(subject_tasks, targets, strict=True)]
+    asked = [[prepared.model_time(time) for time in row] for prepared, _, row in distinct]
     padded = torch.tensor([[*row, *[0.0] * (longest - len(row))] for row in asked], dtype=torch.float32)
-    valid = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in targets])
+    valid = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in asked])
     visits = model.generate_visits(
         history,
         padded.to(device),
         settings,
         target_valid=valid.to(device),
-        subjects=[prepared.subject.id for prepared, _ in subject_tasks],
+        subjects=[prepared.subject.id for prepared, _, _ in distinct],
+        draws=draws,
         callback=callback,
     )
     images = visits.images.cpu()
@@ -296,6 +346,7 @@ def _by_shape(
     subject_tasks: Sequence[SubjectTask],
     shapes: Sequence[tuple[int, int, int]],
     settings: GenerationSettings,
+    samples: Sequence[int | None],
     times: Sequence[Sequence[float]],
     device: torch.device | str,
     callback: Callable[[int, int], None] | None,
@@ -309,6 +360,7 @@ def _by_shape(
             model,
             [subject_tasks[row] for row in rows],
             settings=settings,
+            samples=[samples[row] for row in rows],
             times=[times[row] for row in rows],
             device=device,
             callback=callback

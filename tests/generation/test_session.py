@@ -68,6 +68,15 @@ def test_visits_come_in_the_order_of_the_tasks_whatever_the_batch(session: Gener
         assert (alone.images - together.images).abs().max() < 1e-4
 
 
+def test_samples_of_a_task_come_together_whatever_the_batch(session: GenerationSession) -> None:
+    settings, tasks = GenerationSettings(steps=2), session.tasks("single", seed=0)
+    drawn = {size: list(session.generate(tasks, settings, samples=3, batch_size=size)) for size in (1, 4)}
+    assert [each.prepared.subject.id for each in drawn[4]] == ["s0"] * 3 + ["s1"] * 3
+    for alone, together in zip(drawn[1], drawn[4], strict=True):
+        assert (alone.images - together.images).abs().max() < 1e-4
+    assert (drawn[4][0].images - drawn[4][1].images).abs().max() > 1e-2
+
+
 def test_a_record_says_how_visits_were_generated(session: GenerationSession) -> None:
     record = session.record("single", GenerationSettings(steps=3, guidance=0.5, seed=7))
     assert (record.steps, record.guidance, record.seed, record.scenario) == (3, 0.5, 7, "single")
