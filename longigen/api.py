@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from longigen.components.base import Parameter
 from longigen.components.changes import as_changes
-from longigen.components.ranges import Count, Evaluations, GuidanceWeight, Range, Seed
+from longigen.components.ranges import Count, Evaluations, GuidanceWeight, NoiseLevels, Range, Seed
 from longigen.errors import LongigenError
 from longigen.utils.progress import Progress, silent
 from longigen.utils.progress import progress as show_progress
@@ -71,6 +71,7 @@ ARGUMENTS: Mapping[str, Any] = {
     "batch_size": Count,
     "steps": Evaluations,
     "guidance": GuidanceWeight,
+    "guidance_interval": NoiseLevels,
     "seed": Seed,
     "minutes": Annotated[float, Range(0.01)],
     "workers": Count,
@@ -275,6 +276,7 @@ def generate(
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
     guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
     seed: int = 0,
@@ -305,6 +307,7 @@ def generate(
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        guidance_interval: the lowest and the highest λ (log-SNR) with guidance; by default the model's own.
         order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
@@ -324,14 +327,21 @@ def generate(
     from longigen.utils.files import new_folder, writable_folder
     from longigen.utils.memory import keep_freed_memory
 
-    _require(samples=samples, batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
+    _require(
+        samples=samples,
+        batch_size=batch_size,
+        steps=steps,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        seed=seed,
+    )
     source = _source(model, progress=progress)
     folder = Path(out) if out is not None else new_folder("generated", source.stem)
     writable_folder(folder)
     keep_freed_memory()
 
     from longigen.generation.writer import write_cohort
-    from longigen.models.predict import generation_settings
+    from longigen.models.predict import GenerationSettings
 
     listed = [times] if isinstance(times, str | float | int) else times or ()
     session = _session(source, data, changes, part, subjects, skip_bad, progress)
@@ -340,7 +350,15 @@ def generate(
         written = write_cohort(
             session,
             folder,
-            generation_settings(sampler, steps, guidance, order, precision, seed),
+            GenerationSettings(
+                sampler=sampler,
+                steps=steps,
+                guidance=guidance,
+                guidance_interval=guidance_interval,
+                order=order,
+                precision=precision,
+                seed=seed,
+            ),
             scenario=setting,
             times=None if times is None else [str(time) for time in listed],
             samples=samples,
@@ -370,6 +388,7 @@ def evaluate(
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
     guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
     seed: int = 0,
@@ -397,6 +416,7 @@ def evaluate(
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        guidance_interval: the lowest and the highest λ (log-SNR) with guidance; by default the model's own.
         order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
@@ -409,14 +429,21 @@ def evaluate(
     Raises:
         LongigenError: if the model or the data cannot be used or do not fit each other.
     """
-    _require(samples=samples, batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
+    _require(
+        samples=samples,
+        batch_size=batch_size,
+        steps=steps,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        seed=seed,
+    )
     with ExitStack() as stack:
         source = _scored_source(model, out, stack, progress=progress)
 
         from longigen.evaluation.evaluate import Evaluation, protocol_of
         from longigen.evaluation.metrics import load_metrics
         from longigen.evaluation.run_metrics import save_to_run
-        from longigen.models.predict import generation_settings
+        from longigen.models.predict import GenerationSettings
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
@@ -425,7 +452,15 @@ def evaluate(
         session = _session(source, data, changes, part, (), skip_bad, progress)
         scenarios = ordered(settings)
         protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
-        generation = generation_settings(sampler, steps, guidance, order, precision, seed)
+        generation = GenerationSettings(
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+            order=order,
+            precision=precision,
+            seed=seed,
+        )
         bars = show_progress if progress else silent
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
@@ -449,6 +484,7 @@ def consistency(
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
     guidance: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
     seed: int = 0,
@@ -469,6 +505,7 @@ def consistency(
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
         guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+        guidance_interval: the lowest and the highest λ (log-SNR) with guidance; by default the model's own.
         order: generate each time from the given visits alone (``direct``), or let each generated visit join the history
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
@@ -481,19 +518,27 @@ def consistency(
     Raises:
         LongigenError: if the model or the data cannot be used or do not fit each other.
     """
-    _require(batch_size=batch_size, steps=steps, guidance=guidance, seed=seed)
+    _require(batch_size=batch_size, steps=steps, guidance=guidance, guidance_interval=guidance_interval, seed=seed)
     with ExitStack() as stack:
         source = _scored_source(model, out, stack, progress=progress)
 
         from longigen.evaluation.consistency import Consistency
         from longigen.evaluation.metrics import load_metrics
-        from longigen.models.predict import generation_settings
+        from longigen.models.predict import GenerationSettings
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
         (similarity,) = load_metrics(["ssim"]).values()
         (scenario,) = ordered(setting)
-        generation = generation_settings(sampler, steps, guidance, order, precision, seed)
+        generation = GenerationSettings(
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+            order=order,
+            precision=precision,
+            seed=seed,
+        )
         keep_freed_memory()
         session = _session(source, data, changes, part, (), skip_bad, progress)
         bars = show_progress if progress else silent
@@ -785,7 +830,7 @@ def log_skipped(findings: "Sequence[Finding]", limit: int = 20) -> None:
         log.info(f"Skipped {len(findings) - limit} more; 'longigen doctor' lists them all.")
 
 
-def _require(**arguments: float | None) -> None:
+def _require(**arguments: float | tuple[float, float] | None) -> None:
     """Check that numeric arguments are None or within their ranges, before anything is loaded.
 
     Raises:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Protocol, TextIO
 
 import typer
 
+from longigen.components.base import Parameter
+from longigen.components.ranges import NoiseLevels
 from longigen.errors import printable
 from longigen_cli.completion import names_in
 
@@ -87,6 +89,15 @@ Guidance = Annotated[
     float | None,
     typer.Option("--guidance", help="Weight of classifier-free guidance, 0 for none; by default the model's own."),
 ]
+GuidanceInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-interval",
+        metavar="LOW,HIGH",
+        help="Noise levels with guidance, as the lowest and the highest log-SNR, e.g. -3,3; the network is evaluated "
+        "once at others; by default the model's own, -60,60 for all.",
+    ),
+]
 Order = Annotated[
     Literal["direct", "autoregressive"] | None,
     typer.Option(
@@ -151,6 +162,15 @@ Settings = Annotated[
 def names_of(settings: list[SettingName] | None) -> list[Any]:
     """Return the chosen settings as `longigen.api` takes them."""
     return [setting.value for setting in settings or ()]
+
+
+def levels_of(interval: str | None) -> tuple[float, float] | None:
+    """Return the lowest and the highest noise level with guidance as `longigen.api` takes them.
+
+    Raises:
+        LongigenError: if the text is not two numbers.
+    """
+    return None if interval is None else Parameter("--guidance-interval", NoiseLevels).check(interval)
 
 
 NARROWEST = 40

@@ -12,12 +12,14 @@ from longigen_cli.console import (
     DataOrGridChanges,
     Evaluations,
     Guidance,
+    GuidanceInterval,
     Model,
     Order,
     Part,
     Precision,
     Sampler,
     SkipBad,
+    levels_of,
     say,
 )
 
@@ -56,6 +58,7 @@ def generate(
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     order: Order = None,
     precision: Precision = "auto",
     seed: Annotated[
@@ -92,6 +95,7 @@ def generate(
         sampler=sampler,
         steps=steps,
         guidance=guidance,
+        guidance_interval=levels_of(guidance_interval),
         order=order,
         precision=precision,
         seed=seed,

@@ -76,6 +76,9 @@ GuidanceWeight = Annotated[float, Range(0, 1000)]
 LogSNR = Annotated[float, Range(-60, 60)]
 """λ at an end of the cosine schedule; double precision cannot represent larger values accurately."""
 
+NoiseLevels = tuple[LogSNR, LogSNR]
+"""An interval of noise levels: the lowest and the highest λ."""
+
 Percentile = Annotated[float, Range(0, 100)]
 
 Probability = Annotated[float, Range(0, 1)]

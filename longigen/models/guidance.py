@@ -8,6 +8,8 @@ from torch import Tensor
 
 from longigen.components.conditioning import Conditioning
 from longigen.components.parameterization import Prediction, to_epsilon, to_x
+from longigen.components.ranges import NoiseLevels
+from longigen.errors import LongigenError
 
 Space = Literal["x", "epsilon"]
 
@@ -29,6 +31,15 @@ def untrained_null(weight: float, *, p_uncond: float, unconditional: str) -> str
     )
 
 
+def check_interval(interval: NoiseLevels | None) -> None:
+    """Raise a `LongigenError` for an interval of noise levels whose ends are in the wrong order."""
+    if interval is not None and interval[0] > interval[1]:
+        low, high = interval
+        raise LongigenError(
+            f"guidance_interval is the lowest and the highest λ, got {low:g} and {high:g}; give the lower one first."
+        )
+
+
 def guided(
     network: Callable[[Tensor, Tensor, Conditioning], Tensor],
     prediction: Prediction,
@@ -38,6 +49,7 @@ def guided(
     unconditional: Conditioning,
     *,
     weight: float,
+    interval: NoiseLevels | None = None,
     space: Space,
     low: Tensor,
     high: Tensor,
@@ -46,6 +58,11 @@ def guided(
 
     The conditional and the unconditional prediction are computed in one batched call of the network; with w = 0 only
     the conditional one is computed.
+
+    Interval: guidance helps at middle noise levels; at high noise it makes samples alike, and at low noise it changes
+    nothing (Kynkäänniemi et al. 2024, arXiv 2404.07724). Outside of the interval x̃ is x̂(z, c), from one evaluation. It
+    is one of λ, as all noise levels here are; the paper's σ is exp(-λ/2), so its interval (σ_low, σ_high] is λ from
+    -2 log σ_high to -2 log σ_low. On a GPU the CPU waits for λ at each step, if there is an interval.
 
     Space: the SADM paper writes Eq. 4 for x, Ho and Salimans (2022, Eq. 6) write it for ε. As x̂ is affine in ε̂ and
     the two weights sum to one, both equations agree until x̂ is clamped. In x-space each prediction is clamped before
@@ -60,11 +77,12 @@ def guided(
         conditional: the conditioner's output.
         unconditional: the null conditioning ∅.
         weight: guidance weight w ≥ 0; 0 turns guidance off.
+        interval: the lowest and the highest λ with guidance; None for all. The samples of a batch have one λ.
         space: variable in which the two predictions are combined, see above.
         low: lower bound of x, broadcastable to `z_t`.
         high: upper bound of x, broadcastable to `z_t`.
     """
-    if weight == 0:
+    if weight == 0 or (interval is not None and not interval[0] <= float(log_snr[0]) <= interval[1]):
         return to_x(prediction, network(z_t, log_snr, conditional), z_t, log_snr).clamp(low, high)
     twice_z, twice_log_snr = torch.cat([z_t, z_t]), torch.cat([log_snr, log_snr])
     output = network(twice_z, twice_log_snr, conditional.cat_batch(unconditional))

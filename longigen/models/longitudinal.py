@@ -16,7 +16,7 @@ from longigen.components.conditioning import Conditioning
 from longigen.components.deformation import composed
 from longigen.components.denoiser import Denoiser
 from longigen.components.parameterization import Prediction
-from longigen.components.ranges import Count
+from longigen.components.ranges import Count, NoiseLevels
 from longigen.components.sampler import Sampler
 from longigen.components.training_example import DiffusionTarget, Example
 from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
@@ -26,7 +26,7 @@ from longigen.errors import LongigenWarning
 from longigen.hub.publish import Release, publication
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided, untrained_null
-from longigen.models.predict import Draw, GeneratedVisits, GenerationSettings, generation_settings
+from longigen.models.predict import Draw, GeneratedVisits, GenerationSettings
 from longigen.models.pretrained import load, loader, save, weights_checksum
 from longigen.models.settings import ModelSettings, Order, Provenance
 from longigen.utils.precision import Precision, computing_in
@@ -164,6 +164,7 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        guidance_interval: NoiseLevels | None = None,
         order: Order | None = None,
         precision: Precision = "auto",
         callback: Callable[[int, int], None] | None = None,
@@ -192,6 +193,7 @@ class LongitudinalModel(nn.Module):
                 that the network was trained with.
             steps: network evaluations per visit (with guidance, each evaluates a batch of two).
             guidance: guidance weight w ≥ 0; by default the model's own.
+            guidance_interval: the lowest and the highest λ with guidance; by default the model's own.
             order: ``direct`` or ``autoregressive``; by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
             callback: called as ``callback(done, total)`` after each network evaluation.
@@ -207,6 +209,7 @@ class LongitudinalModel(nn.Module):
             sampler=sampler,
             steps=steps,
             guidance=guidance,
+            guidance_interval=guidance_interval,
             order=order,
             precision=precision,
             seed=seed,
@@ -309,6 +312,7 @@ class LongitudinalModel(nn.Module):
                     sampler=sampler,
                     steps=evaluations,
                     guidance=guidance,
+                    interval=generation.guidance_interval_of(self),
                     alike=alike,
                     central=[sample is None for _, sample in drawn],
                     callback=callback
@@ -336,6 +340,7 @@ class LongitudinalModel(nn.Module):
         sampler: Sampler,
         steps: int,
         guidance: float,
+        interval: NoiseLevels | None,
         alike: Sequence[int],
         central: Sequence[bool],
         callback: Callable[[int, int], None] | None,
@@ -375,6 +380,7 @@ class LongitudinalModel(nn.Module):
                 conditional,
                 unconditional,
                 weight=guidance,
+                interval=interval,
                 space=self.settings.guidance_space,
                 low=low,
                 high=high,
@@ -439,6 +445,7 @@ class LongitudinalModel(nn.Module):
         steps: int | None = None,
         sampler: Sampler | str | None = None,
         guidance: float | None = None,
+        guidance_interval: NoiseLevels | None = None,
         order: Order | None = None,
         precision: Precision = "auto",
         seed: int = 0,
@@ -457,6 +464,7 @@ class LongitudinalModel(nn.Module):
             steps: network evaluations per visit; by default the sampler's own number.
             sampler: sampler, or its name, to use instead of the model's own.
             guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+            guidance_interval: the lowest and the highest λ with guidance; by default the model's own.
             order: generate each time from the given visits alone (``direct``), or let each generated visit join the
                 history of the next (``autoregressive``); by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
@@ -474,7 +482,15 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = future_times(resolved, at)
-        settings = generation_settings(sampler, steps, guidance, order, precision, seed)
+        settings = GenerationSettings(
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+            order=order,
+            precision=precision,
+            seed=seed,
+        )
         return self._forecast(resolved, targets, settings, samples, batch_size, detail, shape, progress)
 
     def impute(
@@ -487,6 +503,7 @@ class LongitudinalModel(nn.Module):
         steps: int | None = None,
         sampler: Sampler | str | None = None,
         guidance: float | None = None,
+        guidance_interval: NoiseLevels | None = None,
         order: Order | None = None,
         precision: Precision = "auto",
         seed: int = 0,
@@ -507,6 +524,7 @@ class LongitudinalModel(nn.Module):
             steps: network evaluations per visit; by default the sampler's own number.
             sampler: sampler, or its name, to use instead of the model's own.
             guidance: weight w ≥ 0 of classifier-free guidance; by default the model's own.
+            guidance_interval: the lowest and the highest λ with guidance; by default the model's own.
             order: generate each time from the given visits alone (``direct``), or let each generated visit join the
                 history of the next (``autoregressive``); by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
@@ -524,7 +542,15 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = missing_times(resolved, at)
-        settings = generation_settings(sampler, steps, guidance, order, precision, seed)
+        settings = GenerationSettings(
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+            order=order,
+            precision=precision,
+            seed=seed,
+        )
         return self._forecast(resolved, targets, settings, samples, batch_size, detail, shape, progress)
 
     def _forecast(

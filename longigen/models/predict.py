@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longigen.components.base import Settings
 from longigen.components.deformation import warp
-from longigen.components.ranges import Evaluations, GuidanceWeight, Range, Seed
+from longigen.components.ranges import Evaluations, GuidanceWeight, NoiseLevels, Range, Seed
 from longigen.components.sampler import Sampler
 from longigen.components.visit_sequence import VisitSequence
 from longigen.data.dataset import Subject
@@ -19,6 +19,7 @@ from longigen.data.tables import parse_number
 from longigen.data.training_pairs import LARGEST, make_sequence, same_to_model
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
+from longigen.models.guidance import check_interval
 from longigen.models.settings import Order
 from longigen.models.tasks import Task
 from longigen.registry.registry import registry
@@ -110,9 +111,10 @@ class GenerationSettings(Settings):
     """How to generate visits; None means the model's own sampler, number of evaluations, guidance weight or order.
 
     Args:
-        sampler: sampler to use.
+        sampler: sampler to use, or its name.
         steps: network evaluations per visit.
         guidance: weight w ≥ 0 of classifier-free guidance.
+        guidance_interval: the lowest and the highest λ with guidance; see `longigen.models.guidance`.
         order: whether each visit is generated from the given ones alone, or joins the history of the next; see
             `ModelSettings`.
         precision: the type that the networks compute in; see `longigen.utils.precision.computing_type`.
@@ -126,17 +128,30 @@ class GenerationSettings(Settings):
 
     label = ""  # messages name only the field, which users know as an argument of `generate`
 
-    sampler: Sampler | None = None
+    sampler: Sampler | str | None = None
     steps: Evaluations | None = None
     guidance: GuidanceWeight | None = None
+    guidance_interval: NoiseLevels | None = None
     order: Order | None = None
     precision: Precision = "auto"
     seed: Seed = 0
     sample: Annotated[int, Range(0)] | None = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_interval(self.guidance_interval)
+        if isinstance(self.sampler, str):
+            registry.load("sampler", self.sampler)  # so that an unknown name is refused before a model is loaded
+
     def sampler_of(self, model: "LongitudinalModel") -> Sampler:
         """Return the sampler to use: the chosen one, or the model's own."""
-        return self.sampler or model.sampler
+        return (
+            registry.make("sampler", self.sampler) if isinstance(self.sampler, str) else self.sampler or model.sampler
+        )
+
+    def guidance_interval_of(self, model: "LongitudinalModel") -> NoiseLevels | None:
+        """Return the noise levels with guidance: the chosen ones, or the model's own."""
+        return model.settings.guidance_interval if self.guidance_interval is None else self.guidance_interval
 
     def computing_type_of(self, model: "LongitudinalModel") -> ComputingType:
         """Return the type that the model's networks compute in, on the device where the model is."""
@@ -147,31 +162,13 @@ class GenerationSettings(Settings):
         return [None] if samples == 1 and self.sampler_of(model).central else list(range(samples))
 
 
-def generation_settings(
-    sampler: Sampler | str | None,
-    steps: int | None,
-    guidance: float | None,
-    order: Order | None,
-    precision: Precision,
-    seed: int,
-) -> GenerationSettings:
-    """Return settings whose sampler may be given by its name.
-
-    Raises:
-        LongigenError: for a value that is not allowed, or a sampler that there is not.
-    """
-    chosen = registry.make("sampler", sampler) if isinstance(sampler, str) else sampler
-    return GenerationSettings(
-        sampler=chosen, steps=steps, guidance=guidance, order=order, precision=precision, seed=seed
-    )
-
-
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:
-    """Return evaluations per visit, guidance weight, order, precision and seed, with the model's defaults filled in."""
-    sampler = settings.sampler_of(model)
+    """Return evaluations per visit, guidance, order, precision and seed, with the model's defaults filled in."""
+    sampler, interval = settings.sampler_of(model), settings.guidance_interval_of(model)
     return {
         "steps": sampler.steps if settings.steps is None else settings.steps,
         "guidance": model.settings.guidance if settings.guidance is None else settings.guidance,
+        "guidance_interval": None if interval is None else list(interval),  # as JSON has it
         "order": settings.order or model.settings.order,
         "precision": settings.computing_type_of(model),
         "seed": settings.seed,
@@ -179,8 +176,8 @@ def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings
 
 
 def recorded_generation(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `generation_metadata` as a file recorded it; earlier versions had no precision and computed in fp32."""
-    return {"precision": "fp32", **recorded}
+    """Return `generation_metadata` as a file recorded it; earlier versions guided at all levels, and in fp32."""
+    return {"guidance_interval": None, "precision": "fp32", **recorded}
 
 
 def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str | float], unit: str) -> list[float]:

@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 from longigen.components.base import Settings
-from longigen.components.ranges import GuidanceWeight, Probability
+from longigen.components.ranges import GuidanceWeight, NoiseLevels, Probability
 from longigen.data.preprocess import Preprocess
 from longigen.data.trained_grid import TrainedGrid
-from longigen.models.guidance import Space
+from longigen.models.guidance import Space, check_interval
 
 Target = Literal["image", "residual"]
 Unconditional = Literal["zero", "random"]
@@ -36,6 +36,8 @@ class ModelSettings(Settings):
             standard normal noise. Guidance always uses zeros as ∅, so a model that is to be guided needs ``zero``;
             ``random`` is for pretraining with ``p_uncond=1``.
         guidance: weight w ≥ 0 of classifier-free guidance in generation (SADM, Eq. 4).
+        guidance_interval: the lowest and the highest λ at which generation is guided, such as ``-3,3``; None for all.
+            At other noise levels the network is evaluated once, without guidance; see `longigen.models.guidance`.
         guidance_space: variable in which guidance combines predictions, x̂ or ε̂; see `longigen.models.guidance`.
         keep_background: keep voxels at background in generation if they are exactly background in the last visit. For
             images with a mask, such as skull-stripped brains. Otherwise small errors in the background would be fed
@@ -52,9 +54,14 @@ class ModelSettings(Settings):
     p_uncond: Probability = 0.1
     unconditional: Unconditional = "zero"
     guidance: GuidanceWeight = 0.1
+    guidance_interval: NoiseLevels | None = None
     guidance_space: Space = "x"
     keep_background: bool = False
     order: Order = "autoregressive"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_interval(self.guidance_interval)
 
 
 @dataclass(frozen=True)

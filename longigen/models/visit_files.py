@@ -36,6 +36,7 @@ class GenerationRecord:
         seed: random seed of the sampling noise.
         steps: network evaluations per visit.
         guidance: weight of classifier-free guidance.
+        guidance_interval: the lowest and the highest λ with guidance; None for all.
         order: ``direct`` if each visit was generated from the given ones alone, or ``autoregressive``.
         precision: the type that the networks computed in.
         model: the components' names, the version of longigen and the SHA-256 of the weights.
@@ -50,6 +51,7 @@ class GenerationRecord:
     seed: int
     steps: int
     guidance: float
+    guidance_interval: list[float] | None
     order: Order
     precision: ComputingType
     model: Mapping[str, Any]
@@ -100,6 +102,7 @@ class GenerationRecord:
             "seed": self.seed,
             "steps": self.steps,
             "guidance": self.guidance,
+            "guidance_interval": self.guidance_interval,
             "precision": self.precision,
             "model": dict(self.model),
         }

@@ -20,6 +20,7 @@ REFUSED = [
     ({"steps": 2.5}, "steps must be a whole number from 1 to 100000, got 2.5."),
     ({"guidance": -1}, "guidance must be a number from 0 to 1000, got -1."),
     ({"guidance": math.nan}, "guidance must be a number from 0 to 1000, got nan."),
+    ({"guidance_interval": (0, 99)}, "guidance_interval must be 2 numbers from -60 to 60, got (0, 99)."),
     ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1."),
 ]
 

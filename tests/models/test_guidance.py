@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from longigen import Conditioning, Denoiser, LongigenWarning, LongitudinalModel, Routes
+from longigen import Conditioning, Denoiser, LongigenError, LongigenWarning, LongitudinalModel, Routes
 from longigen.components.parameterization import Prediction
 from longigen.models.guidance import Space, guided
+from longigen.models.predict import GenerationSettings, generation_metadata, recorded_generation
 from longigen.models.settings import ModelSettings
 from longigen.testing.case import after, history
 from longigen_baselines import SourceConditioner
@@ -52,6 +53,7 @@ def predict(
     space: Space = "x",
     prediction: Prediction = "x",
     bound: Tensor = WIDE,
+    interval: tuple[float, float] | None = None,
 ) -> Tensor:
     log_snr = torch.tensor([-1.0, 2.0], dtype=torch.float64)[: len(z_t)]
     return guided(
@@ -62,6 +64,7 @@ def predict(
         conditional,
         unconditional,
         weight=weight,
+        interval=interval,
         space=space,
         low=-bound,
         high=bound,
@@ -99,6 +102,43 @@ def test_both_spaces_are_one_equation_without_bounds(prediction: Prediction) -> 
     torch.testing.assert_close(in_x, in_eps)
     alone = predict(Affine(), conditional, unconditional, Z, weight=0, prediction=prediction)
     assert not torch.allclose(in_x, alone)
+
+
+@pytest.mark.parametrize(
+    ("interval", "guided_there"), [((-1.0, 5.0), True), ((-3.0, -1.0), True), ((-0.9, 5.0), False), (None, True)]
+)
+def test_outside_of_the_interval_there_is_one_evaluation_and_no_guidance(
+    interval: tuple[float, float] | None, guided_there: bool
+) -> None:
+    denoiser, conditional = Affine(), embed(0.3)
+    result = predict(denoiser, conditional, conditional.null(), Z[:1], weight=2.0, interval=interval)  # at λ = -1
+    torch.testing.assert_close(result, Z[:1] / 2 + (3 if guided_there else 1) * 0.3)
+    assert denoiser.batches == [2 if guided_there else 1]
+
+
+def test_a_visit_is_guided_at_the_noise_levels_of_the_interval_alone() -> None:
+    """Of λ = -20, -5.1, 0 … the schedule's levels at t = 1, 3/4, 1/2, 1/4, those from -6 to 0.1 are guided."""
+    parts = SourceConditioner(), UNet3D(width=8, multipliers=(1,)), ContinuousSampler(steps=4)
+    model = LongitudinalModel(*parts, settings=ModelSettings(guidance_interval=(-6.0, 0.1))).eval()
+    visits, sizes = history((8, 8, 8), lengths=(2,)), []
+    model.denoiser.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    model.generate(visits, after(visits)[:, None], guidance=1.0)
+    levels = parts[2].log_snr(torch.tensor([1.0, 0.75, 0.5, 0.25])).tolist()
+    assert sizes == [2 if -6 <= level <= 0.1 else 1 for level in levels]
+    assert sorted(set(sizes)) == [1, 2]
+    model.generate(visits, after(visits)[:, None], guidance=1.0, guidance_interval=(-60.0, 60.0))
+    assert sizes[4:] == [2] * 4
+    with pytest.raises(LongigenError, match="the lowest and the highest λ, got 3 and -3; give the lower one first"):
+        model.generate(visits, after(visits)[:, None], guidance_interval=(3.0, -3.0))
+
+
+def test_the_interval_is_recorded_and_files_without_one_guided_at_all_levels() -> None:
+    parts = SourceConditioner(), UNet3D(width=8, multipliers=(1,)), ContinuousSampler(steps=4)
+    model = LongitudinalModel(*parts, settings=ModelSettings(guidance_interval=(-6, 0.5)))
+    assert generation_metadata(model, GenerationSettings())["guidance_interval"] == [-6.0, 0.5]
+    chosen = GenerationSettings(guidance_interval=(-1, 1))
+    assert generation_metadata(model, chosen)["guidance_interval"] == [-1.0, 1.0]
+    assert recorded_generation({"guidance": 0.1})["guidance_interval"] is None
 
 
 def test_guidance_changes_nothing_if_the_conditioning_is_null() -> None:
