@@ -36,6 +36,9 @@ class Sampler(Component, abc.ABC):
       holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
     - With the true x as x̂, `step` keeps z at its noise level: z_s has the mean α_s x and about the deviation σ_s.
     - A sampler that overrides `log_snr` overrides its inverse, `time`.
+    - Where `solver` names another sampler, that one generates by default, in the number of steps that is its own: for a
+      process that is trained in a thousand steps and generates as well in twenty of a solver. A user who asks for this
+      sampler by its name gets it as it is configured, with its own `steps`.
     - Where `central` is true, z = 0 gives the central forecast: one answer in the middle of the draws. A user who asks
       for a single sample gets this one.
     - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in.
@@ -43,6 +46,7 @@ class Sampler(Component, abc.ABC):
 
     kind: ClassVar[str] = "sampler"
     central: bool = False
+    solver: str | None = None
 
     def __init__(
         self,

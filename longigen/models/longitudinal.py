@@ -29,6 +29,7 @@ from longigen.models.guidance import guided, untrained_null
 from longigen.models.predict import Draw, GeneratedVisits, GenerationSettings
 from longigen.models.pretrained import load, loader, save, weights_checksum
 from longigen.models.settings import ModelSettings, Order, Provenance
+from longigen.registry.registry import registry
 from longigen.utils.precision import Precision, computing_in
 from longigen.utils.progress import progress as show_progress
 from longigen.utils.progress import silent
@@ -85,6 +86,8 @@ class LongitudinalModel(nn.Module):
         self.conditioner = conditioner
         self.denoiser = denoiser
         self.sampler = sampler
+        if sampler.solver is not None:
+            registry.entry("sampler", sampler.solver)  # so that an unknown name is refused before training
         self._file: tuple[str, int] | None = None
 
     @property
@@ -275,8 +278,7 @@ class LongitudinalModel(nn.Module):
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
         if direct:
             pending &= torch.zeros_like(pending).scatter(1, slots, target_valid)
-        sampler = generation.sampler_of(self)
-        evaluations = sampler.steps if generation.steps is None else generation.steps
+        sampler, evaluations = generation.sampler_of(self), generation.steps_of(self)
         computing = generation.computing_type_of(self)
         given = sequence.observed
         rounds = int(pending.sum(dim=1).max()) if pending.numel() else 0

@@ -144,10 +144,19 @@ class GenerationSettings(Settings):
             registry.load("sampler", self.sampler)  # so that an unknown name is refused before a model is loaded
 
     def sampler_of(self, model: "LongitudinalModel") -> Sampler:
-        """Return the sampler to use: the chosen one, or the model's own."""
-        return (
-            registry.make("sampler", self.sampler) if isinstance(self.sampler, str) else self.sampler or model.sampler
-        )
+        """Return the sampler to use: the chosen one, or the model's own, which may leave it to a solver.
+
+        The model's own sampler that is chosen by its name has the model's configuration; others have their defaults.
+        """
+        chosen = model.sampler.solver if self.sampler is None else self.sampler
+        if isinstance(chosen, str):
+            own = registry.load("sampler", chosen) is type(model.sampler)
+            return model.sampler if own else registry.make("sampler", chosen)
+        return chosen or model.sampler
+
+    def steps_of(self, model: "LongitudinalModel") -> int:
+        """Return the number of network evaluations per visit: the chosen one, or the sampler's own."""
+        return self.sampler_of(model).steps if self.steps is None else self.steps
 
     def guidance_interval_of(self, model: "LongitudinalModel") -> NoiseLevels | None:
         """Return the noise levels with guidance: the chosen ones, or the model's own."""
@@ -163,10 +172,15 @@ class GenerationSettings(Settings):
 
 
 def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings) -> dict[str, Any]:
-    """Return evaluations per visit, guidance, order, precision and seed, with the model's defaults filled in."""
+    """Return how visits are generated: sampler, evaluations, guidance, order, precision and seed; defaults filled in.
+
+    The sampler is None for the one that the model was trained with.
+    """
     sampler, interval = settings.sampler_of(model), settings.guidance_interval_of(model)
+    other = None if sampler is model.sampler else sampler
     return {
-        "steps": sampler.steps if settings.steps is None else settings.steps,
+        "sampler": other and _name(other),
+        "steps": settings.steps_of(model),
         "guidance": model.settings.guidance if settings.guidance is None else settings.guidance,
         "guidance_interval": None if interval is None else list(interval),  # as JSON has it
         "order": settings.order or model.settings.order,
@@ -175,9 +189,20 @@ def generation_metadata(model: "LongitudinalModel", settings: GenerationSettings
     }
 
 
+def _name(sampler: Sampler) -> str:
+    """Return the name of a sampler, or of its class, if a user made one that is not registered."""
+    try:
+        return registry.name_of(sampler)
+    except LongigenError:
+        return type(sampler).__qualname__
+
+
 def recorded_generation(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `generation_metadata` as a file recorded it; earlier versions guided at all levels, and in fp32."""
-    return {"guidance_interval": None, "precision": "fp32", **recorded}
+    """Return `generation_metadata` as a file recorded it; earlier versions guided at all levels, and in fp32.
+
+    They did not record the sampler, which counts as the one of training.
+    """
+    return {"sampler": None, "guidance_interval": None, "precision": "fp32", **recorded}
 
 
 def target_times(subject: Subject, given: Sequence[int], requested: Sequence[str | float], unit: str) -> list[float]:

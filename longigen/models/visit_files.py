@@ -34,6 +34,7 @@ class GenerationRecord:
         causal: whether only visits before the target were used.
         scenario: which visits were given; None if the user chose them.
         seed: random seed of the sampling noise.
+        sampler: name of the sampler that generated them; None for the one of training.
         steps: network evaluations per visit.
         guidance: weight of classifier-free guidance.
         guidance_interval: the lowest and the highest λ with guidance; None for all.
@@ -49,6 +50,7 @@ class GenerationRecord:
     causal: bool
     scenario: Scenario | None
     seed: int
+    sampler: str | None
     steps: int
     guidance: float
     guidance_interval: list[float] | None
@@ -100,6 +102,7 @@ class GenerationRecord:
             "generated_before": [t for t in generated.times if t < time and self.order == "autoregressive"],
             "setting": self.scenario,
             "seed": self.seed,
+            "sampler": self.sampler,
             "steps": self.steps,
             "guidance": self.guidance,
             "guidance_interval": self.guidance_interval,

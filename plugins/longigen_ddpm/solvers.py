@@ -24,8 +24,11 @@ class DDPMSampler(DiscreteSampler):
     - β̃_k = (1 - ᾱ_(k-1)) / (1 - ᾱ_k) β_k
 
     With fewer steps than T, β_k is 1 - ᾱ_k / ᾱ_j for consecutive levels k > j. The error is .055 with 20 steps, .022
-    with 80 (``flow`` spacing: .031 and .010) and .0036 with all 1000; for few steps use `dpmpp`. The arguments are
-    those of `DiscreteSampler`.
+    with 80 (``flow`` spacing: .031 and .010) and .0036 with all 1000; for few steps use `dpmpp`. The other arguments
+    are those of `DiscreteSampler`.
+
+    Args:
+        solver: name of the sampler that generates by default, such as ``dpmpp``; this one itself if None.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class DDPMSampler(DiscreteSampler):
         beta_min: Beta = 1e-4,
         beta_max: Beta = 0.02,
         zero_terminal_snr: bool = False,
+        solver: str | None = None,
     ) -> None:
         super().__init__(
             prediction=prediction,
@@ -50,6 +54,7 @@ class DDPMSampler(DiscreteSampler):
             beta_max=beta_max,
             zero_terminal_snr=zero_terminal_snr,
         )
+        self.solver = solver
 
     def scheduler(self, log_snr: Tensor) -> Any:
         """Return the DDPM scheduler of diffusers with the posterior's variance."""
