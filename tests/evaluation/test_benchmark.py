@@ -360,6 +360,15 @@ def test_folds_that_a_table_cannot_have(manifest: Path, tmp_path: Path) -> None:
         longigen.bench("sadm-ablation", tmp_path, folds=1)
 
 
+def test_a_subject_in_two_folds_under_two_ids_is_refused(manifest: Path, tmp_path: Path) -> None:
+    """Also if both are trained on in the first fold: in another one a test subject is trained on."""
+    table = tmp_path / "visits.csv"
+    lines = manifest.read_text().replace(",s", f",{manifest.parent}/s").splitlines()
+    table.write_text("\n".join([*lines, *(f"copy{line[2:]}" for line in lines if line.startswith("s0,"))]) + "\n")
+    with pytest.raises(LongigenError, match=r"copy.*s0|s0.*copy"):
+        bench(table, tmp_path / "out", rows=("linear",), folds=9)
+
+
 def test_the_folder_of_a_row_is_named_after_it() -> None:
     assert BenchmarkRow("SADM, w = 0.1", "r", {}, []).folder == "sadm-w-0-1"
 
