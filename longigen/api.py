@@ -558,6 +558,7 @@ def bench(
     steps: int | None = None,
     minutes: float | None = None,
     seeds: Sequence[int] = (0,),
+    folds: int | None = None,
     settings: "Sequence[Scenario] | Scenario" = (),
     targets: "Targets" = "last",
     space: "Space" = "subject",
@@ -580,6 +581,8 @@ def bench(
         steps: optimiser steps of each row.
         minutes: minutes of training of each row, instead of `steps`.
         seeds: random seeds; each row is trained once with each.
+        folds: number of folds of a cross-validation, at least 2: each row is trained and tested once for each fold, and
+            every subject is scored once per seed, in one table.
         settings: which visits are given: ``single``, ``missing``, ``full`` (see `generate`); by default all three.
         targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
         space: where volumes are compared: ``subject`` or ``model`` (see `evaluate`).
@@ -592,6 +595,8 @@ def bench(
         LongigenError: if the rows would not be comparable, or a run in the folder was trained with other options.
     """
     _require(minutes=minutes)
+    if folds is not None and folds < 2:
+        raise LongigenError(f"--folds must be a whole number of at least 2, got {folds}.")
     if steps is not None and minutes is not None:
         raise LongigenError("--steps and --minutes both set the length of training; give only one of the two.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -615,6 +620,7 @@ def bench(
         folder,
         rows=rows,
         seeds=seeds,
+        folds=folds,
         data=None if data is None else str(data),
         steps=steps,
         minutes=minutes,

@@ -56,6 +56,12 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(help="Number of random seeds to train each row with: 0, 1, 2 and so on.")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Cross-validate: train and test each row on each of this many folds; every subject is scored once."
+        ),
+    ] = None,
     setting: Settings = None,
     targets: Targets = "last",
     space: Space = "subject",
@@ -83,6 +89,7 @@ def bench(
             steps=steps,
             minutes=minutes,
             seeds=seed or range(seeds or 1),
+            folds=folds,
             settings=names_of(setting),
             targets=targets,
             space=space,
@@ -96,4 +103,5 @@ def bench(
             raise typer.Exit(stop.status) from stop
         raise
     print_json(result.content) if as_json else show_table(result)
-    say(f"Wrote table.txt, table.json, subjects.csv and pictures.png to {folder}, and a run folder per row and seed")
+    each = "row, fold and seed" if folds else "row and seed"
+    say(f"Wrote table.txt, table.json, subjects.csv and pictures.png to {folder}, and a run folder per {each}")

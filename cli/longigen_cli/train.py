@@ -45,6 +45,10 @@ def train(
     ] = None,
     changes: Changes = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(help="Test on this fold, from 0, of the split's folds (of a recipe, or --set split.folds=10)."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default a new one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue training the run in --out.")] = False,
     new_subjects: Annotated[
@@ -95,6 +99,7 @@ def train(
         "skip_bad": skip_bad or None,
     }
     options = {f"training.{key}": value for key, value in given.items() if value is not None}
+    options |= {} if fold is None else {"split.fold": fold}
     if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init or size):
         raise LongigenError(
             "--resume continues a run with the options that it was started with; give only --out RUN, --steps and "

@@ -1,5 +1,6 @@
 """`Cohort`: a data set split by subject and preprocessed for a model, with the statistics of its training part."""
 
+import copy
 import hashlib
 import math
 import warnings
@@ -7,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -84,6 +85,13 @@ class Cohort:
     @cached_property
     def split(self) -> Split:
         return Split.by_subject(self.subjects, self.split_settings)
+
+    def with_split(self, settings: SplitSettings) -> Self:
+        """Return the same data in another split; what was read and prepared is shared."""
+        other = copy.copy(self)
+        other.split_settings = settings
+        vars(other).pop("split", None)  # it was drawn by the other settings
+        return other
 
     def keep_split(self, recorded: Mapping[str, Sequence[str]], new: NewSubjects | None) -> None:
         """Keep the split that a run recorded, instead of drawing it from the subjects that there are now.
@@ -174,7 +182,7 @@ class Cohort:
             LongigenError: as `read`; also if a subject has fewer than two visits, or occurs in two parts of the split.
         """
         require_pairs(subjects)
-        parts = {name: part for part, ids in self.split.ids.items() for name in ids}
+        parts = self._parts  # so that a split that cannot be is refused before any volume is read
         needed = sum(4 * self._voxels(prepared.subject) * len(prepared.subject.visits) for prepared in subjects)
         if 0 < self._cache.limit_bytes < needed:
             warnings.warn(
@@ -185,9 +193,20 @@ class Cohort:
                 stacklevel=2,
             )
         self.read(subjects, callback)
-        for finding in check_copied_subjects([p.subject for p in subjects], [p.digests for p in subjects], parts):
-            if finding.severity == "error":
-                raise LongigenError(str(finding))  # no BadData, since which of the two to leave out is not known
+        _require_apart(subjects, parts)
+
+    def require_apart(self, subjects: Sequence[Prepared]) -> None:
+        """Check that no subject occurs in two parts of the split under two ids.
+
+        Raises:
+            LongigenError: naming the two.
+        """
+        _require_apart(subjects, self._parts)
+
+    @property
+    def _parts(self) -> dict[str, str]:
+        """The part of the split of each subject, by its id."""
+        return {name: part for part, ids in self.split.ids.items() for name in ids}
 
     def read(self, subjects: Sequence[Prepared], callback: Callback | None = None) -> None:
         """Read and cache every visit of the given subjects, so that bad data are reported before any other work.
@@ -287,6 +306,17 @@ class Cohort:
 def listed(names: Sequence[str], limit: int = 5) -> str:
     """Return the first names, and how many more there are."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _require_apart(subjects: Sequence[Prepared], parts: Mapping[str, str]) -> None:
+    """Check that no subject occurs in two parts of a split under two ids.
+
+    Raises:
+        LongigenError: naming the two.
+    """
+    for finding in check_copied_subjects([p.subject for p in subjects], [p.digests for p in subjects], parts):
+        if finding.severity == "error":
+            raise LongigenError(str(finding))  # no BadData, since which of the two to leave out is not known
 
 
 def require_pairs(subjects: Sequence[Prepared]) -> None:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from longigen.components.base import Settings
-from longigen.components.ranges import Range, Seed
+from longigen.components.ranges import Count, Range, Seed
 from longigen.data.dataset import Assigned, Subject
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.utils.randomness import derive_seed
 
 Part = Literal["train", "validation", "test", "all"]
 
-Share = Annotated[float, Range(0, below=1)]
+Share = Annotated[float, Range(0, below=1)] | Count
+"""A part of the split: a fraction of the subjects below 1, or a number of subjects, so that 1 is one subject."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +23,17 @@ class SplitSettings(Settings):
     """Settings of the split by subject.
 
     Args:
-        validation: fraction of the subjects in the validation part.
-        test: fraction of the subjects in the test part, which training never uses.
+        validation: the validation part: a fraction of the subjects below 1, or a whole number of subjects. So 0.1 is a
+            tenth of them, 1 is one subject, and 0 none.
+        test: the same for the test part, which training never uses.
         split_seed: random seed; the same ids and seed give the same split, whatever the order of subjects.
         folds: number of folds of a cross-validation; 0 for none. Each subject is in the test part of exactly one fold;
-            `test` is not used then, and `validation` is the fraction of the other subjects.
+            `test` is not used then, and `validation` is of the other subjects.
         fold: number of the fold whose subjects are the test part, from 0.
 
     Raises:
-        LongigenError: for an invalid value, or fractions that leave nothing to train on.
+        LongigenError: for an invalid value (such as 1.0, which could mean one subject or all), or fractions that leave
+            nothing to train on.
     """
 
     validation: Share = 0.15
@@ -48,7 +51,7 @@ class SplitSettings(Settings):
             raise LongigenError(f"There is no split.fold = {self.fold}: {last}.")
         if self.folds:
             return  # the test part is a fold
-        if self.validation + self.test >= 1:
+        if isinstance(self.validation, float) and isinstance(self.test, float) and self.validation + self.test >= 1:
             raise LongigenError(
                 f"split.validation = {self.validation} and split.test = {self.test} leave nothing to train on; make "
                 "them smaller."
@@ -68,7 +71,8 @@ class Split:
         """Split by subject, never by visit.
 
         A subject that the data set assigns to a part (`Subject.part`) is put there. No other subjects are added to a
-        part that has assigned subjects; the fractions are of the subjects that are not assigned.
+        part that has assigned subjects; if the settings ask for another number of them, a `LongigenWarning` says so.
+        The fractions are of the subjects that are not assigned.
 
         With `folds`, all subjects are ranked by the seed, subject i is in fold i mod `folds`, and the data set's own
         parts are not used, of which a `LongigenWarning` tells.
@@ -86,8 +90,17 @@ class Split:
         assigned = {part: tuple(s for s in subjects if s.part == part) for part in ("train", "validation", "test")}
         unassigned = [subject for subject in subjects if subject.part is None]
         ranked = _ranked(unassigned, settings.split_seed)
-        fractions = {part: 0.0 if assigned[part] else getattr(settings, part) for part in ("validation", "test")}
-        needed = (not assigned["train"]) + sum(fraction > 0 for fraction in fractions.values())
+        asked: dict[str, float] = {"validation": settings.validation, "test": settings.test}
+        for part, share in asked.items():
+            if assigned[part] and isinstance(share, int) and share != len(assigned[part]):
+                warnings.warn(
+                    f"The data set assigns {len(assigned[part])} subjects to the {part} part, so split.{part} = "
+                    f"{share} is not used.",
+                    LongigenWarning,
+                    stacklevel=2,
+                )
+        shares = {part: 0.0 if assigned[part] else share for part, share in asked.items()}
+        needed = (not assigned["train"]) + sum(share > 0 for share in shares.values())
         if subjects and not unassigned and not assigned["train"]:
             raise LongigenError(
                 "The split that the data set assigns has no training subjects; assign some subjects to 'train'."
@@ -97,12 +110,15 @@ class Split:
                 f"The data set has {len(unassigned)} subjects, too few for {needed} parts; add subjects, or set "
                 "validation=0 and test=0."
             )
-        test = _count(fractions["test"], len(ranked))
-        validation = test + _count(fractions["validation"], len(ranked))
+        test = _count(shares["test"], len(ranked))
+        validation = test + _count(shares["validation"], len(ranked))
+        parts = f"validation = {settings.validation} and test = {settings.test}"
         if validation >= len(ranked) and not assigned["train"]:
+            raise LongigenError(f"{parts} of {len(ranked)} subjects leave none to train on; make them smaller.")
+        if validation > len(ranked):
             raise LongigenError(
-                f"validation = {settings.validation} and test = {settings.test} of {len(ranked)} subjects leave none "
-                "to train on; make them smaller."
+                f"{parts} ask for more than the {len(ranked)} subjects that the data set assigns to no part; make them "
+                "smaller."
             )
         return cls(
             assigned["train"] + tuple(ranked[validation:]),
@@ -119,7 +135,7 @@ class Split:
         if any(subject.part is not None for subject in subjects):
             warnings.warn(
                 "With split.folds the parts that the data set assigns its subjects to are not used: all subjects are "
-                "dealt into the folds.",
+                "dealt into the folds; split.folds=0 uses them.",
                 LongigenWarning,
                 stacklevel=3,
             )
@@ -162,5 +178,8 @@ def _ranked(subjects: Sequence[Subject], seed: int) -> list[Subject]:
     return sorted(subjects, key=lambda subject: derive_seed("split", seed, subject.id))
 
 
-def _count(fraction: float, total: int) -> int:
-    return max(1, round(fraction * total)) if fraction > 0 and total else 0
+def _count(share: float, total: int) -> int:
+    """Return how many of `total` subjects a part has; for a number of subjects, that number."""
+    if isinstance(share, int):
+        return share
+    return max(1, round(share * total)) if share > 0 and total else 0

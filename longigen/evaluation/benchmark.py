@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
 from longigen.evaluation.scoring import Protocol, Score, summarise
-from longigen.evaluation.tables import benchmark_tables, cost_table, filled, means_note
+from longigen.evaluation.tables import benchmark_tables, cost_table, filled, fold_tables, means_note
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
 from longigen.hub.metrics_file import PLACES, ResultRow
@@ -54,7 +55,8 @@ SETTING_SEED = 0
 class Benchmark:
     """The rows of a benchmark table, trained on one data set and split with equal budgets, each in its own run folder.
 
-    ``FOLDER/ROW/seed-S`` is a run as ``longigen train`` writes it, with ``cost.json`` and ``evaluation/`` added.
+    ``FOLDER/ROW/seed-S`` is a run as ``longigen train`` writes it, with ``cost.json`` and ``evaluation/`` added. In a
+    cross-validation it is ``FOLDER/ROW/fold-K/seed-S``, and each subject is scored by the models of its fold.
     Existing results are reused: a finished run is not trained again, an interrupted one continues from its last
     checkpoint, and an evaluation is reused as long as model and protocol are the same. A model without parameters is
     not trained.
@@ -64,6 +66,8 @@ class Benchmark:
         folder: folder of the runs.
         rows: names of the rows to train and score; by default all.
         seeds: random seeds; each row is trained once with each.
+        folds: number of folds of a cross-validation, at least 2: each row is trained once for each, and all subjects
+            are in one table. None for the test part of one split.
         data: a data set's name or a path; by default that of the table's recipe.
         steps: optimiser steps; by default the recipe's.
         minutes: training time instead of `steps`: each run gets as many steps as fit into it, by a measurement of its
@@ -84,6 +88,7 @@ class Benchmark:
         *,
         rows: Sequence[str] = (),
         seeds: Sequence[int] = (0,),
+        folds: int | None = None,
         data: str | None = None,
         steps: int | None = None,
         minutes: float | None = None,
@@ -100,15 +105,19 @@ class Benchmark:
         self.unused: dict[str, list[str]] = {}  # by row, the changes of hyperparameters that it does not have
         forced = [f"training.steps={steps}"] if steps is not None else []
         forced += ["training.skip_bad=true"] if skip_bad else []
+        if folds is not None:
+            _require_no_folds(changes, folds)
+        numbers = (None,) if folds is None else range(folds)
         for row in table.only(rows):
-            for seed in dict.fromkeys(seeds):
-                output = Run(folder / row.folder / f"seed-{seed}")
+            for fold, seed in product(numbers, dict.fromkeys(seeds)):
+                output = Run(folder / row.folder / ("" if fold is None else f"fold-{fold}") / f"seed-{seed}")
                 required = [*forced, f"training.seed={seed}"]
+                required += [] if fold is None else [f"split.folds={folds}", f"split.fold={fold}"]
                 if minutes and (started_steps := steps_of_started(output)):
                     required.append(f"training.steps={started_steps}")
                 recipe, unused = row.resolve(data=data, changes=changes, forced=required)
                 self.unused[row.name] = unused
-                self.runs.append(BenchmarkRun(row, seed, recipe, output))
+                self.runs.append(BenchmarkRun(row, seed, fold, recipe, output))
         _require_distinct(self.runs)
         for reason in () if rows else table.unavailable.values():
             warnings.warn(f"{reason}; it is left out.", LongigenWarning, stacklevel=2)
@@ -118,12 +127,17 @@ class Benchmark:
                 Recipe.resolve(table.rows[0].recipe, data=data, changes=[change])
                 raise LongigenError(f"--set {change} applies to no row of the table '{table.name}'; leave it out.")
         first = self.runs[0]
+        first_of = {run.fold: run for run in reversed(self.runs)}
         for run in self.runs:
-            require_shared(first, run, [name for name in BUDGET if not (minutes and name == "steps")])
+            require_shared(first_of[run.fold], run, [name for name in BUDGET if not (minutes and name == "steps")])
             require_unchanged(run)
         writable_folder(folder)
         with progress("reading") as update:
             self.cohort: Cohort = Experiment.of(first.recipe, update).cohort
+            self.cohorts: dict[int | None, Cohort] = {
+                fold: self.cohort if run is first else self.cohort.with_split(run.recipe.settings("split"))
+                for fold, run in first_of.items()
+            }
             for run in self.runs:
                 self._require_same_data(run)
             if not self.cohort.split.test:
@@ -132,6 +146,8 @@ class Benchmark:
                 )
             if not all(run.finished for run in self.runs):
                 self.cohort.require(self.cohort.part("all"), update)
+                for cohort in self.cohorts.values():
+                    cohort.require_apart(cohort.part("all"))
 
     @cached_property
     def device(self) -> torch.device:
@@ -177,23 +193,38 @@ class Benchmark:
             LongigenError: if a row cannot be trained, there is no such space, or rows would be scored by different
                 protocols.
         """
-        protocols: list[Protocol] = []
-        scores: dict[tuple[str, int], Sequence[Score]] = {}
+        protocols: dict[int | None, Protocol] = {}
+        scores: dict[tuple[str, int], list[Score]] = {}
         for run in self.runs:
             if not run.finished:
                 self._train(run)
             session = self._session(run)
-            protocols.append(protocol_of(session, metrics, scenarios, targets, SETTING_SEED, space=space))
-            if protocols[-1].hash != protocols[0].hash:
+            protocol = protocol_of(session, metrics, scenarios, targets, SETTING_SEED, space=space)
+            first = protocols.setdefault(run.fold, protocol)
+            if protocol.hash != first.hash:
                 raise LongigenError(
-                    f"'{run.name}' would be scored by protocol {protocols[-1].hash} and '{self.runs[0].name}' by "
-                    f"{protocols[0].hash}, so they cannot be compared in one table; train both again in a new --out."
+                    f"'{run.name}' would be scored by protocol {protocol.hash} and '{self.runs[0].name}' by "
+                    f"{first.hash}, so they cannot be compared in one table; train both again in a new --out."
                 )
-            scores[run.row.name, run.seed] = self._score(run, session, protocols[0], metrics)
-        return self._result(protocols[0], scores, metrics)
+            scores.setdefault((run.row.name, run.seed), []).extend(self._score(run, session, first, metrics))
+        return self._result(self._together(protocols), scores, metrics)
+
+    def _together(self, protocols: Mapping[int | None, Protocol]) -> Protocol:
+        """Return the protocol of all folds, which scores the subjects of all their test parts."""
+        first, *others = protocols.values()
+        if not others:
+            return first
+        tested = [subject for fold in protocols for subject in self.cohorts[fold].split.test]
+        return replace(
+            first,
+            part=f"test parts of {len(protocols)} folds",
+            subjects=len(tested),
+            fingerprint=fingerprint(tested),
+            images=self.cohort.images(self.cohort.prepared(tested)),
+        )
 
     def generate(self, scenario: Scenario, *, subjects: int) -> dict[str, list[Generated]]:
-        """Return the last visits of the first test subjects as generated by the first seed of each row, by row.
+        """Return the last visits of the first test subjects as generated by the first run of each row, by row.
 
         All runs must be finished, see `run`.
 
@@ -202,14 +233,14 @@ class Benchmark:
             subjects: number of subjects.
         """
         generated = {}
-        first_seed = [run for run in self.runs if run.seed == self.runs[0].seed]
+        shown = [run for run in self.runs if (run.fold, run.seed) == (self.runs[0].fold, self.runs[0].seed)]
         with self.progress("drawing") as update:
-            for done, run in enumerate(first_seed, start=1):
+            for done, run in enumerate(shown, start=1):
                 session = self._session(run)
                 subject_tasks = session.tasks(scenario, seed=SETTING_SEED, select=last_only)[:subjects]
                 session.model.to(self.device).eval()
                 generated[run.row.name] = list(session.generate(subject_tasks, GenerationSettings(seed=run.seed)))
-                update(done, len(first_seed), run.row.name)
+                update(done, len(shown), run.row.name)
         return generated
 
     def draw(self, result: BenchmarkResult, folder: Path) -> None:
@@ -224,12 +255,23 @@ class Benchmark:
         """The random seeds that each row is trained with."""
         return list(dict.fromkeys(run.seed for run in self.runs))
 
+    @property
+    def folds(self) -> list[int]:
+        """The numbers of the folds of a cross-validation; empty without one."""
+        return [fold for fold in self.cohorts if fold is not None]
+
+    @cached_property
+    def _fold_of(self) -> dict[str, int]:
+        """The fold of each tested subject, by its id."""
+        return {subject.id: fold for fold in self.folds for subject in self.cohorts[fold].split.test}
+
     def _session(self, run: BenchmarkRun) -> GenerationSession:
+        cohort = self.cohorts[run.fold]
         return GenerationSession(
             str(run.output.folder),
             LongitudinalModel.from_pretrained(f"{LOCAL}{run.output.folder}"),
-            self.cohort,
-            self.cohort.part("test"),
+            cohort,
+            cohort.part("test"),
             "test",
             UNSEEN,
         )
@@ -239,7 +281,7 @@ class Benchmark:
         recipe = run.recipe
         if self.minutes and not run.started:
             recipe = _with_steps(recipe, self._steps_in(self.minutes, recipe))
-        experiment = Experiment(recipe, self.cohort)
+        experiment = Experiment(recipe, self.cohorts[run.fold])
         resume = run.started
         output = Run.open(run.output.folder) if resume else Run.create(run.output.folder)
         with output.locked():
@@ -331,6 +373,7 @@ class Benchmark:
     ) -> BenchmarkResult:
         rows: list[ResultRow] = []
         by_seed: list[Mapping[str, Mapping[int, float]]] = []
+        by_fold: list[Mapping[str, Mapping[int, float]]] = []
         for scenario in protocol.settings:
             for place, name in enumerate(dict.fromkeys(run.row.name for run in self.runs)):
                 of_seed = {
@@ -338,7 +381,20 @@ class Benchmark:
                     for (row, seed), of_run in scores.items()
                     if row == name
                 }
-                *copies, model = summarise([score for of_run in of_seed.values() for score in of_run], metrics)
+                together = [score for of_run in of_seed.values() for score in of_run]
+                *copies, model = summarise(together, metrics)
+                of_fold = {
+                    fold: summarise([score for score in together if self._fold_of[score.subject] == fold], metrics)
+                    for fold in self.folds
+                }
+                new = [model] if place else [*copies, model]
+                by_fold += [
+                    {
+                        name: {fold: found[index].values[name].mean for fold, found in of_fold.items()}
+                        for name in metrics
+                    }
+                    for index in range(-len(new), 0)
+                ]
                 means = {seed: summarise(of_run, metrics)[-1] for seed, of_run in of_seed.items()}
                 if not place:
                     rows += copies
@@ -354,35 +410,46 @@ class Benchmark:
             "protocol": protocol.to_dict(),
             "simulated": self.cohort.dataset.simulated,
             "seeds": self.seeds,
+            **({"folds": len(self.folds)} if self.folds else {}),
             "training": self.budget,
             "device": self.device_name,
             "methods": {run.row.name: dict(vars(run.row)) for run in self.runs},
             "changes": list(self.changes),
             "rows": [
-                {**row.to_dict(), **({"by_seed": json_values(seeds)} if seeds else {})}
-                for row, seeds in zip(rows, by_seed, strict=True)
+                {
+                    **row.to_dict(),
+                    **({"by_seed": json_values(seeds)} if seeds else {}),
+                    **({"by_fold": json_values(folds)} if self.folds else {}),
+                }
+                for row, seeds, folds in zip(rows, by_seed, by_fold, strict=True)
             ],
             "costs": costs,
         }
-        text = partial(self._text, protocol, rows, costs, metrics)
-        return BenchmarkResult(protocol, rows, by_seed, costs, csv_rows(scores), content, text)
+        text = partial(self._text, protocol, rows, by_fold, costs, metrics)
+        scored = csv_rows(scores, self._fold_of)
+        return BenchmarkResult(protocol, rows, by_seed, by_fold, costs, scored, content, text)
 
     def _text(
         self,
         protocol: Protocol,
         rows: Sequence[ResultRow],
+        by_fold: Sequence[Mapping[str, Mapping[int, float]]],
         costs: Sequence[dict[str, Any]],
         metrics: dict[str, Metric],
         width: int,
     ) -> str:
-        """Return the results as text of at most `width` columns: a table per scenario, then each method's costs."""
+        """Return the results as text of at most `width` columns: a table per scenario, then each method's costs.
+
+        In a cross-validation each table is followed by the averages of the folds.
+        """
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         budget, seeds = self.budget, self.seeds
         batch = budget["batch_size"] * budget["gradient_accumulation"]
         length = f"{self.minutes:g} minutes, in steps" if self.minutes else f"{budget['steps']} steps"
+        folds = f"subjects in {len(self.folds)} folds, each scored by models that were not trained on it"
         head = [
             f"{self.table.name}: {self.table.summary}",
-            f"{self.cohort.name}{simulated}: {protocol.subjects} {UNSEEN}, target: "
+            f"{self.cohort.name}{simulated}: {protocol.subjects} {folds if self.folds else UNSEEN}, target: "
             f"{protocol.targets}, {PLACES[protocol.space]}; protocol {protocol.hash}",
             f"each row trained for {length} of {batch} pairs, "
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, on {self.device_name}",
@@ -390,6 +457,11 @@ class Benchmark:
         notes = (
             means_note(rows)
             + ("\neach subject is averaged over seeds first" if len(seeds) > 1 else "")
+            + (
+                "\nby fold: mean ± standard deviation of the averages of the folds, [lowest, highest]"
+                if self.folds
+                else ""
+            )
             + "\nblurred: a copy smoothed by a Gaussian, with its standard deviation in voxels\n"
             "▲ better, ▼ worse than copy-last: the interval of the gain, paired by subject, excludes 0\n"
             "(and the gain is large enough for the digits shown)"
@@ -399,6 +471,7 @@ class Benchmark:
             [
                 filled("\n".join(head), width),
                 *benchmark_tables(rows, metrics, width),
+                *(fold_tables(rows, by_fold, metrics, width) if self.folds else []),
                 filled(notes, width),
                 cost_table(costs, self.memory_kind, width),
             ]
@@ -418,14 +491,15 @@ class Benchmark:
 
     def _require_same_data(self, run: BenchmarkRun) -> None:
         """Raise a `LongigenError` if a run was trained on other subjects, visits or images than there are now."""
-        same = not run.started or run.output.read()["split"] == self.cohort.split.ids
+        cohort = self.cohorts[run.fold]
+        same = not run.started or run.output.read()["split"] == cohort.split.ids
         if same and run.started and (run.output.model / CONFIG).exists():
             config = read_json(run.output.model / CONFIG)
             data, mark = config["data"], fingerprint(self.cohort.subjects)
             same = data.get("fingerprint") == mark
             same &= config["preprocess"] == json.loads(json.dumps(self.cohort.pipeline.config))
             if same and "seen" in data and not self.cohort.dataset.simulated:
-                same = data["seen"] == seen_hashes([*self.cohort.part("train"), *self.cohort.part("validation")], mark)
+                same = data["seen"] == seen_hashes([*cohort.part("train"), *cohort.part("validation")], mark)
         if not same:
             raise LongigenError(
                 f"{run.output.folder} was trained when '{self.cohort.name}' held other subjects, visits or images; "
@@ -433,11 +507,21 @@ class Benchmark:
             )
 
 
+def _require_no_folds(changes: Sequence[str], folds: int) -> None:
+    """Raise a `LongigenError` if a change chooses folds too."""
+    for change in changes:
+        if change.partition("=")[0].strip().removeprefix("split.") in ("folds", "fold"):
+            raise LongigenError(
+                f"--folds {folds} trains and tests every fold, so --set {change} cannot be given with it; leave one of "
+                "the two out."
+            )
+
+
 def _require_distinct(runs: Sequence[BenchmarkRun]) -> None:
     """Raise a `LongigenError` if two rows are one model, of which one would pass for another method."""
     for place, run in enumerate(runs):
         for other in runs[:place]:
-            if other.seed == run.seed and other.recipe.to_dict() == run.recipe.to_dict():
+            if (other.fold, other.seed) == (run.fold, run.seed) and other.recipe.to_dict() == run.recipe.to_dict():
                 raise LongigenError(
                     f"The rows '{other.row.name}' and '{run.row.name}' have equal components and hyperparameters, so "
                     "they are one method; leave one of them out with --row, or change what makes them equal."

@@ -25,10 +25,12 @@ class BenchmarkResult:
         protocol: protocol by which all rows were scored.
         rows: one row per scenario and method, the copies first. Seeds are averaged within each subject first.
         by_seed: for each row, the mean of each metric by seed; empty for the copies.
+        by_fold: for each row, the mean of each metric over the subjects of each fold of a cross-validation.
         costs: costs of each method: ``parameters``, ``nfe`` (network evaluations per visit), ``steps`` of training,
             and the means over seeds of ``training_seconds``, ``seconds_per_visit``, ``training_bytes`` and
             ``generation_bytes``.
-        scores: scores of every generated visit, one mapping per visit, method and seed.
+        scores: scores of every generated visit, one mapping per visit, method and seed, with its ``fold`` if there are
+            folds.
         content: content of ``table.json``.
         text: returns the tables of results and costs, with at most so many characters in a line.
     """
@@ -36,6 +38,7 @@ class BenchmarkResult:
     protocol: Protocol
     rows: list[ResultRow]
     by_seed: list[Mapping[str, Mapping[int, float]]]
+    by_fold: list[Mapping[str, Mapping[int, float]]]
     costs: list[dict[str, Any]]
     scores: list[dict[str, Any]]
     content: Mapping[str, Any]
@@ -66,10 +69,20 @@ class BenchmarkResult:
         return optional_import("pandas", "BenchmarkResult.to_pandas").DataFrame(self.scores)
 
 
-def csv_rows(scores: Mapping[tuple[str, int], Sequence[Score]]) -> list[dict[str, Any]]:
-    """Return the scores as rows of a CSV; those of the copies, equal for all rows and seeds, only once."""
+def csv_rows(scores: Mapping[tuple[str, int], Sequence[Score]], fold_of: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the scores as rows of a CSV; those of the copies, equal for all rows and seeds, only once.
+
+    Args:
+        scores: scores by row and seed.
+        fold_of: the fold of each subject, by its id; empty without folds.
+    """
     return [
-        {"seed": seed, **score.to_row(), "method": score.method if score.method in COPIES else row}
+        {
+            "seed": seed,
+            **({"fold": fold_of[score.subject]} if fold_of else {}),
+            **score.to_row(),
+            "method": score.method if score.method in COPIES else row,
+        }
         for place, ((row, seed), of_run) in enumerate(scores.items())
         for score in of_run
         if not place or score.method not in COPIES

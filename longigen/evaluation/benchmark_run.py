@@ -1,4 +1,4 @@
-"""One run of a benchmark: a row of the table trained with one seed, and what it cost."""
+"""One run of a benchmark: a row of the table trained with one seed on one split, and what it cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,24 +20,27 @@ BUDGET = ("steps", "batch_size", "gradient_accumulation", "mixed_precision", "sk
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """A row of the table to be trained with one seed.
+    """A row of the table to be trained with one seed, on one split.
 
     Attributes:
         row: the row of the table.
         seed: random seed of training and generation.
-        recipe: the row's recipe, with the seed.
+        fold: number of the fold whose subjects are the test part, from 0; None without a cross-validation.
+        recipe: the row's recipe, with the seed and the fold.
         output: the run to write.
     """
 
     row: BenchmarkRow
     seed: int
+    fold: int | None
     recipe: Recipe
     output: Run
 
     @property
     def name(self) -> str:
-        """The row's name and the seed, for messages."""
-        return f"{self.row.name}, seed {self.seed}"
+        """The row's name, the fold and the seed, for messages."""
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"{self.row.name}{fold}, seed {self.seed}"
 
     @property
     def cost(self) -> dict[str, Any]:

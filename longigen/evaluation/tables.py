@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from statistics import mean, stdev
 from textwrap import fill
 from typing import Any
 
@@ -86,6 +87,32 @@ def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], w
         lines: list[list[str] | None] = [
             [row.method, *(_cell(row.values[n], row.gains.get(n), m.higher_is_better) for n, m in metrics.items())]
             for row in rows
+            if row.setting == scenario
+        ]
+        blocks.append(render(columns, lines, width=width))
+    return blocks
+
+
+def fold_tables(
+    rows: Sequence[ResultRow],
+    by_fold: Sequence[Mapping[str, Mapping[int, float]]],
+    metrics: Mapping[str, Metric],
+    width: int = WIDTH,
+) -> list[str]:
+    """Return one table per scenario of how much the averages of the folds differ; see `render`.
+
+    Args:
+        rows: rows of the benchmark.
+        by_fold: for each row, the mean of each metric by fold.
+        metrics: metrics by name.
+        width: the largest width.
+    """
+    blocks = []
+    for scenario in dict.fromkeys(row.setting for row in rows):
+        columns = [f"by fold, setting {scenario}", *(f"{name} {metric.arrow()}" for name, metric in metrics.items())]
+        lines: list[list[str] | None] = [
+            [row.method, *(_spread(list(folds[name].values())) for name in metrics)]
+            for row, folds in zip(rows, by_fold, strict=True)
             if row.setting == scenario
         ]
         blocks.append(render(columns, lines, width=width))
@@ -208,6 +235,16 @@ def _counts(rows: Sequence[ResultRow]) -> set[int]:
 def _mean(summary: Summary) -> str:
     """Return the text of a cell with the mean alone."""
     return Summary(summary.mean, math.nan, math.nan, summary.subjects).cell()
+
+
+def _spread(averages: Sequence[float]) -> str:
+    """Return a cell of two lines: mean ± standard deviation of averages, and the lowest and the highest of them."""
+    known = [average for average in averages if math.isfinite(average)]
+    if len(known) < 2:
+        return "-  \n"
+    middle = mean(known)
+    digits = 2 if abs(middle) >= 10 else 4
+    return f"{middle:.{digits}f} ± {stdev(known):.{digits}f}\n[{min(known):.{digits}f}, {max(known):.{digits}f}]"
 
 
 def _cell(summary: Summary, gain: Summary | None, higher_is_better: bool | None) -> str:

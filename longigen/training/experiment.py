@@ -160,10 +160,15 @@ class Experiment:
         changes = [change for change in changes if change["step"] < step]
         if not changes or changes[-1]["steps"] == now:
             return (changes if len(changes) > 1 else []), None
-        return [*changes, {"step": step, "steps": now}], (
-            f"The run was to end at step {before} and now ends at step {now}: from step {step} on the learning rate "
-            f"follows the schedule of {now} steps, so the result differs from that of a run of {now} steps."
-        )
+        ends = f"The run was to end at step {before} and now ends at step {now}"
+        if self.training.lr_schedule == "constant":
+            text = f"{ends}; as the learning rate is constant, the result is that of a run of {now} steps."
+        else:
+            text = (
+                f"{ends}: from step {step} on the learning rate follows the schedule of {now} steps, so the result "
+                f"differs from that of a run of {now} steps."
+            )
+        return [*changes, {"step": step, "steps": now}], text
 
     def record(self, run: Run, schedule: Sequence[Mapping[str, int]] = ()) -> None:
         """Write the recipe, the split and how the number of steps changed into the folder of a run."""

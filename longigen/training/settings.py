@@ -12,6 +12,12 @@ from longigen.utils.precision import ComputingType
 ModelPart = Literal["conditioner", "denoiser"]
 """The components of a model that have weights."""
 
+RateSchedule = Literal["cosine", "linear", "constant"]
+"""What becomes of the learning rate after the warm-up: it falls to 0 along a cosine or a line, or stays."""
+
+Decay = Annotated[float, Range(0, below=1)]
+"""The decay β of a running mean."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Settings):
@@ -22,8 +28,11 @@ class TrainingSettings(Settings):
         batch_size: training pairs per batch and process.
         gradient_accumulation: number of batches whose gradients are accumulated for one optimiser step.
         learning_rate: peak learning rate of AdamW, for the model and for an adversary.
-        warmup: steps over which the learning rate rises; afterwards it falls along a cosine.
-        weight_decay: weight decay of AdamW.
+        lr_schedule: the learning rate after the warm-up: it falls to 0 at the last step, along a ``cosine`` or a
+            ``linear`` line, or is ``constant``.
+        warmup: steps over which the learning rate rises linearly from 0; 0 for none.
+        betas: β₁ and β₂ of AdamW, the decays of the running means of the gradient and of its square.
+        weight_decay: weight decay of AdamW; without it (0) AdamW is Adam.
         clip: maximum gradient norm, of the model and of an adversary separately.
         ema: maximum decay of the exponential moving average of the weights, which is validated and exported; the
             decay grows as 1 - (1 + step)^(-3/4).
@@ -56,7 +65,9 @@ class TrainingSettings(Settings):
     batch_size: Count = 2
     gradient_accumulation: Count = 1
     learning_rate: Annotated[float, Range(0)] = 3e-4
+    lr_schedule: RateSchedule = "cosine"
     warmup: Annotated[int, Range(0)] = 50
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: Annotated[float, Range(0)] = 0.01
     clip: Annotated[float, Range(above=0)] = 1.0
     ema: Probability = 0.9999

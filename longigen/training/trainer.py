@@ -113,7 +113,7 @@ class Trainer:
         parts = [trained, *([] if self.adversary is None else [list(self.adversary.parameters())])]
         optimizers = [
             torch.optim.AdamW(
-                [{"params": part}], lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+                [{"params": part}], lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=settings.betas
             )
             for part in parts
         ]
@@ -300,7 +300,7 @@ class Trainer:
         settings = self.settings
         return [
             get_scheduler(
-                "cosine",
+                "constant_with_warmup" if settings.lr_schedule == "constant" else settings.lr_schedule,
                 optimizer,
                 num_warmup_steps=settings.warmup,
                 num_training_steps=settings.steps,

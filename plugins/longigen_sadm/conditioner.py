@@ -45,7 +45,7 @@ class SADMConditioner(Conditioner):
         patch: w, h, d of a patch, in voxels.
         dim: width of a token, at least 6 and a multiple of `heads`.
         heads: attention heads.
-        depth: ℓ, the number of temporal encoder blocks and of spatial decoder blocks (3 in the paper).
+        depth: ℓ, the number of temporal encoder blocks and of spatial decoder blocks.
         features: K, the channels of `c`.
         mlp_ratio: hidden width of a transformer block's MLP, as a multiple of `dim`.
         dropout: dropout probability after the attention's projection and in the MLPs.

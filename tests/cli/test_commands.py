@@ -34,7 +34,7 @@ def test_folds_and_order_reach_the_run_and_its_files(longigen: Longigen, manifes
     out, tested = tmp_path / "made", []
     for fold in range(2):
         run = tmp_path / f"fold-{fold}"
-        longigen("train", "--data", manifest, *SMALL, "--set", "folds=2", "--set", f"fold={fold}", "--steps", 1,
+        longigen("train", "--data", manifest, *SMALL, "--set", "folds=2", "--fold", fold, "--steps", 1,
                  "--set", "model.order=direct", "--out", run)  # fmt: skip
         tested += json.loads((run / "run.json").read_text())["split"]["test"]
     assert sorted(tested) == [f"s{number}" for number in range(8)]

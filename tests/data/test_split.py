@@ -1,5 +1,6 @@
 """Tests of the split by subject."""
 
+import json
 import random
 from collections.abc import Sequence
 
@@ -57,6 +58,33 @@ def test_sizes_of_parts(size: int, validation: float, test: float, sizes: tuple[
     assert (len(split.train), len(split.validation), len(split.test)) == sizes
 
 
+@pytest.mark.parametrize(
+    ("validation", "test", "sizes"),
+    [
+        (10, 50, (90, 10, 50)),  # ACDC in one folder: 100 and 50 patients
+        (0.1, 50, (85, 15, 50)),  # a fraction is of all subjects
+        (0, 1, (149, 0, 1)),  # 1 is one subject
+        (1, 0.2, (119, 1, 30)),
+        (0, 149, (1, 0, 149)),
+    ],
+)
+def test_parts_by_number(validation: float, test: float, sizes: tuple[int, ...]) -> None:
+    settings = SplitSettings(validation=validation, test=test)
+    split = Split.by_subject(cohort(150), settings)
+    assert (len(split.train), len(split.validation), len(split.test)) == sizes
+    recorded = SplitSettings(**json.loads(json.dumps(vars(settings))))  # as in a model's config.json
+    assert ids(Split.by_subject(cohort(150), recorded)) == ids(split)
+    assert len(Split.by_subject(cohort(150), SplitSettings(validation=10, folds=10)).validation) == 10
+
+
+def test_a_number_and_the_same_fraction_are_the_same_split() -> None:
+    """1,125 of 1,239 subjects for training, as Dao et al. have them."""
+    number, fraction = (SplitSettings(validation=0, test=test) for test in (114, 0.092))
+    splits = [ids(Split.by_subject(cohort(1239), settings)) for settings in (number, fraction)]
+    assert splits[0] == splits[1]
+    assert [len(names) for names in splits[0].values()] == [1125, 0, 114]
+
+
 def test_split_depends_only_on_ids_and_seed() -> None:
     subjects, settings = cohort(40), SplitSettings()
     expected = ids(Split.by_subject(subjects, settings))
@@ -96,6 +124,11 @@ def test_duplicate_subject_id_is_refused() -> None:
         (1, 0.0, 0.2, "has 1 subjects, too few for 2 parts"),
         (3, 0.5, 0.45, r"validation = 0\.5 and test = 0\.45 of 3 subjects leave none to train on"),
         (10, 0.48, 0.5, "of 10 subjects leave none to train on"),
+        (40, 0, 50, r"validation = 0\.0 and test = 50 of 40 subjects leave none to train on; make them smaller"),
+        (10, 1, 0.9, r"validation = 1 and test = 0\.9 of 10 subjects leave none"),
+        (10, 0.1, 1.0, r"test must be a number of at least 0 and below 1 or a whole number of at least 1, got 1\.0"),
+        (10, 0.1, 2.5, r"test must be .*, got 2\.5"),
+        (10, -1, 0.2, "validation must be .*, got -1"),
     ],
 )
 def test_impossible_split_is_refused(size: int, validation: float, test: float, message: str) -> None:
@@ -113,6 +146,11 @@ def test_data_set_can_assign_parts() -> None:
     assert ids(Split.by_subject(every, settings)) == {"train": ["t"], "validation": ["v"], "test": ["x", "y"]}
     with pytest.raises(LongigenError, match="has no training subjects"):
         Split.by_subject(own, settings)
+    assert {s.id for s in Split.by_subject([*cohort(20), *own], SplitSettings(test=2)).test} == {"x", "y"}
+    with pytest.warns(LongigenWarning, match=r"assigns 2 subjects to the test part, so split\.test = 5 is not used"):
+        assert len(Split.by_subject([*cohort(20), *own], SplitSettings(test=5)).test) == 2
+    with pytest.raises(LongigenError, match=r"ask for more than the 2 subjects that the data set assigns to no part"):
+        Split.by_subject([*cohort(2), *own, subject("t", part="train")], SplitSettings(validation=3))
 
 
 def test_every_valid_split_has_the_requested_parts() -> None:

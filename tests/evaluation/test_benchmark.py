@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import longigen
 from helpers.files import write_image
 from helpers.processes import Longigen
 from longigen import LongigenError, LongigenWarning
@@ -305,6 +306,67 @@ def test_the_command(longigen: Longigen, manifest: Path, tmp_path: Path) -> None
     refused = longigen(*arguments, "--steps", 3, status=2)
     assert refused.stderr.splitlines()[-1].startswith("longigen: ")
     assert "training.steps = 200, which is now 3" in refused.stderr
+
+
+def test_folds_score_each_subject_once_by_models_that_never_saw_it(manifest: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"rows": ("linear", "without attention"), "steps": 1, "folds": 2}
+    benchmark = bench(manifest, tmp_path / "out", **options)
+    result = benchmark.run(METRICS, scenarios=("full",))
+    result.save(tmp_path / "out")
+    everyone = {f"s{number}" for number in range(8)}
+    tested: dict[str, int] = {}
+    for fold in (0, 1):
+        for row in ("linear", "without-attention"):
+            parts = json.loads((tmp_path / "out" / row / f"fold-{fold}" / "seed-0" / "run.json").read_text())["split"]
+            assert set(parts["train"]) | set(parts["validation"]) == everyone - set(parts["test"])
+            tested |= dict.fromkeys(parts["test"], fold)
+    assert tested.keys() == everyone
+    for method in (*COPIES, "linear", "without attention"):
+        scored = [row for row in result.scores if row["method"] == method]
+        assert {row["subject"]: row["fold"] for row in scored} == tested
+        assert len(scored) == 8
+    for row, folds in zip(result.rows, result.by_fold, strict=True):
+        values = {s["subject"]: s["psnr"] for s in result.scores if s["method"] == row.method}
+        assert row.values["psnr"] == Summary.of(list(values.values()))  # the interval is over all subjects
+        averages = [np.mean([values[name] for name, of in tested.items() if of == fold]) for fold in (0, 1)]
+        assert folds["psnr"] == {0: pytest.approx(averages[0]), 1: pytest.approx(averages[1])}
+    content = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert (content["folds"], content["protocol"]["part"], content["protocol"]["subjects"]) == (
+        2, "test parts of 2 folds", 8,
+    )  # fmt: skip
+    assert content["rows"][-1]["by_fold"]["psnr"].keys() == {"0", "1"}
+    text = result.table()
+    assert "csv: 8 subjects in 2 folds, each scored by models that were not trained on it, target: last" in text
+    assert "means over subjects, n = 8 [95 % t interval" in text
+    assert "by fold, setting full" in text
+    models = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/*/*/model/*")}
+    again = bench(manifest, tmp_path / "out", **options)
+    assert again.run(METRICS, scenarios=("full",)).table() == text
+    assert {path: path.stat().st_mtime_ns for path in models} == models
+    alone = bench(manifest, tmp_path / "alone", "split.folds=2", "split.fold=1", rows=("linear",))
+    one = alone.run(METRICS, scenarios=("full",))
+    assert one.rows[-1].values["psnr"].mean == pytest.approx(content["rows"][-2]["by_fold"]["psnr"]["1"])
+    assert one.protocol.hash != result.protocol.hash
+    assert set(again.generate("full", subjects=1)) == {"linear", "without attention"}
+
+
+def test_folds_that_a_table_cannot_have(manifest: Path, tmp_path: Path) -> None:
+    for change in ("fold=1", "split.folds=3"):
+        with pytest.raises(LongigenError, match=f"--folds 2 trains and tests every fold, so --set {change} cannot"):
+            bench(manifest, tmp_path, change, rows=("linear",), folds=2)
+    with pytest.raises(LongigenError, match="has 8 subjects, too few for 9 folds"):
+        bench(manifest, tmp_path / "out", rows=("linear",), folds=9)
+    with pytest.raises(LongigenError, match="--folds must be a whole number of at least 2, got 1"):
+        longigen.bench("sadm-ablation", tmp_path, folds=1)
+
+
+def test_a_subject_in_two_folds_under_two_ids_is_refused(manifest: Path, tmp_path: Path) -> None:
+    """Also if both are trained on in the first fold: in another one a test subject is trained on."""
+    table = tmp_path / "visits.csv"
+    lines = manifest.read_text().replace(",s", f",{manifest.parent}/s").splitlines()
+    table.write_text("\n".join([*lines, *(f"copy{line[2:]}" for line in lines if line.startswith("s0,"))]) + "\n")
+    with pytest.raises(LongigenError, match=r"copy.*s0|s0.*copy"):
+        bench(table, tmp_path / "out", rows=("linear",), folds=9)
 
 
 def test_the_folder_of_a_row_is_named_after_it() -> None:

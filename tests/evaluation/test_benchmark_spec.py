@@ -102,7 +102,7 @@ def test_another_recipe_changes_no_rows_method(name: str, recipe: str) -> None:
             assert resolution.names[section] == own[row].names[section]
     plain = [json.dumps(resolution.to_dict()) for resolution in found.values()]
     assert len(set(plain)) == len(plain)
-    runs = [BenchmarkRun(row, 0, found[row.name], Run(Path("never"))) for row in table.rows]
+    runs = [BenchmarkRun(row, 0, None, found[row.name], Run(Path("never"))) for row in table.rows]
     for run in runs:
         require_shared(runs[0], run)
 

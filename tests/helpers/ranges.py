@@ -4,7 +4,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from longigen import Range
@@ -18,11 +18,13 @@ class Number:
         kind: int or float.
         limits: its range; None where it declares none.
         place: makes of a value of the number one of the parameter, as in a tuple whose other numbers are allowed.
+        also: the ranges of a union's other options, which take some of the values outside of this one.
     """
 
     kind: type
     limits: Range | None
     place: Callable[[Any], Any] = lambda value: value
+    also: tuple[Range, ...] = ()
 
     @property
     def outside(self) -> list[Any]:
@@ -31,7 +33,8 @@ class Number:
         ends = [(self.limits.low, -1), (self.limits.high, 1)]
         beyond = [self.kind(end + step) for end, step in ends if end is not None]
         beyond += [self.kind(end) for end in (self.limits.above, self.limits.below) if end is not None]
-        return [self.place(value) for value in (*beyond, math.nan, math.inf, -math.inf)]
+        taken = [value for value in beyond if any(value in limits for limits in self.also)]
+        return [self.place(value) for value in (*beyond, math.nan, math.inf, -math.inf) if value not in taken]
 
 
 def numbers(annotation: Any) -> Iterator[Number]:
@@ -43,18 +46,19 @@ def numbers(annotation: Any) -> Iterator[Number]:
         yield Number(annotation, None)
     elif origin in (typing.Union, types.UnionType):
         for option in arguments:
-            yield from numbers(option)
+            others = [each.limits for other in arguments if other is not option for each in numbers(other)]
+            for each in numbers(option):
+                yield replace(each, also=tuple(limits for limits in others if limits is not None))
     elif origin is tuple and arguments[1:] == (...,):
         for each in numbers(arguments[0]):
-            yield Number(each.kind, each.limits, lambda value, each=each: (each.place(value),))
+            yield replace(each, place=lambda value, each=each: (each.place(value),))
     elif origin is tuple:
         rest = [_allowed(part) for part in arguments]
         for index, part in enumerate(arguments):
             for each in numbers(part):
-                yield Number(
-                    each.kind,
-                    each.limits,
-                    lambda value, each=each, index=index: (*rest[:index], each.place(value), *rest[index + 1 :]),
+                yield replace(
+                    each,
+                    place=lambda value, each=each, index=index: (*rest[:index], each.place(value), *rest[index + 1 :]),
                 )
 
 

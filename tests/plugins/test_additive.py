@@ -239,9 +239,14 @@ PAPER = (
     ("model", "target", "image"),
     ("model", "guidance", 0.0),
     ("training", "learning_rate", 1e-3),
+    ("training", "lr_schedule", "constant"),
+    ("training", "warmup", 0),
+    ("training", "betas", (0.9, 0.999)),
     ("training", "weight_decay", 0.0),
     ("training", "batch_size", 1),
     ("training", "steps", 300_000),
+    ("split", "validation", 0.0),
+    ("split", "test", 0.092),
 )
 
 

@@ -18,32 +18,38 @@ from longigen.training.recipe import Recipe
 
 RECIPES = yaml.safe_load((ROOT / "registry.yaml").read_text(encoding="utf-8"))["recipes"]
 
-SADM = (  # Yoon et al., IPMI 2023, arXiv 2212.08228; "code" is the published one, "guidance" Ho and Salimans 2022
-    ("conditioner", "depth", 3, "Section 3.1"),
+SADM = (  # Yoon et al., IPMI 2023, arXiv 2212.08228; "code" is the published one, "guidance" Ho and Salimans 2022, and
+    # "ADM" Dhariwal and Nichol 2021, whose settings they have
+    ("conditioner", "depth", 3, "code, ViVit/vivit.py"),
     ("conditioner", "missing", "zero", "Section 3.1"),
     ("conditioner", "skip", False, "Section 3.1 has none"),
     ("sampler", "prediction", "epsilon", "Eq. 5"),
-    ("sampler", "steps", 1000, "experiments"),
-    ("sampler", "log_snr_min", -20.0, "guidance, Section 4"),
-    ("sampler", "log_snr_max", 20.0, "guidance, Section 4"),
-    ("sampler", "v", 0.3, "guidance, Section 4"),
+    ("sampler", "steps", 1000, "Section 4.1"),
+    ("sampler", "log_snr_min", -20.0, "guidance, Section 4.1"),
+    ("sampler", "log_snr_max", 20.0, "guidance, Section 4.1"),
+    ("sampler", "v", 0.2, "guidance, Section 4.1, for 128 × 128"),
     ("model", "target", "image", "Section 2.1"),
-    ("model", "p_uncond", 0.1, "guidance, Section 4; code, SADM.py"),
-    ("model", "guidance", 0.1, "experiments"),
+    ("model", "p_uncond", 0.1, "guidance, Section 4.2; code, SADM.py"),
+    ("model", "guidance", 0.1, "Section 4.1"),
     ("model", "guidance_space", "x", "Eq. 4"),
-    ("preprocess", "lower", 0.0, "experiments: min–max"),
-    ("preprocess", "upper", 100.0, "experiments: min–max"),
-    ("preprocess", "normalise", "subject", "experiments: per subject"),
-    ("training", "steps", 3_000_000, "experiments"),
-    ("training", "learning_rate", 1e-4, "code, SADM.py"),
+    ("preprocess", "lower", 0.0, "Section 4.1: min–max"),
+    ("preprocess", "upper", 100.0, "Section 4.1: min–max"),
+    ("preprocess", "normalise", "subject", "Section 4.1: per subject"),
+    ("training", "steps", 3_000_000, "Section 4.1"),
+    ("training", "learning_rate", 1e-4, "ADM, Table 11; code, SADM.py"),
+    ("training", "lr_schedule", "constant", "ADM, code"),
+    ("training", "betas", (0.9, 0.999), "ADM, Appendix I"),
+    ("training", "weight_decay", 0.0, "ADM, code"),
+    ("training", "ema", 0.9999, "ADM, Appendix I"),
 )
 SADM_ACDC = (
-    ("data", "frames", 12, "experiments; code, ACDC_prepare.py"),
-    ("preprocess", "shape", (128, 128, 32), "experiments; code, ACDC_prepare.py"),
-    ("preprocess", "fit", "resize", "code, ACDC_prepare.py"),
+    ("data", "frames", 12, "Section 4.1"),
+    ("preprocess", "shape", (128, 128, 32), "Section 4.1"),
+    ("preprocess", "fit", "resize", "Section 4.1"),
     ("split", "validation", 0.1, "code, ACDC_prepare.py: 90 of 100"),
     ("training", "batch_size", 3, "code, SADM.py"),
 )
+SADM_BRAIN = (("split", "folds", 10, "Section 4.1"),)
 
 
 def resolve(name: str) -> Recipe:
@@ -82,7 +88,7 @@ def test_a_recipe_composes_trains_and_generates(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "section", "key", "value"),
-    [("sadm-acdc", *row[:3]) for row in SADM + SADM_ACDC] + [("sadm-brain", *row[:3]) for row in SADM],
+    [("sadm-acdc", *row[:3]) for row in SADM + SADM_ACDC] + [("sadm-brain", *row[:3]) for row in SADM + SADM_BRAIN],
 )
 def test_hyperparameters_are_those_of_the_paper(name: str, section: str, key: str, value: Any) -> None:
     assert resolve(name).configs[section][key] == value
@@ -99,7 +105,9 @@ def test_every_number_has_a_source_and_a_place(name: str) -> None:
     content = Catalog().recipe(name).content
     recipe = Recipe.resolve(name, changes=["data.path=."])
     for line in content["numbers"]:
-        assert re.search(r": (paper|code|ours|Ho and Salimans|as in (sadm-acdc|dao-adni))", line), line
+        assert re.search(r": (paper|code|ours|Ho and Salimans|Dhariwal and Nichol|as in (sadm-acdc|dao-adni))", line), (
+            line
+        )
         for section, key in re.findall(r"\b([a-z]+)\.([a-z_]+)\b(?!\.)", line.partition(": ")[0]):
             assert key in recipe.configs[section] or (key == "name" and section in recipe.names), line
 
