@@ -33,7 +33,14 @@ def test_every_table_has_rows_that_resolve(name: str) -> None:
 
 def test_the_rows_of_the_papers_ablation() -> None:
     table = BenchmarkSpec.of("sadm-ablation")
-    assert [row.name for row in table.rows] == ["linear", "without diffusion", "without attention", "sadm"]
+    assert [row.name for row in table.rows] == [
+        "linear",
+        "without diffusion",
+        "without attention",
+        "without attention, all visits",
+        "U-Net without diffusion",
+        "sadm",
+    ]
     assert [row.folder for row in table.only(["sadm", "without attention"])] == ["without-attention", "sadm"]
     plain, without = (table.only([name])[0].resolve(data=None, changes=[], forced=[])[0] for name in
                       ("sadm", "without diffusion"))  # fmt: skip
