@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from longigen.components.conditioning import Conditioning, Routes
     from longigen.components.deformation import doubled, flow, halved, warp
     from longigen.components.denoiser import Denoiser, Moved
-    from longigen.components.metric import Metric, SetMetric
+    from longigen.components.metric import Metric, SeriesMetric, SetMetric
     from longigen.components.parameterization import Prediction
     from longigen.components.ranges import Range
     from longigen.components.sampler import Sampler, Step
@@ -118,6 +118,7 @@ _MODULES = {
     "Routes": "components.conditioning",
     "Run": "training.run",
     "Sampler": "components.sampler",
+    "SeriesMetric": "components.metric",
     "SetMetric": "components.metric",
     "SplitSettings": "data.split",
     "Statistics": "data.statistics",
@@ -216,6 +217,7 @@ __all__ = [
     "Routes",
     "Run",
     "Sampler",
+    "SeriesMetric",
     "SetMetric",
     "SplitSettings",
     "Statistics",

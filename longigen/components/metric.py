@@ -1,12 +1,16 @@
-"""`Metric` and `SetMetric`: the base classes of evaluation metrics, per volume and per set of visits."""
+"""`Metric`, `SeriesMetric`, `SetMetric`: the base classes of metrics, per visit, per series and per set of visits."""
 
 import abc
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
 from longigen.components.base import Component
+
+LEAST_VISITS = 3
+"""The smallest number of visits that have a trajectory: a line fits any two."""
 
 
 class Metric(Component, abc.ABC):
@@ -25,6 +29,7 @@ class Metric(Component, abc.ABC):
       with every result.
     - `default` includes the metric in every evaluation that does not choose its metrics, which changes the protocol of
       everyone who installs it. Leave it False where users can select the metric with ``--metric``.
+    - `note` is a short text for the table's footnote, or empty.
     """
 
     kind: ClassVar[str] = "metric"
@@ -35,6 +40,11 @@ class Metric(Component, abc.ABC):
     @property
     def variant(self) -> str:
         """What the parameters make of the metric where that needs a name of its own, added to its name; else empty."""
+        return ""
+
+    @property
+    def note(self) -> str:
+        """A short text for the table's footnote; empty where the name says enough."""
         return ""
 
     @property
@@ -58,6 +68,35 @@ class Metric(Component, abc.ABC):
         return "↑" if self.higher_is_better else "↓"
 
 
+class SeriesMetric(Metric):
+    """Compares a series of generated visits of one subject with the true one, such as their slopes over time.
+
+    Contract, in addition to that of `Metric`:
+
+    - `of_series` takes the visits (N, C, W, H, D) that were generated together, in the order of time, as they were
+      generated and as they were; both series begin with the last visit that was given before them. N is at least
+      `LEAST_VISITS`; a shorter series has no value (NaN). `times` are N ascending numbers, and the result does not
+      depend on their unit.
+    - `ensemble` is False: of several samples, the first or the mean is scored.
+    - The value stands in the scores of each visit of the series.
+    """
+
+    @property
+    def note(self) -> str:
+        return (
+            f"of the visits that are generated together and the last given one, {LEAST_VISITS} or more; setting full "
+            "generates each visit by itself, and has no value"
+        )
+
+    @abc.abstractmethod
+    def of_series(self, generated: Tensor, true: Tensor, foreground: Tensor, times: Sequence[float]) -> float:
+        """Return the value of the metric for a series."""
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        """Return NaN: one generated visit is no series."""
+        return math.nan
+
+
 class SetMetric(Metric):
     """Compares the set of all generated visits with the set of all true ones, such as FID or KID.
 
@@ -67,8 +106,7 @@ class SetMetric(Metric):
       tensor of every visit is stored, moved between processes and written to disk: a few thousand numbers at most.
     - `pooled` returns the metric from the features of N visits (N, ...), NaN if there are too few. It must not depend
       on their order. It is also called once without each subject, for the jackknife interval.
-    - `note` is a short text for the table's footnote. `caution` is a sentence on why the value for that number of
-      visits should be read with care, or None.
+    - `caution` is a sentence on why the value for that number of visits should be read with care, or None.
     """
 
     @abc.abstractmethod
@@ -79,10 +117,6 @@ class SetMetric(Metric):
     def pooled(self, described: Tensor) -> float:
         """Return the metric from the features of N visits (N, ...)."""
 
-    @property
-    def note(self) -> str:
-        return ""
-
     def caution(self, visits: int) -> str | None:
         return None
 
@@ -91,10 +125,10 @@ class SetMetric(Metric):
         return self.pooled(self.describe(generated, true, previous, foreground)[None])
 
 
-def set_metric_notes(metrics: Mapping[str, Metric]) -> list[str]:
-    """Return the footnotes of a table on its set metrics, one line each."""
+def metric_notes(metrics: Mapping[str, Metric]) -> list[str]:
+    """Return the footnotes of a table on its metrics, one line each."""
     pooled = {name: metric for name, metric in metrics.items() if isinstance(metric, SetMetric)}
     lines = [f"{', '.join(pooled)}: of all visits together [95 % jackknife interval over subjects]"] if pooled else []
-    for note in dict.fromkeys(metric.note for metric in pooled.values() if metric.note):
-        lines.append(f"{', '.join(name for name, metric in pooled.items() if metric.note == note)}: {note}")
+    for note in dict.fromkeys(metric.note for metric in metrics.values() if metric.note):
+        lines.append(f"{', '.join(name for name, metric in metrics.items() if metric.note == note)}: {note}")
     return lines

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from longigen._version import __version__
-from longigen.components.metric import Metric, set_metric_notes
+from longigen.components.metric import Metric, metric_notes
 from longigen.data.cohort import Cohort
 from longigen.data.seen import seen_hashes
 from longigen.data.split import fingerprint
@@ -466,7 +466,7 @@ class Benchmark:
             "▲ better, ▼ worse than copy-last: the interval of the gain, paired by subject, excludes 0\n"
             "(and the gain is large enough for the digits shown)"
         )
-        notes = "\n".join([notes, *set_metric_notes(metrics)])
+        notes = "\n".join([notes, *metric_notes(metrics)])
         return "\n\n".join(
             [
                 filled("\n".join(head), width),

@@ -40,7 +40,7 @@ class Comparison:
     spacing: tuple[float, float, float]
 
     @classmethod
-    def of(cls, samples: Sequence[Generated], index: int, space: Space) -> Self:
+    def of(cls, samples: Sequence[Generated], index: int, space: Space, *, grid: int | None = None) -> Self:
         """Return the volumes of a generated visit, by its index among the targets of its task.
 
         Args:
@@ -49,8 +49,10 @@ class Comparison:
             space: ``subject`` for the last given visit's own voxel grid: that visit as it is stored, the true visit
                 (interpolated only if its grid is another), and the generated visit as it is written for a user, all
                 scaled by the subject's intensity range and not clipped; ``model`` for the model's grid.
+            grid: index, among the subject's visits, of the visit whose voxel grid it is in the subject's space, to
+                compare several visits on one; by default the last given visit.
         """
-        return cls._in_subject_space(samples, index) if space == "subject" else cls._on_model_grid(samples, index)
+        return cls._in_subject_space(samples, index, grid) if space == "subject" else cls._on_model_grid(samples, index)
 
     @classmethod
     def _on_model_grid(cls, samples: Sequence[Generated], index: int) -> Self:
@@ -65,15 +67,16 @@ class Comparison:
         )
 
     @classmethod
-    def _in_subject_space(cls, samples: Sequence[Generated], index: int) -> Self:
+    def _in_subject_space(cls, samples: Sequence[Generated], index: int, grid: int | None) -> Self:
         first = samples[0]
         prepared, reference, target = first.prepared, first.given_before(index), first.task.targets[index]
+        place = reference if grid is None else grid
         # In this order, so that the last given visit is read once for itself and for all samples.
-        true, start, previous = (prepared.own(visit) for visit in (target, 0, reference))
+        true, start, placed, previous = (prepared.own(visit) for visit in (target, 0, place, reference))
 
         def scaled(volume: Volume, visit: int) -> Tensor:
             intensity = prepared.range_of(visit)
-            data = on_grid_of(volume, previous, intensity.low).data
+            data = on_grid_of(volume, placed, intensity.low).data
             return torch.from_numpy(np.ascontiguousarray(intensity.to_unclipped(data)))[None]
 
         return cls(
@@ -81,7 +84,7 @@ class Comparison:
             scaled(true, target),
             scaled(previous, reference),
             foreground_mask(scaled(start, 0)),
-            _spacing(on_grid_of(previous, previous, 0.0).affine),
+            _spacing(on_grid_of(placed, placed, 0.0).affine),
         )
 
     def blurred(self, sigma: float) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longigen.components.metric import Metric, SetMetric
+from longigen.components.metric import LEAST_VISITS, Metric, SeriesMetric, SetMetric
 from longigen.components.visit_sequence import BACKGROUND
 from longigen.data.intensity import FOREGROUND
 from longigen.data.preprocess import Preprocess
@@ -149,7 +149,7 @@ def score(
 
     The methods are copy-last, which repeats the last given visit; blurred copies of it; the model's first sample; and,
     if there are K ≥ 2 samples, their mean. For the latter, ensemble metrics get all samples, and the other metrics the
-    mean.
+    mean. A `SeriesMetric` is of all visits of the task, and stands in the scores of each.
 
     Args:
         samples: K samples of the same task.
@@ -161,29 +161,57 @@ def score(
     first = samples[0]
     prepared = first.prepared
     last = len(prepared.subject.visits) - 1
+    series = _series(samples, metrics, space)
     scores = []
     for index, visit in enumerate(first.task.targets):
         if targets == "last" and visit != last:
             continue
         compared = Comparison.of(samples, index, space)
-        methods = {COPY_LAST: compared.previous[None]}
-        methods |= {name: compared.blurred(sigma)[None] for name, sigma in BLURRED.items()}
-        methods[MODEL] = compared.generated[:1]
-        if len(samples) > 1:
-            methods[mean_method(len(samples))] = compared.generated
         others = compared.true, compared.previous, compared.foreground
-        for method, images in methods.items():
+        for method, images in _methods(compared).items():
             values, features = {}, {}
             for name, metric in metrics.items():
                 generated = images if metric.ensemble else images.mean(dim=0)
                 if isinstance(metric, SetMetric):
                     features[name] = metric.describe(generated, *others)
                     values[name] = metric.pooled(features[name][None])
+                elif isinstance(metric, SeriesMetric):
+                    values[name] = series.get((method, name), math.nan)
                 else:
                     values[name] = metric(generated, *others)
             time = first.times[index]
             scores.append(Score(scenario, method, prepared.subject.id, visit, time, values, features))
     return scores
+
+
+def _methods(compared: Comparison) -> dict[str, Tensor]:
+    """Return the images of a visit (K, C, W, H, D) by method: the copies, the first sample, all samples if several."""
+    methods = {COPY_LAST: compared.previous[None]}
+    methods |= {name: compared.blurred(sigma)[None] for name, sigma in BLURRED.items()}
+    methods[MODEL] = compared.generated[:1]
+    if len(compared.generated) > 1:
+        methods[mean_method(len(compared.generated))] = compared.generated
+    return methods
+
+
+def _series(samples: Sequence[Generated], metrics: Mapping[str, Metric], space: Space) -> dict[tuple[str, str], float]:
+    """Return the series metrics of the visits of one task, by method and name; none if the visits are too few."""
+    chosen = {name: metric for name, metric in metrics.items() if isinstance(metric, SeriesMetric)}
+    first = samples[0]
+    if not chosen or len(first.times) + 1 < LEAST_VISITS:
+        return {}
+    start = first.given_before(0)
+    visits = [Comparison.of(samples, index, space, grid=start) for index in range(len(first.times))]
+    times = [first.prepared.subject.times[start], *first.times]
+    before, foreground = visits[0].previous, visits[0].foreground
+    true = torch.stack([before, *(visit.true for visit in visits)])
+    by_visit = [_methods(visit) for visit in visits]
+    values = {}
+    for method in by_visit[0]:
+        generated = torch.stack([before, *(methods[method].mean(dim=0) for methods in by_visit)])
+        for name, metric in chosen.items():
+            values[method, name] = metric.of_series(generated, true, foreground, times)
+    return values
 
 
 def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = None) -> list[ResultRow]:

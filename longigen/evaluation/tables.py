@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from textwrap import fill
 from typing import Any
 
-from longigen.components.metric import Metric, SetMetric, set_metric_notes
+from longigen.components.metric import Metric, SetMetric, metric_notes
 from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, ResultRow
 from longigen.utils.intervals import INTERVAL, LEAST, Summary
 
@@ -41,7 +41,7 @@ def evaluation_table(
         notes.append(f"mean of {samples}: metrics of the mean of {samples} samples")
     if samples > 1 and ensemble:
         notes[-1] += f";\n{', '.join(ensemble)}: of the samples themselves; → is the value of a calibrated model"
-    notes += set_metric_notes(metrics)
+    notes += metric_notes(metrics)
     lines: list[list[str] | None] = []
     copied = {(row.setting, row.method): row for row in rows if row.method in COPIES}
     most = max(_counts(rows), default=0)

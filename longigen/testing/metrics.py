@@ -1,18 +1,21 @@
 """The checks of metrics."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from longigen.components.metric import Metric, SetMetric
+from longigen.components.metric import LEAST_VISITS, Metric, SeriesMetric, SetMetric
 from longigen.testing.assertions import keeps_its_configuration
 from longigen.testing.case import Case
 from longigen.testing.randomness import assert_draws_nothing_global
 
 VISITS = 12
 SAMPLES = 8
+TIMES = (0.0, 0.7, 1.1, 2.4, 3.0)
+"""Of a series: uneven, as visits are."""
 
 
 def _volumes(size: tuple[int, int, int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -25,8 +28,21 @@ def _volumes(size: tuple[int, int, int], seed: int = 0) -> tuple[Tensor, Tensor,
     return true[None], previous[None], noise, true > -0.8
 
 
+def _series_value(
+    metric: SeriesMetric, size: tuple[int, int, int], error: float, times: Sequence[float] = TIMES, *, unit: float = 1.0
+) -> float:
+    """Return the metric of a true series that bends over time, with other noise in each visit but the first."""
+    true, previous, noise, foreground = _volumes(size)
+    series = torch.stack([previous + (true - previous) * (time + 0.3 * time**2) for time in times])
+    generated = series.clone()
+    generated[1:] += error * noise[1 : len(times)]
+    return metric.of_series(generated, series, foreground, [unit * time for time in times])
+
+
 def _value(metric: Metric, size: tuple[int, int, int], error: float) -> float:
-    """Return the metric of true volumes with some noise: of one visit, or of several where it is of a set."""
+    """Return the metric of true volumes with some noise: of one visit, a series, or several where it is of a set."""
+    if isinstance(metric, SeriesMetric):
+        return _series_value(metric, size, error)
     features = []
     for seed in range(VISITS if isinstance(metric, SetMetric) else 1):
         true, previous, noise, foreground = _volumes(size, seed)
@@ -122,6 +138,23 @@ def pools_in_any_order(case: Case) -> None:
     assert abs(one - two) <= 1e-6 * max(1.0, abs(one)), f"is {one}, and {two} in another order"
 
 
+def keeps_to_series(case: Case) -> None:
+    """Check a metric of a series: one value, in any unit of time, of the fewest visits too; one visit has none."""
+    metric = case.make()
+    if not isinstance(metric, SeriesMetric):
+        return
+    assert not metric.ensemble, "ensemble is True, and a series is of one sample or of the mean"
+    size = (10, 12, 9)
+    one, other = (_series_value(metric, size, 0.1, unit=unit) for unit in (1.0, 365.25))
+    assert isinstance(one, float), f"gives {type(one).__name__}, not float"
+    assert abs(one - other) <= 1e-6 * max(1.0, abs(one)), f"is {one}, and {other} with times in another unit"
+    few = _series_value(metric, size, 0.1, TIMES[:LEAST_VISITS])
+    assert math.isfinite(few), f"of {LEAST_VISITS} visits it is {few}"
+    true, previous, _, foreground = _volumes(size)
+    alone = metric(true, true, previous, foreground)
+    assert math.isnan(alone), f"of one visit it is {alone}, not NaN"
+
+
 def draws_nothing_global(case: Case) -> None:
     """Check that it leaves the global random generators alone, also while it is made."""
 
@@ -147,6 +180,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "prefers what is closer": prefers_what_is_closer,
     "aims at calibration": aims_at_calibration,
     "pools in any order": pools_in_any_order,
+    "keeps to series": keeps_to_series,
     "leaves global random generators alone": draws_nothing_global,
 }
 """By what a metric is to do; see `Metric`. A check that does not concern a metric passes."""

@@ -1,11 +1,13 @@
-"""Metrics of single generated volumes, of several samples of a visit, and of the set of all generated visits."""
+"""Metrics of generated volumes, of several samples of one, of series of visits, and of the set of all visits."""
 
-from longigen_metrics.change import ChangeCorrelation
+from longigen_metrics.change import ChangeAUROC, ChangeCorrelation, DeltaRMAE
 from longigen_metrics.distance import FID, KID
 from longigen_metrics.ensemble import CRPS, Coverage, SpreadSkill
 from longigen_metrics.error import NRMSE, PSNR
-from longigen_metrics.sharpness import Sharpness
+from longigen_metrics.perceptual import PerceptualDistance
+from longigen_metrics.sharpness import LaplacianError, Sharpness
 from longigen_metrics.similarity import SSIM, ForegroundSSIM, SliceSSIM
+from longigen_metrics.trajectory import Flicker, Monotonicity, SlopeError
 
 __all__ = [
     "CRPS",
@@ -14,10 +16,17 @@ __all__ = [
     "NRMSE",
     "PSNR",
     "SSIM",
+    "ChangeAUROC",
     "ChangeCorrelation",
     "Coverage",
+    "DeltaRMAE",
+    "Flicker",
     "ForegroundSSIM",
+    "LaplacianError",
+    "Monotonicity",
+    "PerceptualDistance",
     "Sharpness",
     "SliceSSIM",
+    "SlopeError",
     "SpreadSkill",
 ]

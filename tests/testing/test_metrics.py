@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers.conformance import assert_caught, assert_each_is_broken, problems
-from longigen import Metric, SetMetric
+from longigen import Metric, SeriesMetric, SetMetric
 
 
 class Good(Metric):
@@ -93,7 +94,24 @@ class Ratio(Metric):
         return float(generated.diff(dim=1).var() / true.diff(dim=1).var())
 
 
-@pytest.mark.parametrize("cls", [Good, Similarity, OfSet, Calibrated, Ratio])
+class OfSeries(SeriesMetric):
+    """The mean absolute error of the rates of change."""
+
+    higher_is_better = False
+
+    @property
+    def definition(self) -> str:
+        return "mean of |generated - true rate| over the mean of |true rate|"
+
+    def of_series(self, generated: Tensor, true: Tensor, foreground: Tensor, times: Sequence[float]) -> float:
+        return self.rates(generated - true, times) / self.rates(true, times)
+
+    def rates(self, series: Tensor, times: Sequence[float]) -> float:
+        gaps = torch.tensor(times).diff().view(-1, 1, 1, 1, 1)
+        return float((series.diff(dim=0) / gaps).abs().mean())
+
+
+@pytest.mark.parametrize("cls", [Good, Similarity, OfSet, Calibrated, Ratio, OfSeries])
 def test_a_good_one_passes(cls: type) -> None:
     assert problems("metric", cls) == {}
 
@@ -104,6 +122,7 @@ TRUTH = "is best for the truth"
 CLOSER = "prefers what is closer"
 CALIBRATION = "aims at calibration"
 ORDER = "pools in any order"
+SERIES = "keeps to series"
 GLOBAL = "leaves global random generators alone"
 
 BROKEN: dict[type, dict[str, str]] = {}
@@ -262,6 +281,24 @@ class PooledToTensors(Pooling):
 class TheFirstVisit(Pooling):
     def pool(self, described: Tensor) -> float:
         return float(described[0])
+
+
+@caught(SERIES=r"is 0\.\d+, and 0\.\d+ with times in another unit")
+class InOneUnit(OfSeries):
+    def rates(self, series: Tensor, times: Sequence[float]) -> float:
+        return super().rates(series, times) + 1.0
+
+
+@caught(SERIES="of 3 visits it is nan")
+class NeedingFour(OfSeries):
+    def of_series(self, generated: Tensor, true: Tensor, foreground: Tensor, times: Sequence[float]) -> float:
+        return super().of_series(generated, true, foreground, times) if len(times) > 3 else math.nan
+
+
+@caught(SERIES=r"of one visit it is \d\.\d+, not NaN")
+class OfOneVisitToo(OfSeries):
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        return float((true - previous).abs().mean())
 
 
 class Drawing(Scoring):
