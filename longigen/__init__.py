@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from longigen.training.run import Run
     from longigen.training.settings import TrainingSettings
     from longigen.training.trainer import Trainer
-    from longigen.utils.randomness import Generators, randn_like
+    from longigen.utils.randomness import Generators, draw_rows, randn_like
     from longigen.utils.time_units import COUNT_UNITS, TIME_UNITS, time_unit
 
 _MODULES = {
@@ -140,6 +140,7 @@ _MODULES = {
     "consistency": "api",
     "did_you_mean": "errors",
     "doubled": "components.deformation",
+    "draw_rows": "utils.randomness",
     "evaluate": "api",
     "examine": "api",
     "file_identity": "data.volume",
@@ -238,6 +239,7 @@ __all__ = [
     "consistency",
     "did_you_mean",
     "doubled",
+    "draw_rows",
     "evaluate",
     "examine",
     "file_identity",

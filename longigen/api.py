@@ -5,7 +5,6 @@ torch; each function imports what it needs.
 """
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
@@ -17,6 +16,9 @@ from longigen.components.base import Parameter
 from longigen.components.changes import as_changes
 from longigen.components.ranges import Count, Evaluations, GuidanceWeight, NoiseLevels, Range, Seed
 from longigen.errors import LongigenError
+from longigen.utils.processes import failing as failing
+from longigen.utils.processes import is_first, launched
+from longigen.utils.processes import says_first as says_first
 from longigen.utils.progress import Progress, silent
 from longigen.utils.progress import progress as show_progress
 from longigen.utils.progress import transfer as show_transfer
@@ -176,12 +178,10 @@ def train(
         )
     if new_subjects is not None and not resume:
         raise LongigenError("new_subjects is for a run that is continued; give it with resume.")
-    if out is None and "RANK" in os.environ:
-        raise LongigenError("Training in several processes needs one folder for all of them; give it with out.")
+    _require_folder(out)
     keep_freed_memory()
-    is_first = os.environ.get("RANK", "0") == "0"  # set by accelerate launch and torchrun
     folder = Path(out) if out is not None else new_folder("runs", "-".join(filter(None, components.values())) or "run")
-    run = (Run.open if resume else Run.create if is_first else Run)(folder)
+    run = (Run.open if resume else Run.create if is_first() else Run)(folder)
 
     from longigen.training.recipe import Recipe
     from longigen.training.warm_start import FineTuning, warm_starts
@@ -212,10 +212,9 @@ def train(
             )
         for start in warm_starts(resolved.settings("training")):
             start.check(resolved.names[start.part])  # before the data are read
-    with run.locked() if is_first else nullcontext():
-        return _fit(
-            resolved, run, resume=resume, split=split, new=new_subjects, progress=show_progress if progress else silent
-        )
+    resolved.settings("training").batch_of(launched())
+    with run.locked() if is_first() else nullcontext():
+        return _fit(resolved, run, resume=resume, split=split, new=new_subjects, progress=_bars(progress))
 
 
 def _fit(
@@ -272,6 +271,7 @@ def generate(
     times: Sequence[str | float] | str | float | None = None,
     subjects: Sequence[str] = (),
     part: "Part | None" = None,
+    share: str | None = None,
     samples: int = 1,
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
@@ -289,7 +289,9 @@ def generate(
 ) -> "WrittenVisits":
     """Generate visits for the subjects of a data set and write them as NIfTI files, each with a JSON sidecar.
 
-    For one subject of your own see `LongitudinalModel.forecast`.
+    ``visits.csv`` lists them. Visits that are in `out` already, whole and of the same model, settings and inputs, stay
+    as they are, so that the same call goes on after an interruption. For one subject of your own see
+    `LongitudinalModel.forecast`.
 
     Args:
         model: a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
@@ -303,6 +305,8 @@ def generate(
             after the subject's last visit.
         subjects: ids of the subjects; by default all of the part.
         part: part of the training data set's split; by default ``test``, and ``all`` for other data.
+        share: generate for a share of these subjects, as in ``"3/64"``, the third of 64; for jobs that run side by
+            side and write into one folder.
         samples: number of samples of each visit; with several, their mean and standard deviation are written too.
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
@@ -316,7 +320,8 @@ def generate(
         detail: keep the own voxels of the last given visit, moved and changed as the model says; otherwise the volumes
             are the model's images, interpolated from its grid.
         explain: also write maps of how much each earlier visit contributed.
-        overwrite: replace files of the same visits that are in `out` already, instead of refusing.
+        overwrite: replace files of the same visits that are in `out` already, instead of keeping those of the same
+            model, settings and inputs and refusing others.
         batch_size: number of volumes generated in one batch: samples of subjects.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
@@ -335,7 +340,9 @@ def generate(
         guidance_interval=guidance_interval,
         seed=seed,
     )
+    one_of = _share(share)
     source = _source(model, progress=progress)
+    _require_folder(out)
     folder = Path(out) if out is not None else new_folder("generated", source.stem)
     writable_folder(folder)
     keep_freed_memory()
@@ -344,9 +351,10 @@ def generate(
     from longigen.models.predict import GenerationSettings
 
     listed = [times] if isinstance(times, str | float | int) else times or ()
-    session = _session(source, data, changes, part, subjects, skip_bad, progress)
+    session = _session(source, data, changes, part, subjects, skip_bad, progress, one_of)
     log.info(f"{len(session.subjects)} subjects of {session.cohort.name} ({session.note})")
-    with (show_progress if progress else silent)("generating") as update:
+    _log_processes("subjects")
+    with _bars(progress)("generating") as update:
         written = write_cohort(
             session,
             folder,
@@ -368,6 +376,8 @@ def generate(
             batch_size=batch_size,
             callback=update,
         )
+    if written.kept:
+        log.info(f"{written.kept} visits were there already, of this model and these settings, and stay as they are")
     if written.caution:
         log.info(written.caution)
     return written
@@ -450,6 +460,7 @@ def evaluate(
         chosen = load_metrics(metrics, samples=samples)
         keep_freed_memory()
         session = _session(source, data, changes, part, (), skip_bad, progress)
+        _log_processes("subjects")
         scenarios = ordered(settings)
         protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
         generation = GenerationSettings(
@@ -461,7 +472,7 @@ def evaluate(
             precision=precision,
             seed=seed,
         )
-        bars = show_progress if progress else silent
+        bars = _bars(progress)
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
             path, note = save_to_run(evaluation.metrics_file, evaluation.source)
@@ -541,7 +552,7 @@ def consistency(
         )
         keep_freed_memory()
         session = _session(source, data, changes, part, (), skip_bad, progress)
-        bars = show_progress if progress else silent
+        bars = _bars(progress)
         found = Consistency.of(session, generation, scenario, similarity, batch_size=batch_size, progress=bars)
         if out is not None and is_main_process():
             found.save(out)
@@ -599,8 +610,8 @@ def bench(
         raise LongigenError(f"--folds must be a whole number of at least 2, got {folds}.")
     if steps is not None and minutes is not None:
         raise LongigenError("--steps and --minutes both set the length of training; give only one of the two.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise LongigenError("A benchmark runs in one process; start it without 'accelerate launch'.")
+    if launched() > 1:
+        raise LongigenError("A benchmark runs in one process; start it without torchrun or 'accelerate launch'.")
 
     from longigen.evaluation.benchmark_spec import BenchmarkSpec
 
@@ -756,7 +767,7 @@ def pull(name_or_path: str, *, token: str | None = None, progress: bool = True) 
 
     hub_logging.set_verbosity_error()  # without messages about retries and locks; failures are raised as errors
     source = ModelSource.parse(name_or_path, token=token)
-    with (show_transfer if progress else silent)("pulling") as update:
+    with (show_transfer if progress and is_first() else silent)("pulling") as update:
         return source.pull(update)
 
 
@@ -822,10 +833,35 @@ def new_plugin(name: str, kind: str, out: Path | str | None = None) -> "PluginTe
 
 
 def is_main_process() -> bool:
-    """Return whether this process is the only one, or the first of those started by ``accelerate launch``."""
-    from accelerate import PartialState
+    """Return whether this process is the only one, or the first of those that a launcher started."""
+    return is_first()
 
-    return PartialState().is_main_process
+
+def join_processes() -> None:
+    """Let the processes that a launcher started find each other, if there are several.
+
+    Raises:
+        LongigenError: if there are not as many as the launcher says.
+    """
+    if launched() > 1:
+        from longigen.utils.processes import processes
+
+        processes()
+
+
+def _bars(progress: bool) -> Progress:
+    """Return what shows progress; of several processes the first does."""
+    return show_progress if progress and is_first() else silent
+
+
+def _require_folder(out: Path | str | None) -> None:
+    if out is None and launched() > 1:
+        raise LongigenError("Several processes need one folder to write to; give it with --out (out=FOLDER).")
+
+
+def _log_processes(work: str) -> None:
+    if launched() > 1:
+        log.info(f"{launched()} processes share the {work}")
 
 
 def log_skipped(findings: "Sequence[Finding]", limit: int = 20) -> None:
@@ -847,6 +883,20 @@ def _require(**arguments: float | tuple[float, float] | None) -> None:
             Parameter(name, ARGUMENTS[name]).check(value)
 
 
+def _share(text: str | None) -> tuple[int, int]:
+    """Return the number of a share and how many there are, from a text such as ``3/64``.
+
+    Raises:
+        LongigenError: if it is not such a text.
+    """
+    if text is None:
+        return 1, 1
+    number, slash, shares = text.partition("/")
+    if not (slash and number.isdecimal() and shares.isdecimal() and 1 <= int(number) <= int(shares)):
+        raise LongigenError(f"--share (share) must be a number and how many there are, such as 3/64, got {text!r}.")
+    return int(number), int(shares)
+
+
 def _name_of(model: "Path | str | Run") -> str:
     return str(model) if isinstance(model, str | Path) else f"local-dir:{model.folder}"
 
@@ -858,7 +908,7 @@ def _source(
     from longigen.hub.resolve import ModelSource
 
     source = ModelSource.parse(_name_of(model), revision, token=token)
-    with (show_transfer if progress else silent)("pulling") as update:
+    with (show_transfer if progress and is_first() else silent)("pulling") as update:
         source.find(update)
     return source
 
@@ -890,16 +940,18 @@ def _session(
     subjects: Sequence[str],
     skip_bad: bool,
     progress: bool,
+    one_of: tuple[int, int] = (1, 1),
 ) -> "GenerationSession":
     from longigen.generation.session import GenerationSession
 
-    with (show_progress if progress else silent)("reading") as update:
+    with _bars(progress)("reading") as update:
         session = GenerationSession.open(
             source,
             data=None if data is None else str(data),
             changes=as_changes(changes),
             part=part,
             ids=subjects,
+            one_of=one_of,
             skip_bad=skip_bad,
             callback=update,
         )

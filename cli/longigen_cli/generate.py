@@ -49,6 +49,13 @@ def generate(
         list[str] | None, typer.Option(help="Generate visits of this subject only (may be repeated).")
     ] = None,
     part: Part = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Generate for the I-th of N equal shares of the subjects, for jobs that write into one folder.",
+        ),
+    ] = None,
     samples: Annotated[
         int,
         typer.Option(
@@ -75,7 +82,12 @@ def generate(
         bool, typer.Option("--explain", help="Also write maps of how much each earlier visit contributed.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files of the same visits that are in --out already.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace files of the same visits that are in --out already, instead of keeping those of the same "
+            "model, settings and inputs and refusing others.",
+        ),
     ] = False,
     batch_size: BatchSize = 4,
     changes: DataOrGridChanges = None,
@@ -91,6 +103,7 @@ def generate(
         times=None if times is None else [time for given in times for time in given.split(",")],
         subjects=subject or [],
         part=part,
+        share=share,
         samples=samples,
         sampler=sampler,
         steps=steps,
@@ -106,4 +119,5 @@ def generate(
         skip_bad=skip_bad,
     )
     also = ", and the mean and standard deviation of each visit's samples," if samples > 1 else ""
-    say(f"Wrote {len(written.files)} volumes{also} to {written.folder}")
+    if api.is_main_process():
+        say(f"Wrote {len(written.files)} volumes{also} to {written.folder}, listed in visits.csv")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from longigen import __version__
+from longigen import __version__, api
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean, printable
 from longigen_cli import bench, check, console, doctor, evaluate, generate, info, new_plugin, pull, push, train
 from longigen_cli import list as listing
@@ -83,7 +83,9 @@ def options(
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Format a `LongigenWarning` as one line, and any other warning as Python does."""
+    """Format a `LongigenWarning` as one line, and any other warning as Python does; empty if a process said it."""
+    if not api.says_first(str(message)):
+        return ""
     if issubclass(category, LongigenWarning):
         return console.message(f"longigen: {message}", sys.stderr) + "\n"
     return PYTHON_FORMAT(message, category, filename, lineno, line)
@@ -100,6 +102,7 @@ def _log_to_stderr() -> None:
     """Print the messages that `longigen.api` logs to stderr, without prefixes."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_MessageFormatter())
+    handler.addFilter(lambda record: api.says_first(record.getMessage()))
     logger = logging.getLogger("longigen")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -107,16 +110,29 @@ def _log_to_stderr() -> None:
 
 
 def main() -> None:
-    """Run the application; a `LongigenError` is printed as one sentence on stderr, with exit status 2."""
+    """Run the application; a `LongigenError` is printed as one sentence on stderr, with exit status 2.
+
+    Of several processes, the first that fails says so, and the others end with it.
+    """
     warnings.formatwarning = _format_warning
     _log_to_stderr()
     try:
+        api.join_processes()
         app()
     except LongigenError as error:
-        if os.environ.get("LONGIGEN_DEBUG"):
-            raise
-        console.say(f"longigen: {error}")
+        with api.failing() as first:
+            if first and os.environ.get("LONGIGEN_DEBUG"):
+                raise
+            if first:
+                console.say(f"longigen: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("longigen: interrupted\n")
+        with api.failing() as first:
+            if first:
+                sys.stderr.write("longigen: interrupted\n")
         sys.exit(130)
+    except Exception:
+        with api.failing() as first:
+            if first:
+                raise
+        sys.exit(2)  # most likely since it does not reach the process that failed first

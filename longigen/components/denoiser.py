@@ -56,7 +56,7 @@ class Denoiser(Component, nn.Module, abc.ABC):
     - It is deterministic in ``eval()`` mode. A zero-initialised output makes a residual model start as copy-last.
     - `losses(example)` returns the training losses, by default the sampler's loss of the prediction. Each is per
       sample (B,) and already weighted; training minimises their sum and logs each under its name. Random numbers come
-      only from the example's generator.
+      only from the example's generator, by `randn_like` or `draw_rows`, which processes of one training share.
     - A discriminator is a module that `build` assigns to `adversary`. It is trained with its own optimiser and
       `adversary_losses(example)`, one step after each step of the denoiser; its parameters are frozen during the
       denoiser's step. Those losses give gradients to the discriminator only. It is part of the weights, but not of

@@ -12,7 +12,7 @@ from longigen.components.base import Component, Parameter
 from longigen.components.parameterization import Prediction, alpha_sigma, expand, prediction_target
 from longigen.components.ranges import Evaluations, LogSNR
 from longigen.errors import LongigenError
-from longigen.utils.randomness import Generators, randn_like
+from longigen.utils.randomness import Generators, draw_rows, randn_like
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Generators], Tensor]
 """A step of the reverse process: (z_t, x̂, t, s, generator) -> z_s, with times t > s; see `Sampler.step`."""
@@ -41,7 +41,8 @@ class Sampler(Component, abc.ABC):
       sampler by its name gets it as it is configured, with its own `steps`.
     - Where `central` is true, z = 0 gives the central forecast: one answer in the middle of the draws. A user who asks
       for a single sample gets this one.
-    - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in.
+    - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in, by
+      `randn_like` and `draw_rows`: so a sample has the same noise whatever the number of processes of a training.
     """
 
     kind: ClassVar[str] = "sampler"
@@ -88,7 +89,11 @@ class Sampler(Component, abc.ABC):
 
     def training_times(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw the times of `count` training samples (count,): t ~ U(0, 1)."""
-        return torch.rand(count, generator=generator, device=generator.device)
+
+        def draw(number: int) -> Tensor:
+            return torch.rand(number, generator=generator, device=generator.device)
+
+        return draw_rows(draw, count, generator)
 
     def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return a noisy volume z_t at random `training_times`, its λ (B,), and the network's prediction target."""

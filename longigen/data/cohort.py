@@ -26,6 +26,7 @@ from longigen.data.trained_grid import TrainedGrid
 from longigen.data.training_pairs import TrainingPairs
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.utils.parallel import in_parallel
+from longigen.utils.processes import agreeing, processes, share
 
 RESIDUAL_PAIRS = 128
 """Number of training pairs from which the statistics of the residual are estimated."""
@@ -79,7 +80,8 @@ class Cohort:
         self._cache = VisitCache.default()
         self._prepared: dict[str, Prepared] = {}
         if skip_bad:
-            self.subjects = self._usable(self.subjects, callback)
+            with processes().main_process_first():  # the others find in the cache what it read
+                self.subjects = self._usable(self.subjects, callback)
             self._require_subjects()
 
     @cached_property
@@ -211,6 +213,8 @@ class Cohort:
     def read(self, subjects: Sequence[Prepared], callback: Callback | None = None) -> None:
         """Read and cache every visit of the given subjects, so that bad data are reported before any other work.
 
+        Several processes share the subjects, and find in the cache what another one read.
+
         Raises:
             BadData: if a visit cannot be used, or occurs twice.
         """
@@ -221,14 +225,16 @@ class Cohort:
                 prepared.visit(index)
             return visits
 
-        done, total = 0, sum(len(prepared.subject.visits) for prepared in subjects)
-        for visits in in_parallel(read, subjects):
-            done += visits
-            if callback is not None:
-                callback(done, total)
-        for prepared in subjects:
-            for _, finding in check_copied_visits(prepared.subject, prepared.digests):
-                raise BadData(finding)
+        mine = share(subjects)
+        done, total = 0, sum(len(prepared.subject.visits) for prepared in mine)
+        with agreeing():
+            for visits in in_parallel(read, mine):
+                done += visits
+                if callback is not None:
+                    callback(done, total)
+            for prepared in mine:
+                for _, finding in check_copied_visits(prepared.subject, prepared.digests):
+                    raise BadData(finding)
 
     def _voxels(self, subject: Subject) -> int:
         """Return the number of voxels of the model's grid in a subject, from the header of its first visit."""

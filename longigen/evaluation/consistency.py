@@ -17,6 +17,7 @@ from longigen.models.predict import Generated, GenerationSettings, generation_me
 from longigen.models.settings import Order
 from longigen.models.tasks import Scenario, last_only
 from longigen.utils.files import write_json
+from longigen.utils.processes import processes
 from longigen.utils.progress import Progress, silent
 
 NUMBERS = (1, 2, 5, 10, 20)
@@ -98,10 +99,8 @@ class Consistency:
         Raises:
             LongigenError: if a subject has fewer than two visits, or too much of it lies outside of the model's grid.
         """
-        from accelerate import PartialState
-
         session.check_box()
-        session.model.to(PartialState().device)
+        session.model.to(processes().device)
         chosen = session.tasks(scenario, seed=generation.seed, select=last_only)
         tasks = [(prepared, replace(task, targets=())) for prepared, task in chosen]
         spans = [(prepared.subject.times[task.given[-1]], prepared.subject.times[-1]) for prepared, task in tasks]

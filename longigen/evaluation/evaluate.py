@@ -24,6 +24,7 @@ from longigen.models.predict import Generated, GenerationSettings, generation_me
 from longigen.models.tasks import Scenario, Targets, last_only
 from longigen.models.visit_files import spread_caution
 from longigen.utils.files import atomic, read_json, write_json
+from longigen.utils.processes import gathered, processes
 from longigen.utils.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -95,31 +96,30 @@ class Evaluation:
         Raises:
             LongigenError: if too much of a subject lies outside of the model's grid.
         """
-        from accelerate import PartialState
-        from accelerate.utils import gather_object
-
         session.check_box()
-        state = PartialState()
+        state = processes()
         session.model.to(state.device)
         select = last_only if protocol.targets == "last" else None
         scores, shown, seconds = [], [], []
         for scenario in protocol.settings:
             tasks = session.tasks(scenario, seed=protocol.setting_seed, select=select)
-            with state.split_between_processes(list(range(len(tasks)))) as indices, progress(scenario) as update:
-                for start in range(0, len(indices), batch_size):
-                    batch = [tasks[index] for index in indices[start : start + batch_size]]
+            # Whole batches are shared: a score does not depend, by rounding, on the number of processes.
+            starts = list(range(0, len(tasks), batch_size))
+            with state.split_between_processes(starts) as mine, progress(scenario) as update:
+                batches = [tasks[int(start) : int(start) + batch_size] for start in mine]
+                finished, total = 0, sum(map(len, batches)) * protocol.samples
+                for batch in batches:
                     started = time.perf_counter()
                     made = session.generate(
                         batch,
                         generation,
                         samples=protocol.samples,
                         batch_size=batch_size,
-                        callback=lambda done, _, start=start: update(
-                            start * protocol.samples + done, len(indices) * protocol.samples
-                        ),
+                        callback=lambda done, _, finished=finished: update(finished + done, total),
                     )
                     generated = list(made)
                     seconds.append((time.perf_counter() - started) / sum(len(item.times) for item in generated))
+                    finished += len(generated)
                     for first in range(0, len(generated), protocol.samples):
                         samples = generated[first : first + protocol.samples]
                         scores += score(samples, scenario, metrics, targets=protocol.targets, space=protocol.space)
@@ -130,9 +130,9 @@ class Evaluation:
             session.provenance,
             generation_metadata(session.model, generation),
             metrics,
-            gather_object(scores),
-            shown,
-            gather_object(seconds),
+            gathered(scores),
+            gathered(shown)[:SHOWN],
+            gathered(seconds),
             session.cohort.dataset.simulated,
             session.unseen,
             session.note,

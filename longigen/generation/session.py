@@ -20,7 +20,7 @@ from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.hub.manifest import WEIGHTS, checksum
 from longigen.hub.model_config import COMPONENTS
 from longigen.hub.resolve import ModelSource
-from longigen.models.cautions import box_cautions, data_cautions
+from longigen.models.cautions import box_cautions, data_cautions, shares_outside
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.predict import (
     Generated,
@@ -35,6 +35,7 @@ from longigen.models.tasks import Scenario, Task, tasks
 from longigen.models.visit_files import GenerationRecord
 from longigen.registry.registry import registry
 from longigen.training.run import Run
+from longigen.utils.processes import divided
 from longigen.utils.time_units import COUNT_UNITS, conversion_text, time_factor
 
 BOX = "preprocess."
@@ -77,6 +78,7 @@ class GenerationSession:
         changes: Sequence[str] = (),
         part: Part | None = None,
         ids: Sequence[str] = (),
+        one_of: tuple[int, int] = (1, 1),
         skip_bad: bool = False,
         callback: Callable[[int, int], None] | None = None,
     ) -> "GenerationSession":
@@ -89,6 +91,7 @@ class GenerationSession:
                 ``preprocess.extent`` in mm replaces that of the model's grid.
             part: part of the split. By default ``test`` on the data of the model's training, and ``all`` on other data.
             ids: ids of the subjects; by default all of the part.
+            one_of: which of how many equal shares of these subjects is chosen, from (1, N) to (N, N).
             skip_bad: leave out visits and subjects that cannot be used; also if the run was trained with this option.
             callback: called as ``callback(done, total)`` while visits are read.
 
@@ -124,6 +127,10 @@ class GenerationSession:
         subjects = _select_subjects(cohort, ids) if ids else cohort.part(chosen)
         if not subjects:
             raise LongigenError(f"The part '{chosen}' of '{name}' has no subjects; choose another with --part.")
+        number, shares = one_of
+        subjects = subjects[number - 1 :: shares]
+        if not subjects:
+            raise LongigenError(f"Share {number} of {shares} has no subject; there are fewer subjects than shares.")
         cohort.read(subjects, callback)
         for caution in data_cautions(model, subjects, simulated=dataset.simulated, own=own):
             warnings.warn(caution, LongigenWarning, stacklevel=2)
@@ -133,11 +140,14 @@ class GenerationSession:
     def check_box(self, subjects: Sequence[Prepared] | None = None) -> None:
         """Warn of subjects, by default all, of which a part lies outside of the model's grid; see `box_cautions`.
 
+        Every process calls this, with the same subjects.
+
         Raises:
             LongigenError: if it is so large a part that the model is not made for them.
         """
         chosen = self.subjects if subjects is None else subjects
-        for caution in box_cautions(self.model, chosen, shape_chosen=self.box_chosen):
+        outside = divided(shares_outside, chosen)
+        for caution in box_cautions(self.model, chosen, shape_chosen=self.box_chosen, outside=outside):
             warnings.warn(caution, LongigenWarning, stacklevel=3)
 
     def tasks(
@@ -224,6 +234,7 @@ class GenerationSession:
             causal=self.model.conditioner.causal,
             scenario=scenario,
             model=self.provenance,
+            sampler_config=settings.sampler_of(self.model).config,
             detail=detail,
             **generation_metadata(self.model, settings),
         )
@@ -231,7 +242,9 @@ class GenerationSession:
     @cached_property
     def unseen_by_subject(self) -> Mapping[str, bool | None]:
         """For each subject, by id, whether no training used it; None if that is not known. See `TrainedOn.unseen`."""
-        return unseen(self.subjects, self.cohort, TrainedOn.of(self.model.provenance.data, used=self.used))
+        trained_on = TrainedOn.of(self.model.provenance.data, used=self.used)
+        found = divided(lambda part: unseen(part, self.cohort, trained_on).values(), self.subjects)
+        return dict(zip((prepared.subject.id for prepared in self.subjects), found, strict=True))
 
     @property
     def unseen(self) -> bool | None:

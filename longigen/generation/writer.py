@@ -1,17 +1,20 @@
 """Generate the visits of a session's subjects and write them, batch by batch."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from longigen.errors import LongigenWarning
+from longigen.generation.earlier import Expected
 from longigen.generation.explanation import require_explaining, write_explanations
+from longigen.generation.index import write_index
 from longigen.generation.session import GenerationSession
 from longigen.models.cautions import subject_cautions
 from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario
 from longigen.models.visit_files import make_way, spread_caution, write_mean_and_std, write_visits
+from longigen.utils.processes import agreeing, divided, gathered, processes, says_first, share
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,15 @@ class WrittenVisits:
     """The files that `write_cohort` wrote.
 
     Attributes:
-        folder: the folder, with a subfolder for each subject.
-        files: the NIfTI files of all visits and samples that this process wrote.
+        folder: the folder, with a subfolder for each subject, and ``visits.csv`` (`longigen.generation.index`).
+        files: the NIfTI files of all visits and samples that were written now, by all processes.
+        kept: number of visits that were there already, whole and of the same model, settings and inputs.
         caution: a warning if the standard deviation of the samples does not measure uncertainty, else None.
     """
 
     folder: Path
     files: tuple[Path, ...]
+    kept: int = 0
     caution: str | None = None
 
 
@@ -45,6 +50,10 @@ def write_cohort(
 ) -> WrittenVisits:
     """Generate visits for the subjects of a session and write them; several processes share the work.
 
+    What is there already, whole and of the same model, settings and inputs, stays as it is, so that the same call goes
+    on after an interruption. Each batch has the same subjects however often the work was interrupted and however many
+    processes share it, so that the files are the same to the last bit.
+
     Args:
         session: the model and its subjects; the model is moved to this process's device.
         folder: the folder to write to.
@@ -60,19 +69,18 @@ def write_cohort(
 
     Raises:
         LongigenError: if a time cannot be generated, too much of a subject lies outside of the model's grid, the
-            conditioner has no explanation, a visit has files in the folder already, or a file cannot be written.
+            conditioner has no explanation, a visit has other files in the folder already, or a file cannot be written.
     """
-    from accelerate import PartialState
-
     if explain:
         require_explaining(session.model)
-    state = PartialState()
+    state = processes()
     session.model.to(state.device)
     if times is None:
         subject_tasks, task_times = session.tasks(scenario, seed=settings.seed), None
     else:
         subject_tasks, task_times = session.tasks_at(times, scenario, seed=settings.seed)
     wanted = task_times or [[item.subject.times[index] for index in task.targets] for item, task in subject_tasks]
+    numbers = range(len(subject_tasks))
     record = session.record(scenario, settings, detail=detail)
     direct = record.order == "direct"
     written: list[Path] = []
@@ -86,31 +94,47 @@ def write_cohort(
         for index in indices:
             prepared, task = subject_tasks[index]
             for kind, text in subject_cautions(session.model, prepared, task.given, wanted[index], direct=direct):
-                if kind not in cautioned:  # the first subject stands for all
+                if kind not in cautioned and says_first(kind):  # the first subject stands for all
                     warnings.warn(text, LongigenWarning, stacklevel=5)
                     cautioned.add(kind)
         paths: list[list[Path]] = []  # of the subject's samples, by visit
         made = session.generate(batch, settings, samples=samples, times=batch_times, batch_size=batch_size)
         for number, generated in enumerate(made):
-            paths.append(write_visits(generated, folder, record, sample=number % samples))
-            if explain:
-                write_explanations(session.model, generated, paths[-1], record)
             if callback is not None:
                 callback(done * samples + number + 1, total * samples)
+            if indices[number // samples] not in todo:
+                continue
+            paths.append(write_visits(generated, folder, record, sample=number % samples, samples=samples))
+            if explain:
+                write_explanations(session.model, generated, paths[-1], record)
             if len(paths) == samples:
                 if samples > 1:
                     max_std = max(max_std, write_mean_and_std(generated, paths, record))
                 written.extend(file for files in paths for file in files)
                 paths = []
 
-    with state.split_between_processes(list(range(len(subject_tasks)))) as share:
-        indices = [int(index) for index in share]
-        total = len(indices)
-        visits = [(subject_tasks[index][0].subject.id, time) for index in indices for time in wanted[index]]
-        make_way(record, folder, visits, overwrite=overwrite)
-        session.check_box(list(dict.fromkeys(subject_tasks[index][0] for index in indices)))
-        for start in range(0, total, batch_size):
-            write_batch(indices[start : start + batch_size], start)
+    def missing(part: Sequence[int]) -> Iterator[bool]:
+        for index in part:
+            expected = Expected(record, folder, subject_tasks[index], wanted[index], samples, explain)
+            yield not expected.is_whole
+
+    with agreeing():
+        if overwrite and state.is_main_process:
+            visits = [(subject_tasks[index][0].subject.id, time) for index in numbers for time in wanted[index]]
+            make_way(record, folder, visits, overwrite=True)
+    session.check_box(list(dict.fromkeys(prepared for prepared, _ in subject_tasks)))
+    todo = {index for index, is_missing in zip(numbers, divided(missing, numbers), strict=True) if is_missing}
+    batches = [list(numbers[start : start + batch_size]) for start in numbers[::batch_size]]
+    mine = share([batch for batch in batches if todo.intersection(batch)])
+    total, done = sum(map(len, mine)), 0
+    for batch in mine:
+        write_batch(batch, done)
+        done += len(batch)
+    files = gathered(written)
+    if state.is_main_process:
+        write_index(folder)
+    max_std = max(gathered([max_std]))
     central = settings.sampler_of(session.model).central
-    caution = spread_caution(samples, record.steps, max_std, central=central) if total else None
-    return WrittenVisits(folder, tuple(written), caution)
+    caution = spread_caution(samples, record.steps, max_std, central=central) if files else None
+    kept = sum(len(wanted[index]) for index in numbers if index not in todo)
+    return WrittenVisits(folder, tuple(files), kept, caution)

@@ -72,8 +72,17 @@ def data_cautions(
             )
 
 
+def shares_outside(subjects: Sequence[Prepared]) -> list[float]:
+    """Return `Prepared.outside` of each subject."""
+    return list(in_parallel(lambda prepared: prepared.outside, subjects))
+
+
 def box_cautions(
-    model: "LongitudinalModel", subjects: Sequence[Prepared], *, shape_chosen: bool = False
+    model: "LongitudinalModel",
+    subjects: Sequence[Prepared],
+    *,
+    shape_chosen: bool = False,
+    outside: Sequence[float] | None = None,
 ) -> Iterator[str]:
     """Yield a warning if a part of subjects lies outside the model's grid.
 
@@ -84,12 +93,14 @@ def box_cautions(
         subjects: the subjects, preprocessed for the model.
         shape_chosen: whether the user, or the user's own training, chose the grid's shape for these subjects, so that
             nothing is refused.
+        outside: `Prepared.outside` of each subject, if it is known already.
 
     Raises:
         LongigenError: if a larger part of one lies outside than of any training subject, by more than `MAX_LOST`. Not
             with a grid that keeps each subject's voxels, which is a window on the middle of an image by design.
     """
-    shares = dict(zip(subjects, in_parallel(lambda prepared: prepared.outside, subjects), strict=True))
+    outside = shares_outside(subjects) if outside is None else outside
+    shares = dict(zip(subjects, outside, strict=True))
     beyond = [prepared for prepared, share in shares.items() if share > MAX_OUTSIDE]
     if not beyond:
         return

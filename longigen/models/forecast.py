@@ -153,7 +153,7 @@ class Forecast:
         visits = [(self.subject.id, time) for time in self.times]
         make_way(self._record, Path(folder), visits, overwrite=overwrite)
         paths = [
-            write_visits(generated, Path(folder), self._record, sample=number)
+            write_visits(generated, Path(folder), self._record, sample=number, samples=len(self._samples))
             for number, generated in enumerate(self._samples)
         ]
         if len(paths) > 1:

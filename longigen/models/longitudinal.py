@@ -33,7 +33,7 @@ from longigen.registry.registry import registry
 from longigen.utils.precision import Precision, computing_in
 from longigen.utils.progress import progress as show_progress
 from longigen.utils.progress import silent
-from longigen.utils.randomness import Generators, derived_generator, randn_like
+from longigen.utils.randomness import Generators, derived_generator, draw_rows, randn_like
 from longigen.utils.time_units import time_text
 
 SAMPLES, BATCH_SIZE = Parameter("samples", Count), Parameter("batch_size", Count)
@@ -131,7 +131,11 @@ class LongitudinalModel(nn.Module):
         """Return the training example of a batch: conditioning encoded and randomly dropped (SADM, Algorithm 1)."""
         conditioning = self.conditioner(batch.history, batch.target_time)
         if self.denoiser.denoises:
-            dropped = torch.rand(len(batch.target), generator=generator, device=generator.device)
+            dropped = draw_rows(
+                lambda count: torch.rand(count, generator=generator, device=generator.device),
+                len(batch.target),
+                generator,
+            )
             replacement = (
                 conditioning.noise(generator) if self.settings.unconditional == "random" else conditioning.null()
             )

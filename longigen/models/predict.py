@@ -80,8 +80,7 @@ class Generated:
 
     def given_before(self, index: int) -> int:
         """Return the index, among the subject's visits, of the last given visit before the generated visit `index`."""
-        times = self.prepared.subject.times
-        return max(given for given in self.task.given if times[given] < self.times[index])
+        return self.task.given_before(self.times[index], self.prepared.subject.times)
 
     def volume(self, index: int, *, detail: bool = True) -> Volume:
         """Return the generated visit `index` as it is written for a user, float32, in the subject's intensities.

@@ -26,6 +26,10 @@ class Task:
     given: tuple[int, ...]
     targets: tuple[int, ...]
 
+    def given_before(self, time: float, times: Sequence[float]) -> int:
+        """Return the index of the last given visit before a time, of visits at `times`."""
+        return max(index for index in self.given if times[index] < time)
+
 
 def tasks(visits: int, scenario: Scenario, *, subject: str, seed: int = 0) -> list[Task]:
     """Return the tasks of a subject with `visits` visits.

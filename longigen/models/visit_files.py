@@ -9,16 +9,20 @@ from typing import Any
 
 from nibabel.affines import voxel_sizes
 
+from longigen.data.preprocess import Prepared
 from longigen.data.volume import Volume, read_volume, write_volume
 from longigen.errors import LongigenError
+from longigen.hub.manifest import checksum
 from longigen.models.predict import Generated
 from longigen.models.settings import Order
-from longigen.models.tasks import Scenario
+from longigen.models.tasks import Scenario, Task
 from longigen.utils.files import read_json, write_errors, write_json
 from longigen.utils.moments import Moments
 from longigen.utils.precision import ComputingType
 from longigen.utils.time_units import time_text
 
+FILE = "file"
+"""The field of a sidecar with the size in bytes and the SHA-256 of its volume."""
 FILE_ENDS = ("_sample-*", "_mean.*", "_std.*")
 """How the names of a visit's files go on after `GenerationRecord.stem`."""
 
@@ -42,6 +46,7 @@ class GenerationRecord:
         precision: the type that the networks computed in.
         model: the components' names, the version of longigen and the SHA-256 of the weights.
         detail: whether the volumes are the last given visits' own voxels, moved and changed, or the bare images.
+        sampler_config: the sampler's configuration, where a cohort is generated.
     """
 
     time_unit: str
@@ -58,25 +63,46 @@ class GenerationRecord:
     precision: ComputingType
     model: Mapping[str, Any]
     detail: bool = True
+    sampler_config: Mapping[str, Any] | None = None
 
     def stem(self, subject: str, time: float) -> str:
         """Return the common start of the names of all files of one visit."""
         scenario = f"_setting-{self.scenario}" if self.scenario else ""
         return f"{subject}_time-{time_text(time)}{scenario}"
 
-    def sidecar(self, generated: Generated, time: float, volume: Volume) -> dict[str, Any]:
-        """Return the content of the JSON sidecar of one visit, without the fields of a single sample.
+    def sidecar(self, generated: Generated, time: float, volume: Volume, samples: int = 1) -> dict[str, Any]:
+        """Return the content of the JSON sidecar of one visit, without the fields of a single file.
 
-        ``grid`` says where the model worked: the range of the file's voxels along each axis, the first and one past the
-        last, the size of the model's own voxels in mm in RAS order, and the share of the foreground inside.
+        It is `provenance`, and in ``grid`` the range of the file's voxels where the model worked, along each axis, the
+        first and one past the last.
 
         Args:
             generated: one sample of a subject's visits.
             time: time of the visit, in the subject's unit.
             volume: the volume that is written.
+            samples: number of samples of the visit.
         """
-        prepared = generated.prepared
+        content = self.provenance(generated.prepared, generated.task, generated.times, time, samples)
+        voxels = [list(ends) for ends in generated.prepared.placement.box_in(volume)]
+        return content | {"grid": {"voxels": voxels, **content["grid"]}}
+
+    def provenance(
+        self, prepared: Prepared, task: Task, times: Sequence[float], time: float, samples: int
+    ) -> dict[str, Any]:
+        """Return what the JSON sidecar of one visit says, which is known before the visit is generated.
+
+        ``grid`` has the shape of the model's grid, the size of its voxels in mm in RAS order, and the share of the
+        foreground inside; ``given_voxels`` has a hash of the voxels of each visit in ``history``.
+
+        Args:
+            prepared: the subject.
+            task: which visits are given.
+            times: times of all visits that are generated with this one, in the subject's unit.
+            time: time of the visit, in the subject's unit.
+            samples: number of samples of the visit.
+        """
         subject, placement = prepared.subject, prepared.placement
+        history = [index for index in task.given if subject.times[index] < time or not self.causal]
         converted = self.model_time_unit != self.time_unit
 
         def given(index: int) -> dict[str, Any]:
@@ -90,19 +116,22 @@ class GenerationRecord:
             "time_unit": self.time_unit,
             "model_time": prepared.model_time(time) if converted else None,
             "model_time_unit": self.model_time_unit if converted else None,
-            "history": [given(i) for i in generated.task.given if subject.times[i] < time or not self.causal],
+            "history": [given(index) for index in history],
+            "given_voxels": [prepared.digest(index) for index in history],
             "detail": self.detail,
             "grid": {
-                "voxels": [list(ends) for ends in placement.box_in(volume)],
+                "shape": list(placement.shape),
                 "spacing": [round(size, 4) for size in voxel_sizes(placement.affine).tolist()],
                 "foreground_inside": round(1 - prepared.outside, 4),
             },
-            "reference": given(generated.given_before(generated.times.index(time))) if self.detail else None,
+            "reference": given(task.given_before(time, subject.times)) if self.detail else None,
             "order": self.order,
-            "generated_before": [t for t in generated.times if t < time and self.order == "autoregressive"],
+            "generated_before": [t for t in times if t < time and self.order == "autoregressive"],
             "setting": self.scenario,
+            "samples": samples,
             "seed": self.seed,
             "sampler": self.sampler,
+            "sampler_config": None if self.sampler_config is None else dict(self.sampler_config),
             "steps": self.steps,
             "guidance": self.guidance,
             "guidance_interval": self.guidance_interval,
@@ -142,7 +171,9 @@ def make_way(record: GenerationRecord, folder: Path, visits: Iterable[tuple[str,
                 path.unlink()
 
 
-def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *, sample: int) -> list[Path]:
+def write_visits(
+    generated: Generated, folder: Path, record: GenerationRecord, *, sample: int, samples: int
+) -> list[Path]:
     """Write each generated visit as NIfTI, in the subject's own space, with a JSON sidecar; see `Generated.volume`.
 
     Args:
@@ -150,6 +181,7 @@ def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *
         folder: the folder to write to; the files go into a subfolder named after the subject.
         record: provenance of the visits.
         sample: index of the sample.
+        samples: number of samples of each visit.
 
     Returns:
         The paths of the NIfTI files, in order of time.
@@ -160,7 +192,8 @@ def write_visits(generated: Generated, folder: Path, record: GenerationRecord, *
         description = f"synthetic: longigen, time {time_text(time)} {record.time_unit}, sample {sample}"
         volume = generated.volume(index, detail=record.detail)
         write_volume(volume, path, description)
-        write_json({**record.sidecar(generated, time, volume), "sample": sample}, sidecar_path(path))
+        content = record.sidecar(generated, time, volume, samples)
+        write_json({**content, "sample": sample, FILE: _described(path)}, sidecar_path(path))
         paths.append(path)
     return paths
 
@@ -196,9 +229,14 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
                 f"synthetic: longigen, time {time_text(time)} {record.time_unit}, {name} of {len(files)} samples"
             )
             write_volume(replace(first, data=data), path, description)
-            content = {"statistic": statistic, "samples": len(files), "sample_files": [file.name for file in files]}
-            write_json({**record.sidecar(generated, time, first), **content}, sidecar_path(path))
+            content = {"statistic": statistic, "sample_files": [file.name for file in files], FILE: _described(path)}
+            write_json({**record.sidecar(generated, time, first, len(files)), **content}, sidecar_path(path))
     return max_std
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Return the size of a file and its checksum, by which it is known later whether it is whole."""
+    return {"bytes": path.stat().st_size, "sha256": checksum(path)}
 
 
 def sidecar_path(image: Path) -> Path:

@@ -41,11 +41,14 @@ class Trained:
         step: number of optimiser steps that were made.
         seconds: duration of the training, of all its processes one after the other.
         processes: number of processes that trained side by side.
+        batch_size: training pairs per batch, of all processes together; None if an earlier version wrote it, in which
+            each process had as many as the recipe says.
     """
 
     step: int
     seconds: float
     processes: int
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,14 @@ class TrainingState:
         model: the model, not wrapped for several devices.
         ema: the averaged weights.
         optimizers: the optimisers of the model and, if it has one, of its adversary.
+        batch_size: training pairs per batch, of all processes together.
     """
 
     accelerator: "Accelerator"
     model: nn.Module
     ema: "EMAModel"
     optimizers: "Sequence[AcceleratedOptimizer]"
+    batch_size: int
 
     def save(self, folder: Path, step: int, seconds: float) -> None:
         """Write a checkpoint into a new folder; every process of the training calls this.
@@ -83,7 +88,7 @@ class TrainingState:
             except (RuntimeError, SafetensorError) as error:  # raised by safetensors when the disk is full
                 raise OSError(reason(error)) from error
             scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
-            trained = Trained(step, seconds, accelerator.num_processes)
+            trained = Trained(step, seconds, accelerator.num_processes, self.batch_size)
             write_json({**asdict(trained), "scaler": scaler}, folder / VALUES)
             sums = [f"{checksum(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
             (folder / SUMS).write_text("".join(sums), encoding="utf-8")
@@ -97,7 +102,8 @@ class TrainingState:
         _verify(folder)
         values = read_json(folder / VALUES)
         try:
-            trained = Trained(int(values["step"]), float(values["seconds"]), int(values["processes"]))
+            batch_size = None if values.get("batch_size") is None else int(values["batch_size"])
+            trained = Trained(int(values["step"]), float(values["seconds"]), int(values["processes"]), batch_size)
             scaler = values["scaler"]
         except (KeyError, TypeError, ValueError) as error:
             raise LongigenError(f"{folder / VALUES} is damaged ({reason(error)}).") from error

@@ -19,6 +19,7 @@ from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
 from longigen.training.trainer import Trainer
 from longigen.training.warm_start import WarmStart, warm_starts
+from longigen.utils.processes import processes
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,18 @@ class Experiment:
         """Write the recipe, the split and how the number of steps changed into the folder of a run."""
         run.write(self.recipe, self.cohort.split.ids, schedule)
 
+    def _batches(self, number: int) -> str:
+        """Return a few words on the processes and what they share of a step."""
+        training = self.training
+        step = f"{training.batch_size * training.gradient_accumulation} pairs in a step"
+        if training.gradient_accumulation > 1:
+            step += f", {training.gradient_accumulation} batches of {training.batch_size}"
+        return (
+            f"1 process; {step}"
+            if number == 1
+            else (f"{number} processes; {step}, of which each process has 1 in {number}")
+        )
+
     def summary(self, model: LongitudinalModel) -> str:
         """Return a few lines of text: components, number of parameters, device, data, split sizes and grid."""
         split, names = self.cohort.split, self.recipe.names
@@ -189,5 +202,6 @@ class Experiment:
             f"{model.parameter_count / 1e6:.2f} M parameters, {''.join(f'{note}, ' for note in sources + frozen)}"
             f"on {model.device}\n"
             f"{names['data']}{simulated}: {len(split.train)} subjects for training, {len(split.validation)} for "
-            f"validation, {len(split.test)} for testing; grid {shape}"
+            f"validation, {len(split.test)} for testing; grid {shape}\n"
+            f"{self._batches(processes().num_processes)}"
         )

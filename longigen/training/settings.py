@@ -25,7 +25,7 @@ class TrainingSettings(Settings):
 
     Args:
         steps: number of optimiser steps.
-        batch_size: training pairs per batch and process.
+        batch_size: training pairs per batch, which several processes share equally.
         gradient_accumulation: number of batches whose gradients are accumulated for one optimiser step.
         learning_rate: peak learning rate of AdamW, for the model and for an adversary.
         lr_schedule: the learning rate after the warm-up: it falls to 0 at the last step, along a ``cosine`` or a
@@ -90,6 +90,21 @@ class TrainingSettings(Settings):
     def precision(self) -> ComputingType:
         """The type that the networks compute in."""
         return "fp32" if self.mixed_precision == "no" else self.mixed_precision
+
+    def batch_of(self, processes: int) -> int:
+        """Return the training pairs per batch of each of several processes.
+
+        Raises:
+            LongigenError: if they cannot share a batch equally.
+        """
+        if self.batch_size % processes:
+            larger = processes * (self.batch_size // processes + 1)
+            raise LongigenError(
+                f"training.batch_size is {self.batch_size}, the pairs of all processes together, which {processes} "
+                f"processes cannot share equally; set a multiple, such as --set training.batch_size={larger}, or start "
+                "another number of processes."
+            )
+        return self.batch_size // processes
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,13 +23,14 @@ from longigen.models.figures import write_strip
 from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.predict import GenerationSettings, predict_batch
 from longigen.models.tasks import tasks
-from longigen.training.checkpoint import TrainingState
+from longigen.training.checkpoint import Trained, TrainingState
 from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
 from longigen.training.stop import StopRequests, ignore_signals
 from longigen.utils.files import write_errors
-from longigen.utils.randomness import derive_seed
+from longigen.utils.processes import divided, processes
+from longigen.utils.randomness import SharedGenerator, derive_seed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -53,7 +54,8 @@ class Trainer:
     """Trains a model on a cohort and writes a run.
 
     The data and the noise of a step depend only on (seed, step), so a run that was interrupted and resumed ends with
-    the same weights as one that was not.
+    the same weights as one that was not. Several processes share each batch, and a pair has the noise that it has in
+    one process, so their number changes the weights only by rounding (and by dropout, which is not shared).
 
     If the denoiser has an adversary (discriminator), each step of the model is followed by a step of the adversary on
     the same batch. The adversary's weights are not averaged.
@@ -85,6 +87,7 @@ class Trainer:
         from accelerate.state import AcceleratorState
         from diffusers.training_utils import EMAModel
 
+        processes()  # before Accelerate makes its own state, which on a CPU has one process
         self.settings = settings
         self.augment = augment
         self.run = run
@@ -100,6 +103,7 @@ class Trainer:
             gradient_accumulation_steps=settings.gradient_accumulation,
             kwargs_handlers=[unused],
         )
+        self.batch_size: int = settings.batch_of(self.accelerator.num_processes)
         for part in settings.freeze:
             getattr(model, part).requires_grad_(False)  # before DDP collects the parameters to synchronise
         self.averaged: list[nn.Parameter] = model.generator_parameters
@@ -150,13 +154,7 @@ class Trainer:
                     LongigenWarning,
                     stacklevel=2,
                 )
-            if trained.processes != self.accelerator.num_processes and self.accelerator.is_main_process:
-                warnings.warn(
-                    f"The run was trained in {trained.processes} processes at a time and goes on in "
-                    f"{self.accelerator.num_processes}, so a step has another number of pairs than before.",
-                    LongigenWarning,
-                    stacklevel=2,
-                )
+            self._say_processes(trained)
             break
         else:
             if damaged:
@@ -171,6 +169,21 @@ class Trainer:
             )
         if self.accelerator.is_main_process:
             self.run.rewind(self.step)
+
+    def _say_processes(self, trained: Trained) -> None:
+        """Say if the run goes on in another number of processes, or with another number of pairs in a step."""
+        now, size = self.accelerator.num_processes, self.settings.batch_size
+        before = size * trained.processes if trained.batch_size is None else trained.batch_size
+        if not self.accelerator.is_main_process or (trained.processes == now and before == size):
+            return
+        pairs = f"the same {size} pairs as before"
+        if before != size:
+            pairs = f"{size} pairs where it had {before}, since training.batch_size is now that of all processes"
+        warnings.warn(
+            f"The run was trained in {trained.processes} processes and goes on in {now}; a batch has {pairs}.",
+            LongigenWarning,
+            stacklevel=3,
+        )
 
     def fit(self, callback: StepCallback | None = None) -> None:
         """Train to the last step, and export the model.
@@ -221,6 +234,8 @@ class Trainer:
     def validate(self) -> float:
         """Return the loss of the averaged weights on fixed pairs of the validation part, with fixed noise.
 
+        Several processes share the pairs, and each returns the mean of all.
+
         Without a validation part the pairs are of the training part, and the loss has another name. Missing visits are
         slots whatever `TrainingSettings.missing` is, so that the losses of runs can be compared.
         """
@@ -233,12 +248,14 @@ class Trainer:
             covariates=self.model.statistics.covariates,
         )
         device = self.accelerator.device
-        losses = []
-        with self._averaged(), torch.no_grad(), self.accelerator.autocast():
-            for number in range(len(pairs)):
+
+        def losses(numbers: Sequence[int]) -> Iterator[float]:
+            for number in numbers:
                 generator = torch.Generator(device).manual_seed(derive_seed("validation noise", number))
-                losses.append(self.model.loss(pairs[number].to(device), generator).item())
-        return sum(losses) / len(losses)
+                yield self.model.loss(pairs[number].to(device), generator).item()
+
+        with self._averaged(), torch.no_grad(), self.accelerator.autocast():
+            return sum(divided(losses, range(len(pairs)))) / len(pairs)
 
     def sample(self) -> None:
         """Write a figure of the last visit of a validation subject: given, generated and true visits, and errors.
@@ -291,7 +308,7 @@ class Trainer:
 
     @property
     def _state(self) -> TrainingState:
-        return TrainingState(self.accelerator, self.model, self.ema, self.optimizers)
+        return TrainingState(self.accelerator, self.model, self.ema, self.optimizers, self.settings.batch_size)
 
     def _schedules(self, optimizers: Sequence[torch.optim.Optimizer]) -> "list[LRScheduler]":
         """Return the schedule of the learning rate of each optimiser from the present step on."""
@@ -319,8 +336,9 @@ class Trainer:
         settings, accelerator = self.settings, self.accelerator
         micro_losses, norm = [], None
         for micro in range(settings.gradient_accumulation):
-            seed = derive_seed("noise", settings.seed, self.step, micro, accelerator.process_index)
-            generator = torch.Generator(accelerator.device).manual_seed(seed)
+            # The 0 was once the number of the process; now a sample's noise goes by its number in the whole batch.
+            seed = derive_seed("noise", settings.seed, self.step, micro, 0)
+            generator = SharedGenerator(accelerator.device, **self._place).manual_seed(seed)
             batch = self._with_own_visits(next(batches).to(accelerator.device), micro)
             with accelerator.accumulate(self.wrapped):
                 with self._frozen(self.adversary):
@@ -357,10 +375,17 @@ class Trainer:
         settings = self.settings
         if not settings.own_visits:
             return batch
-        seed = derive_seed("own visits", settings.seed, self.step, micro, self.accelerator.process_index) % 2**32
-        batch = with_own_visits(self.model, batch, share=settings.own_visits, precision=settings.precision, seed=seed)
+        seed = derive_seed("own visits", settings.seed, self.step, micro, 0) % 2**32
+        batch = with_own_visits(
+            self.model, batch, share=settings.own_visits, precision=settings.precision, seed=seed, **self._place
+        )
         self._train_mode()
         return batch
+
+    @property
+    def _place(self) -> dict[str, int]:
+        """The number of this process, and of all."""
+        return {"process": self.accelerator.process_index, "processes": self.accelerator.num_processes}
 
     def _optimizer_step(
         self, batch: Batch, generator: torch.Generator, *, adversary: bool = False
@@ -396,7 +421,7 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         """Return the training batches of this process, from the next step to the last."""
         settings, accelerator = self.settings, self.accelerator
-        per_step = settings.batch_size * settings.gradient_accumulation * accelerator.num_processes
+        per_step = settings.batch_size * settings.gradient_accumulation
         pairs = TrainingPairs(
             self.cohort.part("train"),
             length=settings.steps * per_step,
@@ -408,8 +433,8 @@ class Trainer:
             last=settings.last,
             single=settings.single,
         )
-        size, stride = settings.batch_size, settings.batch_size * accelerator.num_processes
-        starts = range(self.step * per_step + accelerator.process_index * size, len(pairs), stride)
+        size = self.batch_size
+        starts = range(self.step * per_step + accelerator.process_index * size, len(pairs), settings.batch_size)
         return iter(
             DataLoader(
                 pairs,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from longigen.utils.processes import processes
+
 PROC_STATUS, PROC_CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 INT_MAX = 2**31 - 1
@@ -15,9 +17,7 @@ INT_MAX = 2**31 - 1
 
 def process_device() -> torch.device:
     """Return the device that Accelerate assigns to this process."""
-    from accelerate import PartialState
-
-    device = PartialState().device
+    device = processes().device
     if device is None:
         raise RuntimeError("Accelerate has no device for this process")
     return device

@@ -1,13 +1,50 @@
 """Seeds derived from (seed, subject, visit, sample), independent of batch, order and process."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 Generators = torch.Generator | Sequence[torch.Generator]
 """One generator for a batch, or one per sample, so that a sample's noise does not depend on its batch."""
+
+
+class SharedGenerator(torch.Generator):
+    """The generator of a batch that several processes share, each with as many of its samples.
+
+    All processes seed it alike. `draw_rows` and `randn_like` draw with it for the whole batch and keep this process's
+    samples, so that a sample has the noise that it would have in one process. What is drawn with it in other ways is
+    the same in all processes.
+
+    Args:
+        device: where it draws.
+        process: number of this process, from 0.
+        processes: number of processes.
+    """
+
+    process: int
+    processes: int
+
+    def __new__(cls, device: torch.device | str, **shared: Any) -> Self:
+        return super().__new__(cls, device)  # pyright: ignore[reportCallIssue]
+
+    def __init__(self, device: torch.device | str, *, process: int, processes: int) -> None:
+        self.process, self.processes = process, processes
+
+
+def draw_rows(draw: Callable[[int], Tensor], count: int, generator: torch.Generator) -> Tensor:
+    """Return what `draw` draws for `count` samples with a generator, whatever the number of processes.
+
+    Args:
+        draw: returns random numbers (N, ...) for N samples, drawn with the generator.
+        count: number of samples of this process.
+        generator: one generator, which processes may share.
+    """
+    if not isinstance(generator, SharedGenerator):
+        return draw(count)
+    return draw(count * generator.processes)[count * generator.process :][:count]
 
 
 def derive_seed(*parts: object) -> int:
@@ -25,5 +62,10 @@ def randn_like(x: Tensor, generator: Generators) -> Tensor:
     """Return standard normal noise of the shape of `x`; a CPU generator gives the same noise on every device."""
     from diffusers.utils.torch_utils import randn_tensor  # slow to import
 
-    generators = generator if isinstance(generator, torch.Generator) else list(generator)
-    return randn_tensor(tuple(x.shape), generator=generators, device=x.device, dtype=x.dtype)
+    if not isinstance(generator, torch.Generator):
+        return randn_tensor(tuple(x.shape), generator=list(generator), device=x.device, dtype=x.dtype)
+
+    def draw(count: int) -> Tensor:
+        return randn_tensor((count, *x.shape[1:]), generator=generator, device=x.device, dtype=x.dtype)
+
+    return draw_rows(draw, x.shape[0], generator)

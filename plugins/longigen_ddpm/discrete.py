@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from longigen import LongigenError, Prediction, Range
+from longigen import LongigenError, Prediction, Range, draw_rows
 from longigen_ddpm.scheduled import Evaluations, ScheduledSampler, Spacing
 
 Schedule = Literal["linear", "cosine"]
@@ -88,7 +88,11 @@ class DiscreteSampler(ScheduledSampler):
 
     def training_times(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the times of `count` training samples (count,): k ~ U{1, …, T}."""
-        index = torch.randint(len(self._times), (count,), generator=generator, device=generator.device)
+
+        def draw(number: int) -> Tensor:
+            return torch.randint(len(self._times), (number,), generator=generator, device=generator.device)
+
+        index = draw_rows(draw, count, generator)
         return self._tables(index.device)[0].float()[index]
 
     def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:

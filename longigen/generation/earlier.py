@@ -1,0 +1,117 @@
+"""What an earlier `generate` left in a folder: visits that are whole and of the same settings stay."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longigen.errors import LongigenError
+from longigen.models.predict import SubjectTask
+from longigen.models.visit_files import FILE, GenerationRecord, sidecar_path
+from longigen.utils.files import read_json
+
+OF_ONE_FILE = ("sample", "statistic", "sample_files", FILE)
+"""Fields of a sidecar that follow from the file's name or its content."""
+LEFTOVER_SECONDS = 3600
+"""A temporary file that is older is of a process that was killed."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The files of a task of `write_cohort`, and what their sidecars say if this call wrote them.
+
+    Attributes:
+        record: provenance of the visits.
+        folder: the folder to write to.
+        item: the subject and the task.
+        times: times of the visits, in the data set's unit.
+        samples: number of samples of each visit.
+        explain: whether the visits have explanations.
+    """
+
+    record: GenerationRecord
+    folder: Path
+    item: SubjectTask
+    times: Sequence[float]
+    samples: int
+    explain: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all files are there, whole and of this model, these settings and these inputs.
+
+        Raises:
+            LongigenError: if a file is of others; the message says what differs.
+        """
+        whole = True
+        subject_folder = self.folder / self.item[0].subject.id
+        if not subject_folder.is_dir():
+            return False
+        _remove_leftovers(subject_folder)
+        for time_ in self.times:
+            expected = json.loads(json.dumps(self.record.provenance(*self.item, self.times, time_, self.samples)))
+            for path in self._files(subject_folder, time_):
+                whole &= _is_whole(path, expected)
+            self._require_no_more_samples(subject_folder, time_)
+        return whole
+
+    def _files(self, folder: Path, time_: float) -> Iterator[Path]:
+        stem = self.record.stem(self.item[0].subject.id, time_)
+        statistics = ("mean", "std") if self.samples > 1 else ()
+        for end in (*(f"sample-{number}" for number in range(self.samples)), *statistics):
+            yield folder / f"{stem}_{end}.nii.gz"
+            if self.explain and end.startswith("sample"):
+                yield folder / f"{stem}_{end}_explain.nii.gz"
+
+    def _require_no_more_samples(self, folder: Path, time_: float) -> None:
+        further = folder / f"{self.record.stem(self.item[0].subject.id, time_)}_sample-{self.samples}.nii.gz"
+        if further.exists():
+            raise _other(further, f"as one of more than {self.samples} samples")
+
+
+def _is_whole(path: Path, expected: Mapping[str, Any]) -> bool:
+    sidecar = sidecar_path(path)
+    if path.name.endswith("_explain.nii.gz"):  # written in this order, and the visit's own sidecar says of what
+        return path.exists() and sidecar.exists() and sidecar.with_suffix(".png").exists()
+    if not sidecar.exists():
+        return False
+    found = read_json(sidecar)
+    if isinstance(grid := found.get("grid"), dict):
+        grid.pop("voxels", None)  # known only with the volume; it follows from the rest
+    for key in dict.fromkeys((*expected, *found)):
+        if key not in OF_ONE_FILE and found.get(key) != expected.get(key):
+            raise _other(path, _difference(key, found.get(key), expected.get(key)))
+    return path.exists() and found.get(FILE, {}).get("bytes") == path.stat().st_size
+
+
+def _difference(key: str, there: Any, asked: Any) -> str:
+    """Return in a few words how a file was generated otherwise than it would be now."""
+    if key == "given_voxels":
+        return "from other images of the given visits" if there else "by a version that did not record its inputs"
+    if isinstance(there, Mapping) and isinstance(asked, Mapping):
+        inner = next(name for name in (*asked, *there) if there.get(name) != asked.get(name))
+        return _difference(f"{key}.{inner}", there.get(inner), asked.get(inner))
+    return f"with {key} {_short(there)} and not {_short(asked)}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
+
+
+def _other(path: Path, how: str) -> LongigenError:
+    return LongigenError(
+        f"{path} is there already, generated {how}; write to another folder, or replace all files of the visits with "
+        "--overwrite (overwrite=True)."
+    )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of killed processes."""
+    for path in folder.glob(".part-*"):
+        with suppress(OSError):  # finished or deleted meanwhile
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink()
