@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.publish import Publication
     from longigen.hub.resolve import ModelSource, Pulled
+    from longigen.models.compilation import Compile
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
@@ -277,6 +278,7 @@ def generate(
     guidance: float | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
+    compile: "Compile" = "none",
     seed: int = 0,
     detail: bool = True,
     explain: bool = False,
@@ -309,6 +311,8 @@ def generate(
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
+        compile: compile the networks with `torch.compile`: ``full``, ``regional`` (the blocks that repeat) or ``none``.
+            It takes minutes before the first visit, and pays for many visits on a GPU.
         seed: random seed of the sampling noise and of the choice of missing visits.
         detail: keep the own voxels of the last given visit, moved and changed as the model says; otherwise the volumes
             are the model's images, interpolated from its grid.
@@ -340,7 +344,7 @@ def generate(
         written = write_cohort(
             session,
             folder,
-            generation_settings(sampler, steps, guidance, order, precision, seed),
+            generation_settings(sampler, steps, guidance, order, precision, seed, compile),
             scenario=setting,
             times=None if times is None else [str(time) for time in listed],
             samples=samples,
@@ -372,6 +376,7 @@ def evaluate(
     guidance: float | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
+    compile: "Compile" = "none",
     seed: int = 0,
     batch_size: int = 4,
     skip_bad: bool = False,
@@ -401,6 +406,7 @@ def evaluate(
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
+        compile: which parts of the networks to compile (see `generate`).
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -425,7 +431,7 @@ def evaluate(
         session = _session(source, data, changes, part, (), skip_bad, progress)
         scenarios = ordered(settings)
         protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
-        generation = generation_settings(sampler, steps, guidance, order, precision, seed)
+        generation = generation_settings(sampler, steps, guidance, order, precision, seed, compile)
         bars = show_progress if progress else silent
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
@@ -451,6 +457,7 @@ def consistency(
     guidance: float | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
+    compile: "Compile" = "none",
     seed: int = 0,
     batch_size: int = 4,
     skip_bad: bool = False,
@@ -473,6 +480,7 @@ def consistency(
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
+        compile: which parts of the networks to compile (see `generate`).
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of subjects generated in one batch.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -493,7 +501,7 @@ def consistency(
 
         (similarity,) = load_metrics(["ssim"]).values()
         (scenario,) = ordered(setting)
-        generation = generation_settings(sampler, steps, guidance, order, precision, seed)
+        generation = generation_settings(sampler, steps, guidance, order, precision, seed, compile)
         keep_freed_memory()
         session = _session(source, data, changes, part, (), skip_bad, progress)
         bars = show_progress if progress else silent

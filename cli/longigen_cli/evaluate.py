@@ -10,6 +10,7 @@ from longigen.errors import LongigenError
 from longigen_cli.console import (
     AsJSON,
     BatchSize,
+    Compile,
     Data,
     DataOrGridChanges,
     Evaluations,
@@ -48,6 +49,7 @@ def evaluate(
     guidance: Guidance = None,
     order: Order = None,
     precision: Precision = "auto",
+    compile: Compile = "none",
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
@@ -79,6 +81,7 @@ def evaluate(
         "guidance": guidance,
         "order": order,
         "precision": precision,
+        "compile": compile,
         "seed": seed,
         "batch_size": batch_size,
         "skip_bad": skip_bad,

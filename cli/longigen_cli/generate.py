@@ -8,6 +8,7 @@ import typer
 from longigen import api
 from longigen_cli.console import (
     BatchSize,
+    Compile,
     Data,
     DataOrGridChanges,
     Evaluations,
@@ -58,6 +59,7 @@ def generate(
     guidance: Guidance = None,
     order: Order = None,
     precision: Precision = "auto",
+    compile: Compile = "none",
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
@@ -94,6 +96,7 @@ def generate(
         guidance=guidance,
         order=order,
         precision=precision,
+        compile=compile,
         seed=seed,
         detail=detail,
         explain=explain,

@@ -30,8 +30,10 @@ class Convolution(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         B, C, W, H, _ = input.shape
-        if B == 1 and C * W * H <= SMALL_CONVOLUTION and input.device.type == "cpu" and input.dtype == torch.float32:
-            # A batch of two is twice the work, but faster than im2col.
+        small = not torch.compiler.is_compiling() and B == 1 and C * W * H <= SMALL_CONVOLUTION
+        if small and input.device.type == "cpu" and input.dtype == torch.float32:
+            # A batch of two is twice the work, but faster than im2col. (A network that is compiled is not compiled for
+            # a batch of one alone.)
             return super().forward(input.expand(2, -1, -1, -1, -1))[:1]
         return super().forward(input)
 
