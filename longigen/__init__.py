@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from longigen.components.denoiser import Denoiser, Moved
     from longigen.components.metric import Metric, SeriesMetric, SetMetric
     from longigen.components.parameterization import Prediction
+    from longigen.components.patches import patchify, unpatchify
     from longigen.components.ranges import Range
     from longigen.components.sampler import Sampler, Step
     from longigen.components.training_example import DiffusionTarget, Example
@@ -155,6 +156,7 @@ _MODULES = {
     "open_dataset": "api",
     "open_image": "data.volume",
     "parse_number": "data.tables",
+    "patchify": "components.patches",
     "pull": "api",
     "randn_like": "utils.randomness",
     "read_sidecar": "data.sidecar",
@@ -170,6 +172,7 @@ _MODULES = {
     "spatial_shape": "data.volume",
     "time_unit": "utils.time_units",
     "train": "api",
+    "unpatchify": "components.patches",
     "warp": "components.deformation",
 }
 """In which module each public name is defined."""
@@ -254,6 +257,7 @@ __all__ = [
     "open_dataset",
     "open_image",
     "parse_number",
+    "patchify",
     "pull",
     "randn_like",
     "read_sidecar",
@@ -269,6 +273,7 @@ __all__ = [
     "spatial_shape",
     "time_unit",
     "train",
+    "unpatchify",
     "warp",
 ]
 

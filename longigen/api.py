@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.publish import Publication
     from longigen.hub.resolve import ModelSource, Pulled
+    from longigen.models.compilation import Compile
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
@@ -279,6 +280,7 @@ def generate(
     guidance_interval: tuple[float, float] | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
+    compile: "Compile" = "none",
     seed: int = 0,
     detail: bool = True,
     explain: bool = False,
@@ -316,6 +318,8 @@ def generate(
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
+        compile: compile the networks with `torch.compile`: ``full``, ``regional`` (the blocks that repeat) or ``none``.
+            It takes minutes before the first visit, and pays for many visits on a GPU.
         seed: random seed of the sampling noise and of the choice of missing visits.
         detail: keep the own voxels of the last given visit, moved and changed as the model says; otherwise the volumes
             are the model's images, interpolated from its grid.
@@ -365,6 +369,7 @@ def generate(
                 guidance_interval=guidance_interval,
                 order=order,
                 precision=precision,
+                compile=compile,
                 seed=seed,
             ),
             scenario=setting,
@@ -401,6 +406,7 @@ def evaluate(
     guidance_interval: tuple[float, float] | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
+    compile: "Compile" = "none",
     seed: int = 0,
     batch_size: int = 4,
     skip_bad: bool = False,
@@ -431,6 +437,7 @@ def evaluate(
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
+        compile: which parts of the networks to compile (see `generate`).
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of volumes generated in one batch: samples of subjects.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -470,6 +477,7 @@ def evaluate(
             guidance_interval=guidance_interval,
             order=order,
             precision=precision,
+            compile=compile,
             seed=seed,
         )
         bars = _bars(progress)
@@ -498,6 +506,7 @@ def consistency(
     guidance_interval: tuple[float, float] | None = None,
     order: "Order | None" = None,
     precision: "Precision" = "auto",
+    compile: "Compile" = "none",
     seed: int = 0,
     batch_size: int = 4,
     skip_bad: bool = False,
@@ -521,6 +530,7 @@ def consistency(
             of the next (``autoregressive``); by default the model's own.
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
+        compile: which parts of the networks to compile (see `generate`).
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of volumes generated in one batch: samples of subjects.
         skip_bad: leave out visits and subjects that cannot be used.
@@ -548,6 +558,7 @@ def consistency(
             guidance_interval=guidance_interval,
             order=order,
             precision=precision,
+            compile=compile,
             seed=seed,
         )
         keep_freed_memory()

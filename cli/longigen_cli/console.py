@@ -116,6 +116,15 @@ Precision = Annotated[
         "fp32 elsewhere.",
     ),
 ]
+Compile = Annotated[
+    Literal["none", "regional", "full"],
+    typer.Option(
+        "--compile",
+        metavar="COMPILE",
+        help="Compile the networks as a whole (full) or their repeated blocks (regional), or not (none). It takes "
+        "minutes before the first visit, and pays for many visits on a GPU.",
+    ),
+]
 BatchSize = Annotated[
     int, typer.Option("--batch-size", help="Number of volumes to generate in one batch: samples of subjects.")
 ]

@@ -10,6 +10,7 @@ from longigen.errors import LongigenError
 from longigen_cli.console import (
     AsJSON,
     BatchSize,
+    Compile,
     Data,
     DataOrGridChanges,
     Evaluations,
@@ -51,6 +52,7 @@ def evaluate(
     guidance_interval: GuidanceInterval = None,
     order: Order = None,
     precision: Precision = "auto",
+    compile: Compile = "none",
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
@@ -83,6 +85,7 @@ def evaluate(
         "guidance_interval": levels_of(guidance_interval),
         "order": order,
         "precision": precision,
+        "compile": compile,
         "seed": seed,
         "batch_size": batch_size,
         "skip_bad": skip_bad,

@@ -8,6 +8,7 @@ import typer
 from longigen import api
 from longigen_cli.console import (
     BatchSize,
+    Compile,
     Data,
     DataOrGridChanges,
     Evaluations,
@@ -68,6 +69,7 @@ def generate(
     guidance_interval: GuidanceInterval = None,
     order: Order = None,
     precision: Precision = "auto",
+    compile: Compile = "none",
     seed: Annotated[
         int, typer.Option(help="Random seed of the sampling noise and of the choice of missing visits.")
     ] = 0,
@@ -111,6 +113,7 @@ def generate(
         guidance_interval=levels_of(guidance_interval),
         order=order,
         precision=precision,
+        compile=compile,
         seed=seed,
         detail=detail,
         explain=explain,

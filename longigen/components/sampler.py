@@ -176,7 +176,7 @@ class Sampler(Component, abc.ABC):
         step = self.stepper(times)
         x = z
         for index, t in enumerate(times):
-            log_snr = self.log_snr(t).to(z.dtype).expand(z.shape[0])
+            log_snr = self.log_snr(t).to(z.dtype).repeat(z.shape[0])  # strides as with guidance, see `compiled`
             x = predict(z, log_snr)
             if index + 1 < len(times):
                 z = step(z, x, t, times[index + 1], generator)

@@ -24,6 +24,7 @@ from longigen.data.dataset import Subject
 from longigen.data.statistics import Statistics
 from longigen.errors import LongigenWarning
 from longigen.hub.publish import Release, publication
+from longigen.models.compilation import compiled
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided, untrained_null
 from longigen.models.predict import Draw, GeneratedVisits, GenerationSettings
@@ -110,6 +111,11 @@ class LongitudinalModel(nn.Module):
         adversary = self.denoiser.adversary
         excluded = set() if adversary is None else {id(p) for p in adversary.parameters()}
         return [p for p in self.parameters() if id(p) not in excluded]
+
+    @property
+    def networks(self) -> tuple[Conditioner, Denoiser]:
+        """The two networks, which may be compiled (`longigen.models.compilation`)."""
+        return self.conditioner, self.denoiser
 
     @property
     def prediction(self) -> Prediction:
@@ -310,7 +316,7 @@ class LongitudinalModel(nn.Module):
             ]
             # The samples of a subject have one history until they join it.
             alike = [subject for subject, _ in drawn] if done == 0 or not joins else list(range(len(drawn)))
-            with computing_in(computing, self.device):
+            with computing_in(computing, self.device), compiled(self.networks, generation.compile):
                 images, displacement = self._generate_visit(
                     visible,
                     times,

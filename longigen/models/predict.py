@@ -19,6 +19,7 @@ from longigen.data.tables import parse_number
 from longigen.data.training_pairs import LARGEST, make_sequence, same_to_model
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
+from longigen.models.compilation import Compile
 from longigen.models.guidance import check_interval
 from longigen.models.settings import Order
 from longigen.models.tasks import Task
@@ -117,6 +118,7 @@ class GenerationSettings(Settings):
         order: whether each visit is generated from the given ones alone, or joins the history of the next; see
             `ModelSettings`.
         precision: the type that the networks compute in; see `longigen.utils.precision.computing_type`.
+        compile: which parts of the networks are compiled; see `longigen.models.compilation`.
         seed: random seed of the sampling noise.
         sample: index of this sample among several samples of the same visits; None for the central forecast, which
             starts from zeros instead of noise (see `Sampler.central`).
@@ -133,6 +135,7 @@ class GenerationSettings(Settings):
     guidance_interval: NoiseLevels | None = None
     order: Order | None = None
     precision: Precision = "auto"
+    compile: Compile = "none"
     seed: Seed = 0
     sample: Annotated[int, Range(0)] | None = 0
 

@@ -7,6 +7,7 @@ from longigen.components.base import Settings
 from longigen.components.ranges import Count, Probability, Range, Seed
 from longigen.data.training_pairs import Missing
 from longigen.errors import LongigenError
+from longigen.models.compilation import Compile
 from longigen.utils.precision import ComputingType
 
 ModelPart = Literal["conditioner", "denoiser"]
@@ -37,6 +38,8 @@ class TrainingSettings(Settings):
         ema: maximum decay of the exponential moving average of the weights, which is validated and exported; the
             decay grows as 1 - (1 + step)^(-3/4).
         mixed_precision: ``no``, ``bf16`` or ``fp16``, for training, its validation losses and its figures.
+        compile: ``regional`` or ``full`` compiles the networks with `torch.compile`; the first step then takes minutes
+            (`longigen.models.compilation`).
         workers: number of data-loading processes; 0 loads in the training process.
         validate_every: steps between validation losses.
         sample_every: steps between figures of a generated visit.
@@ -72,6 +75,7 @@ class TrainingSettings(Settings):
     clip: Annotated[float, Range(above=0)] = 1.0
     ema: Probability = 0.9999
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: Compile = "none"
     workers: Annotated[int, Range(0)] = 0
     validate_every: Count = 500
     sample_every: Count = 2_000

@@ -19,6 +19,7 @@ from longigen.data.augment import Augment
 from longigen.data.cohort import Cohort
 from longigen.data.training_pairs import TrainingPairs
 from longigen.errors import LongigenError, LongigenWarning
+from longigen.models.compilation import compiled
 from longigen.models.figures import write_strip
 from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.predict import GenerationSettings, predict_batch
@@ -202,7 +203,7 @@ class Trainer:
         self._train_mode()
         self._started, first = time.perf_counter(), self.step
         batches = self._batches()
-        with self.stop as stop:
+        with self.stop as stop, compiled(self.model.networks, settings.compile):
             while self.step < settings.steps and not stop.agreed:
                 metrics = self._train_step(batches)
                 if stop.agreed:

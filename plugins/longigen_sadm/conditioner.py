@@ -149,13 +149,11 @@ class SADMConditioner(Conditioner):
         """
         weights = next(iter(self.temporal)).target_weights(tokens, visible)
         size = [n * patch for n, patch in zip(weights.shape[3:], self.patch, strict=True)]
-        average = rates.new_zeros(())
-        for visit in range(rates.shape[1]):  # one by one, to save memory
-            smooth = nn.functional.interpolate(weights[:, :, visit], size=size, mode="trilinear")
-            width, height, depth = rates.shape[3:]
-            smooth = smooth[:, :, None, :width, :height, :depth]
-            average = average + smooth * rates[:, visit, None]
-        return average.flatten(1, 2)
+        width, height, depth = rates.shape[3:]
+        # Of all visits at once: a loop over them would be compiled again for each number of visits.
+        smooth = nn.functional.interpolate(weights.flatten(1, 2), size=size, mode="trilinear")
+        smooth = smooth[:, :, :width, :height, :depth].unflatten(1, (self.heads, -1))
+        return (smooth[:, :, :, None] * rates[:, None]).sum(dim=2).flatten(1, 2)
 
     def _tokens(self, history: VisitSequence, target_time: Tensor, rates: Tensor | None) -> Tensor:
         """Return the tokens of the history and, as the last slot, of the target: (B, w, h, d, L + 1, dim)."""

@@ -22,26 +22,6 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
-def patchify(x: Tensor, patch: int) -> Tensor:
-    """Space to depth: (B, C, W, H, D) to (B, C·p³, W/p, H/p, D/p). Sizes must be multiples of p = `patch`."""
-    if patch == 1:
-        return x
-    B, C, W, H, D = x.shape
-    x = x.reshape(B, C, W // patch, patch, H // patch, patch, D // patch, patch)
-    x = x.permute(0, 2, 4, 6, 1, 3, 5, 7)
-    return x.reshape(B, W // patch, H // patch, D // patch, C * patch**3).permute(0, 4, 1, 2, 3)
-
-
-def unpatchify(x: Tensor, patch: int) -> Tensor:
-    """Depth to space, the inverse of `patchify`: (B, C·p³, W, H, D) to (B, C, W·p, H·p, D·p)."""
-    if patch == 1:
-        return x
-    B, C, W, H, D = x.shape
-    x = x.permute(0, 2, 3, 4, 1).reshape(B, W, H, D, C // patch**3, patch, patch, patch)
-    x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(B, W * patch, H * patch, D * patch, C // patch**3).permute(0, 4, 1, 2, 3)
-
-
 class Convolution(nn.Conv3d):
     """A 3×3×3 convolution, padded by 1, that is also fast at batch size 1 on CPUs."""
 
@@ -50,8 +30,10 @@ class Convolution(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         B, C, W, H, _ = input.shape
-        if B == 1 and C * W * H <= SMALL_CONVOLUTION and input.device.type == "cpu" and input.dtype == torch.float32:
-            # A batch of two is twice the work, but faster than im2col.
+        small = not torch.compiler.is_compiling() and B == 1 and C * W * H <= SMALL_CONVOLUTION
+        if small and input.device.type == "cpu" and input.dtype == torch.float32:
+            # A batch of two is twice the work, but faster than im2col. (A network that is compiled is not compiled for
+            # a batch of one alone.)
             return super().forward(input.expand(2, -1, -1, -1, -1))[:1]
         return super().forward(input)
 

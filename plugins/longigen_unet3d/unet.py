@@ -9,15 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from longigen import Conditioning, Denoiser, LongigenError, Moved, Range, Routes, doubled, flow
+from longigen import Conditioning, Denoiser, LongigenError, Moved, Range, Routes, doubled, flow, patchify, unpatchify
 from longigen_unet3d.blocks import (
     Block,
     Convolution,
     NoiseEmbedding,
     Refinement,
     group_norm,
-    patchify,
-    unpatchify,
     zeroed,
 )
 

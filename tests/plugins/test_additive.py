@@ -77,6 +77,50 @@ def test_the_denoiser_adds_it_to_its_first_features() -> None:
     assert torch.allclose(seen[0], denoiser.stem(x) + stem(given), atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(8, 4, 4), (7, 4, 3)])
+def test_on_patches_it_is_equation_11_too(size: tuple[int, int, int]) -> None:
+    """Check F(x_t) + H(S) + P(Δ) in closed form: F and H are convolutions of stride 2, P is one vector.
+
+    The kernel of 3×3×3 patches is one of 6×6×6 voxels, whose padding of one patch is one of two voxels.
+    """
+    denoiser = UNet3D(width=8, multipliers=(1, 2), blocks=1, heads=2, patch=2)
+    conditioner = built(stem=denoiser.stem_features, layers=1, source_patch=2)
+    denoiser.build(channels=1, routes=conditioner.routes)
+    seen: list[Tensor] = []
+    denoiser.down[0][0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[index]
+    x, every = torch.randn(2, 1, 8, 4, 4), torch.ones(2, 3, dtype=torch.bool)
+    images = torch.rand(2, 3, 1, *size) * 2 - 1
+    given = conditioner(VisitSequence(images, TIMES, every, every), TARGET)
+    assert stem(given).shape == (2, 1, *size)
+    denoiser(x[:, :, : size[0], : size[1], : size[2]], torch.zeros(2), given)
+
+    def strided(layer: torch.nn.Conv3d, volume: Tensor) -> Tensor:
+        kernel = layer.weight.reshape(8, 1, 2, 2, 2, 3, 3, 3).permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(8, 1, 6, 6, 6)
+        return torch.nn.functional.conv3d(volume, kernel, layer.bias, stride=2, padding=2)
+
+    def padded(volume: Tensor, value: float | None) -> Tensor:
+        missing = [side for n, m in zip((4, 4, 8), reversed(size), strict=True) for side in (0, n - m)]
+        mode = "replicate" if value is None else "constant"
+        return torch.nn.functional.pad(volume, missing, mode=mode, value=value)
+
+    first = conditioner.image[0]
+    assert isinstance(first, torch.nn.Conv3d)
+    interval = (TARGET - TIMES[:, 0])[:, None]
+    f = strided(denoiser.stem, padded(x[:, :, : size[0], : size[1], : size[2]], None))
+    h = strided(first, padded(images[:, 0] + 1, 0.0))
+    p = conditioner.interval(interval, torch.ones_like(interval).bool())[:, :, None, None, None]
+    whole = tuple(slice(0, n // 2) for n in size)  # patches that are not cut by the border
+    torch.testing.assert_close(seen[0][:, :, *whole], (f + h + p)[:, :, *whole], atol=1e-5, rtol=1e-5)
+
+
+def test_dao_adni_is_equation_11_on_patches_and_literally() -> None:
+    """Nothing but F reads x_t, and H and P reach the network through F's features alone."""
+    for size, patch in ((None, 2), ("literal", 1)):
+        recipe = Recipe.resolve("dao-adni", size=size, changes=["data.path=."])
+        denoiser, conditioner = recipe.configs["denoiser"], recipe.configs["conditioner"]
+        assert (denoiser["patch"], conditioner["source_patch"], denoiser["refine"]) == (patch, patch, 0)
+
+
 def test_h_is_a_convolutional_network_at_full_resolution() -> None:
     """Check translation equivariance and the size of the receptive field."""
     conditioner = without_term(built(layers=2), "P")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longigen import Conditioning, LongigenError, Routes
+from longigen import Conditioning, LongigenError, Routes, patchify
 from longigen.testing import CHECKS, run_check
 from longigen_unet3d import UNet3D
-from longigen_unet3d.blocks import Convolution, patchify, unpatchify
+from longigen_unet3d.blocks import Convolution
 
 SMALL = {"width": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
 ROUTES = Routes(concat=3, stem=1, embedding=5, tokens=6)
@@ -136,17 +136,6 @@ def test_checkpointing_changes_no_gradient() -> None:
         gradients.append([parameter.grad for parameter in denoiser.parameters()])
     for plain, checkpointed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, checkpointed)
-
-
-@pytest.mark.parametrize("patch", [1, 2, 3])
-def test_patches(patch: int) -> None:
-    x = torch.arange(2 * 2 * 6 * 12 * 6.0).reshape(2, 2, 6, 12, 6)
-    patches = patchify(x, patch)
-    assert patches.shape == (2, 2 * patch**3, 6 // patch, 12 // patch, 6 // patch)
-    first = x[1, 1, :patch, patch : 2 * patch, -patch:].flatten()
-    if patch > 1:
-        assert torch.equal(patches[1, patch**3 :, 0, 1, -1], first)  # the voxels of a patch become channels
-    assert torch.equal(unpatchify(patches, patch), x)
 
 
 def test_batch_of_one_uses_the_same_convolution() -> None:
