@@ -115,7 +115,7 @@ class Evaluation:
                         generation,
                         samples=protocol.samples,
                         batch_size=batch_size,
-                        callback=lambda done, _, finished=finished: update(finished + done, total),
+                        callback=lambda done, _, finished=finished, total=total: update(finished + done, total),
                     )
                     generated = list(made)
                     seconds.append((time.perf_counter() - started) / sum(len(item.times) for item in generated))
