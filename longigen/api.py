@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from longigen.components.base import Parameter
 from longigen.components.changes import as_changes
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.publish import Publication
     from longigen.hub.resolve import ModelSource, Pulled
+    from longigen.models.batch_size import Size
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
@@ -68,7 +69,7 @@ log: logging.Logger = logging.getLogger("longigen")
 
 ARGUMENTS: Mapping[str, Any] = {
     "samples": Count,
-    "batch_size": Count,
+    "batch_size": Count | Literal["auto"],
     "steps": Evaluations,
     "guidance": GuidanceWeight,
     "guidance_interval": NoiseLevels,
@@ -283,7 +284,7 @@ def generate(
     detail: bool = True,
     explain: bool = False,
     overwrite: bool = False,
-    batch_size: int = 4,
+    batch_size: "Size" = 4,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "WrittenVisits":
@@ -317,7 +318,7 @@ def generate(
             are the model's images, interpolated from its grid.
         explain: also write maps of how much each earlier visit contributed.
         overwrite: replace files of the same visits that are in `out` already, instead of refusing.
-        batch_size: number of volumes generated in one batch: samples of subjects.
+        batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -392,7 +393,7 @@ def evaluate(
     order: "Order | None" = None,
     precision: "Precision" = "auto",
     seed: int = 0,
-    batch_size: int = 4,
+    batch_size: "Size" = 4,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "Evaluation":
@@ -422,7 +423,7 @@ def evaluate(
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
         seed: random seed of the sampling noise and of the choice of missing visits.
-        batch_size: number of volumes generated in one batch: samples of subjects.
+        batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -488,7 +489,7 @@ def consistency(
     order: "Order | None" = None,
     precision: "Precision" = "auto",
     seed: int = 0,
-    batch_size: int = 4,
+    batch_size: "Size" = 4,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "Consistency":
@@ -511,7 +512,7 @@ def consistency(
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
         seed: random seed of the sampling noise and of the choice of missing visits.
-        batch_size: number of volumes generated in one batch: samples of subjects.
+        batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -830,7 +831,7 @@ def log_skipped(findings: "Sequence[Finding]", limit: int = 20) -> None:
         log.info(f"Skipped {len(findings) - limit} more; 'longigen doctor' lists them all.")
 
 
-def _require(**arguments: float | tuple[float, float] | None) -> None:
+def _require(**arguments: float | str | tuple[float, float] | None) -> None:
     """Check that numeric arguments are None or within their ranges, before anything is loaded.
 
     Raises:

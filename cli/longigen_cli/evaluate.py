@@ -30,6 +30,7 @@ from longigen_cli.console import (
     print_json,
     say,
     show_table,
+    size_of,
 )
 
 
@@ -58,7 +59,7 @@ def evaluate(
         int,
         typer.Option(help="Number of samples of each visit; with several, their distribution is scored too."),
     ] = 1,
-    batch_size: BatchSize = 4,
+    batch_size: BatchSize = "4",
     changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
     consistency: Annotated[
@@ -84,7 +85,7 @@ def evaluate(
         "order": order,
         "precision": precision,
         "seed": seed,
-        "batch_size": batch_size,
+        "batch_size": size_of(batch_size),
         "skip_bad": skip_bad,
     }
     if consistency:

@@ -21,6 +21,7 @@ from longigen_cli.console import (
     SkipBad,
     levels_of,
     say,
+    size_of,
 )
 
 
@@ -77,7 +78,7 @@ def generate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of the same visits that are in --out already.")
     ] = False,
-    batch_size: BatchSize = 4,
+    batch_size: BatchSize = "4",
     changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -102,7 +103,7 @@ def generate(
         detail=detail,
         explain=explain,
         overwrite=overwrite,
-        batch_size=batch_size,
+        batch_size=size_of(batch_size),
         skip_bad=skip_bad,
     )
     also = ", and the mean and standard deviation of each visit's samples," if samples > 1 else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from longigen.errors import LongigenWarning
 from longigen.generation.explanation import require_explaining, write_explanations
 from longigen.generation.session import GenerationSession
+from longigen.models.batch_size import BatchSize, Size
 from longigen.models.cautions import subject_cautions
 from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario
@@ -40,7 +41,7 @@ def write_cohort(
     detail: bool = True,
     explain: bool = False,
     overwrite: bool = False,
-    batch_size: int = 4,
+    batch_size: Size = 4,
     callback: Callable[[int, int], None] | None = None,
 ) -> WrittenVisits:
     """Generate visits for the subjects of a session and write them; several processes share the work.
@@ -55,7 +56,7 @@ def write_cohort(
         detail: keep the last given visits' own voxels; see `Generated.volume`.
         explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
         overwrite: replace files of the same visits that are there already, instead of refusing.
-        batch_size: number of volumes generated in one batch: samples of subjects.
+        batch_size: number of volumes generated in one batch: samples of subjects; see `BatchSize`.
         callback: called as ``callback(done, total)``, counting tasks times samples.
 
     Raises:
@@ -90,7 +91,7 @@ def write_cohort(
                     warnings.warn(text, LongigenWarning, stacklevel=5)
                     cautioned.add(kind)
         paths: list[list[Path]] = []  # of the subject's samples, by visit
-        made = session.generate(batch, settings, samples=samples, times=batch_times, batch_size=batch_size)
+        made = session.generate(batch, settings, samples=samples, times=batch_times, batch_size=at_once)
         for number, generated in enumerate(made):
             paths.append(write_visits(generated, folder, record, sample=number % samples))
             if explain:
@@ -109,8 +110,10 @@ def write_cohort(
         visits = [(subject_tasks[index][0].subject.id, time) for index in indices for time in wanted[index]]
         make_way(record, folder, visits, overwrite=overwrite)
         session.check_box(list(dict.fromkeys(subject_tasks[index][0] for index in indices)))
-        for start in range(0, total, batch_size):
-            write_batch(indices[start : start + batch_size], start)
+        at_once = BatchSize(batch_size, session.model.device)
+        subjects = at_once.size
+        for start in range(0, total, subjects):
+            write_batch(indices[start : start + subjects], start)
     central = settings.sampler_of(session.model).central
     caution = spread_caution(samples, record.steps, max_std, central=central) if total else None
     return WrittenVisits(folder, tuple(written), caution)
