@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from longigen.components.base import Parameter
 from longigen.components.changes import as_changes
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.publish import Publication
     from longigen.hub.resolve import ModelSource, Pulled
+    from longigen.models.batch_size import Size
     from longigen.models.compilation import Compile
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.settings import Order
@@ -71,7 +72,7 @@ log: logging.Logger = logging.getLogger("longigen")
 
 ARGUMENTS: Mapping[str, Any] = {
     "samples": Count,
-    "batch_size": Count,
+    "batch_size": Count | Literal["auto"],
     "steps": Evaluations,
     "guidance": GuidanceWeight,
     "guidance_interval": NoiseLevels,
@@ -285,7 +286,7 @@ def generate(
     detail: bool = True,
     explain: bool = False,
     overwrite: bool = False,
-    batch_size: int = 4,
+    batch_size: "Size" = 4,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "WrittenVisits":
@@ -326,7 +327,7 @@ def generate(
         explain: also write maps of how much each earlier visit contributed.
         overwrite: replace files of the same visits that are in `out` already, instead of keeping those of the same
             model, settings and inputs and refusing others.
-        batch_size: number of volumes generated in one batch: samples of subjects.
+        batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -408,7 +409,7 @@ def evaluate(
     precision: "Precision" = "auto",
     compile: "Compile" = "none",
     seed: int = 0,
-    batch_size: int = 4,
+    batch_size: "Size" = 4,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "Evaluation":
@@ -439,7 +440,7 @@ def evaluate(
             GPU that has it and fp32 elsewhere.
         compile: which parts of the networks to compile (see `generate`).
         seed: random seed of the sampling noise and of the choice of missing visits.
-        batch_size: number of volumes generated in one batch: samples of subjects.
+        batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -508,7 +509,7 @@ def consistency(
     precision: "Precision" = "auto",
     compile: "Compile" = "none",
     seed: int = 0,
-    batch_size: int = 4,
+    batch_size: "Size" = 4,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "Consistency":
@@ -532,7 +533,7 @@ def consistency(
             GPU that has it and fp32 elsewhere.
         compile: which parts of the networks to compile (see `generate`).
         seed: random seed of the sampling noise and of the choice of missing visits.
-        batch_size: number of volumes generated in one batch: samples of subjects.
+        batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -883,7 +884,7 @@ def log_skipped(findings: "Sequence[Finding]", limit: int = 20) -> None:
         log.info(f"Skipped {len(findings) - limit} more; 'longigen doctor' lists them all.")
 
 
-def _require(**arguments: float | tuple[float, float] | None) -> None:
+def _require(**arguments: float | str | tuple[float, float] | None) -> None:
     """Check that numeric arguments are None or within their ranges, before anything is loaded.
 
     Raises:

@@ -126,7 +126,12 @@ Compile = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int, typer.Option("--batch-size", help="Number of volumes to generate in one batch: samples of subjects.")
+    str,
+    typer.Option(
+        "--batch-size",
+        metavar="NUMBER|auto",
+        help="Number of volumes to generate in one batch, samples of subjects; auto for as many as memory holds.",
+    ),
 ]
 Model = Annotated[
     str,
@@ -171,6 +176,11 @@ Settings = Annotated[
 def names_of(settings: list[SettingName] | None) -> list[Any]:
     """Return the chosen settings as `longigen.api` takes them."""
     return [setting.value for setting in settings or ()]
+
+
+def size_of(batch: str) -> Any:
+    """Return a batch size as `longigen.api` takes it, which checks it: a number, or the text."""
+    return int(batch) if batch.strip().isdecimal() else batch
 
 
 def levels_of(interval: str | None) -> tuple[float, float] | None:

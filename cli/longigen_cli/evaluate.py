@@ -31,6 +31,7 @@ from longigen_cli.console import (
     print_json,
     say,
     show_table,
+    size_of,
 )
 
 
@@ -60,7 +61,7 @@ def evaluate(
         int,
         typer.Option(help="Number of samples of each visit; with several, their distribution is scored too."),
     ] = 1,
-    batch_size: BatchSize = 4,
+    batch_size: BatchSize = "4",
     changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
     consistency: Annotated[
@@ -87,7 +88,7 @@ def evaluate(
         "precision": precision,
         "compile": compile,
         "seed": seed,
-        "batch_size": batch_size,
+        "batch_size": size_of(batch_size),
         "skip_bad": skip_bad,
     }
     if consistency:

@@ -22,6 +22,7 @@ from longigen_cli.console import (
     SkipBad,
     levels_of,
     say,
+    size_of,
 )
 
 
@@ -91,7 +92,7 @@ def generate(
             "model, settings and inputs and refusing others.",
         ),
     ] = False,
-    batch_size: BatchSize = 4,
+    batch_size: BatchSize = "4",
     changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -118,7 +119,7 @@ def generate(
         detail=detail,
         explain=explain,
         overwrite=overwrite,
-        batch_size=batch_size,
+        batch_size=size_of(batch_size),
         skip_bad=skip_bad,
     )
     also = ", and the mean and standard deviation of each visit's samples," if samples > 1 else ""

@@ -13,6 +13,7 @@ from longigen.components.metric import Metric
 from longigen.data.intensity import foreground_mask
 from longigen.evaluation.tables import WIDTH, render
 from longigen.generation.session import GenerationSession
+from longigen.models.batch_size import Size
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata
 from longigen.models.settings import Order
 from longigen.models.tasks import Scenario, last_only
@@ -79,7 +80,7 @@ class Consistency:
         scenario: Scenario,
         similarity: Metric,
         *,
-        batch_size: int = 4,
+        batch_size: Size = 4,
         progress: Progress = silent,
     ) -> "Consistency":
         """Generate the last visit of each subject, alone and as the last of several times.

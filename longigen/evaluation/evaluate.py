@@ -19,6 +19,7 @@ from longigen.evaluation.scoring import Protocol, Score, score, summarise
 from longigen.evaluation.tables import WIDTH, evaluation_table
 from longigen.generation.session import GenerationSession
 from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, MetricsFile, ResultRow
+from longigen.models.batch_size import BatchSize, Size
 from longigen.models.figures import write_strip
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, recorded_generation
 from longigen.models.tasks import Scenario, Targets, last_only
@@ -78,7 +79,7 @@ class Evaluation:
         protocol: Protocol,
         metrics: Mapping[str, Metric],
         *,
-        batch_size: int = 4,
+        batch_size: Size = 4,
         progress: Progress = silent,
     ) -> "Evaluation":
         """Generate the visits of a protocol and score them.
@@ -90,7 +91,7 @@ class Evaluation:
             generation: sampler, network evaluations, guidance weight and seed; samples are numbered from 0.
             protocol: protocol of the evaluation, see `protocol_of`.
             metrics: metrics by name.
-            batch_size: number of volumes generated in one batch: samples of subjects.
+            batch_size: number of volumes generated in one batch: samples of subjects; see `BatchSize`.
             progress: progress bars, one per scenario.
 
         Raises:
@@ -99,14 +100,16 @@ class Evaluation:
         session.check_box()
         state = processes()
         session.model.to(state.device)
+        at_once = BatchSize(batch_size, session.model.device)
+        subjects = at_once.size
         select = last_only if protocol.targets == "last" else None
         scores, shown, seconds = [], [], []
         for scenario in protocol.settings:
             tasks = session.tasks(scenario, seed=protocol.setting_seed, select=select)
             # Whole batches are shared: a score does not depend, by rounding, on the number of processes.
-            starts = list(range(0, len(tasks), batch_size))
+            starts = list(range(0, len(tasks), subjects))
             with state.split_between_processes(starts) as mine, progress(scenario) as update:
-                batches = [tasks[int(start) : int(start) + batch_size] for start in mine]
+                batches = [tasks[int(start) : int(start) + subjects] for start in mine]
                 finished, total = 0, sum(map(len, batches)) * protocol.samples
                 for batch in batches:
                     started = time.perf_counter()
@@ -114,7 +117,7 @@ class Evaluation:
                         batch,
                         generation,
                         samples=protocol.samples,
-                        batch_size=batch_size,
+                        batch_size=at_once,
                         callback=lambda done, _, finished=finished, total=total: update(finished + done, total),
                     )
                     generated = list(made)

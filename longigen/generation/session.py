@@ -20,6 +20,7 @@ from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.hub.manifest import WEIGHTS, checksum
 from longigen.hub.model_config import COMPONENTS
 from longigen.hub.resolve import ModelSource
+from longigen.models.batch_size import BatchSize, Size
 from longigen.models.cautions import box_cautions, data_cautions, shares_outside
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.predict import (
@@ -204,7 +205,7 @@ class GenerationSession:
         *,
         samples: int = 1,
         times: Sequence[Sequence[float]] | None = None,
-        batch_size: int = 4,
+        batch_size: Size | BatchSize = 4,
         callback: Callable[[int, int], None] | None = None,
     ) -> Iterator[Generated]:
         """Yield the generated visits of each task, computed in batches; with several samples, a task's in succession.

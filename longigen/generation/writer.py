@@ -10,6 +10,7 @@ from longigen.generation.earlier import Expected
 from longigen.generation.explanation import require_explaining, write_explanations
 from longigen.generation.index import write_index
 from longigen.generation.session import GenerationSession
+from longigen.models.batch_size import BatchSize, Size
 from longigen.models.cautions import subject_cautions
 from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario
@@ -45,7 +46,7 @@ def write_cohort(
     detail: bool = True,
     explain: bool = False,
     overwrite: bool = False,
-    batch_size: int = 4,
+    batch_size: Size = 4,
     callback: Callable[[int, int], None] | None = None,
 ) -> WrittenVisits:
     """Generate visits for the subjects of a session and write them; several processes share the work.
@@ -64,7 +65,7 @@ def write_cohort(
         detail: keep the last given visits' own voxels; see `Generated.volume`.
         explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
         overwrite: replace files of the same visits that are there already, instead of refusing.
-        batch_size: number of volumes generated in one batch: samples of subjects.
+        batch_size: number of volumes generated in one batch: samples of subjects; see `BatchSize`.
         callback: called as ``callback(done, total)``, counting tasks times samples.
 
     Raises:
@@ -98,7 +99,7 @@ def write_cohort(
                     warnings.warn(text, LongigenWarning, stacklevel=5)
                     cautioned.add(kind)
         paths: list[list[Path]] = []  # of the subject's samples, by visit
-        made = session.generate(batch, settings, samples=samples, times=batch_times, batch_size=batch_size)
+        made = session.generate(batch, settings, samples=samples, times=batch_times, batch_size=at_once)
         for number, generated in enumerate(made):
             if callback is not None:
                 callback(done * samples + number + 1, total * samples)
@@ -124,7 +125,8 @@ def write_cohort(
             make_way(record, folder, visits, overwrite=True)
     session.check_box(list(dict.fromkeys(prepared for prepared, _ in subject_tasks)))
     todo = {index for index, is_missing in zip(numbers, divided(missing, numbers), strict=True) if is_missing}
-    batches = [list(numbers[start : start + batch_size]) for start in numbers[::batch_size]]
+    at_once = BatchSize(batch_size, session.model.device)
+    batches = [list(numbers[start : start + at_once.size]) for start in numbers[:: at_once.size]]
     mine = share([batch for batch in batches if todo.intersection(batch)])
     total, done = sum(map(len, mine)), 0
     for batch in mine:

@@ -16,6 +16,7 @@ from longigen.data.preprocess import Prepared
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.model_config import COMPONENTS
+from longigen.models.batch_size import Size
 from longigen.models.cautions import box_cautions, data_cautions, subject_cautions
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_samples, target_times
 from longigen.models.pretrained import describe
@@ -272,7 +273,7 @@ def generate_forecast(
     settings: GenerationSettings,
     *,
     samples: int,
-    batch_size: int = 4,
+    batch_size: Size = 4,
     detail: bool = True,
     shape: tuple[int, int, int] | None = None,
     progress: Progress = silent,
@@ -285,7 +286,7 @@ def generate_forecast(
         times: times to generate, ascending, in the subject's time unit; none is the time of a given visit.
         settings: sampler, network evaluations, guidance weight and seed.
         samples: K ≥ 1, the number of samples; each is a whole trajectory.
-        batch_size: number of samples generated in one batch.
+        batch_size: number of samples generated in one batch; see `longigen.models.batch_size`.
         detail: keep the last given visits' own voxels; see `Generated.volume`.
         shape: (W, H, D) of the grid instead of the model's own; 0 for as many voxels as the subject has.
         progress: progress bar of the network evaluations.

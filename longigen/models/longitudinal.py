@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from longigen.data.dataset import Subject
 from longigen.data.statistics import Statistics
 from longigen.errors import LongigenWarning
 from longigen.hub.publish import Release, publication
+from longigen.models.batch_size import Size
 from longigen.models.compilation import compiled
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import guided, untrained_null
@@ -37,7 +38,7 @@ from longigen.utils.progress import silent
 from longigen.utils.randomness import Generators, derived_generator, draw_rows, randn_like
 from longigen.utils.time_units import time_text
 
-SAMPLES, BATCH_SIZE = Parameter("samples", Count), Parameter("batch_size", Count)
+SAMPLES, BATCH_SIZE = Parameter("samples", Count), Parameter("batch_size", Count | Literal["auto"])
 
 
 class LongitudinalModel(nn.Module):
@@ -461,7 +462,7 @@ class LongitudinalModel(nn.Module):
         order: Order | None = None,
         precision: Precision = "auto",
         seed: int = 0,
-        batch_size: int = 4,
+        batch_size: Size = 4,
         detail: bool = True,
         shape: tuple[int, int, int] | None = None,
         progress: bool = True,
@@ -481,7 +482,8 @@ class LongitudinalModel(nn.Module):
                 history of the next (``autoregressive``); by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
             seed: random seed of the sampling noise.
-            batch_size: number of samples generated in one batch; the result does not depend on it.
+            batch_size: number of samples generated in one batch, or ``auto`` for as many as memory holds; the result
+                does not depend on it.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
             shape: (W, H, D) of the grid instead of the model's own, in voxels; 0 for as many as the subject has, so
@@ -519,7 +521,7 @@ class LongitudinalModel(nn.Module):
         order: Order | None = None,
         precision: Precision = "auto",
         seed: int = 0,
-        batch_size: int = 4,
+        batch_size: Size = 4,
         detail: bool = True,
         shape: tuple[int, int, int] | None = None,
         progress: bool = True,
@@ -541,7 +543,8 @@ class LongitudinalModel(nn.Module):
                 history of the next (``autoregressive``); by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
             seed: random seed of the sampling noise.
-            batch_size: number of samples generated in one batch; the result does not depend on it.
+            batch_size: number of samples generated in one batch, or ``auto`` for as many as memory holds; the result
+                does not depend on it.
             detail: keep the own voxels of the last visit before each time, moved and changed as the model says;
                 otherwise the volumes are the model's images, interpolated from its grid.
             shape: (W, H, D) of the grid instead of the model's own, in voxels; 0 for as many as the subject has, so
@@ -571,7 +574,7 @@ class LongitudinalModel(nn.Module):
         times: Sequence[float],
         settings: GenerationSettings,
         samples: int,
-        batch_size: int,
+        batch_size: Size,
         detail: bool,
         shape: tuple[int, int, int] | None,
         progress: bool,

@@ -19,6 +19,7 @@ from longigen.data.tables import parse_number
 from longigen.data.training_pairs import LARGEST, make_sequence, same_to_model
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
+from longigen.models.batch_size import BatchSize, Size
 from longigen.models.compilation import Compile
 from longigen.models.guidance import check_interval
 from longigen.models.settings import Order
@@ -266,7 +267,7 @@ def predict_samples(
     *,
     samples: int = 1,
     times: Sequence[Sequence[float]] | None = None,
-    batch_size: int = 4,
+    batch_size: Size | BatchSize = 4,
     callback: Callable[[int, int], None] | None = None,
 ) -> Iterator[Generated]:
     """Yield the samples of each task, all of the first task's first; several tasks and samples make a batch.
@@ -279,22 +280,37 @@ def predict_samples(
         settings: sampler, network evaluations, guidance weight, order and seed; samples are numbered from 0.
         samples: number of samples of each task; a single one is the central forecast, if the sampler has one.
         times: times to generate for each subject, in its unit; by default those of the tasks' targets.
-        batch_size: number of volumes generated at once, each a sample of a subject's visit.
-        callback: called as ``callback(done, total)`` after each network evaluation, if all batches have as many.
+        batch_size: number of volumes generated at once, each a sample of a subject's visit; see `BatchSize`.
+        callback: called as ``callback(done, total)`` after each network evaluation, counting those of each volume as if
+            all volumes had as many.
+
+    Raises:
+        LongigenError: if memory does not hold the batch.
     """
     numbers = settings.numbers(samples, model)
     rows = [(task, number) for task in range(len(subject_tasks)) for number in numbers]
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    for place, batch in enumerate(batches):
-        yield from predict_batch(
+    batches, start = BatchSize.of(batch_size, model.device), 0
+
+    def generate(size: int) -> list[Generated]:
+        batch = rows[start : start + size]
+
+        def progress(done: int, total: int) -> None:
+            if callback is not None:
+                callback(start * total + len(batch) * done, len(rows) * total)
+
+        return predict_batch(
             model,
             [subject_tasks[task] for task, _ in batch],
             settings=settings,
             samples=[number for _, number in batch],
             times=None if times is None else [times[task] for task, _ in batch],
-            callback=callback
-            and (lambda done, total, place=place: callback(place * total + done, len(batches) * total)),
+            callback=progress,
         )
+
+    while start < len(rows):
+        generated = batches.run(generate)
+        yield from generated
+        start += len(generated)
 
 
 def predict_batch(

@@ -59,7 +59,9 @@ def test_counts(model: LongitudinalModel) -> None:
         assert_refused(message, function, samples=0)
     for function in (generate, evaluate):
         assert_refused(
-            "batch_size must be a whole number of at least 1, got -2.", partial(function, "nowhere"), batch_size=-2
+            "batch_size must be a whole number of at least 1 or one of 'auto', got -2.",
+            partial(function, "nowhere"),
+            batch_size=-2,
         )
     assert_refused("workers must be a whole number of at least 1, got 0.", partial(examine, "nowhere"), workers=0)
     assert_refused("minutes must be a number of at least 0.01, got 0.", partial(bench, "sadm-ablation"), minutes=0)
