@@ -6,6 +6,9 @@ seconds on a CPU, where other processes may compete for it; milliseconds of the 
 tensors on a GPU, and on a CPU that of the process over its start, each variant in a process of its own.
 
 - ``equation11``: `dao-adni` on patches and literally (`--size literal`).
+- ``memory``: what recomputing activations, by level and of the conditioner, and averaged weights on the CPU are worth.
+- ``optimiser``: AdamW as it is by default, over all weights at once (`foreach`), and in one kernel (`fused`).
+- ``compile``: `training.compile` of `sadm-tiny`; the time of the compilation itself is not in the table.
 
 ``--tiny`` rehearses a table at small sizes; ``--out FILE`` appends the table to a Markdown file.
 """
@@ -18,12 +21,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
-from gpu import Table, batch_of, gigabytes, parameters, training_step
+from gpu import Table, batch_of, gigabytes, parameters
 
-from longigen import LongitudinalModel
+from longigen import Batch, LongitudinalModel
+from longigen.models.compilation import Compile, compiled
 from longigen.testing.composition import model_of
+from longigen.training.averaging import averaged, update
 from longigen.training.recipe import Recipe
 from longigen.utils.memory import peak_memory, reset_peak_memory
 from longigen.utils.precision import ComputingType, computing_in
@@ -33,12 +39,25 @@ Grid = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant of a recipe to measure: its size, changes, and the type that its networks compute in."""
+    """A variant of a recipe to measure.
+
+    Attributes:
+        recipe: name of the recipe.
+        size: one of its sizes.
+        changes: changes of it.
+        kind: the type that the networks compute in.
+        compile: which parts of them are compiled.
+        optimizer: options of AdamW; by default fused on a GPU, as in training.
+        ema_device: where averaged weights are held.
+    """
 
     recipe: str
     size: str | None = None
     changes: tuple[str, ...] = ()
     kind: ComputingType = "fp32"
+    compile: Compile = "none"
+    optimizer: Mapping[str, bool] | None = None
+    ema_device: Literal["model", "cpu"] = "model"
 
     def model(self, device: torch.device) -> LongitudinalModel:
         torch.manual_seed(0)
@@ -70,22 +89,66 @@ EQUATION11 = Comparison(
         "literal, checkpointing": Variant("dao-adni", "literal"),
     },
     gpu=(128, 160, 128),
-    cpu=(48, 64, 48),
+    cpu=(32, 40, 32),
 )
-TABLES = {"equation11": EQUATION11}
+ACDC = {"gpu": (128, 128, 32), "cpu": (64, 64, 16), "visits": 11, "tiny": (16, 16, 8)}
+MEMORY = Comparison(
+    "Levers of memory, sadm-acdc",
+    {
+        "none": Variant("sadm-acdc"),
+        "denoiser.checkpointing=1": Variant("sadm-acdc", changes=("denoiser.checkpointing=1",)),
+        "denoiser.checkpointing=true": Variant("sadm-acdc", changes=("denoiser.checkpointing=true",)),
+        "conditioner.recompute=true": Variant("sadm-acdc", changes=("conditioner.recompute=true",)),
+        "both": Variant("sadm-acdc", changes=("denoiser.checkpointing=true", "conditioner.recompute=true")),
+        "training.ema_device=cpu": Variant("sadm-acdc", ema_device="cpu"),
+    },
+    **ACDC,
+)
+OPTIMISER = Comparison(
+    "Implementations of AdamW, sadm-acdc",
+    {name: Variant("sadm-acdc", optimizer={name: True}) for name in ("foreach", "fused")}
+    | {"neither": Variant("sadm-acdc", optimizer={"foreach": False, "fused": False})},
+    **ACDC,
+)
+COMPILED = Comparison(
+    "Compiled networks, sadm-tiny",
+    {kind: Variant("sadm-tiny", compile=kind) for kind in ("none", "regional", "full")},
+    gpu=(64, 80, 64),
+    cpu=(32, 40, 32),
+    visits=3,
+)
+TABLES = {"equation11": EQUATION11, "memory": MEMORY, "optimiser": OPTIMISER, "compile": COMPILED}
 
 
-def guided_step(model: LongitudinalModel, grid: Grid, visits: int, kind: ComputingType) -> Callable[[], None]:
-    """Return a function that makes one evaluation of the denoiser with guidance, for a conditioning computed before."""
-    batch = batch_of(grid, visits, model.device, 2)
-    z_t, log_snr = torch.randn_like(batch.target), torch.zeros(2, device=model.device)
-    with torch.no_grad():
-        conditioning = model.conditioner(batch.history, batch.target_time)
-        (conditioning,), _ = model._add_residual_base(batch.history, batch.target_time, conditioning)
+def training_step(model: LongitudinalModel, batch: Batch, variant: Variant) -> Callable[[], None]:
+    """Return a function that makes one training step, with averaged weights."""
+    device, weights = model.device, model.generator_parameters
+    options = {"fused": device.type == "cuda"} if variant.optimizer is None else variant.optimizer
+    optimizer = torch.optim.AdamW(weights, **options)
+    ema = averaged(weights, decay=0.999, device=torch.device("cpu") if variant.ema_device == "cpu" else device)
+    generator = torch.Generator(device).manual_seed(0)
 
     def step() -> None:
-        with torch.no_grad(), computing_in(kind, model.device):
-            model.denoiser(z_t, log_snr, conditioning)
+        with computing_in(variant.kind, device), compiled(model.networks, variant.compile):
+            loss = model.loss(batch, generator)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        update(ema, weights)
+
+    return step
+
+
+def guided_step(model: LongitudinalModel, batch: Batch, variant: Variant) -> Callable[[], None]:
+    """Return a function that makes one evaluation of the denoiser with guidance, for a conditioning computed before."""
+    sampler, z_t = model.sampler, torch.randn_like(batch.target)
+    log_snr = sampler.log_snr(torch.full((len(z_t),), 0.5)).to(model.device, z_t.dtype)
+    with torch.no_grad():
+        example = model.example(batch, torch.Generator(model.device).manual_seed(0))
+
+    def step() -> None:
+        with torch.no_grad(), computing_in(variant.kind, model.device), compiled(model.networks, variant.compile):
+            model.denoiser(z_t, log_snr, example.conditioning)
 
     return step
 
@@ -109,8 +172,8 @@ def in_turn(functions: Sequence[Callable[[], object]], device: torch.device, rou
 def steps_of(variant: Variant, grid: Grid, visits: int, device: torch.device, training: bool) -> Callable[[], None]:
     model = variant.model(device)
     if training:
-        return training_step(model.train(), batch_of(grid, visits, device), variant.kind)
-    return guided_step(model.eval(), grid, visits, variant.kind)
+        return training_step(model.train(), batch_of(grid, visits, device), variant)
+    return guided_step(model.eval(), batch_of(grid, visits, device, 2), variant)
 
 
 def peak(variant: Variant, grid: Grid, visits: int, device: torch.device, training: bool) -> int | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from longigen.components.parameterization import Prediction
     from longigen.components.patches import patchify, unpatchify
     from longigen.components.ranges import Range
+    from longigen.components.recomputation import recomputed
     from longigen.components.sampler import Sampler, Step
     from longigen.components.training_example import DiffusionTarget, Example
     from longigen.components.visit_sequence import BACKGROUND, Batch, Covariate, VisitSequence
@@ -162,6 +163,7 @@ _MODULES = {
     "read_sidecar": "data.sidecar",
     "read_table": "data.tables",
     "read_volume": "data.volume",
+    "recomputed": "components.recomputation",
     "refuse": "data.issues",
     "register_conditioner": "registry",
     "register_dataset": "registry",
@@ -263,6 +265,7 @@ __all__ = [
     "read_sidecar",
     "read_table",
     "read_volume",
+    "recomputed",
     "refuse",
     "register_conditioner",
     "register_dataset",

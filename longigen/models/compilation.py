@@ -98,8 +98,8 @@ def _replaced(module: nn.Module, name: str) -> Iterator[None]:
             return function(*inputs)
         except BackendCompilerFailed as error:
             raise LongigenError(
-                f"PyTorch cannot compile the networks on this machine ({reason(error.inner_exception)}); use "
-                "compile=none."
+                f"PyTorch cannot compile the networks on this machine ({reason(error.inner_exception)}); "
+                "use compile=none."
             ) from error
 
     before = vars(module).get(name)

@@ -112,8 +112,9 @@ class TrainingState:
         states = read_json(path) if path.exists() else None  # trained with fewer processes
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         self.ema.optimization_step = trained.step
-        self.ema.shadow_params = [tensors[f"ema.{number}"] for number in range(len(self.ema.shadow_params))]
-        self.ema.to(self.accelerator.device)
+        self.ema.shadow_params = [
+            tensors[f"ema.{number}"].to(average.device) for number, average in enumerate(self.ema.shadow_params)
+        ]
         for number, optimizer in enumerate(self.optimizers):
             moments: dict[int, dict[str, Tensor]] = {}
             for name, tensor in tensors.items():

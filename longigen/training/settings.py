@@ -37,6 +37,8 @@ class TrainingSettings(Settings):
         clip: maximum gradient norm, of the model and of an adversary separately.
         ema: maximum decay of the exponential moving average of the weights, which is validated and exported; the
             decay grows as 1 - (1 + step)^(-3/4).
+        ema_device: where the averaged weights are held: on the device of the ``model``, or on the ``cpu``, which saves
+            4 bytes of a GPU's memory per weight, for a copy of the weights at each step.
         mixed_precision: ``no``, ``bf16`` or ``fp16``, for training, its validation losses and its figures.
         compile: ``regional`` or ``full`` compiles the networks with `torch.compile`; the first step then takes minutes
             (`longigen.models.compilation`).
@@ -74,6 +76,7 @@ class TrainingSettings(Settings):
     weight_decay: Annotated[float, Range(0)] = 0.01
     clip: Annotated[float, Range(above=0)] = 1.0
     ema: Probability = 0.9999
+    ema_device: Literal["model", "cpu"] = "model"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     compile: Compile = "none"
     workers: Annotated[int, Range(0)] = 0

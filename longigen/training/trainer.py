@@ -24,6 +24,7 @@ from longigen.models.figures import write_strip
 from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.predict import GenerationSettings, predict_batch
 from longigen.models.tasks import tasks
+from longigen.training.averaging import averaged, update
 from longigen.training.checkpoint import Trained, TrainingState
 from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
@@ -86,7 +87,6 @@ class Trainer:
         # Imported late, because these imports are slow and errors in the user's options should appear quickly.
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
-        from diffusers.training_utils import EMAModel
 
         processes()  # before Accelerate makes its own state, which on a CPU has one process
         self.settings = settings
@@ -118,18 +118,20 @@ class Trainer:
         parts = [trained, *([] if self.adversary is None else [list(self.adversary.parameters())])]
         optimizers = [
             torch.optim.AdamW(
-                [{"params": part}], lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=settings.betas
+                [{"params": part}],
+                lr=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                betas=settings.betas,
+                fused=self.accelerator.device.type == "cuda",  # one kernel for many small ones
             )
             for part in parts
         ]
         self.step: int = 0
         self.schedules = self._schedules(optimizers)
-        self.ema = EMAModel(
-            self.averaged, decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=bool(self.averaged)
-        )
         self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.model = model
-        self.ema.to(self.accelerator.device)
+        device = torch.device("cpu") if settings.ema_device == "cpu" else self.accelerator.device
+        self.ema = averaged(self.averaged, decay=settings.ema, device=device)
         self.stop = StopRequests()
         self._started = time.perf_counter()
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
@@ -356,7 +358,7 @@ class Trainer:
         if self.has_weights:
             for schedule in self.schedules:
                 schedule.step()
-            self.ema.step(self.averaged)
+            update(self.ema, self.averaged)
         self.step += 1
         names = list(micro_losses[0])
         means = torch.stack([torch.stack(list(losses.values())) for losses in micro_losses]).mean(0)

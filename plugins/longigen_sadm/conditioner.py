@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from longigen import Conditioner, Conditioning, LongigenError, Range, Routes, VisitSequence
+from longigen import Conditioner, Conditioning, LongigenError, Range, Routes, VisitSequence, recomputed
 from longigen_sadm.positions import TimeEncoding, space_encoding
 from longigen_sadm.rollout import shares
 from longigen_sadm.spatial import Head, SpatialAttention
@@ -57,6 +57,8 @@ class SADMConditioner(Conditioner):
             over visits, weighted by the target's attention at the finest level, is appended to `c`, with one channel
             per head and image channel. Images change little between visits, so a short training does not learn a
             subject's own rate from the images alone. A good value is 1 over the standard deviation of the change.
+        recompute: recompute the activations of the attention, merging and output layers in the backward pass, which
+            saves memory and takes more time.
 
     Raises:
         LongigenError: for sizes that do not fit together.
@@ -78,13 +80,14 @@ class SADMConditioner(Conditioner):
         skip: bool = True,
         bidirectional: bool = False,
         rates: Annotated[float, Range(0)] = 0.0,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if dim % heads:
             raise LongigenError(f"sadm: dim {dim} must be a multiple of heads {heads}; change either.")
         self.patch, self.dim, self.heads, self.depth, self.features = patch, dim, heads, depth, features
         self.mlp_ratio, self.dropout, self.missing, self.skip = mlp_ratio, dropout, missing, skip
-        self.bidirectional, self.rates = bidirectional, rates
+        self.bidirectional, self.rates, self.recompute = bidirectional, rates, recompute
         self.causal = not bidirectional
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
@@ -106,18 +109,21 @@ class SADMConditioner(Conditioner):
         average = None if rates is None else self._average_rates(rates, tokens, visible)
         levels = []
         for attention, merge in zip(self.temporal, self.merges, strict=True):
-            tokens = attention(tokens, visible)
+            tokens = self._run(attention, tokens, visible)
             levels.append(tokens[..., -1, :])
             # After the last attention along time only the target's slot is needed.
-            tokens = merge(tokens if len(levels) < self.depth else tokens[..., -1:, :])
+            tokens = self._run(merge, tokens if len(levels) < self.depth else tokens[..., -1:, :])
         c = tokens[..., 0, :]
         for attention, level in zip(self.spatial, reversed(levels), strict=True):
             _, w, h, d, _ = level.shape
-            c = attention(c)[:, :w, :h, :d]
+            c = self._run(attention, c)[:, :w, :h, :d]
             c = c + level if self.skip else c
         _, _, _, width, height, depth = history.images.shape
-        c = self.head(c)[:, :, :width, :height, :depth]
+        c = self._run(self.head, c)[:, :, :width, :height, :depth]
         return Conditioning(concat=c if average is None else torch.cat([c, average.to(c.dtype)], dim=1))
+
+    def _run(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
+        return recomputed(layer, *inputs) if self.recompute else layer(*inputs)
 
     @torch.no_grad()
     def explain(self, history: VisitSequence, target_time: Tensor) -> Tensor:

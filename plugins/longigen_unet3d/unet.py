@@ -7,9 +7,20 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
-from longigen import Conditioning, Denoiser, LongigenError, Moved, Range, Routes, doubled, flow, patchify, unpatchify
+from longigen import (
+    Conditioning,
+    Denoiser,
+    LongigenError,
+    Moved,
+    Range,
+    Routes,
+    doubled,
+    flow,
+    patchify,
+    recomputed,
+    unpatchify,
+)
 from longigen_unet3d.blocks import (
     Block,
     Convolution,
@@ -53,7 +64,8 @@ class UNet3D(Denoiser):
             moving tissue, such as a beating heart: a head alone, trained by squared error, blurs moving edges. This
             is our own extension.
         dropout: dropout probability inside residual blocks.
-        checkpointing: recompute the blocks' activations in the backward pass, which saves memory and takes more time.
+        checkpointing: recompute the blocks' activations in the backward pass, which saves memory and takes more time: of
+            all levels, or of this number of the finest ones, which have the most.
 
     Raises:
         LongigenError: for values that do not fit together.
@@ -72,7 +84,7 @@ class UNet3D(Denoiser):
         scale_input: bool = False,
         motion: bool = False,
         dropout: Annotated[float, Range(0, below=1)] = 0.0,
-        checkpointing: bool = False,
+        checkpointing: bool | Annotated[int, Range(0)] = False,
     ) -> None:
         super().__init__()
         levels = len(multipliers)
@@ -95,7 +107,8 @@ class UNet3D(Denoiser):
         self.scale_input = scale_input
         if motion:
             self.predicts, self.needs_base, self.moves = "image", True, True
-        self.checkpointing = checkpointing
+        # True is not one level.
+        self.recomputed_levels = levels * checkpointing if isinstance(checkpointing, bool) else checkpointing
 
     @property
     def stem_features(self) -> int:
@@ -179,29 +192,27 @@ class UNet3D(Denoiser):
         if conditioning.stem is not None:
             x = x + patchify(self._pad(conditioning.stem.to(dtype)), self.patch)
         skips = []
-        for blocks, downsample in zip(self.down, self.downsample, strict=True):
-            x = self._level(blocks, x, embedding, tokens)
+        for level, (blocks, downsample) in enumerate(zip(self.down, self.downsample, strict=True)):
+            x = self._level(level, blocks, x, embedding, tokens)
             skips.append(x)
             x = downsample(x)
-        x = self._level(self.middle, x, embedding, tokens)
+        x = self._level(len(skips), self.middle, x, embedding, tokens)
         for blocks, upsample in zip(reversed(self.up), reversed(self.upsample), strict=True):
             x = torch.cat([functional.interpolate(upsample(x), scale_factor=2), skips.pop()], dim=1)
-            x = self._level(blocks, x, embedding, tokens)
+            x = self._level(len(skips), blocks, x, embedding, tokens)
         features = functional.silu(self.norm(x))
         x = unpatchify(self.head(features), self.patch)
         if self.refine:
-            x = self._run(self.refinement, torch.cat([x, volume], dim=1), embedding)
+            x = self._run(0, self.refinement, torch.cat([x, volume], dim=1), embedding)
         return x[:, :, : size[0], : size[1], : size[2]].to(z_t.dtype), features
 
-    def _level(self, blocks: nn.Module, x: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
+    def _level(self, level: int, blocks: nn.Module, x: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
         for block in blocks.children():
-            x = self._run(block, x, embedding, tokens)
+            x = self._run(level, block, x, embedding, tokens)
         return x
 
-    def _run(self, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)
-        return layer(*inputs)
+    def _run(self, level: int, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
+        return recomputed(layer, *inputs) if level < self.recomputed_levels else layer(*inputs)
 
     def _pad(self, x: Tensor) -> Tensor:
         """Pad each axis to a multiple of the stride by repeating the last voxel."""

@@ -129,13 +129,31 @@ def test_gradients_reach_every_parameter(config: dict[str, Any]) -> None:
 
 def test_checkpointing_changes_no_gradient() -> None:
     gradients = []
-    for checkpointing in (False, True):
+    for checkpointing in (False, True, 1):
         denoiser = built(ROUTES, checkpointing=checkpointing, dropout=0.2).train()
         torch.manual_seed(3)
         denoiser(*inputs()).square().mean().backward()
         gradients.append([parameter.grad for parameter in denoiser.parameters()])
-    for plain, checkpointed in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, checkpointed)
+    for plain, *checkpointed in zip(*gradients, strict=True):
+        for other in checkpointed:
+            torch.testing.assert_close(plain, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "levels"), [(False, set()), (0, set()), (1, {0}), (2, {0, 1}), (9, {0, 1, 2}), (True, {0, 1, 2})]
+)
+def test_checkpointing_by_level(checkpointing: bool | int, levels: set[int]) -> None:
+    """The finest levels first, the refinement with them; what is recomputed is called twice."""
+    denoiser = built(Routes(concat=1), multipliers=(1, 1, 1), checkpointing=checkpointing).train()
+    calls: dict[str, int] = {}
+    parts = {"refinement": denoiser.refinement, "middle": denoiser.middle[0]}
+    parts |= {f"down{level}": blocks[0] for level, blocks in enumerate(denoiser.down)}  # type: ignore[index]
+    for name, part in parts.items():
+        part.register_forward_pre_hook(lambda *_, name=name: calls.update({name: calls.get(name, 0) + 1}))
+    denoiser(*inputs((8, 8, 8), Routes(concat=1))).square().mean().backward()
+    named = {0: {"refinement", "down0"}, 1: {"down1"}, 2: {"middle"}}
+    twice = set().union(*(named[level] for level in levels))
+    assert {name for name, count in calls.items() if count == 2} == twice
 
 
 def test_batch_of_one_uses_the_same_convolution() -> None:

@@ -64,6 +64,15 @@ def test_resuming_changes_nothing(manifest: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in lines(broken)] == [1, 3, 4, 6]
 
 
+def test_levers_of_memory_change_no_weight(manifest: Path, tmp_path: Path) -> None:
+    levers = ("ema_device=cpu", "conditioner.recompute=true", "denoiser.checkpointing=1")
+    for name, changes in (("plain", ()), ("saving", levers)):
+        trainer(manifest, tmp_path / name, "training.steps=3", "conditioner.dropout=0.1", *changes).fit()
+    plain, saving = weights(tmp_path / "plain"), weights(tmp_path / "saving")
+    for name, tensor in plain.items():
+        torch.testing.assert_close(saving[name], tensor, rtol=0, atol=0)
+
+
 def test_an_interrupt_leaves_a_checkpoint(manifest: Path, tmp_path: Path) -> None:
     def interrupt(step: int, metrics: dict[str, float]) -> None:
         if step == 2:
