@@ -19,7 +19,8 @@ class ChangeCorrelation(Metric):
     """Correlation of the generated with the true change since the last given visit.
 
     Most of a follow-up image equals the visit before, and similarity metrics reward a copy of it; this metric does not.
-    It is NaN if one of the changes is constant, as for a copy, or the foreground has fewer than two voxels.
+    Noise of the last visit is a part of the true change, so a blurred copy is above 0 too: compare with those in the
+    table. It is NaN if one of the changes is constant, as for a copy, or the foreground has fewer than two voxels.
 
     Args:
         coefficient: ``pearson``, or ``spearman`` for that of the ranks (equal values have the mean of their ranks),
@@ -74,6 +75,8 @@ class ChangeAUROC(Metric):
 
     It is the probability that a voxel of the largest true increases has a larger generated change than another voxel:
     1 for the true visit, 0.5 for a copy or chance. How large the generated change is does not matter, only where.
+    Noise of the last visit is a part of the true change, so a blurred copy is above 0.5: compare with those in the
+    table.
 
     Args:
         direction: ``increase``: the voxels with the largest 5 % of the true changes, as far as they are above 0;

@@ -61,10 +61,17 @@ class Features(ABC):
     def label(self) -> str:
         """The same in one word."""
 
-    @property
     @abstractmethod
+    def _make(self) -> Any:
+        """Return the network, in ``eval()`` mode.
+
+        Raises:
+            LongigenError: if it or its weights cannot be had.
+        """
+
+    @cached_property
     def _network(self) -> Any:
-        """The network, in ``eval()`` mode."""
+        return self._make()
 
     @property
     def source(self) -> str:
@@ -191,14 +198,13 @@ class SliceFeatures(Features):
                 f"{usual}; interpolate them with resize={usual}, or choose another extractor."
             ) from None
 
-    @cached_property
-    def _network(self) -> Any:
+    def _make(self) -> Any:
         import timm
 
         if not timm.is_model(self.extractor):
             raise LongigenError(f"timm has no network '{self.extractor}'; choose one of timm.list_models().")
         self._require_file()
-        options = {}
+        options: dict[str, Any] = {}
         if isinstance(self.weights, Path):
             options = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(self.weights)}}
         elif self.weights == "hub":
@@ -257,7 +263,13 @@ class VolumeFeatures(Features):
         resize: side in voxels of the cube to which the volume is interpolated (trilinear).
     """
 
-    views, label = "whole volume", "volume"
+    @property
+    def views(self) -> str:
+        return "whole volume"
+
+    @property
+    def label(self) -> str:
+        return "volume"
 
     @property
     def size(self) -> int:
@@ -275,8 +287,7 @@ class VolumeFeatures(Features):
             image = functional.interpolate(image, (self.resize,) * 3, mode="trilinear")
         return self._network(image)[self.layer].double().mean(dim=(2, 3, 4)).clone()
 
-    @cached_property
-    def _network(self) -> Any:
+    def _make(self) -> Any:
         try:
             from monai.networks.nets.resnet import ResNetFeatures
         except ImportError as error:
