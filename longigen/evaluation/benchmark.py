@@ -202,8 +202,9 @@ class Benchmark:
             protocol = protocol_of(session, metrics, scenarios, targets, SETTING_SEED, space=space)
             first = protocols.setdefault(run.fold, protocol)
             if protocol.hash != first.hash:
+                other = next(each.name for each in self.runs if each.fold == run.fold)
                 raise LongigenError(
-                    f"'{run.name}' would be scored by protocol {protocol.hash} and '{self.runs[0].name}' by "
+                    f"'{run.name}' would be scored by protocol {protocol.hash} and '{other}' by "
                     f"{first.hash}, so they cannot be compared in one table; train both again in a new --out."
                 )
             scores.setdefault((run.row.name, run.seed), []).extend(self._score(run, session, first, metrics))
