@@ -40,6 +40,7 @@ from longigen.training.recipe import Recipe
 from longigen.training.run import Run
 from longigen.utils.files import read_json, writable_folder
 from longigen.utils.memory import peak_memory, peak_memory_kind, process_device, reset_peak_memory
+from longigen.utils.precision import Precision
 from longigen.utils.progress import Progress, Update, silent
 
 EVALUATION, PICTURES = "evaluation", "pictures.png"
@@ -70,6 +71,7 @@ class Benchmark:
             speed. A run that was started before keeps its number of steps.
         changes: changes ``key=value``, applied to every row that has the hyperparameter.
         skip_bad: leave out visits and subjects that cannot be used.
+        precision: the type that the networks compute in when visits are generated.
         progress: progress bars.
 
     Raises:
@@ -89,12 +91,14 @@ class Benchmark:
         minutes: float | None = None,
         changes: Sequence[str] = (),
         skip_bad: bool = False,
+        precision: Precision = "auto",
         progress: Progress = silent,
     ) -> None:
         self.table: BenchmarkSpec = table
         self.folder: Path = folder
         self.changes: tuple[str, ...] = tuple(changes)
         self.progress: Progress = progress
+        self.precision: Precision = precision
         self.minutes = minutes
         self.runs: list[BenchmarkRun] = []
         self.unused: dict[str, list[str]] = {}  # by row, the changes of hyperparameters that it does not have
@@ -209,7 +213,7 @@ class Benchmark:
                 subject_tasks = session.tasks(scenario, seed=SETTING_SEED, select=last_only)[:subjects]
                 session.model.to(self.device).eval()
                 generated[run.row.name] = list(
-                    session.generate(subject_tasks, *GenerationSettings(seed=run.seed).numbered(1, session.model))
+                    session.generate(subject_tasks, *self._generation(run).numbered(1, session.model))
                 )
                 update(done, len(first_seed), run.row.name)
         return generated
@@ -225,6 +229,9 @@ class Benchmark:
     def seeds(self) -> list[int]:
         """The random seeds that each row is trained with."""
         return list(dict.fromkeys(run.seed for run in self.runs))
+
+    def _generation(self, run: BenchmarkRun) -> GenerationSettings:
+        return GenerationSettings(precision=self.precision, seed=run.seed)
 
     def _session(self, run: BenchmarkRun) -> GenerationSession:
         return GenerationSession(
@@ -306,8 +313,8 @@ class Benchmark:
         self, run: BenchmarkRun, session: GenerationSession, protocol: Protocol, metrics: dict[str, Metric]
     ) -> Sequence[Score]:
         """Return the scores of a run, cached ones if model and protocol are the same, and record the costs."""
-        session.model.to(self.device)  # its precision is that of the device
-        generation = GenerationSettings(seed=run.seed)
+        session.model.to(self.device)  # an automatic precision is that of the device
+        generation = self._generation(run)
         folder = run.output.folder / EVALUATION
         cached = load_cached_scores(folder, session, generation, protocol)
         if cached is not None and "nfe" in run.cost:

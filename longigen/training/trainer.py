@@ -1,6 +1,5 @@
 """The training loop, on one or several devices by Accelerate."""
 
-import math
 import platform
 import shutil
 import time
@@ -29,8 +28,10 @@ from longigen.training.checkpoint import TrainingState
 from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
+from longigen.training.step_metrics import StepMetrics
 from longigen.training.stop import StopRequests, ignore_signals
 from longigen.utils.files import write_errors
+from longigen.utils.precision import tf32
 from longigen.utils.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ LOG_EVERY = 10
 Validated = Literal["validation_loss", "training_subjects_loss"]
 
 StepCallback = Callable[[int, dict[str, Any]], None]
-"""Called as ``callback(step, metrics)`` after each step."""
+"""Called as ``callback(step, metrics)`` after each step.
+
+On a GPU the losses of most steps are not read, since that makes the CPU wait; the metrics are then those of the last
+step that was read, less than `LOG_EVERY` steps ago.
+"""
 
 
 class Trainer:
@@ -128,6 +133,8 @@ class Trainer:
         self.model = model
         device = torch.device("cpu") if settings.ema_device == "cpu" else self.accelerator.device
         self.ema = averaged(self.averaged, decay=settings.ema, device=device)
+        self.metrics = StepMetrics(settings.learning_rate)
+        self.read_every = LOG_EVERY if self.accelerator.device.type == "cuda" else 1
         self.stop = StopRequests()
         self._started = time.perf_counter()
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
@@ -192,9 +199,11 @@ class Trainer:
         self._train_mode()
         self._started, first = time.perf_counter(), self.step
         batches = self._batches()
-        with self.stop as stop, compiled(self.model.networks, settings.compile):
+        compiling = compiled(self.model.networks, settings.compile)
+        with self.stop as stop, tf32(settings.tf32), compiling:
             while self.step < settings.steps and not stop.agreed:
-                metrics = self._train_step(batches)
+                self._train_step(batches)
+                metrics: dict[str, Any] = self.metrics.read() if self._is_read(first) else self.metrics.last
                 if stop.agreed:
                     self.checkpoint()  # first of all, since a cluster may kill the process after some seconds
                 metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - self._started)
@@ -208,6 +217,7 @@ class Trainer:
                     if callback is not None:
                         callback(self.step, metrics)
                 except KeyboardInterrupt:
+                    self.metrics.read()  # no checkpoint of weights that are NaN
                     self.checkpoint()
                     raise
                 if self.step % settings.sample_every == 0 or self.step == settings.steps:
@@ -240,8 +250,8 @@ class Trainer:
         with self._averaged(), torch.no_grad(), self.accelerator.autocast():
             for number in range(len(pairs)):
                 generator = torch.Generator(device).manual_seed(derive_seed("validation noise", number))
-                losses.append(self.model.loss(pairs[number].to(device), generator).item())
-        return sum(losses) / len(losses)
+                losses.append(self.model.loss(pairs[number].to(device), generator))
+        return sum(torch.stack(losses).tolist()) / len(losses)
 
     def sample(self) -> None:
         """Write a figure of the last visit of a validation subject: given, generated and true visits, and errors.
@@ -317,8 +327,8 @@ class Trainer:
         for part in self.settings.freeze:
             getattr(self.model, part).eval()
 
-    def _train_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
-        """Train the model, and its adversary if it has one, for one step; return the metrics of the step."""
+    def _train_step(self, batches: Iterator[Batch]) -> None:
+        """Train the model, and its adversary if it has one, for one step."""
         settings, accelerator = self.settings, self.accelerator
         micro_losses, norm = [], None
         for micro in range(settings.gradient_accumulation):
@@ -345,16 +355,20 @@ class Trainer:
         names = list(micro_losses[0])
         means = torch.stack([torch.stack(list(losses.values())) for losses in micro_losses]).mean(0)
         # With the losses, whether any process was asked to stop, so that all stop after the same step.
-        requested = means.new_tensor([float(self.stop.received is not None)])
-        *values, stop = torch.as_tensor(accelerator.reduce(torch.cat([means, requested]), "mean")).tolist()
-        self.stop.agree(stop > 0)
-        metrics = dict(zip(names, values, strict=True))
-        if any(math.isnan(loss) for loss in metrics.values()):
-            raise LongigenError(
-                f"The loss became NaN at step {self.step}; lower training.learning_rate "
-                f"({settings.learning_rate:g}), or resume the run from its last checkpoint."
-            )
-        return {**metrics, "learning_rate": rate, "gradient_norm": 0.0 if norm is None else float(norm)}
+        requested = self.stop.received is not None
+        if accelerator.num_processes > 1:
+            reduced = torch.cat([means, means.new_tensor([float(requested)])])
+            reduced = torch.as_tensor(accelerator.reduce(reduced, "mean"))
+            means, requested = reduced[:-1], bool(reduced[-1] > 0)
+        self.stop.agree(requested)
+        self.metrics.add(self.step, names, means, norm, rate)
+
+    def _is_read(self, first: int) -> bool:
+        """Return whether the losses of this step are read: it is logged, or something is written after it."""
+        settings = self.settings
+        every = (self.read_every, LOG_EVERY, settings.validate_every, settings.sample_every, settings.checkpoint_every)
+        due = any(self.step % steps == 0 for steps in every)
+        return due or self.stop.agreed or self.step in (first + 1, settings.steps)
 
     def _with_own_visits(self, batch: Batch, micro: int) -> Batch:
         settings = self.settings

@@ -64,8 +64,8 @@ class UNet3D(Denoiser):
             moving tissue, such as a beating heart: a head alone, trained by squared error, blurs moving edges. This
             is our own extension.
         dropout: dropout probability inside residual blocks.
-        checkpointing: recompute the blocks' activations in the backward pass, which saves memory and takes more time: of
-            all levels, or of this number of the finest ones, which have the most.
+        checkpointing: recompute the blocks' activations in the backward pass, which saves memory and takes more time:
+            of all levels, or of this number of the finest ones, which have the most.
 
     Raises:
         LongigenError: for values that do not fit together.
