@@ -153,14 +153,19 @@ def guided_step(model: LongitudinalModel, batch: Batch, variant: Variant) -> Cal
     return step
 
 
-def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """Return the time of a call: of the CPU, or of the clock on a GPU."""
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    started = clock()
-    function()
+def clock(device: torch.device) -> float:
+    """Return the time in seconds: of the CPU, or of the clock once a GPU has done what it was asked."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return clock() - started
+        return time.perf_counter()
+    return time.process_time()
+
+
+def seconds(function: Callable[[], object], device: torch.device) -> float:
+    """Return the time of a call."""
+    started = clock(device)
+    function()
+    return clock(device) - started
 
 
 def in_turn(functions: Sequence[Callable[[], object]], device: torch.device, rounds: int) -> list[float]:

@@ -587,6 +587,7 @@ def bench(
     space: "Space" = "subject",
     metrics: Sequence[str] = (),
     changes: Changes = (),
+    precision: "Precision" = "auto",
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "BenchmarkResult":
@@ -611,6 +612,8 @@ def bench(
         space: where volumes are compared: ``subject`` or ``model`` (see `evaluate`).
         metrics: names of metrics, or ``name:key=value``; by default the table's.
         changes: hyperparameters, applied to every row that has them.
+        precision: the type that the networks compute in when visits are generated for the scores (see `generate`); in
+            training it is the hyperparameter ``mixed_precision``.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
 
@@ -649,6 +652,7 @@ def bench(
         minutes=minutes,
         changes=as_changes(changes),
         skip_bad=skip_bad,
+        precision=precision,
         progress=show_progress if progress else silent,
     )
     log_skipped(benchmark.cohort.skipped)

@@ -11,7 +11,9 @@ import torch
 import yaml
 
 from helpers.files import ROOT
+from helpers.trainings import SMALL, trainer
 from longigen import Batch, LongitudinalModel, api
+from longigen.models.predict import GenerationSettings
 from longigen.testing.case import after, history
 from longigen.testing.composition import model_of
 from longigen.training.recipe import Recipe
@@ -72,6 +74,42 @@ def test_a_training_step_never_waits_for_the_gpu(recipe: str) -> None:
     model.loss(batch, generator).backward()  # the first step may set up kernels
     with never_waiting():
         model.loss(batch, generator).backward()
+
+
+@pytest.mark.parametrize("recipe", ["sadm-tiny", "dao-tiny"])
+def test_training_waits_only_for_steps_whose_losses_are_read(recipe: str, manifest: Path, tmp_path: Path) -> None:
+    """The whole step: batch, gradients, clipping, AdamW, averaged weights and metrics."""
+    changes = ("training.steps=9", "validate_every=100", "sample_every=100", "checkpoint_every=100")
+    small = () if recipe == "dao-tiny" else SMALL
+    training = trainer(manifest, tmp_path / "run", *changes, recipe=recipe, small=small)
+
+    def watch(step: int, _: object) -> None:
+        if step == 3:  # the first steps may set up kernels
+            torch.cuda.set_sync_debug_mode("error")
+        if step == 8:  # the losses of step 9, the last, are read
+            torch.cuda.set_sync_debug_mode("default")
+
+    try:
+        training.fit(watch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("kind", ["regional", "full"])
+def test_compiled_generation_is_close_to_what_is_written(kind: Literal["regional", "full"]) -> None:
+    torch.manual_seed(0)
+    model, batch = model_of(Recipe.resolve("sadm-tiny")).to("cuda").eval(), batch_of((32, 32, 16))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    plain, compiled = (
+        model.generate_visits(
+            batch.history,
+            batch.target_time[:, None],
+            GenerationSettings(steps=2, guidance=0.0, precision="fp32", compile=each),
+        ).images
+        for each in ("none", kind)
+    )
+    assert (compiled - plain).square().mean().sqrt() < 0.01
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16", "fp16"])

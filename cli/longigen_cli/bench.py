@@ -13,6 +13,7 @@ from longigen_cli.console import (
     Changes,
     Data,
     Metrics,
+    Precision,
     Settings,
     SkipBad,
     Space,
@@ -67,6 +68,7 @@ def bench(
     space: Space = "subject",
     metric: Metrics = None,
     changes: Changes = None,
+    precision: Precision = "auto",
     skip_bad: SkipBad = False,
     as_json: AsJSON = False,
 ) -> None:
@@ -95,6 +97,7 @@ def bench(
             space=space,
             metrics=metric or [],
             changes=changes or [],
+            precision=precision,
             skip_bad=skip_bad,
         )
     except KeyboardInterrupt as stop:

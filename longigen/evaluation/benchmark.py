@@ -41,6 +41,7 @@ from longigen.training.recipe import Recipe
 from longigen.training.run import Run
 from longigen.utils.files import read_json, writable_folder
 from longigen.utils.memory import peak_memory, peak_memory_kind, process_device, reset_peak_memory
+from longigen.utils.precision import Precision
 from longigen.utils.progress import Progress, Update, silent
 
 EVALUATION, PICTURES = "evaluation", "pictures.png"
@@ -74,6 +75,7 @@ class Benchmark:
             speed. A run that was started before keeps its number of steps.
         changes: changes ``key=value``, applied to every row that has the hyperparameter.
         skip_bad: leave out visits and subjects that cannot be used.
+        precision: the type that the networks compute in when visits are generated.
         progress: progress bars.
 
     Raises:
@@ -94,12 +96,14 @@ class Benchmark:
         minutes: float | None = None,
         changes: Sequence[str] = (),
         skip_bad: bool = False,
+        precision: Precision = "auto",
         progress: Progress = silent,
     ) -> None:
         self.table: BenchmarkSpec = table
         self.folder: Path = folder
         self.changes: tuple[str, ...] = tuple(changes)
         self.progress: Progress = progress
+        self.precision: Precision = precision
         self.minutes = minutes
         self.runs: list[BenchmarkRun] = []
         self.unused: dict[str, list[str]] = {}  # by row, the changes of hyperparameters that it does not have
@@ -240,7 +244,7 @@ class Benchmark:
                 session = self._session(run)
                 subject_tasks = session.tasks(scenario, seed=SETTING_SEED, select=last_only)[:subjects]
                 session.model.to(self.device).eval()
-                generated[run.row.name] = list(session.generate(subject_tasks, GenerationSettings(seed=run.seed)))
+                generated[run.row.name] = list(session.generate(subject_tasks, self._generation(run)))
                 update(done, len(shown), run.row.name)
         return generated
 
@@ -265,6 +269,9 @@ class Benchmark:
     def _fold_of(self) -> dict[str, int]:
         """The fold of each tested subject, by its id."""
         return {subject.id: fold for fold in self.folds for subject in self.cohorts[fold].split.test}
+
+    def _generation(self, run: BenchmarkRun) -> GenerationSettings:
+        return GenerationSettings(precision=self.precision, seed=run.seed)
 
     def _session(self, run: BenchmarkRun) -> GenerationSession:
         cohort = self.cohorts[run.fold]
@@ -347,8 +354,8 @@ class Benchmark:
         self, run: BenchmarkRun, session: GenerationSession, protocol: Protocol, metrics: dict[str, Metric]
     ) -> Sequence[Score]:
         """Return the scores of a run, cached ones if model and protocol are the same, and record the costs."""
-        session.model.to(self.device)  # its precision is that of the device
-        generation = GenerationSettings(seed=run.seed)
+        session.model.to(self.device)  # an automatic precision is that of the device
+        generation = self._generation(run)
         folder = run.output.folder / EVALUATION
         cached = load_cached_scores(folder, session, generation, protocol)
         if cached is not None and "nfe" in run.cost:

@@ -40,6 +40,8 @@ class TrainingSettings(Settings):
         ema_device: where the averaged weights are held: on the device of the ``model``, or on the ``cpu``, which saves
             4 bytes of a GPU's memory per weight, for a copy of the weights at each step.
         mixed_precision: ``no``, ``bf16`` or ``fp16``, for training, its validation losses and its figures.
+        tf32: let products of 32-bit matrices round their factors to 10 bits of mantissa on a GPU, as convolutions do by
+            PyTorch's default; faster, and no matter where `mixed_precision` is used.
         compile: ``regional`` or ``full`` compiles the networks with `torch.compile`; the first step then takes minutes
             (`longigen.models.compilation`).
         workers: number of data-loading processes; 0 loads in the training process.
@@ -78,6 +80,7 @@ class TrainingSettings(Settings):
     ema: Probability = 0.9999
     ema_device: Literal["model", "cpu"] = "model"
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    tf32: bool = False
     compile: Compile = "none"
     workers: Annotated[int, Range(0)] = 0
     validate_every: Count = 500

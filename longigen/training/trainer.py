@@ -1,6 +1,5 @@
 """The training loop, on one or several devices by Accelerate."""
 
-import math
 import platform
 import shutil
 import time
@@ -29,8 +28,10 @@ from longigen.training.checkpoint import Trained, TrainingState
 from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
+from longigen.training.step_metrics import StepMetrics
 from longigen.training.stop import StopRequests, ignore_signals
 from longigen.utils.files import write_errors
+from longigen.utils.precision import tf32
 from longigen.utils.processes import divided, processes
 from longigen.utils.randomness import SharedGenerator, derive_seed
 
@@ -49,7 +50,11 @@ LOG_EVERY = 10
 Validated = Literal["validation_loss", "training_subjects_loss"]
 
 StepCallback = Callable[[int, dict[str, Any]], None]
-"""Called as ``callback(step, metrics)`` after each step."""
+"""Called as ``callback(step, metrics)`` after each step.
+
+On a GPU the losses of most steps are not read, since that makes the CPU wait; the metrics are then those of the last
+step that was read, less than `LOG_EVERY` steps ago.
+"""
 
 
 class Trainer:
@@ -132,6 +137,8 @@ class Trainer:
         self.model = model
         device = torch.device("cpu") if settings.ema_device == "cpu" else self.accelerator.device
         self.ema = averaged(self.averaged, decay=settings.ema, device=device)
+        self.metrics = StepMetrics(settings.learning_rate)
+        self.read_every = LOG_EVERY if self.accelerator.device.type == "cuda" else 1
         self.stop = StopRequests()
         self._started = time.perf_counter()
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
@@ -205,9 +212,11 @@ class Trainer:
         self._train_mode()
         self._started, first = time.perf_counter(), self.step
         batches = self._batches()
-        with self.stop as stop, compiled(self.model.networks, settings.compile):
+        compiling = compiled(self.model.networks, settings.compile)
+        with self.stop as stop, tf32(settings.tf32), compiling:
             while self.step < settings.steps and not stop.agreed:
-                metrics = self._train_step(batches)
+                self._train_step(batches)
+                metrics: dict[str, Any] = self.metrics.read() if self._is_read(first) else self.metrics.last
                 if stop.agreed:
                     self.checkpoint()  # first of all, since a cluster may kill the process after some seconds
                 metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - self._started)
@@ -221,6 +230,7 @@ class Trainer:
                     if callback is not None:
                         callback(self.step, metrics)
                 except KeyboardInterrupt:
+                    self.metrics.read()  # no checkpoint of weights that are NaN
                     self.checkpoint()
                     raise
                 if self.step % settings.sample_every == 0 or self.step == settings.steps:
@@ -252,10 +262,12 @@ class Trainer:
         )
         device = self.accelerator.device
 
-        def losses(numbers: Sequence[int]) -> Iterator[float]:
+        def losses(numbers: Sequence[int]) -> list[float]:
+            found = []
             for number in numbers:
                 generator = torch.Generator(device).manual_seed(derive_seed("validation noise", number))
-                yield self.model.loss(pairs[number].to(device), generator).item()
+                found.append(self.model.loss(pairs[number].to(device), generator).mean())
+            return torch.stack(found).tolist() if found else []
 
         with self._averaged(), torch.no_grad(), self.accelerator.autocast():
             return sum(divided(losses, range(len(pairs)))) / len(pairs)
@@ -334,8 +346,8 @@ class Trainer:
         for part in self.settings.freeze:
             getattr(self.model, part).eval()
 
-    def _train_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
-        """Train the model, and its adversary if it has one, for one step; return the metrics of the step."""
+    def _train_step(self, batches: Iterator[Batch]) -> None:
+        """Train the model, and its adversary if it has one, for one step."""
         settings, accelerator = self.settings, self.accelerator
         micro_losses, norm = [], None
         for micro in range(settings.gradient_accumulation):
@@ -363,16 +375,20 @@ class Trainer:
         names = list(micro_losses[0])
         means = torch.stack([torch.stack(list(losses.values())) for losses in micro_losses]).mean(0)
         # With the losses, whether any process was asked to stop, so that all stop after the same step.
-        requested = means.new_tensor([float(self.stop.received is not None)])
-        *values, stop = torch.as_tensor(accelerator.reduce(torch.cat([means, requested]), "mean")).tolist()
-        self.stop.agree(stop > 0)
-        metrics = dict(zip(names, values, strict=True))
-        if any(math.isnan(loss) for loss in metrics.values()):
-            raise LongigenError(
-                f"The loss became NaN at step {self.step}; lower training.learning_rate "
-                f"({settings.learning_rate:g}), or resume the run from its last checkpoint."
-            )
-        return {**metrics, "learning_rate": rate, "gradient_norm": 0.0 if norm is None else float(norm)}
+        requested = self.stop.received is not None
+        if accelerator.num_processes > 1:
+            reduced = torch.cat([means, means.new_tensor([float(requested)])])
+            reduced = torch.as_tensor(accelerator.reduce(reduced, "mean"))
+            means, requested = reduced[:-1], bool(reduced[-1] > 0)
+        self.stop.agree(requested)
+        self.metrics.add(self.step, names, means, norm, rate)
+
+    def _is_read(self, first: int) -> bool:
+        """Return whether the losses of this step are read: it is logged, or something is written after it."""
+        settings = self.settings
+        every = (self.read_every, LOG_EVERY, settings.validate_every, settings.sample_every, settings.checkpoint_every)
+        due = any(self.step % steps == 0 for steps in every)
+        return due or self.stop.agreed or self.step in (first + 1, settings.steps)
 
     def _with_own_visits(self, batch: Batch, micro: int) -> Batch:
         settings = self.settings

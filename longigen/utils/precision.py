@@ -46,3 +46,18 @@ def computing_in(kind: ComputingType, device: torch.device) -> Iterator[None]:
     dtype = None if kind == "fp32" else HALF_TYPES[kind]
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         yield
+
+
+@contextmanager
+def tf32(enabled: bool) -> Iterator[None]:
+    """Let products of 32-bit matrices round their factors to TF32 inside the context, on GPUs that have it.
+
+    Convolutions do so by PyTorch's default.
+    """
+    before = torch.get_float32_matmul_precision()
+    if enabled:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

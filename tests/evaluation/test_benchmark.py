@@ -161,6 +161,19 @@ def test_another_protocol_is_scored_again_without_training(
     assert {Path(path).parent.relative_to(folder).as_posix() for path in changed} == {"linear/seed-0/evaluation"}
 
 
+def test_another_precision_is_scored_again_and_recorded(
+    done: tuple[Benchmark, BenchmarkResult], manifest: Path
+) -> None:
+    benchmark, _ = done
+    scores = benchmark.folder / "without-attention" / "seed-0" / "evaluation"
+    trained = (scores.parent / "model" / "model.safetensors").stat().st_mtime_ns
+    for precision in ("bf16", "fp32"):
+        again = bench(manifest, benchmark.folder, rows=("without attention",), precision=precision)
+        again.run(METRICS, scenarios=("single",))
+        assert json.loads((scores / "metrics.json").read_text())["generation"]["precision"] == precision
+    assert (scores.parent / "model" / "model.safetensors").stat().st_mtime_ns == trained
+
+
 def test_scores_without_blurred_copies_are_computed_again(manifest: Path, tmp_path: Path) -> None:
     """Those of an earlier version, on the model's grid, whose hash is the same."""
 

@@ -118,6 +118,38 @@ def test_a_loss_of_nan_is_an_error(manifest: Path, tmp_path: Path) -> None:
         broken.fit()
 
 
+def test_losses_that_are_read_late_are_the_same(manifest: Path, tmp_path: Path) -> None:
+    """As on a GPU, where reading them at each step would make the CPU wait."""
+    shown: dict[int, list[float]] = {}
+    for every in (1, 10):
+        training = trainer(manifest, tmp_path / str(every), "training.steps=7")
+        training.read_every = every
+        shown[every] = []
+        training.fit(lambda step, metrics, to=shown[every]: to.append(metrics["loss"]))
+    now, late = (
+        [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines(tmp_path / each)]
+        for each in ("1", "10")
+    )
+    assert now == late
+    assert [line["step"] for line in late] == [1, 3, 6, 7]
+    assert [shown[1][step - 1] for step in (1, 1, 3, 3, 3, 6, 7)] == shown[10]
+
+
+def test_a_nan_that_is_read_late_stops_before_a_checkpoint(manifest: Path, tmp_path: Path) -> None:
+    broken = trainer(manifest, tmp_path / "run", "training.steps=6", "checkpoint_every=4", "validate_every=100")
+    broken.read_every = 10
+
+    def spoil(step: int, _: object) -> None:
+        if step == 2:
+            with torch.no_grad():
+                next(broken.model.parameters()).fill_(float("nan"))
+
+    with pytest.raises(LongigenError, match="The loss became NaN at step 3;"):
+        broken.fit(spoil)
+    assert broken.step == 4
+    assert Run(tmp_path / "run").checkpoints() == []
+
+
 def test_a_run_needs_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep me")
     with pytest.raises(LongigenError, match="is not empty; continue it with --resume"):
