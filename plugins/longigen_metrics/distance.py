@@ -49,6 +49,7 @@ class FeatureDistance(SetMetric):
     ) -> None:
         super().__init__()
         self._settings = (extractor, layer, seed, weights, resize, slices)
+        self._latest: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def features(self) -> Features:
@@ -71,7 +72,9 @@ class FeatureDistance(SetMetric):
 
     def describe(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> Tensor:
         """Return the features of the generated and of the true visit (2, P, F), of P planes or the whole volume."""
-        return torch.stack([self.features(generated), self.features(true)])
+        if self._latest is None or self._latest[0] is not true:
+            self._latest = true, self.features(true)  # every method is compared with the same true visit
+        return torch.stack([self.features(generated), self._latest[1]])
 
     def pooled(self, described: Tensor) -> float:
         if len(described) < 2:
