@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         list_models,
         load,
         open_dataset,
+        plan,
         pull,
         train,
     )
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from longigen.models.forecast import Forecast, ForecastVisit
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.settings import ModelSettings, Provenance
+    from longigen.planning.plan import Plan
     from longigen.registry import (
         register_conditioner,
         register_dataset,
@@ -106,6 +108,7 @@ _MODULES = {
     "Moved": "components.denoiser",
     "OnBad": "data.issues",
     "PARTS": "data.dataset",
+    "Plan": "planning.plan",
     "Prediction": "components.parameterization",
     "Preprocess": "data.preprocess",
     "PreprocessSettings": "data.preprocess",
@@ -153,6 +156,7 @@ _MODULES = {
     "open_dataset": "api",
     "open_image": "data.volume",
     "parse_number": "data.tables",
+    "plan": "api",
     "pull": "api",
     "randn_like": "utils.randomness",
     "read_sidecar": "data.sidecar",
@@ -204,6 +208,7 @@ __all__ = [
     "ModelSummary",
     "Moved",
     "OnBad",
+    "Plan",
     "Prediction",
     "Preprocess",
     "PreprocessSettings",
@@ -250,6 +255,7 @@ __all__ = [
     "open_dataset",
     "open_image",
     "parse_number",
+    "plan",
     "pull",
     "randn_like",
     "read_sidecar",

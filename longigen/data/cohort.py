@@ -175,7 +175,9 @@ class Cohort:
         """
         require_pairs(subjects)
         parts = {name: part for part, ids in self.split.ids.items() for name in ids}
-        needed = sum(4 * math.prod(self.shape_of(prepared.subject)) * len(prepared.subject.visits) for prepared in subjects)
+        needed = sum(
+            4 * math.prod(self.shape_of(prepared.subject)) * len(prepared.subject.visits) for prepared in subjects
+        )
         if 0 < self._cache.limit_bytes < needed:
             warnings.warn(
                 f"The preprocessed visits take {needed / 1e9:.1f} GB and the cache holds "

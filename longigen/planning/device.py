@@ -150,7 +150,7 @@ class Device:
         return max(busy, self.start * len(kernels)) if self.cuda else busy + self.start * len(kernels)
 
 
-DESCRIPTION = re.compile(r"([\d.]+)GB,([\d.]+)TFLOP(?:/s|S|s),([\d.]+)GB/s", re.IGNORECASE)
+DESCRIPTION = re.compile(r"(\d+\.?\d*)GB,(\d+\.?\d*)TFLOP(?:/s|s),(\d+\.?\d*)GB/s", re.IGNORECASE)
 """A device by its memory, its speed and its bandwidth."""
 
 KNOWN: tuple[tuple[str, float, float, float, float], ...] = (
@@ -171,7 +171,7 @@ KNOWN: tuple[tuple[str, float, float, float, float], ...] = (
     ("NVIDIA V100 16GB", 16.9, 125, 15.7, 900),
     ("NVIDIA T4 16GB", 15.6, 65, 8.1, 320),
 )
-"""By data sheet: name, memory in GB as PyTorch finds it, TFLOP/s in 16 and in 32 bits (TF32 where it has that), GB/s."""
+"""By data sheet: name, memory in GB as PyTorch finds it, TFLOP/s in 16 and in 32 bits (TF32 if it has that), GB/s."""
 
 WITHOUT_BF16 = ("NVIDIA V100 32GB", "NVIDIA V100 16GB", "NVIDIA T4 16GB")
 

@@ -1,4 +1,4 @@
-"""What a step needs on a device: memory by part and time, predicted from a trace and measured where that is possible."""
+"""What a step needs on a device: memory by part and time, predicted from a trace and measured where possible."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -126,16 +126,16 @@ class Subject:
         measured = measure_training(self.model, batch, settings.precision, self._torch, frozen=settings.freeze)
         return replace(estimate, measured=measured)
 
-    def of_generation(self, steps: int, limit: float = 0.0) -> Estimate:
-        """Return what the generation of one visit by `steps` network evaluations needs, as `of_training`."""
+    def of_generation(self, evaluations: int, limit: float = 0.0) -> Estimate:
+        """Return what the generation of one visit by some network evaluations needs, as `of_training`."""
         kind: ComputingType = "bf16" if self.device.cuda and self.device.bf16 else "fp32"  # as --precision auto
         work = self._work(1, self.sizes.grid, kind)
-        traced = trace_generation(self.model(), work, steps=steps)
+        traced = trace_generation(self.model(), work, evaluations=evaluations)
         estimate = Estimate(traced.memory, self.device.seconds(traced.kernels))
-        if not self._measurable(estimate, 2, limit):
+        if not self._measurable(estimate, 4 / max(evaluations, 2), limit):
             return estimate
         batch = self.sizes.batch(1, self.sizes.grid)
-        measured = measure_generation(self.model, batch, kind, self._torch, steps=steps)
+        measured = measure_generation(self.model, batch, kind, self._torch, evaluations=evaluations)
         return replace(estimate, measured=measured)
 
     @property
@@ -145,7 +145,7 @@ class Subject:
     def _work(self, count: int, shape: Shape, kind: ComputingType) -> Work:
         return Work(self.sizes.batch(count), shape, kind, self.device.cuda)
 
-    def _measurable(self, estimate: Estimate, calls: int, limit: float) -> bool:
+    def _measurable(self, estimate: Estimate, calls: float, limit: float) -> bool:
         """Return whether calls of what is estimated fit into a limit of seconds and into the memory of this machine."""
         fits = estimate.predicted_peak < self.device.usable
         return self.device.here and fits and calls * estimate.predicted_seconds < limit

@@ -1,16 +1,21 @@
 """`Plan`: what a training needs: memory by part, time to the end, disk, and settings that make it fit."""
 
 import shlex
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from longigen.components.base import parameters
+from longigen.data.training_pairs import TrainingPairs
 from longigen.evaluation.tables import WIDTH, filled, render
 from longigen.planning.device import GPU_CONTEXT, MEMORY_ERROR, TIME_FACTOR, Device
 from longigen.planning.estimate import Estimate, Subject
 from longigen.planning.proposal import Proposal, propose
 from longigen.planning.sizes import Sizes, by_axis
 from longigen.planning.trace import PARTS, SINGLE
+from longigen.registry.catalog import Catalog
+from longigen.registry.registry import registry
 from longigen.training.experiment import Experiment
 from longigen.training.recipe import Recipe
 from longigen.training.trainer import VALIDATION_PAIRS
@@ -23,6 +28,9 @@ DISK_SPEED = 3e8
 
 FIGURE = 200_000
 """Bytes of a figure of a generated visit, about."""
+
+LOADED = 8
+"""Training pairs that are loaded to see how long that takes."""
 
 FORWARD = 1 / 3
 """The share of a training step that a validation loss, without a backward pass, takes."""
@@ -85,7 +93,7 @@ class Plan:
         """Return plain values for JSON: memory and disk in bytes, times in seconds."""
         training = self.recipe.settings("training")
         return {
-            "recipe": self.recipe.to_dict(),
+            "recipe": self._recipe,
             "device": {"name": self.device.name, "memory": self.device.memory, "here": self.device.here},
             "grid": list(self.sizes.grid),
             "visits": self.sizes.visits,
@@ -99,6 +107,14 @@ class Plan:
             "proposal": None if self.proposal is None else list(self.proposal.changes),
             "notes": list(self.notes),
         }
+
+    @property
+    def _recipe(self) -> dict[str, Any]:
+        """The recipe as plain values, without the path that stands for data that are not there."""
+        content = self.recipe.to_dict()
+        if self.sizes.cache is None:
+            content["data"].pop("path", None)
+        return content
 
     def table(self, width: int = WIDTH) -> str:
         """Return the plan as text of at most `width` characters per line."""
@@ -150,7 +166,9 @@ class Plan:
             return [f"It fits on {self.device.name}: {against}."]
         refused = f"It does not fit on {self.device.name}: {against}."
         if self.proposal is None:
-            return [f"{refused} None of the settings that were tried makes it fit; take a larger device or fewer visits."]
+            return [
+                f"{refused} None of the settings that were tried makes it fit; take a larger device or fewer visits."
+            ]
         options = " ".join(shlex.join(["--set", change]) for change in self.proposal.changes)
         return [f"{refused} These settings make it fit, in {size(self.proposal.peak)}:", options, self.proposal.cost]
 
@@ -162,6 +180,7 @@ def make_plan(
     device: Device | None = None,
     visits: int | None = None,
     limit: float = LIMIT,
+    read: bool = False,
     update: Callable[[int, int], None] = lambda done, steps: None,
 ) -> Plan:
     """Plan a training.
@@ -172,6 +191,7 @@ def make_plan(
         device: the device; by default that of this machine, where a step is measured if it is short enough.
         visits: visits of a subject, instead of those of the data.
         limit: seconds that measuring may take, of a training step and of a visit each.
+        read: whether the data were read, so that the loading of pairs can be measured.
         update: called as ``update(done, total)`` after each part of the work.
 
     Raises:
@@ -188,12 +208,8 @@ def make_plan(
     update(1, total_steps)
     training = subject.of_training(limit)
     update(2, total_steps)
-    evaluations = model.sampler.steps if model.denoiser.denoises else 1
-    one = subject.of_generation(1, limit)
-    visit = one
-    if evaluations > 1:
-        two = subject.of_generation(2, limit)
-        visit = _extended(one, two, evaluations)
+    evaluations = model.sampler.steps
+    visit = subject.of_generation(evaluations, limit)
     update(3, total_steps)
     whole = SINGLE * model.parameter_count
     adversary = 0 if model.denoiser.adversary is None else sum(p.numel() for p in model.denoiser.adversary.parameters())
@@ -206,7 +222,9 @@ def make_plan(
         training,
         visit,
         evaluations,
-        _seconds(subject, training, visit, checkpoint + whole),
+        _seconds(
+            subject, training, visit, checkpoint + whole, _pair_seconds(experiment) if read and experiment else None
+        ),
         _disk(subject, checkpoint, whole),
         None,
         (),
@@ -218,29 +236,53 @@ def make_plan(
     return replace(plan, notes=notes)
 
 
-def _extended(one: Estimate, two: Estimate, evaluations: int) -> Estimate:
-    """Return what a visit of many network evaluations needs, from visits of one and of two."""
+def _pair_seconds(experiment: Experiment) -> float:
+    """Return how long it takes to load a training pair from the cache."""
+    settings, recipe = experiment.training, experiment.recipe
+    pairs = TrainingPairs(
+        experiment.cohort.part("train"),
+        length=LOADED,
+        seed=settings.seed,
+        causal=recipe.component("conditioner").causal,
+        covariates=experiment.cohort.covariates,
+        augment=recipe.settings("augment").augment,
+        missing=settings.missing,
+        last=settings.last,
+        single=settings.single,
+    )
+    started = time.perf_counter()
+    for number in range(LOADED):
+        pairs[number]
+    return (time.perf_counter() - started) / LOADED
 
-    def extended(few: float, more: float) -> float:
-        return few + (evaluations - 1) * max(more - few, 0.0)
 
-    measured = two.measured
-    if measured is not None and one.measured is not None:
-        measured = replace(measured, seconds=extended(one.measured.seconds, measured.seconds))
-    return Estimate(two.memory, extended(one.predicted_seconds, two.predicted_seconds), measured)
+def _seconds(
+    subject: Subject, training: Estimate, visit: Estimate, written: int, pair: float | None
+) -> dict[str, float]:
+    """Return the seconds to the last step, by what takes them.
 
-
-def _seconds(subject: Subject, training: Estimate, visit: Estimate, written: int) -> dict[str, float]:
-    """Return the seconds to the last step, by what takes them."""
+    Args:
+        subject: what is planned.
+        training: what a batch of training needs.
+        visit: what the generation of a visit needs.
+        written: bytes of a checkpoint and the exported model.
+        pair: seconds to load a training pair; None if that is not known.
+    """
     settings = subject.training
     batches = settings.steps * settings.gradient_accumulation
-    ends = {key: -(-settings.steps // getattr(settings, f"{key}_every")) for key in ("validate", "sample", "checkpoint")}
+    ends = {
+        key: -(-settings.steps // getattr(settings, f"{key}_every")) for key in ("validate", "sample", "checkpoint")
+    }
     found = {
         "training": training.seconds * batches,
         "validation": ends["validate"] * VALIDATION_PAIRS * FORWARD * training.seconds / settings.batch_size,
         "figures": ends["sample"] * visit.seconds,
         "checkpoints": ends["checkpoint"] * written / DISK_SPEED,
     }
+    if pair is not None:  # workers load while the device computes
+        batch = pair * settings.batch_size
+        waiting = max(0.0, batch / settings.workers - training.seconds) if settings.workers else batch
+        found["loading"] = waiting * batches
     if settings.own_visits:
         found["own visits"] = settings.own_visits * settings.batch_size * batches * visit.seconds
     return found
@@ -275,12 +317,15 @@ def _notes(subject: Subject, plan: Plan, limit: float) -> list[str]:
             else "No step was measured."
         )
     notes.append(
-        f"Predicted peaks are of tensors{'' if device.cuda else ' and the heap'}, within {MEMORY_ERROR:.0%} of measured "
-        "ones where they were compared (docs/results/plan)."
+        f"Predicted peaks are {'of tensors' if device.cuda else 'of the process'}, within {MEMORY_ERROR:.0%} of "
+        "measured ones where they were compared (docs/results/plan)."
     )
     if plan.training.measured is None:
         notes.append(f"Predicted times are within a factor of {TIME_FACTOR:g} where they were compared.")
-    notes.append(f"Checkpoints are assumed to be written at {DISK_SPEED / 1e6:.0f} MB/s; loading of data is not counted.")
+    loading = (
+        "" if "loading" in plan.seconds else "; the loading of data is not counted ('longigen train --dry-run' is)"
+    )
+    notes.append(f"Checkpoints are assumed to be written at {DISK_SPEED / 1e6:.0f} MB/s{loading}.")
     return notes
 
 
@@ -288,6 +333,17 @@ def _needed(estimate: Estimate, device: Device) -> float:
     """Return the bytes that must be there: of a prediction, with its error."""
     known = estimate.measured is not None and estimate.measured.peak is not None
     return estimate.peak * (1 if known else 1 + MEMORY_ERROR) + (GPU_CONTEXT if device.cuda else 0)
+
+
+def stand_in(recipe: str) -> str | None:
+    """Return what stands for the data of a recipe that needs a path, where there are none; None if it needs none.
+
+    Raises:
+        LongigenError: if there is no such recipe.
+    """
+    name = str((Catalog().recipe(recipe).content.get("data") or {}).get("name", ""))
+    path = parameters(registry.load("dataset", name)).get("path")
+    return f"{name}:." if path is not None and path.required else None
 
 
 def size(number: float | None) -> str:

@@ -70,7 +70,11 @@ def _levers(subject: Subject) -> Iterator[tuple[tuple[str, ...], Sizes, str]]:
         yield changes, subject.sizes, "bf16 rounds more; losses are about the same."
     if subject.can_checkpoint and not subject.recipe.configs["denoiser"]["checkpointing"]:
         changes = (*changes, "denoiser.checkpointing=true")
-        yield changes, subject.sizes, "Recomputed activations give the same result; a step takes about 1.4 times as long."
+        yield (
+            changes,
+            subject.sizes,
+            "Recomputed activations give the same result; a step takes about 1.4 times as long.",
+        )
     for factor in FACTORS:
         coarser, sizes, cost = _coarser(subject, factor)
         yield (*changes, *coarser), sizes, cost

@@ -69,9 +69,13 @@ class Sizes:
                     "--data PATH, or a grid with --set preprocess.shape=W,H,D."
                 )
             shapes = [shape]
-            most = recipe.configs["data"].get("frames") or VISITS
+            frames = recipe.configs["data"].get("frames")
+            most = frames or VISITS
             if visits is None:
-                notes.append(f"There are no data, so {most} visits per subject are assumed; --visits changes that.")
+                notes.append(
+                    f"There are no data: {most} visits per subject are "
+                    f"{'those of the recipe' if frames else 'assumed'}; --visits changes that."
+                )
         grid = _largest(shapes)
         crop = recipe.configs["augment"]["crop"]
         box = tuple(min(size, part) if part else size for size, part in zip(grid, crop, strict=True))

@@ -31,15 +31,15 @@ SINGLE = 4
 """Bytes of a number of 32 bits."""
 
 WORKSPACE = 0.06
-"""The share of its tensors that a GPU takes besides, above all for cuDNN's workspaces; fitted to ``docs/results/gpu``."""
+"""The share of its tensors that a GPU takes besides, above all for cuDNN's workspaces: fitted to docs/results/gpu."""
 
 HEAP_KEPT, HEAP_TEMPORARY, LIBRARIES = 0.45, 1.0, 12_000_000
 """What a process on a CPU takes besides its tensors: shares of what is kept and of what comes and goes, for gaps in the
-heap and oneDNN's own buffers, and bytes for its compiled kernels; fitted to the resident memory (RSS) of small steps."""
+heap and oneDNN's own buffers, and bytes for its compiled kernels: fitted to the resident memory of small steps."""
 
 Part = Literal["weights", "gradients", "optimiser", "average", "data", "activations", "temporary", "overhead"]
 """What memory is used for: the weights; their gradients; the moments of AdamW; the averaged weights (EMA); the batch;
-what the forward pass keeps for the backward pass; what comes and goes; and what is taken besides tensors (`overhead`)."""
+what the forward pass keeps for the backward pass; what comes and goes; and what is taken besides tensors."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -131,7 +131,7 @@ def trace_training(model: LongitudinalModel, work: Work, *, frozen: Sequence[str
         memory = trace.peak({"optimiser": 2 * own, "average": averaged})
         # AdamW takes one more copy of the gradients on CUDA, and one of the largest on a CPU.
         spare = own if work.cuda else max(map(_bytes, ([each] for each in trained)), default=0)
-        update = {
+        update: dict[Part, int] = {
             **dict.fromkeys(PARTS, 0),
             "weights": memory["weights"],
             "data": memory["data"],
@@ -146,13 +146,17 @@ def trace_training(model: LongitudinalModel, work: Work, *, frozen: Sequence[str
     return Traced(_with_overhead(max(memory, update, key=lambda each: sum(each.values())), work), kernels)
 
 
-def trace_generation(model: LongitudinalModel, work: Work, *, steps: int, guidance: float | None = None) -> Traced:
+def trace_generation(
+    model: LongitudinalModel, work: Work, *, evaluations: int, guidance: float | None = None
+) -> Traced:
     """Trace the generation of a visit of each history of the batch.
+
+    Two network evaluations are traced, and the second stands for all further ones.
 
     Args:
         model: the model, on the CPU; its parameters are replaced by fake ones.
         work: what it works on; the batch's target times are generated.
-        steps: network evaluations.
+        evaluations: network evaluations.
         guidance: guidance weight; by default the model's own.
 
     Raises:
@@ -161,9 +165,17 @@ def trace_generation(model: LongitudinalModel, work: Work, *, steps: int, guidan
     with _tracing(work) as trace:
         batch = _prepare(trace, model.eval(), work)
         trace.kernels.clear()
-        times = batch.target_time[:, None]
-        model.generate(batch.history, times, steps=steps, guidance=guidance, precision=work.kind)
-        return Traced(_with_overhead(trace.peak({}), work), trace.kernels)
+        ends: list[int] = []
+        model.generate(
+            batch.history,
+            batch.target_time[:, None],
+            steps=min(evaluations, 2),
+            guidance=guidance,
+            precision=work.kind,
+            callback=lambda done, total: ends.append(len(trace.kernels)),
+        )
+        further = trace.kernels[ends[-2] : ends[-1]] * (evaluations - 2) if evaluations > 2 else []
+        return Traced(_with_overhead(trace.peak({}), work), [*trace.kernels, *further])
 
 
 class _Trace(TorchDispatchMode):
@@ -254,7 +266,8 @@ def _prepare(trace: _Trace, model: LongitudinalModel, work: Work) -> Batch:
     trace.fakes = True
     fakes: dict[int, Tensor] = {}
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
+        tensors: dict[str, Tensor | None]
+        for tensors in (module._parameters, module._buffers):  # type: ignore[assignment]  # a fake one is of its type
             for name, tensor in tensors.items():
                 if tensor is not None:
                     tensors[name] = fakes.setdefault(id(tensor), _fake(tensor))
