@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         list_models,
         load,
         open_dataset,
+        plan,
         pull,
         train,
     )
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from longigen.models.forecast import Forecast, ForecastVisit
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.settings import ModelSettings, Provenance
+    from longigen.planning.plan import Plan
     from longigen.registry import (
         register_conditioner,
         register_dataset,
@@ -108,6 +110,7 @@ _MODULES = {
     "Moved": "components.denoiser",
     "OnBad": "data.issues",
     "PARTS": "data.dataset",
+    "Plan": "planning.plan",
     "Prediction": "components.parameterization",
     "Preprocess": "data.preprocess",
     "PreprocessSettings": "data.preprocess",
@@ -158,6 +161,7 @@ _MODULES = {
     "open_image": "data.volume",
     "parse_number": "data.tables",
     "patchify": "components.patches",
+    "plan": "api",
     "pull": "api",
     "randn_like": "utils.randomness",
     "read_sidecar": "data.sidecar",
@@ -211,6 +215,7 @@ __all__ = [
     "ModelSummary",
     "Moved",
     "OnBad",
+    "Plan",
     "Prediction",
     "Preprocess",
     "PreprocessSettings",
@@ -260,6 +265,7 @@ __all__ = [
     "open_image",
     "parse_number",
     "patchify",
+    "plan",
     "pull",
     "randn_like",
     "read_sidecar",

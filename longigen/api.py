@@ -1,4 +1,4 @@
-"""The Python interface: load, train, generate, evaluate, benchmark and publish models; the command line calls it.
+"""The Python interface: load, plan, train, generate, evaluate, benchmark and publish models; the command line calls it.
 
 `longigen` re-exports everything here: ``longigen.load``, ``longigen.train`` … Importing this module does not import
 torch; each function imports what it needs.
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
+    from longigen.planning.plan import Plan
     from longigen.registry.new_plugin import PluginTemplate
+    from longigen.training.experiment import Experiment
     from longigen.training.recipe import Recipe
     from longigen.training.run import Run
     from longigen.utils.precision import Precision
@@ -63,6 +65,7 @@ __all__ = [
     "load",
     "new_plugin",
     "open_dataset",
+    "plan",
     "publication",
     "pull",
     "train",
@@ -74,6 +77,7 @@ ARGUMENTS: Mapping[str, Any] = {
     "samples": Count,
     "batch_size": Count | Literal["auto"],
     "steps": Evaluations,
+    "visits": Annotated[int, Range(2)],
     "guidance": GuidanceWeight,
     "guidance_interval": NoiseLevels,
     "seed": Seed,
@@ -186,7 +190,6 @@ def train(
     run = (Run.open if resume else Run.create if is_first() else Run)(folder)
 
     from longigen.training.recipe import Recipe
-    from longigen.training.warm_start import FineTuning, warm_starts
 
     changed, split = as_changes(changes), None
     if resume:
@@ -194,29 +197,115 @@ def train(
         split = recorded["split"]
         resolved = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
     else:
-        config = None
-        if init is not None:
-            fine_tuning = FineTuning.of(_source(init, progress=progress))
-            log.info(fine_tuning.summary)
-            config, changed = fine_tuning.config, [*changed, *fine_tuning.changes]
-        resolved = Recipe.resolve(
-            recipe,
-            components=components,
-            data=None if data is None else str(data),
-            changes=changed,
-            model=config,
-            size=size,
-        )
-        if resolved.overruled:
-            log.info(
-                f"Where the recipe '{recipe}' differs, the values of {init} hold: {', '.join(resolved.overruled)}; "
-                "--set KEY=VALUE changes them."
-            )
-        for start in warm_starts(resolved.settings("training")):
-            start.check(resolved.names[start.part])  # before the data are read
+        resolved = _recipe(recipe, components, data, changed, init, size, progress)
     resolved.settings("training").batch_of(launched())
     with run.locked() if is_first() else nullcontext():
         return _fit(resolved, run, resume=resume, split=split, new=new_subjects, progress=_bars(progress))
+
+
+def plan(
+    recipe: str = "sadm-tiny",
+    data: Path | str | None = None,
+    *,
+    changes: Changes = (),
+    device: str | None = None,
+    visits: int | None = None,
+    out: Path | str | None = None,
+    conditioner: str | None = None,
+    denoiser: str | None = None,
+    sampler: str | None = None,
+    init: str | None = None,
+    size: str | None = None,
+    read: bool = False,
+    progress: bool = True,
+) -> "Plan":
+    """Return what a training needs: memory by part, time, disk, and settings that make it fit; nothing is trained.
+
+    On this machine a step and a visit are measured, if they take less than a minute and the memory that is free. Of
+    another device they are predicted.
+
+    Args:
+        recipe: name of the recipe, which the other arguments change as those of `train` do.
+        data: a data set's name, a file or folder, or ``NAME:PATH``, of which headers are read; by default the recipe's
+            data set, or the recipe's own numbers if that needs a path.
+        changes: as for `train`.
+        device: a device's name, e.g. ``NVIDIA A100 40GB``, or its memory, speed in 16 bits and bandwidth, as in
+            ``24GB,165TFLOP/s,1008GB/s``; by default this machine's.
+        visits: visits of a subject, instead of those of the data.
+        out: the run's folder, which must be empty.
+        conditioner: as for `train`.
+        denoiser: as for `train`.
+        sampler: as for `train`.
+        init: as for `train`.
+        size: as for `train`.
+        read: do all that `train` does before its first step: read and check every visit (which fills the cache of
+            preprocessed visits), split, compose and initialise. No run is written.
+        progress: show progress bars.
+
+    Raises:
+        LongigenError: if data, hyperparameters or the device cannot be used, the model has no weights, or its grid
+            follows from data that are not given.
+    """
+    from longigen.planning.device import Device
+    from longigen.planning.plan import make_plan, stand_in
+    from longigen.training.experiment import Experiment
+    from longigen.training.run import Run
+
+    _require(visits=visits)
+    chosen = None if device is None else Device.parse(device)
+    if out is not None:
+        Run.require_empty(Path(out))
+    components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
+    absent = stand_in(recipe) if data is None and init is None and not read else None
+    resolved = _recipe(recipe, components, absent or data, as_changes(changes), init, size, progress)
+    bars = _bars(progress)
+    experiment = None
+    if read:
+        experiment = _experiment(resolved, bars)
+        model = experiment.compose()
+        for note in filter(None, [start.apply(model) for start in experiment.warm_starts]):
+            log.info(note)
+        log.info(experiment.summary(model))
+    elif absent is None:
+        experiment = Experiment.of(resolved)
+    with bars("planning") as update:
+        return make_plan(resolved, experiment, device=chosen, visits=visits, read=read, update=update)
+
+
+def _recipe(
+    recipe: str,
+    components: Mapping[str, str | None],
+    data: Path | str | None,
+    changes: Sequence[str],
+    init: str | None,
+    size: str | None,
+    progress: bool,
+) -> "Recipe":
+    """Return a recipe of the catalog with the user's choices, as `train` takes them."""
+    from longigen.training.recipe import Recipe
+    from longigen.training.warm_start import FineTuning, warm_starts
+
+    config = None
+    if init is not None:
+        fine_tuning = FineTuning.of(_source(init, progress=progress))
+        log.info(fine_tuning.summary)
+        config, changes = fine_tuning.config, [*changes, *fine_tuning.changes]
+    resolved = Recipe.resolve(
+        recipe,
+        components=components,
+        data=None if data is None else str(data),
+        changes=changes,
+        model=config,
+        size=size,
+    )
+    if resolved.overruled:
+        log.info(
+            f"Where the recipe '{recipe}' differs, the values of {init} hold: {', '.join(resolved.overruled)}; "
+            "--set KEY=VALUE changes them."
+        )
+    for start in warm_starts(resolved.settings("training")):
+        start.check(resolved.names[start.part])  # before the data are read
+    return resolved
 
 
 def _fit(
@@ -229,19 +318,7 @@ def _fit(
     progress: Progress,
 ) -> "Run":
     """Read the data of a recipe and train its model to the last step; a `split` is kept as it was recorded."""
-    from longigen.data.issues import BadData
-    from longigen.training.experiment import Experiment
-
-    try:
-        with progress("reading") as update:
-            experiment = Experiment.of(recipe, update, split=split, new=new)
-            experiment.read(update)
-    except BadData as error:
-        doctor = f"longigen doctor {recipe.configs['data'].get('path') or recipe.names['data']}"
-        raise LongigenError(
-            f"{error} To leave out bad visits and subjects, add --skip-bad; to list them all, run '{doctor}'."
-        ) from error
-    log_skipped(experiment.cohort.skipped)
+    experiment = _experiment(recipe, progress, split=split, new=new)
     trainer = experiment.trainer(run, resume=resume)
     is_main = trainer.accelerator.is_main_process
     if is_main:
@@ -261,6 +338,30 @@ def _fit(
             log.info(f"Stopped at step {trainer.step}; continue with: longigen train --resume --out {run.folder}")
             raise
     return run
+
+
+def _experiment(
+    recipe: "Recipe",
+    progress: Progress,
+    *,
+    split: Mapping[str, Sequence[str]] | None = None,
+    new: "NewSubjects | None" = None,
+) -> "Experiment":
+    """Return a recipe with its data, every visit of which is read and checked."""
+    from longigen.data.issues import BadData
+    from longigen.training.experiment import Experiment
+
+    try:
+        with progress("reading") as update:
+            experiment = Experiment.of(recipe, update, split=split, new=new)
+            experiment.read(update)
+    except BadData as error:
+        doctor = f"longigen doctor {recipe.configs['data'].get('path') or recipe.names['data']}"
+        raise LongigenError(
+            f"{error} To leave out bad visits and subjects, add --skip-bad; to list them all, run '{doctor}'."
+        ) from error
+    log_skipped(experiment.cohort.skipped)
+    return experiment
 
 
 def generate(

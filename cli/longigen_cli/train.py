@@ -9,7 +9,7 @@ from longigen import api
 from longigen.components.changes import as_changes
 from longigen.errors import Interruption, LongigenError
 from longigen_cli.completion import names_in
-from longigen_cli.console import Changes, Data, SkipBad, say
+from longigen_cli.console import Changes, Data, SkipBad, say, show_table
 
 
 def train(
@@ -84,6 +84,14 @@ def train(
         list[str] | None,
         typer.Option(metavar="PART", help="Keep the weights of this part, conditioner or denoiser, fixed in training."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Do everything up to the first step, and print what the training needs, as 'longigen plan' does; no "
+            "run is written, and the visits that are read are cached.",
+        ),
+    ] = False,
 ) -> None:
     """Train a model; with no options, a small SADM on the simulated brains that longigen generates itself."""
     if init is not None and (init_conditioner is not None or init_denoiser is not None):
@@ -105,11 +113,32 @@ def train(
             "--resume continues a run with the options that it was started with; give only --out RUN, --steps and "
             "--new-subjects."
         )
+    changed = [*(changes or []), *as_changes(options | ({"training.steps": steps} if steps is not None else {}))]
+    if dry_run:
+        if resume:
+            raise LongigenError(
+                "--dry-run is for a new training, so it cannot be combined with --resume; leave it out."
+            )
+        show_table(
+            api.plan(
+                recipe,
+                data,
+                changes=changed,
+                out=out,
+                conditioner=conditioner,
+                denoiser=denoiser,
+                sampler=sampler,
+                init=init,
+                size=size,
+                read=True,
+            )
+        )
+        return
     try:
         run = api.train(
             data,
             recipe,
-            changes=[*(changes or []), *as_changes(options | ({"training.steps": steps} if steps is not None else {}))],
+            changes=changed,
             out=out,
             resume=resume,
             conditioner=conditioner,

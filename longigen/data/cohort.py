@@ -185,7 +185,9 @@ class Cohort:
         """
         require_pairs(subjects)
         parts = self._parts  # so that a split that cannot be is refused before any volume is read
-        needed = sum(4 * self._voxels(prepared.subject) * len(prepared.subject.visits) for prepared in subjects)
+        needed = sum(
+            4 * math.prod(self.shape_of(prepared.subject)) * len(prepared.subject.visits) for prepared in subjects
+        )
         if 0 < self._cache.limit_bytes < needed:
             warnings.warn(
                 f"The preprocessed visits take {needed / 1e9:.1f} GB and the cache holds "
@@ -236,10 +238,13 @@ class Cohort:
                 for _, finding in check_copied_visits(prepared.subject, prepared.digests):
                     raise BadData(finding)
 
-    def _voxels(self, subject: Subject) -> int:
-        """Return the number of voxels of the model's grid in a subject, from the header of its first visit."""
+    def shape_of(self, subject: Subject) -> tuple[int, int, int]:
+        """Return (W, H, D) of the model's grid in a subject, from the header of its first visit.
+
+        A grid that takes as many voxels as the foreground has is at most as large.
+        """
         first = subject.visits[0]
-        return math.prod(self.pipeline.grid.shape_of(first.shape, first.spacing))
+        return self.pipeline.grid.shape_of(first.shape, first.spacing)
 
     def _usable(self, subjects: Sequence[Subject], callback: Callback | None) -> list[Subject]:
         """Return the subjects with at least two visits that can be read and preprocessed, and only those visits."""

@@ -19,10 +19,10 @@ PARTS = ("conditioner", "denoiser", "sampler")
 SIZE = (9, 8, 7)
 
 
-def model_of(recipe: Recipe) -> LongitudinalModel:
-    """Return the model of a recipe with random weights, without its data."""
+def model_of(recipe: Recipe, statistics: Statistics | None = None) -> LongitudinalModel:
+    """Return the model of a recipe with random weights, without its data or with what is known of them."""
     parts = (recipe.component(part) for part in PARTS)
-    return LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=Statistics())
+    return LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=statistics)
 
 
 def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) -> None:

@@ -52,12 +52,22 @@ class Run:
             LongigenError: if the folder is not empty, or cannot be written.
         """
         folder = user_path(folder)
+        cls.require_empty(folder)
+        writable_folder(folder)
+        return cls(folder)
+
+    @staticmethod
+    def require_empty(folder: Path) -> None:
+        """Check that a folder may become that of a new run, without writing to it.
+
+        Raises:
+            LongigenError: if it is not empty.
+        """
+        folder = user_path(folder)
         if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
             raise LongigenError(
                 f"{folder} is not empty; continue it with --resume, or give another --out (nothing was changed)."
             )
-        writable_folder(folder)
-        return cls(folder)
 
     @classmethod
     def open(cls, folder: Path) -> "Run":

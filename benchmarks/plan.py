@@ -1,0 +1,218 @@
+"""Compare what ``longigen plan`` predicts with what is measured: ``python benchmarks/plan.py --minutes 8 --out DIR``.
+
+For some recipes, each with batches of 1 and 2, with and without checkpointing, in fp32 and in bf16, in training and in
+generation, it predicts peak memory and time, and measures both: on a GPU as ``torch.cuda.max_memory_allocated`` and
+``max_memory_reserved``, on a CPU as the resident memory (RSS) over that before the model, in a process of its own for
+each. A row that would need more than the memory that is free is predicted alone. Without a GPU, what was measured on an
+NVIDIA H200 (``docs/results/gpu``) is compared too. The table is written to ``DIR/results.md`` and ``DIR/results.json``
+after each row; the script ends by itself before its minutes are over. ``--tiny`` rehearses it in seconds.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import queue
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longigen import LongigenError
+from longigen.planning.device import Device
+from longigen.planning.estimate import Subject
+from longigen.planning.sizes import Shape, Sizes
+from longigen.training.recipe import Recipe
+
+COLUMNS = (
+    "recipe", "grid", "batch", "checkpointing", "precision", "work", "predicted peak, MB", "measured peak, MB",
+    "reserved, MB", "error", "predicted, s", "measured, s", "time ratio",
+)  # fmt: skip
+
+GPU = (("sadm-acdc", (128, 128, 32), 12), ("dao-adni", (128, 160, 128), 12), ("sadm-tiny", (64, 64, 64), 6))
+CPU = (("sadm-tiny", (48, 64, 48), 6), ("dao-tiny", (64, 64, 64), 4), ("heart", (96, 96, 8), 8))
+TINY = (("sadm-tiny", (16, 16, 16), 3),)
+"""Recipes, their grid (W, H, D), and visits."""
+
+RECORDED = Path(__file__).parent.parent / "docs" / "results" / "gpu" / "results.json"
+LITERAL = {"dao-adni": ("denoiser.patch=1",)}
+"""Changes that say what was recorded, whatever the recipe says now."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: what is predicted and measured."""
+
+    recipe: str
+    grid: Shape
+    visits: int
+    batch: int
+    checkpointing: bool
+    precision: str
+    generation: bool
+    device: Device
+
+    @property
+    def subject(self) -> Subject:
+        changes = [f"training.batch_size={self.batch}", f"training.mixed_precision={self.precision}"]
+        recipe = Recipe.resolve(self.recipe, data="sim-heart", changes=changes)
+        subject = Subject(recipe, Sizes(self.grid, self.grid, self.visits), self.device)
+        return subject.changed("denoiser.checkpointing=true") if self.checkpointing else subject
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        work = "generation" if self.generation else "training"
+        grid = " × ".join(map(str, self.grid))
+        kind = "fp32" if self.precision == "no" else self.precision
+        return dict(zip(COLUMNS, (self.recipe, grid, self.batch, self.checkpointing, kind, work), strict=False))
+
+
+def cases(rows: Any, device: Device, batches: tuple[int, ...], kinds: tuple[str, ...]) -> Iterator[Case]:
+    """Yield the cases; checkpointing changes no generation, and the precision of generation is the device's own."""
+    for (recipe, grid, visits), batch in itertools.product(rows, batches):
+        for kind, checkpointing in itertools.product(kinds, (False, True)):
+            case = Case(recipe, grid, visits, batch, checkpointing, kind, generation=False, device=device)
+            if not checkpointing or case.subject.can_checkpoint:
+                yield case
+        if batch == 1:
+            yield Case(recipe, grid, visits, 1, False, kinds[-1], generation=True, device=device)
+
+
+def measured(case: Case, minutes: float, answer: Any) -> None:
+    """Predict and measure a case in a process of its own, and put the cells of its row into a queue."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    subject = case.subject
+    try:
+        if case.generation:
+            found = subject.of_generation(2, limit=60 * minutes)
+        else:
+            found = subject.of_training(limit=60 * minutes)
+    except (LongigenError, RuntimeError) as error:  # not enough memory, say
+        answer.put({**case.cells, "error": f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"})
+        return
+    row = {**case.cells, "predicted peak, MB": found.predicted_peak / 1e6, "predicted, s": found.predicted_seconds}
+    if found.measured is not None and found.measured.peak is not None:
+        row["measured peak, MB"] = found.measured.peak / 1e6
+        row["error"] = found.predicted_peak / found.measured.peak - 1
+        row["measured, s"] = found.measured.seconds
+        row["time ratio"] = found.predicted_seconds / found.measured.seconds
+        if case.device.cuda:
+            row["reserved, MB"] = torch.cuda.max_memory_reserved() / 1e6
+    answer.put(row)
+
+
+def in_process(case: Case, minutes: float) -> dict[str, Any]:
+    """Return the row of a case from a new process, so that nothing of earlier ones is in its memory."""
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    process = context.Process(target=measured, args=(case, minutes, answer))
+    process.start()
+    try:
+        row = answer.get(timeout=60 * minutes)
+    except queue.Empty:
+        row = {**case.cells, "error": "no time left"}
+        process.terminate()
+    process.join()
+    return row
+
+
+def recorded() -> Iterator[dict[str, Any]]:
+    """Yield predictions for an NVIDIA H200 beside what was measured there, at batch size 1 and without an average."""
+    tables = json.loads(RECORDED.read_text())["tables"]
+    rows = next(table["rows"] for table in tables if table["title"] == "Recipes of paper scale")
+    device = Device.parse("NVIDIA H200")
+    grids = {name: grid for name, grid, _ in GPU}
+    for name, _, checkpointing, step, peak, evaluation, visit in rows:
+        case = Case(name, grids[name], 12, 1, checkpointing == "true", "bf16", generation=False, device=device)
+        subject = case.subject.changed(*LITERAL.get(name, ()))
+        memory = {**(training := subject.of_training()).memory, "average": 0}
+        yield _compared(case, sum(memory.values()), float(peak), training.predicted_seconds, float(step))
+        if not case.checkpointing:
+            two, three = subject.of_generation(2), subject.of_generation(3)
+            seconds = three.predicted_seconds - two.predicted_seconds
+            yield _compared(
+                replace(case, generation=True), two.predicted_peak, float(visit), seconds, float(evaluation)
+            )
+
+
+def _compared(case: Case, peak: float, gigabytes: float, seconds: float, milliseconds: float) -> dict[str, Any]:
+    return {
+        **case.cells,
+        "predicted peak, MB": peak / 1e6,
+        "measured peak, MB": 1e3 * gigabytes,
+        "error": peak / (1e9 * gigabytes) - 1,
+        "predicted, s": seconds,
+        "measured, s": milliseconds / 1e3,
+        "time ratio": 1e3 * seconds / milliseconds,
+    }
+
+
+def markdown(title: str, rows: list[dict[str, Any]]) -> str:
+    """Return rows as a table, and their largest errors below it."""
+
+    def text(column: str, value: Any) -> str:
+        if value is None:
+            return "-"
+        if column == "error" and isinstance(value, float):
+            return f"{100 * value:+.1f} %"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *([text(name, row.get(name)) for name in COLUMNS] for row in rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## {title}\n\n{table}\n\n{summary(rows)}\n"
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Return a sentence on the errors of the rows that were measured."""
+    known = [row for row in rows if isinstance(row.get("error"), float)]
+    if not known:
+        return "Nothing was measured."
+    errors = sorted(abs(row["error"]) for row in known)
+    ratios = [max(row["time ratio"], 1 / row["time ratio"]) for row in known]
+    within = sum(error <= 0.15 for error in errors)
+    return (
+        f"Memory: {within} of {len(known)} within 15 %, median error {100 * errors[len(errors) // 2]:.1f} %, largest "
+        f"{100 * errors[-1]:.1f} %. Time: off by a factor of at most {max(ratios):.2f}."
+    )
+
+
+def write(folder: Path, machine: Mapping[str, str], tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Write the tables so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = f"# {', '.join(machine.values())}\n\n"
+    (folder / "results.md").write_text(head + "\n".join(markdown(*item) for item in tables.items()), encoding="utf-8")
+    content = {"machine": machine, "tables": tables}
+    (folder / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=8, help="the script ends before they are over")
+    parser.add_argument("--out", type=Path, default=Path("runs/plan"), help="folder of the results")
+    parser.add_argument("--tiny", action="store_true", help="rehearse at small sizes")
+    arguments = parser.parse_args()
+    end = time.monotonic() + 60 * arguments.minutes
+    device = Device.this()
+    machine = {"device": device.name, "torch": torch.__version__, "python": platform.python_version()}
+    tables: dict[str, list[dict[str, Any]]] = {}
+    if not device.cuda and not arguments.tiny:
+        tables["Predicted here for an NVIDIA H200, and measured there"] = list(recorded())
+    rows = TINY if arguments.tiny else GPU if device.cuda else CPU
+    kinds = ("no", "bf16") if device.cuda else ("no",)  # few CPUs compute in 16 bits
+    found = tables.setdefault(f"Predicted and measured on {device.name}", [])
+    for case in cases(rows, device, (1,) if arguments.tiny else (1, 2), kinds):
+        left = (end - time.monotonic()) / 60
+        if left > 0.25 or arguments.tiny:
+            found.append(in_process(case, max(left - 0.1, 0.5)))
+            write(arguments.out, machine, tables)
+            print(found[-1], f"{left:.1f} minutes left", flush=True)
+    print(*(markdown(*item) for item in tables.items()), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
