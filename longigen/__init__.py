@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from longigen.api import (
         bench,
         consistency,
+        distill,
         evaluate,
         examine,
         generate,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from longigen.components.deformation import doubled, flow, halved, warp
     from longigen.components.denoiser import Denoiser, Moved
     from longigen.components.metric import Metric, SetMetric
-    from longigen.components.parameterization import Prediction
+    from longigen.components.parameterization import Prediction, alpha_sigma, prediction_target
     from longigen.components.ranges import Range
     from longigen.components.sampler import Sampler, Step
     from longigen.components.training_example import DiffusionTarget, Example
@@ -133,11 +134,13 @@ _MODULES = {
     "VisitSequence": "components.visit_sequence",
     "Volume": "data.volume",
     "WrittenVisits": "generation.writer",
+    "alpha_sigma": "components.parameterization",
     "bench": "api",
     "canonical_shape": "data.volume",
     "canonical_spacing": "data.volume",
     "consistency": "api",
     "did_you_mean": "errors",
+    "distill": "api",
     "doubled": "components.deformation",
     "evaluate": "api",
     "examine": "api",
@@ -153,6 +156,7 @@ _MODULES = {
     "open_dataset": "api",
     "open_image": "data.volume",
     "parse_number": "data.tables",
+    "prediction_target": "components.parameterization",
     "pull": "api",
     "randn_like": "utils.randomness",
     "read_sidecar": "data.sidecar",
@@ -230,11 +234,13 @@ __all__ = [
     "Volume",
     "WrittenVisits",
     "__version__",
+    "alpha_sigma",
     "bench",
     "canonical_shape",
     "canonical_spacing",
     "consistency",
     "did_you_mean",
+    "distill",
     "doubled",
     "evaluate",
     "examine",
@@ -250,6 +256,7 @@ __all__ = [
     "open_dataset",
     "open_image",
     "parse_number",
+    "prediction_target",
     "pull",
     "randn_like",
     "read_sidecar",

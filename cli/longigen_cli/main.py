@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from longigen import __version__
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean, printable
-from longigen_cli import bench, check, console, doctor, evaluate, generate, info, new_plugin, pull, push, train
+from longigen_cli import bench, check, console, distill, doctor, evaluate, generate, info, new_plugin, pull, push, train
 from longigen_cli import list as listing
 
 PYTHON_FORMAT = warnings.formatwarning
@@ -50,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train", cls=_Command)(train.train)
+app.command("distill", cls=_Command)(distill.distill)
 app.command("generate", cls=_Command)(generate.generate)
 app.command("evaluate", cls=_Command)(evaluate.evaluate)
 app.command("bench", cls=_Command)(bench.bench)
