@@ -103,5 +103,6 @@ def test_what_cannot_be_distilled_is_refused_in_one_sentence() -> None:
 
 
 def composed(teacher: LongitudinalModel, sampler: DDIMSampler) -> LongitudinalModel:
-    conditioner, denoiser = (type(part).from_config(part.config) for part in (teacher.conditioner, teacher.denoiser))
+    conditioner = type(teacher.conditioner).from_config(teacher.conditioner.config)
+    denoiser = type(teacher.denoiser).from_config(teacher.denoiser.config)
     return LongitudinalModel(conditioner, denoiser, sampler, settings=teacher.settings)
