@@ -87,7 +87,8 @@ def content(line: Line, chain: Line) -> dict[str, Any]:
     """Return a line as plain values."""
     found = {metric: difference(line, chain, metric).to_dict() for metric in METRICS}
     means = {metric: Summary.of(line.values[metric]).to_dict() for metric in METRICS}
-    return {**vars(line), "values": {k: list(v) for k, v in line.values.items()}, "means": means, "difference": found}
+    values = {name: [None if np.isnan(value) else value for value in each] for name, each in line.values.items()}
+    return {**vars(line), "values": values, "means": means, "difference": found}
 
 
 def main() -> None:

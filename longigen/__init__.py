@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from longigen.api import (
         bench,
         consistency,
+        distill,
         evaluate,
         examine,
         generate,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from longigen.components.deformation import doubled, flow, halved, warp
     from longigen.components.denoiser import Denoiser, Moved
     from longigen.components.metric import Metric, SeriesMetric, SetMetric
-    from longigen.components.parameterization import Prediction
+    from longigen.components.parameterization import Prediction, alpha_sigma, prediction_target
     from longigen.components.patches import patchify, unpatchify
     from longigen.components.ranges import Range
     from longigen.components.recomputation import recomputed
@@ -139,11 +140,13 @@ _MODULES = {
     "VisitSequence": "components.visit_sequence",
     "Volume": "data.volume",
     "WrittenVisits": "generation.writer",
+    "alpha_sigma": "components.parameterization",
     "bench": "api",
     "canonical_shape": "data.volume",
     "canonical_spacing": "data.volume",
     "consistency": "api",
     "did_you_mean": "errors",
+    "distill": "api",
     "doubled": "components.deformation",
     "draw_rows": "utils.randomness",
     "evaluate": "api",
@@ -162,6 +165,7 @@ _MODULES = {
     "parse_number": "data.tables",
     "patchify": "components.patches",
     "plan": "api",
+    "prediction_target": "components.parameterization",
     "pull": "api",
     "randn_like": "utils.randomness",
     "read_sidecar": "data.sidecar",
@@ -243,11 +247,13 @@ __all__ = [
     "Volume",
     "WrittenVisits",
     "__version__",
+    "alpha_sigma",
     "bench",
     "canonical_shape",
     "canonical_spacing",
     "consistency",
     "did_you_mean",
+    "distill",
     "doubled",
     "draw_rows",
     "evaluate",
@@ -266,6 +272,7 @@ __all__ = [
     "parse_number",
     "patchify",
     "plan",
+    "prediction_target",
     "pull",
     "randn_like",
     "read_sidecar",

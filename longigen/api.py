@@ -57,6 +57,7 @@ __all__ = [
     "bench",
     "catalog",
     "consistency",
+    "distill",
     "evaluate",
     "examine",
     "generate",
@@ -77,6 +78,7 @@ ARGUMENTS: Mapping[str, Any] = {
     "samples": Count,
     "batch_size": Count | Literal["auto"],
     "steps": Evaluations,
+    "teacher_steps": Evaluations,
     "visits": Annotated[int, Range(2)],
     "guidance": GuidanceWeight,
     "guidance_interval": NoiseLevels,
@@ -85,6 +87,9 @@ ARGUMENTS: Mapping[str, Any] = {
     "workers": Count,
 }
 """Types of numeric arguments, with their ranges."""
+
+STUDENT_LEVEL = 10.0
+"""The largest |λ| of a student: beyond it a volume is noise, or clean, for the teacher too."""
 
 Changes = Mapping[str, Any] | Sequence[str]
 """Hyperparameters by ``section.key`` (or ``key`` if only one section has it), or strings ``section.key=value``."""
@@ -362,6 +367,70 @@ def _experiment(
         ) from error
     log_skipped(experiment.cohort.skipped)
     return experiment
+
+
+def distill(
+    model: "Path | str | Run",
+    out: Path | str | None = None,
+    *,
+    steps: int = 4,
+    teacher_steps: int = 8,
+    data: Path | str | None = None,
+    changes: Changes = (),
+    recipe: str | None = None,
+    progress: bool = True,
+) -> "Run":
+    """Train a student that generates in a few steps what a model generates in many; return its run.
+
+    The student begins with the model's weights, and learns its guided predictions, so it needs no guidance of its own.
+    A run that was stopped continues with `train` and `resume`.
+
+    Args:
+        model: the teacher: a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
+        out: the run's folder; by default a new one under ``runs/``.
+        steps: network evaluations of the student per visit.
+        teacher_steps: the teacher's steps for one of the student's.
+        data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
+        changes: hyperparameters, e.g. ``{"training.steps": 2000}``.
+        recipe: the recipe of the training settings; by default the one that the model was trained with.
+        progress: show progress bars.
+
+    Raises:
+        LongigenError: if the model has one noise level only or learns by losses of its own, or cannot be trained.
+    """
+    from longigen.hub.model_config import read_config
+    from longigen.models.longitudinal import LongitudinalModel
+    from longigen.models.pretrained import load_folder
+
+    _require(steps=steps, teacher_steps=teacher_steps)
+    source = _source(model, progress=progress)
+    folder = source.find()
+    teacher = load_folder(LongitudinalModel, folder)
+    low, high = teacher.sampler.trained_range
+    if not low < high:
+        raise LongigenError(
+            f"{source.stem} generates in one evaluation already, so there is nothing to distil; choose a diffusion "
+            "model."
+        )
+    student = {
+        "training.teacher": source.pinned_name(folder),
+        "sampler.steps": steps,
+        "sampler.teacher_steps": teacher_steps,
+        "sampler.prediction": teacher.prediction,
+        "sampler.log_snr_min": max(low, -STUDENT_LEVEL),
+        "sampler.log_snr_max": min(high, STUDENT_LEVEL),
+        "model.guidance": 0.0,
+        "model.p_uncond": 0.0,
+    }
+    return train(
+        data,
+        recipe or read_config(folder).get("training", {}).get("recipe") or "sadm-tiny",
+        changes=[*as_changes(student), *as_changes(changes)],
+        out=out,
+        sampler="distilled",
+        init=_name_of(model),
+        progress=progress,
+    )
 
 
 def generate(

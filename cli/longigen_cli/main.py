@@ -11,7 +11,21 @@ from typer.core import TyperCommand
 
 from longigen import __version__, api
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean, printable
-from longigen_cli import bench, check, console, doctor, evaluate, generate, info, new_plugin, plan, pull, push, train
+from longigen_cli import (
+    bench,
+    check,
+    console,
+    distill,
+    doctor,
+    evaluate,
+    generate,
+    info,
+    new_plugin,
+    plan,
+    pull,
+    push,
+    train,
+)
 from longigen_cli import list as listing
 
 PYTHON_FORMAT = warnings.formatwarning
@@ -51,6 +65,7 @@ app = typer.Typer(
 )
 app.command("train", cls=_Command)(train.train)
 app.command("plan", cls=_Command)(plan.plan)
+app.command("distill", cls=_Command)(distill.distill)
 app.command("generate", cls=_Command)(generate.generate)
 app.command("evaluate", cls=_Command)(evaluate.evaluate)
 app.command("bench", cls=_Command)(bench.bench)

@@ -104,7 +104,9 @@ class Denoiser(Component, nn.Module, abc.ABC):
         z_t, log_snr, target = example.sampler.corrupt(example.x, example.generator)
         output = self(z_t, log_snr, example.conditioning)
         if self.predicts is not None:
-            output, target = example.diffusion_target.encode(output) if self.predicts == "image" else output, example.x
+            output = example.diffusion_target.encode(output) if self.predicts == "image" else output
+            # A sampler that predicts x has x as its target, or what a teacher says that x is.
+            target = target if example.sampler.prediction == "x" else example.x
         return {"denoising": example.sampler.loss(output, target, log_snr)}
 
     def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:

@@ -36,9 +36,12 @@ class Sampler(Component, abc.ABC):
       holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
     - With the true x as x̂, `step` keeps z at its noise level: z_s has the mean α_s x and about the deviation σ_s.
     - A sampler that overrides `log_snr` overrides its inverse, `time`.
-    - Where `solver` names another sampler, that one generates by default, in the number of steps that is its own: for a
-      process that is trained in a thousand steps and generates as well in twenty of a solver. A user who asks for this
-      sampler by its name gets it as it is configured, with its own `steps`.
+    - Where `solver` names another sampler, that one generates by default, in `solver_steps`: for a process that is
+      trained in a thousand steps and generates as well in twenty of a solver. A user who asks for this sampler by its
+      name gets it as it is configured, with its own `steps`.
+    - Where `learns_from_teacher` is true, `taught` returns the sampler with another `corrupt`, whose targets are those
+      of a teacher's predictions for one batch; training with `training.teacher` calls it. Without a teacher it learns
+      from data.
     - Where `central` is true, z = 0 gives the central forecast: one answer in the middle of the draws. A user who asks
       for a single sample gets this one.
     - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in, by
@@ -48,6 +51,8 @@ class Sampler(Component, abc.ABC):
     kind: ClassVar[str] = "sampler"
     central: bool = False
     solver: str | None = None
+    solver_steps: int | None = None
+    learns_from_teacher: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -101,6 +106,18 @@ class Sampler(Component, abc.ABC):
         eps = randn_like(x, generator)
         alpha, sigma = (expand(part, x) for part in alpha_sigma(log_snr))
         return alpha * x + sigma * eps, log_snr, prediction_target(self.prediction, x, eps, log_snr)
+
+    def taught(self, teacher: Callable[[Tensor, Tensor], Tensor]) -> "Sampler":
+        """Return this sampler with the training targets of a teacher.
+
+        Args:
+            teacher: from z_t and λ (B,) to the clean volume x̂ that the teacher predicts for this batch, without
+                gradients.
+
+        Raises:
+            NotImplementedError: if `learns_from_teacher` is false.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not learn from a teacher")
 
     def loss(self, output: Tensor, target: Tensor, log_snr: Tensor) -> Tensor:
         """Return the loss of each sample (B,): the mean squared error."""

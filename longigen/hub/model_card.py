@@ -241,6 +241,12 @@ class Card:
             link = f"[{source}](https://hf.co/{repository})" if repository else f"`{source}`" if source else None
             yield f"Initialised from another model: {parts} of {link or 'a model that is not published'}."
             yield "This page does not describe the training data of that model."
+        if teacher := training.get("teacher"):
+            name, steps = teacher.get("name"), self.config["sampler"]["config"].get("steps")
+            yield (
+                f"Distilled from {f'`{name}`' if name else 'a model that is not published'} (SHA-256 of its weights "
+                f"{teacher.get('weights_sha256', 'unknown')}) into {steps} network evaluations."
+            )
         if "steps" not in training:
             yield "The details of training were not recorded."
             return

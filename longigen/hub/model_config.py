@@ -58,7 +58,7 @@ RECORDED: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     },
     "training": {
         **dict.fromkeys(("recipe", "data"), (str, type(None))),
-        **dict.fromkeys(("components", "changes", "initialised"), (dict,)),
+        **dict.fromkeys(("components", "changes", "initialised", "teacher"), (dict,)),
         **dict.fromkeys(("withheld", "schedule"), (list,)),
         **dict.fromkeys(("steps", "processes"), (int,)),
         "init": (bool,),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from longigen.components.conditioning import Conditioning
-from longigen.components.parameterization import Prediction, to_epsilon, to_x
+from longigen.components.parameterization import Prediction, expand, to_epsilon, to_x
 from longigen.components.ranges import NoiseLevels
 from longigen.errors import LongigenError
 
@@ -77,19 +77,21 @@ def guided(
         conditional: the conditioner's output.
         unconditional: the null conditioning ∅.
         weight: guidance weight w ≥ 0; 0 turns guidance off.
-        interval: the lowest and the highest λ with guidance; None for all. The samples of a batch have one λ.
+        interval: the lowest and the highest λ with guidance; None for all.
         space: variable in which the two predictions are combined, see above.
         low: lower bound of x, broadcastable to `z_t`.
         high: upper bound of x, broadcastable to `z_t`.
     """
-    if weight == 0 or (interval is not None and not interval[0] <= float(log_snr[0]) <= interval[1]):
+    inside = None if interval is None else (log_snr >= interval[0]) & (log_snr <= interval[1])
+    if weight == 0 or (inside is not None and not bool(inside.any())):
         return to_x(prediction, network(z_t, log_snr, conditional), z_t, log_snr).clamp(low, high)
     twice_z, twice_log_snr = torch.cat([z_t, z_t]), torch.cat([log_snr, log_snr])
     output = network(twice_z, twice_log_snr, conditional.cat_batch(unconditional))
+    w = weight if inside is None else weight * expand(inside.to(z_t.dtype), z_t)
     if space == "x":
         with_c, without_c = to_x(prediction, output, twice_z, twice_log_snr).chunk(2)
         with_c, without_c = with_c.clamp(low, high), without_c.clamp(low, high)
-        return ((1 + weight) * with_c - weight * without_c).clamp(low, high)
+        return ((1 + w) * with_c - w * without_c).clamp(low, high)
     with_c, without_c = to_epsilon(prediction, output, twice_z, twice_log_snr).chunk(2)
-    eps = (1 + weight) * with_c - weight * without_c
+    eps = (1 + w) * with_c - w * without_c
     return to_x("epsilon", eps, z_t, log_snr).clamp(low, high)

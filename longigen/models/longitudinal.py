@@ -22,13 +22,14 @@ from longigen.components.training_example import DiffusionTarget, Example
 from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
 from longigen.data.dataset import Subject
 from longigen.data.statistics import Statistics
-from longigen.errors import LongigenWarning
+from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.publish import Release, publication
 from longigen.models.batch_size import Size
 from longigen.models.compilation import compiled
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
-from longigen.models.guidance import guided, untrained_null
+from longigen.models.guidance import untrained_null
 from longigen.models.predict import Draw, GeneratedVisits, GenerationSettings
+from longigen.models.predictor import Predictor
 from longigen.models.pretrained import load, loader, save, weights_checksum
 from longigen.models.settings import ModelSettings, Order, Provenance
 from longigen.registry.registry import registry
@@ -90,7 +91,35 @@ class LongitudinalModel(nn.Module):
         self.sampler = sampler
         if sampler.solver is not None:
             registry.entry("sampler", sampler.solver)  # so that an unknown name is refused before training
+        # Not a module of this one: its weights are neither trained nor saved.
+        self.__dict__["teacher"] = None
         self._file: tuple[str, int] | None = None
+
+    teacher: "LongitudinalModel | None"
+    """The model whose few-step map this one learns; None if it learns from data. See `Sampler.taught`."""
+
+    def learn_from(self, teacher: "LongitudinalModel") -> None:
+        """Train as the student of a teacher, whose weights stay as they are.
+
+        Raises:
+            LongigenError: if the sampler or the denoiser cannot, or the two do not diffuse the same variable.
+        """
+        if not self.sampler.learns_from_teacher:
+            raise LongigenError(
+                f"{type(self.sampler).__name__} learns from data and has no use for training.teacher; choose "
+                "--sampler distilled, or leave training.teacher out."
+            )
+        if type(self.denoiser).losses is not Denoiser.losses or self.denoiser.predicts == "image":
+            raise LongigenError(
+                f"{type(self.denoiser).__name__} learns from true images by losses of its own, so it cannot learn from "
+                "a teacher; distil a diffusion model such as one of unet3d."
+            )
+        for key in ("target", "residual_scale"):
+            own, other = getattr(self.settings, key), getattr(teacher.settings, key)
+            if own != other:
+                raise LongigenError(f"The teacher has model.{key}={other} and the student {own}; give both the same.")
+        self.statistics = teacher.statistics  # the scale of the residual that both diffuse
+        self.__dict__["teacher"] = teacher.eval().requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
@@ -151,10 +180,16 @@ class LongitudinalModel(nn.Module):
         return Example(
             image=batch.target,
             conditioning=conditioning,
-            sampler=self.sampler,
+            sampler=self.sampler if self.teacher is None else self._taught(self.teacher, batch),
             generator=generator,
             diffusion_target=target,
         )
+
+    def _taught(self, teacher: "LongitudinalModel", batch: Batch) -> Sampler:
+        """Return the sampler with the targets that a teacher's prediction gives for a batch."""
+        if teacher.device != self.device:
+            teacher.to(self.device)
+        return self.sampler.taught(torch.no_grad()(teacher.predictor(batch.history, batch.target_time)))
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the mean training loss of a batch (SADM, Algorithm 1, Eq. 5): the sum of the denoiser's losses.
@@ -363,52 +398,39 @@ class LongitudinalModel(nn.Module):
         Rows with the same number in `alike` (B,) have the same history and time, and so the same conditioning. Where
         `central` (B,) is true, generation starts from zeros.
         """
-        displacement: Tensor | None = None
         conditional = self._conditioning(history, target_time, alike)
-        (conditional, unconditional), target = self._add_residual_base(
-            history, target_time, conditional, conditional.null()
-        )
-        low, high = (target.encode(torch.tensor(bound, device=history.images.device)) for bound in (-1.0, 1.0))
-
-        def network(z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
-            nonlocal displacement
-            if self.denoiser.moves:
-                base, _ = conditioning.require_base()
-                moved = self.denoiser.moved(z_t, log_snr, conditioning)
-                output, displacement = moved.image(base), moved.displacement[: history.batch_size]
-            else:
-                output = self.denoiser(z_t, log_snr, conditioning)
-            output = output.float()  # a layer of 16 bits may be the last; the reverse process has 32
-            if self.denoiser.predicts != "image":
-                return output
-            # With guidance the batch is twice as large: conditional predictions, then unconditional ones.
-            return torch.cat([target.encode(image) for image in output.split(history.batch_size)])
-
-        def predict(z_t: Tensor, log_snr: Tensor) -> Tensor:
-            return guided(
-                network,
-                self.prediction,
-                z_t,
-                log_snr,
-                conditional,
-                unconditional,
-                weight=guidance,
-                interval=interval,
-                space=self.settings.guidance_space,
-                low=low,
-                high=high,
-            )
-
+        predict = self._predictor(history, target_time, conditional, guidance, interval)
         z = randn_like(history.images[:, 0], generator)
         if any(central):
             z = torch.where(torch.tensor(central, device=z.device).view(-1, 1, 1, 1, 1), 0.0, z)
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
-        image = target.decode(x)
+        image = predict.target.decode(x)
         if self.settings.keep_background:
             last, _ = history.last(before=target_time)
             image = torch.where((last <= BACKGROUND).all(dim=1, keepdim=True), BACKGROUND, image)
-        return image, displacement
+        return image, predict.displacement
+
+    @torch.no_grad()
+    def predictor(self, history: VisitSequence, target_time: Tensor) -> Predictor:
+        """Return the model's prediction of a visit at `target_time` (B,), guided as by default; see `Predictor`."""
+        settings = self.settings
+        guidance = settings.guidance if self.denoiser.denoises else 0.0
+        conditional = self.conditioner(history, target_time)
+        return self._predictor(history, target_time, conditional, guidance, settings.guidance_interval)
+
+    def _predictor(
+        self,
+        history: VisitSequence,
+        target_time: Tensor,
+        conditional: Conditioning,
+        guidance: float,
+        interval: NoiseLevels | None,
+    ) -> Predictor:
+        (conditional, unconditional), target = self._add_residual_base(
+            history, target_time, conditional, conditional.null()
+        )
+        return Predictor(self, conditional, unconditional, target, guidance=guidance, interval=interval)
 
     def _conditioning(self, history: VisitSequence, target_time: Tensor, alike: Sequence[int]) -> Conditioning:
         """Return the conditioning of each row, computed once for the rows that have the same number in `alike` (B,)."""

@@ -159,7 +159,8 @@ class GenerationSettings(Settings):
 
     def steps_of(self, model: "LongitudinalModel") -> int:
         """Return the number of network evaluations per visit: the chosen one, or the sampler's own."""
-        return self.sampler_of(model).steps if self.steps is None else self.steps
+        by_solver = model.sampler.solver_steps if self.sampler is None and model.sampler.solver else None
+        return self.steps or by_solver or self.sampler_of(model).steps
 
     def guidance_interval_of(self, model: "LongitudinalModel") -> NoiseLevels | None:
         """Return the noise levels with guidance: the chosen ones, or the model's own."""

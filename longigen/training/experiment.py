@@ -18,7 +18,7 @@ from longigen.training.recipe import Recipe
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
 from longigen.training.trainer import Trainer
-from longigen.training.warm_start import WarmStart, warm_starts
+from longigen.training.warm_start import WarmStart, public_name, warm_starts
 from longigen.utils.processes import processes
 
 
@@ -90,14 +90,21 @@ class Experiment:
         statistics = self.cohort.statistics(
             causal=conditioner.causal, covariates=self.cohort.covariates, seed=self.training.seed
         )
-        return LongitudinalModel(
+        name, training = self.training.teacher, self._training_provenance
+        teacher = None if name is None else LongitudinalModel.from_pretrained(name)
+        if teacher is not None and name is not None:
+            training["teacher"] = {"name": public_name(name), "weights_sha256": teacher.weights_sha256}
+        model = LongitudinalModel(
             conditioner,
             denoiser,
             sampler,
             settings=self.recipe.settings("model"),
-            statistics=statistics,
-            provenance=Provenance(self.cohort.pipeline.config, data, self._training_provenance),
+            statistics=statistics if teacher is None else teacher.statistics,
+            provenance=Provenance(self.cohort.pipeline.config, data, training),
         )
+        if teacher is not None:
+            model.learn_from(teacher)
+        return model
 
     @property
     def _training_provenance(self) -> dict[str, Any]:

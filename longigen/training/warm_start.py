@@ -38,14 +38,8 @@ class WarmStart:
 
     @property
     def public_name(self) -> str | None:
-        """The source's public name: a repository with its revision, or a published model's name.
-
-        None if the source is a folder, or no longer exists (a resumed run does not need it).
-        """
-        try:
-            return ModelSource.parse(self.source).public_name
-        except LongigenError:
-            return None
+        """The source's public name; see `public_name`."""
+        return public_name(self.source)
 
     def check(self, name: str) -> None:
         """Check, before data are read, that the other model exists and uses the same component.
@@ -129,6 +123,17 @@ class WarmStart:
             pairs["target"] = (old.settings.target, new.settings.target)
             pairs["prediction"] = (old.prediction, new.prediction)
         return ((name, *values) for name, values in pairs.items() if values[0] != values[1])
+
+
+def public_name(source: str) -> str | None:
+    """Return a model's public name: a repository with its revision, or a published model's name.
+
+    None if the source is a folder, or no longer exists (a resumed run does not need it).
+    """
+    try:
+        return ModelSource.parse(source).public_name
+    except LongigenError:
+        return None
 
 
 def warm_starts(settings: TrainingSettings) -> tuple[WarmStart, ...]:

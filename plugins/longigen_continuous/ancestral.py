@@ -34,7 +34,8 @@ class ContinuousSampler(Sampler):
             4.1) have 0.3 for images of 64 × 64 and 0.2 for 128 × 128; SADM gives no value.
         log_snr_min: λ at t = 1.
         log_snr_max: λ at t = 0.
-        solver: name of the sampler that generates by default, such as ``dpmpp``; this one itself if None.
+        solver: name of the sampler that generates by default, such as ``ddim``; this one itself if None.
+        solver_steps: its network evaluations; its own number if None.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class ContinuousSampler(Sampler):
         log_snr_min: Annotated[float, Range(-60, 60)] = -20.0,
         log_snr_max: Annotated[float, Range(-60, 60)] = 20.0,
         solver: str | None = None,
+        solver_steps: Annotated[int, Range(1, 100_000)] | None = None,
     ) -> None:
         super().__init__(prediction=prediction, steps=steps, log_snr_min=log_snr_min, log_snr_max=log_snr_max)
         self.v = v
-        self.solver = solver
+        self.solver, self.solver_steps = solver, solver_steps
 
     def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
         """Return z_s ~ N(μ(z_t, x), σ̃^(2(1-v)) σ_(t|s)^(2v)), Eq. 2-3."""

@@ -28,7 +28,8 @@ class DDPMSampler(DiscreteSampler):
     are those of `DiscreteSampler`.
 
     Args:
-        solver: name of the sampler that generates by default, such as ``dpmpp``; this one itself if None.
+        solver: name of the sampler that generates by default, such as ``ddim``; this one itself if None.
+        solver_steps: its network evaluations; its own number if None.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class DDPMSampler(DiscreteSampler):
         beta_max: Beta = 0.02,
         zero_terminal_snr: bool = False,
         solver: str | None = None,
+        solver_steps: Evaluations | None = None,
     ) -> None:
         super().__init__(
             prediction=prediction,
@@ -54,7 +56,7 @@ class DDPMSampler(DiscreteSampler):
             beta_max=beta_max,
             zero_terminal_snr=zero_terminal_snr,
         )
-        self.solver = solver
+        self.solver, self.solver_steps = solver, solver_steps
 
     def scheduler(self, log_snr: Tensor) -> Any:
         """Return the DDPM scheduler of diffusers with the posterior's variance."""
