@@ -28,6 +28,9 @@ class TrainingSettings(Settings):
         ema: maximum decay of the exponential moving average of the weights, which is validated and exported; the
             decay grows as 1 - (1 + step)^(-3/4).
         mixed_precision: ``no``, ``bf16`` or ``fp16``, for training, its validation losses and its figures.
+        sharding: what several processes share of the weights: ``none``, so that each has all of them, or ``full``: each
+            holds a part of the weights, their averages and the optimiser's states (FSDP2), and gathers the weights in a
+            step, for models that are too wide for one GPU.
         workers: number of data-loading processes; 0 loads in the training process.
         validate_every: steps between validation losses.
         sample_every: steps between figures of a generated visit.
@@ -61,6 +64,7 @@ class TrainingSettings(Settings):
     clip: Annotated[float, Range(above=0)] = 1.0
     ema: Probability = 0.9999
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    sharding: Literal["none", "full"] = "none"
     workers: Annotated[int, Range(0)] = 0
     validate_every: Count = 500
     sample_every: Count = 2_000
@@ -99,3 +103,8 @@ class TrainingSettings(Settings):
         super().__post_init__()
         if {"conditioner", "denoiser"} <= set(self.freeze):
             raise LongigenError("training.freeze names both parts, so there is nothing to train; leave one out.")
+        if self.sharding == "full" and (self.own_visits or self.mixed_precision == "fp16"):
+            other = "training.own_visits" if self.own_visits else "training.mixed_precision=fp16"
+            raise LongigenError(
+                f"training.sharding=full does not go with {other}; leave one of them out (bf16 goes with it)."
+            )
