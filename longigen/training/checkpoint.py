@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from longigen.errors import LongigenError
 from longigen.hub.manifest import checksum
 from longigen.hub.safetensors_header import read_header
+from longigen.training.sharding import joined, own_part, shared_as, whole
 from longigen.utils.files import read_json, read_text, reason, regular_size, write_json
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ class TrainingState:
 
     Attributes:
         accelerator: the accelerator, with the gradient scaler of fp16.
-        model: the model, not wrapped for several devices.
+        model: the model, not wrapped for several devices; processes may share it (`longigen.training.sharding`).
         ema: the averaged weights.
         optimizers: the optimisers of the model and, if it has one, of its adversary.
+        averaged: the parameters of which `ema` holds the averages.
         batch_size: training pairs per batch, of all processes together.
     """
 
@@ -67,6 +69,7 @@ class TrainingState:
     model: nn.Module
     ema: "EMAModel"
     optimizers: "Sequence[AcceleratedOptimizer]"
+    averaged: Sequence[nn.Parameter]
     batch_size: int
 
     def save(self, folder: Path, step: int, seconds: float) -> None:
@@ -81,8 +84,12 @@ class TrainingState:
         accelerator.wait_for_everyone()
         write_json(_random_states(), folder / _random_file(accelerator.process_index))
         accelerator.wait_for_everyone()
+        tensors = {}
+        for name, tensor in self._tensors():
+            tensor = whole(tensor)  # of all processes, which all take part in this
+            if accelerator.is_main_process:
+                tensors[name] = tensor.detach().cpu().contiguous()
         if accelerator.is_main_process:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors()}
             try:
                 save_file(tensors, folder / TENSORS)
             except (RuntimeError, SafetensorError) as error:  # raised by safetensors when the disk is full
@@ -110,17 +117,22 @@ class TrainingState:
         tensors = self._read_tensors(folder / TENSORS)
         path = folder / _random_file(self.accelerator.process_index)
         states = read_json(path) if path.exists() else None  # trained with fewer processes
-        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
+        self.model.load_state_dict(
+            {name: shared_as(tensors[f"model.{name}"], tensor) for name, tensor in self.model.state_dict().items()}
+        )
         self.ema.optimization_step = trained.step
         self.ema.shadow_params = [
-            tensors[f"ema.{number}"].to(average.device) for number, average in enumerate(self.ema.shadow_params)
+            own_part(shared_as(tensors[f"ema.{number}"], parameter)).to(average.device)
+            for number, (parameter, average) in enumerate(zip(self.averaged, self.ema.shadow_params, strict=True))
         ]
         for number, optimizer in enumerate(self.optimizers):
             moments: dict[int, dict[str, Tensor]] = {}
             for name, tensor in tensors.items():
                 if name.startswith(prefix := f"optimizer.{number}."):
                     index, _, key = name.removeprefix(prefix).partition(".")
-                    moments.setdefault(int(index), {})[key] = tensor
+                    parameter = optimizer.param_groups[0]["params"][int(index)]
+                    fits = tensor.shape == parameter.shape and tensor.ndim > 0
+                    moments.setdefault(int(index), {})[key] = shared_as(tensor, parameter) if fits else tensor
             optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         if self.accelerator.scaler is not None and scaler:
             self.accelerator.scaler.load_state_dict(scaler)
@@ -132,8 +144,8 @@ class TrainingState:
         """Yield name and tensor of everything that ``state.safetensors`` holds."""
         for name, tensor in self.model.state_dict().items():
             yield f"model.{name}", tensor
-        for number, tensor in enumerate(self.ema.shadow_params):
-            yield f"ema.{number}", tensor
+        for number, (tensor, parameter) in enumerate(zip(self.ema.shadow_params, self.averaged, strict=True)):
+            yield f"ema.{number}", joined(tensor, parameter)
         for number, optimizer in enumerate(self.optimizers):
             for index, moments in optimizer.state_dict()["state"].items():
                 for key, value in moments.items():
@@ -143,7 +155,7 @@ class TrainingState:
         """Read the tensors of a checkpoint, and check their names, shapes, and whether they are of real numbers."""
         found = {name: (layout.shape, layout.floating_point) for name, layout in read_header(path).items()}
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        weights |= {f"ema.{number}": tensor for number, tensor in enumerate(self.ema.shadow_params)}
+        weights |= {f"ema.{number}": parameter for number, parameter in enumerate(self.averaged)}
         expected = {name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in weights.items()}
         moments = {
             f"optimizer.{number}.{index}.{key}": (tuple(shape), True)

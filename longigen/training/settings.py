@@ -44,6 +44,9 @@ class TrainingSettings(Settings):
             PyTorch's default; faster, and no matter where `mixed_precision` is used.
         compile: ``regional`` or ``full`` compiles the networks with `torch.compile`; the first step then takes minutes
             (`longigen.models.compilation`).
+        sharding: what several processes share of the weights: ``none``, so that each has all of them, or ``full``: each
+            holds a part of the weights, their averages and the optimiser's states (FSDP2), and gathers the weights in a
+            step, for models that are too wide for one GPU.
         workers: number of data-loading processes; 0 loads in the training process.
         validate_every: steps between validation losses.
         sample_every: steps between figures of a generated visit.
@@ -84,6 +87,7 @@ class TrainingSettings(Settings):
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     tf32: bool = False
     compile: Compile = "none"
+    sharding: Literal["none", "full"] = "none"
     workers: Annotated[int, Range(0)] = 0
     validate_every: Count = 500
     sample_every: Count = 2_000
@@ -123,3 +127,8 @@ class TrainingSettings(Settings):
         super().__post_init__()
         if {"conditioner", "denoiser"} <= set(self.freeze):
             raise LongigenError("training.freeze names both parts, so there is nothing to train; leave one out.")
+        if self.sharding == "full" and (self.own_visits or self.mixed_precision == "fp16"):
+            other = "training.own_visits" if self.own_visits else "training.mixed_precision=fp16"
+            raise LongigenError(
+                f"training.sharding=full does not go with {other}; leave one of them out (bf16 goes with it)."
+            )

@@ -1,5 +1,6 @@
 """The training loop, on one or several devices by Accelerate."""
 
+import copy
 import platform
 import shutil
 import time
@@ -28,6 +29,7 @@ from longigen.training.checkpoint import Trained, TrainingState
 from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
+from longigen.training.sharding import own_part, shard, whole
 from longigen.training.step_metrics import StepMetrics
 from longigen.training.stop import StopRequests, ignore_signals
 from longigen.utils.files import write_errors
@@ -112,8 +114,10 @@ class Trainer:
         self.batch_size: int = settings.batch_of(self.accelerator.num_processes)
         for part in settings.freeze:
             getattr(model, part).requires_grad_(False)  # before DDP collects the parameters to synchronise
-        self.averaged: list[nn.Parameter] = model.generator_parameters
-        trained = [parameter for parameter in self.averaged if parameter.requires_grad]
+        self.whole = self._share_weights(model)
+        parameters = model.generator_parameters
+        self.averaged: list[nn.Parameter] = [own_part(parameter) for parameter in parameters]
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
         if settings.freeze and not trained:
             raise LongigenError(
                 f"The {settings.freeze[0]}, which training.freeze names, is the only part of this model with weights, "
@@ -133,8 +137,9 @@ class Trainer:
         ]
         self.step: int = 0
         self.schedules = self._schedules(optimizers)
-        self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.model = model
+        self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in optimizers]
+        self.wrapped = model if self.shares_weights else self.accelerator.prepare(model)
         device = torch.device("cpu") if settings.ema_device == "cpu" else self.accelerator.device
         self.ema = averaged(self.averaged, decay=settings.ema, device=device)
         self.metrics = StepMetrics(settings.learning_rate)
@@ -142,6 +147,38 @@ class Trainer:
         self.stop = StopRequests()
         self._started = time.perf_counter()
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether each process holds a part of the weights; see `longigen.training.sharding`."""
+        return self.settings.sharding == "full" and self.accelerator.num_processes > 1
+
+    def _share_weights(self, model: LongitudinalModel) -> LongitudinalModel:
+        """Share the weights among the processes, if that is set; return a model that can hold the whole of them.
+
+        Raises:
+            LongigenError: if the model has a discriminator.
+        """
+        if not self.shares_weights:
+            return model
+        if self.adversary is not None:
+            raise LongigenError(
+                "training.sharding=full does not go with a denoiser that has a discriminator; set training.sharding="
+                "none."
+            )
+        complete = copy.deepcopy(model) if self.accelerator.is_main_process else model
+        shard(model, self.accelerator.device)
+        return complete
+
+    def _gather(self) -> None:
+        """Give the whole model, on the first process, the weights of all; every process calls this."""
+        if not self.shares_weights:
+            return
+        weights = {name: whole(tensor).cpu() for name, tensor in self.model.state_dict().items()}
+        if self.accelerator.is_main_process:
+            self.whole.load_state_dict(weights)
+            self.whole.provenance = self.model.provenance
+            self.whole.eval()
 
     def resume(self) -> None:
         """Continue from the run's last checkpoint that is intact, or from the start if there is none at all.
@@ -269,23 +306,29 @@ class Trainer:
                 found.append(self.model.loss(pairs[number].to(device), generator).mean())
             return torch.stack(found).tolist() if found else []
 
+        numbers = range(len(pairs))
         with self._averaged(), torch.no_grad(), self.accelerator.autocast():
-            return sum(divided(losses, range(len(pairs)))) / len(pairs)
+            # Shared weights are gathered at each call, so every process makes every call.
+            return sum(losses(numbers) if self.shares_weights else divided(losses, numbers)) / len(pairs)
 
     def sample(self) -> None:
         """Write a figure of the last visit of a validation subject: given, generated and true visits, and errors.
 
         Without a validation part it is a training subject, and the figure says so.
         """
-        if self.accelerator.is_main_process:
-            prepared = (self.cohort.part("validation") or self.cohort.part("train"))[0]
-            task = tasks(len(prepared.subject.visits), "full", subject=prepared.subject.id)[-1]
-            with self._averaged():
+        with self._averaged():
+            self._gather()
+            if self.accelerator.is_main_process:
+                prepared = (self.cohort.part("validation") or self.cohort.part("train"))[0]
+                task = tasks(len(prepared.subject.visits), "full", subject=prepared.subject.id)[-1]
                 generation = GenerationSettings(precision=self.settings.precision)
                 device = self.accelerator.device
-                result = predict_batch(self.model, [(prepared, task)], settings=generation, device=device)[0]
-            seen = "" if self.cohort.split.validation else ", a training subject"
-            write_strip(result, self.run.sample(self.step), title=f"step {self.step}{seen}")
+                self.whole.to(device)
+                result = predict_batch(self.whole, [(prepared, task)], settings=generation, device=device)[0]
+                seen = "" if self.cohort.split.validation else ", a training subject"
+                write_strip(result, self.run.sample(self.step), title=f"step {self.step}{seen}")
+                if self.shares_weights:
+                    self.whole.cpu()
         self.accelerator.wait_for_everyone()
 
     def checkpoint(self) -> None:
@@ -302,11 +345,12 @@ class Trainer:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
             self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                self.run.finish_checkpoint(part, final)
-                self.model.provenance = replace(self.model.provenance, training=self._training_metadata())
-                with self._averaged():
-                    self.model.save_pretrained(self.run.model)
+            self.model.provenance = replace(self.model.provenance, training=self._training_metadata())
+            with self._averaged():
+                self._gather()
+                if self.accelerator.is_main_process:
+                    self.run.finish_checkpoint(part, final)
+                    self.whole.save_pretrained(self.run.model)
             self.accelerator.wait_for_everyone()
 
     def _training_metadata(self) -> dict[str, Any]:
@@ -323,7 +367,8 @@ class Trainer:
 
     @property
     def _state(self) -> TrainingState:
-        return TrainingState(self.accelerator, self.model, self.ema, self.optimizers, self.settings.batch_size)
+        averaged, batch_size = self.model.generator_parameters, self.settings.batch_size
+        return TrainingState(self.accelerator, self.model, self.ema, self.optimizers, averaged, batch_size)
 
     def _schedules(self, optimizers: Sequence[torch.optim.Optimizer]) -> "list[LRScheduler]":
         """Return the schedule of the learning rate of each optimiser from the present step on."""
@@ -381,7 +426,7 @@ class Trainer:
             reduced = torch.as_tensor(accelerator.reduce(reduced, "mean"))
             means, requested = reduced[:-1], bool(reduced[-1] > 0)
         self.stop.agree(requested)
-        self.metrics.add(self.step, names, means, norm, rate)
+        self.metrics.add(self.step, names, means, None if norm is None else whole(norm), rate)
 
     def _is_read(self, first: int) -> bool:
         """Return whether the losses of this step are read: it is logged, or something is written after it."""

@@ -54,7 +54,8 @@ def test_folds_and_order_reach_the_run_and_its_files(longigen: Longigen, manifes
 def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
     longigen("generate", run, "--out", tmp_path, "--samples", 2, "--setting", "single")
     split = json.loads((run / "run.json").read_text())["split"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(split["test"])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".visits.lock", *sorted(split["test"]), "visits.csv"]
     subject = split["test"][0]
     source = nibabel.load(manifest.parent / f"{subject}_0.nii.gz")
     paths = sorted((tmp_path / subject).glob("*.nii.gz"))

@@ -339,7 +339,7 @@ def _state(width: int) -> TrainingState:
     optimizer = accelerator.prepare(torch.optim.AdamW(model.parameters()))
     model(torch.ones(2, width)).sum().backward()
     optimizer.step()
-    return TrainingState(accelerator, model, EMAModel(model.parameters()), [optimizer])
+    return TrainingState(accelerator, model, EMAModel(model.parameters()), [optimizer], list(model.parameters()), 2)
 
 
 @cache

@@ -245,7 +245,7 @@ def test_a_subject_that_is_larger_than_the_grid_is_refused(model: LongitudinalMo
         (file,) = ask(large, shape=(0, 0, 0)).save(folder)
     assert not any("outside" in str(warning.message) for warning in caught)
     grid = json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())["grid"]
-    assert grid == {"voxels": [[0, 40]] * 3, "spacing": [10.0] * 3, "foreground_inside": 1.0}
+    assert grid == {"voxels": [[0, 40]] * 3, "shape": [40] * 3, "spacing": [10.0] * 3, "foreground_inside": 1.0}
 
 
 def test_times_in_another_unit_are_converted(model: LongitudinalModel, paths: list[Path], tmp_path: Path) -> None:

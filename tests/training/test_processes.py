@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from helpers.launch import together, torchrun
-from helpers.trainings import SMALL, lines, trainer
+from helpers.trainings import SMALL, lines, trainer, weights
 from longigen import LongigenError, TrainingSettings
 from longigen.training.checkpoint import Trained
 from longigen.training.run import Run
@@ -68,6 +68,34 @@ def test_a_checkpoint_of_an_earlier_version_is_said(manifest: Path, tmp_path: Pa
         UserWarning, match="a batch has 4 pairs where it had 8, since training.batch_size is now that of"
     ):
         training._say_processes(Trained(step=2, seconds=1.0, processes=2))
+
+
+def test_shared_weights_give_the_same_run_and_whole_checkpoints(manifest: Path, tmp_path: Path) -> None:
+    one, shared = tmp_path / "one", tmp_path / "shared"
+    trainer(manifest, one, *LENGTH, "sample_every=4").fit()
+    sets = [*SETS, "--set", "sharding=full", "--set", "sample_every=4"]
+    printed = together(2, "train", "--data", manifest, "--out", shared, *sets, folder=tmp_path)
+    assert printed.count("next: longigen evaluate") == 1, printed
+    assert_same(one, shared)
+    assert {name: tensor.shape for name, tensor in weights(shared).items()} == {
+        name: tensor.shape for name, tensor in weights(one).items()
+    }
+    assert (shared / "samples" / "step-0000004.png").exists()
+    shutil.rmtree(Run(shared).checkpoints()[-1])
+    printed = together(2, "train", "--resume", "--out", shared, folder=tmp_path)  # from step 4
+    assert_same(one, shared)
+    shutil.rmtree(Run(shared).checkpoints()[-1])
+    with pytest.warns(UserWarning, match="goes on in 1"):
+        alone = trainer(manifest, shared, resume=True)
+    assert alone.step == 4
+    alone.fit()
+    assert_same(one, shared)
+
+
+def test_what_does_not_go_with_shared_weights() -> None:
+    for changes in ({"own_visits": 0.5}, {"mixed_precision": "fp16"}):
+        with pytest.raises(LongigenError, match="sharding=full does not go with"):
+            TrainingSettings(sharding="full", **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
