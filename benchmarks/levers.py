@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from gpu import Table, batch_of, gigabytes, parameters
@@ -56,7 +56,7 @@ class Variant:
     changes: tuple[str, ...] = ()
     kind: ComputingType = "fp32"
     compile: Compile = "none"
-    optimizer: Mapping[str, bool] | None = None
+    optimizer: Mapping[str, Any] | None = None
     ema_device: Literal["model", "cpu"] = "model"
 
     def model(self, device: torch.device) -> LongitudinalModel:
@@ -123,7 +123,7 @@ TABLES = {"equation11": EQUATION11, "memory": MEMORY, "optimiser": OPTIMISER, "c
 def training_step(model: LongitudinalModel, batch: Batch, variant: Variant) -> Callable[[], None]:
     """Return a function that makes one training step, with averaged weights."""
     device, weights = model.device, model.generator_parameters
-    options = {"fused": device.type == "cuda"} if variant.optimizer is None else variant.optimizer
+    options: Mapping[str, Any] = {"fused": device.type == "cuda"} if variant.optimizer is None else variant.optimizer
     optimizer = torch.optim.AdamW(weights, **options)
     ema = averaged(weights, decay=0.999, device=torch.device("cpu") if variant.ema_device == "cpu" else device)
     generator = torch.Generator(device).manual_seed(0)

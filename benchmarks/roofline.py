@@ -3,9 +3,9 @@
 The machine's peak is the better of a matrix product and of a 3×3×3 convolution of 64 channels, its bandwidth that of a
 copy, both measured here in the same type. A layer's attainable time is the larger of its FLOPs over the peak and of its
 bytes (input, output and weights, once each) over the bandwidth: the roofline of Williams, Waterman and Patterson, CACM
-2009. Printed for each level of the network and for each kind of layer, for a guided step (a batch of two, with 8 channels
-of conditioning): milliseconds, FLOPs, bytes, FLOP/s, and the share of the attainable speed. ``between layers`` is the rest
-of the step: SiLU, scale and shift, concatenation, interpolation.
+2009. For each level of the network and for each kind of layer, the tables of a guided step (a batch of two, with 8
+channels of conditioning) have milliseconds, FLOPs, bytes, FLOP/s, and the share of the attainable speed. ``between
+layers`` is the rest of the step: SiLU, scale and shift, concatenation, interpolation.
 
 Times are of the CPU on a CPU, and of the clock on a GPU, where each layer is waited for, so that their sum is longer
 than a step. ``--tiny`` rehearses it; ``--out FILE`` appends the tables to a Markdown file.

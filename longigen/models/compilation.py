@@ -31,7 +31,8 @@ def compiled(networks: Sequence[nn.Module], kind: Compile) -> Iterator[None]:
     """Compute with compiled networks inside the context; the names of their weights stay as they are.
 
     What is compiled is kept for the life of the process, so a context that is entered again compiles nothing again. The
-    sizes of a batch and of a history may change without compiling again, those of volumes may not.
+    sizes of a batch and of a history may change without compiling again, those of volumes may not. (With ``regional``,
+    blocks that see the visits are compiled a second time when the number of visits changes for the first time.)
 
     Args:
         networks: a model's conditioner and denoiser.
@@ -54,10 +55,11 @@ def compiled(networks: Sequence[nn.Module], kind: Compile) -> Iterator[None]:
 def _configure(stack: ExitStack) -> None:
     """Set what PyTorch's compiler has no argument for, until the stack is closed."""
     from torch._dynamo import config  # slow to import
-    from torch.fx.experimental import _config as shapes
+    from torch.fx.experimental import _config
 
+    shapes: Any = _config  # its functions are added when it is imported
     limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # before torch 2.6
-    stack.enter_context(config.patch(**{limit: RECOMPILE_LIMIT}))
+    stack.enter_context(config.patch({limit: RECOMPILE_LIMIT}))
     if hasattr(shapes, "backed_size_oblivious"):  # before torch 2.7 a size of 1 has a graph of its own
         stack.enter_context(shapes.patch(backed_size_oblivious=True))
 

@@ -1,7 +1,7 @@
 """The exponential moving average of the weights (EMA), on the device of the model or on the CPU."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -22,11 +22,10 @@ def averaged(parameters: Sequence[nn.Parameter], *, decay: float, device: torch.
 def update(average: "EMAModel", parameters: Sequence[nn.Parameter]) -> None:
     """Take one step of the moving average towards the parameters, which are copied to its device if that is another."""
     device = next((shadow.device for shadow in average.shadow_params), None)
-    average.step(
-        [
-            parameter
-            if parameter.device == device
-            else parameter.detach().to(device).requires_grad_(parameter.requires_grad)
-            for parameter in parameters
-        ]
-    )
+    near = [
+        parameter
+        if parameter.device == device
+        else parameter.detach().to(device).requires_grad_(parameter.requires_grad)
+        for parameter in parameters
+    ]
+    average.step(cast("list[nn.Parameter]", near))

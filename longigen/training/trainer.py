@@ -411,7 +411,7 @@ class Trainer:
                     losses |= {"adversary_loss": total(adversary_losses)}
                     losses |= {f"adversary_loss_{name}": loss for name, loss in adversary_losses.items()}
             micro_losses.append({name: loss.detach().mean() for name, loss in losses.items()})
-        rate = self.schedules[0].get_last_lr()[0]
+        rate = float(self.schedules[0].get_last_lr()[0])
         if self.has_weights:
             for schedule in self.schedules:
                 schedule.step()

@@ -165,13 +165,15 @@ def test_another_precision_is_scored_again_and_recorded(
     done: tuple[Benchmark, BenchmarkResult], manifest: Path
 ) -> None:
     benchmark, _ = done
-    scores = benchmark.folder / "without-attention" / "seed-0" / "evaluation"
-    trained = (scores.parent / "model" / "model.safetensors").stat().st_mtime_ns
+    run = next(run.output for run in benchmark.runs if run.row.name == "without attention")
+    weights = run.model / "model.safetensors"
+    trained = weights.stat().st_mtime_ns
     for precision in ("bf16", "fp32"):
         again = bench(manifest, benchmark.folder, rows=("without attention",), precision=precision)
         again.run(METRICS, scenarios=("single",))
-        assert json.loads((scores / "metrics.json").read_text())["generation"]["precision"] == precision
-    assert (scores.parent / "model" / "model.safetensors").stat().st_mtime_ns == trained
+        recorded = json.loads((run.folder / "evaluation" / "summary.json").read_text())
+        assert recorded["generation"]["precision"] == precision
+    assert weights.stat().st_mtime_ns == trained
 
 
 def test_scores_without_blurred_copies_are_computed_again(manifest: Path, tmp_path: Path) -> None:
