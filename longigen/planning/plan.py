@@ -231,7 +231,8 @@ def make_plan(
     )
     notes = tuple(_notes(subject, plan, limit))
     if not plan.fits:
-        plan = replace(plan, proposal=propose(subject))
+        visit_fits = _needed(visit, device) <= device.memory
+        plan = replace(plan, proposal=propose(subject, visit_fits=visit_fits))
     update(total_steps, total_steps)
     return replace(plan, notes=notes)
 
