@@ -8,7 +8,8 @@ import pytest
 from helpers.processes import Longigen
 from helpers.trainings import SMALL
 
-OPTIONS = [word for change in SMALL for word in ("--set", change)]
+CHANGES = [change for change in SMALL if not change.startswith("conditioner.")]
+OPTIONS = ["--conditioner", "source", *(word for change in CHANGES for word in ("--set", change))]
 
 
 @pytest.mark.slow
