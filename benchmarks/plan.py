@@ -40,7 +40,7 @@ TINY = (("sadm-tiny", (16, 16, 16), 3),)
 """Recipes, their grid (W, H, D), and visits."""
 
 RECORDED = Path(__file__).parent.parent / "docs" / "results" / "gpu" / "results.json"
-LITERAL = {"dao-adni": ("denoiser.patch=1",)}
+LITERAL = {"sadm-acdc": ("model.guidance=0.1",), "dao-adni": ("model.guidance=0.1", "denoiser.patch=1")}
 """Changes that say what was recorded, whatever the recipe says now."""
 
 
@@ -62,7 +62,7 @@ class Case:
         changes = [f"training.batch_size={self.batch}", f"training.mixed_precision={self.precision}"]
         recipe = Recipe.resolve(self.recipe, data="sim-heart", changes=changes)
         subject = Subject(recipe, Sizes(self.grid, self.grid, self.visits), self.device)
-        return subject.changed("denoiser.checkpointing=true") if self.checkpointing else subject
+        return subject.changed(f"denoiser.checkpointing={self.checkpointing}") if subject.can_checkpoint else subject
 
     @property
     def cells(self) -> dict[str, Any]:

@@ -132,3 +132,12 @@ def test_batches_in_pinned_memory_are_copied_without_waiting() -> None:
     assert all(tensor.is_pinned() for tensor in (batch.target, batch.target_time, batch.history.images))
     with never_waiting():
         batch.to("cuda")
+
+
+@pytest.mark.parametrize("checkpointing", ["false", "true"])
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_plan_predicts_the_peak_within_15_percent(precision: str, checkpointing: str) -> None:
+    changes = [f"mixed_precision={precision}", f"denoiser.checkpointing={checkpointing}", "preprocess.shape=96,96,64"]
+    training = api.plan("sadm-tiny", changes=changes, visits=6, progress=False).training
+    assert training.measured is not None
+    assert training.predicted_peak == pytest.approx(training.measured.peak, rel=0.15)

@@ -62,7 +62,7 @@ PROMOTED = [
 
 @contextmanager
 def autocasting_of_cuda() -> Iterator[None]:
-    """Let autocasting on the CPU promote what it promotes on CUDA, inside the context."""
+    """Let autocasting on the CPU promote what it promotes on CUDA, inside the context and in the whole process."""
     with warnings.catch_warnings(), torch.library._scoped_library("aten", "IMPL") as library:
         warnings.simplefilter("ignore")  # of kernels that are replaced
         for name in PROMOTED:

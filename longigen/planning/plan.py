@@ -9,7 +9,7 @@ from typing import Any
 from longigen.components.base import parameters
 from longigen.data.training_pairs import TrainingPairs
 from longigen.evaluation.tables import WIDTH, filled, render
-from longigen.planning.device import GPU_CONTEXT, MEMORY_ERROR, TIME_FACTOR, Device
+from longigen.planning.device import GPU_CONTEXT, TIME_FACTOR, Device
 from longigen.planning.estimate import Estimate, Subject
 from longigen.planning.proposal import Proposal, propose
 from longigen.planning.sizes import Sizes, by_axis
@@ -231,7 +231,8 @@ def make_plan(
     )
     notes = tuple(_notes(subject, plan, limit))
     if not plan.fits:
-        plan = replace(plan, proposal=propose(subject))
+        visit_fits = _needed(visit, device) <= device.memory
+        plan = replace(plan, proposal=propose(subject, visit_fits=visit_fits))
     update(total_steps, total_steps)
     return replace(plan, notes=notes)
 
@@ -316,12 +317,15 @@ def _notes(subject: Subject, plan: Plan, limit: float) -> list[str]:
             if limit
             else "No step was measured."
         )
-    notes.append(
-        f"Predicted peaks are {'of tensors' if device.cuda else 'of the process'}, within {MEMORY_ERROR:.0%} of "
-        "measured ones where they were compared (docs/results/plan)."
-    )
+    if device.cuda:
+        notes.append(f"Predicted peaks are of tensors, within {device.error:.0%} of measured ones (docs/results/plan).")
+    else:
+        notes.append(
+            f"Predicted peaks are of the process, which may need up to {1 + device.error:g} times as much: gaps in the "
+            "heap differ from run to run (docs/results/plan)."
+        )
     if plan.training.measured is None:
-        notes.append(f"Predicted times are within a factor of {TIME_FACTOR:g} where they were compared.")
+        notes.append(f"Predicted times are within a factor of {TIME_FACTOR:g} (docs/results/plan).")
     loading = (
         "" if "loading" in plan.seconds else "; the loading of data is not counted ('longigen train --dry-run' is)"
     )
@@ -332,7 +336,7 @@ def _notes(subject: Subject, plan: Plan, limit: float) -> list[str]:
 def _needed(estimate: Estimate, device: Device) -> float:
     """Return the bytes that must be there: of a prediction, with its error."""
     known = estimate.measured is not None and estimate.measured.peak is not None
-    return estimate.peak * (1 if known else 1 + MEMORY_ERROR) + (GPU_CONTEXT if device.cuda else 0)
+    return estimate.peak * (1 if known else 1 + device.error) + (GPU_CONTEXT if device.cuda else 0)
 
 
 def stand_in(recipe: str) -> str | None:

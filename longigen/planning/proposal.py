@@ -25,17 +25,29 @@ class Proposal:
     cost: str
 
 
-def propose(subject: Subject) -> Proposal | None:
+def propose(subject: Subject, *, visit_fits: bool) -> Proposal | None:
     """Return the first settings that fit, or None if none of those that are tried do.
 
     In this order: smaller batches whose gradients are accumulated, so that as many pairs make a step; 16 bits on a GPU;
     recomputed activations; and at last a coarser grid, or training on boxes of it.
+
+    Args:
+        subject: what does not fit.
+        visit_fits: whether the generation of a visit fits; if not, only a coarser grid is tried.
     """
     for changes, sizes, cost in _levers(subject):
-        found = _largest_batch(replace(subject, sizes=sizes), changes)
+        resized = replace(subject, sizes=sizes)
+        if not visit_fits and (sizes.grid == subject.sizes.grid or not _generates(resized)):
+            continue
+        found = _largest_batch(resized, changes)
         if found is not None:
             return Proposal(*found, cost)
     return None
+
+
+def _generates(subject: Subject) -> bool:
+    """Return whether the generation of a visit fits."""
+    return subject.of_generation(2).predicted_peak <= subject.device.usable
 
 
 def _largest_batch(subject: Subject, changes: tuple[str, ...]) -> tuple[tuple[str, ...], int] | None:

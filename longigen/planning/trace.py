@@ -251,9 +251,7 @@ def _tracing(work: Work) -> Iterator[_Trace]:
     try:
         with promoting, FakeTensorMode(allow_non_fake_inputs=True), trace:
             yield trace
-    except (RuntimeError, NotImplementedError) as error:
-        if isinstance(error, LongigenError):
-            raise
+    except RuntimeError as error:  # NotImplementedError is one too
         raise LongigenError(
             "The model cannot be traced without computing it, so its memory cannot be predicted "
             f"({type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}); measure a step on the "
