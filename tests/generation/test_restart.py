@@ -76,7 +76,7 @@ def test_what_differs_is_named(manifest: Path, tmp_path: Path) -> None:
         ({"seed": 3}, "with seed 0 and not 3"),
         ({"steps": 3}, "with steps"),
         ({"samples": 2}, "with samples 1 and not 2"),
-        ({"sampler": "ddim"}, "with sampler.name"),
+        ({"sampler": "ddim"}, "with sampler "),
         ({"detail": False}, "with detail true and not false"),
         ({"changes": ["preprocess.shape=12,12,8"]}, "with grid.shape"),
     ):
