@@ -490,7 +490,7 @@ def generate(
         precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto``, which is bf16 on a
             GPU that has it and fp32 elsewhere.
         compile: compile the networks with `torch.compile`: ``full``, ``regional`` (the blocks that repeat) or ``none``.
-            It takes minutes before the first visit, and pays for many visits on a GPU.
+            The first visit then takes minutes.
         seed: random seed of the sampling noise and of the choice of missing visits.
         detail: keep the own voxels of the last given visit, moved and changed as the model says; otherwise the volumes
             are the model's images, interpolated from its grid.

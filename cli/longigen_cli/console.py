@@ -121,8 +121,8 @@ Compile = Annotated[
     typer.Option(
         "--compile",
         metavar="COMPILE",
-        help="Compile the networks as a whole (full) or their repeated blocks (regional), or not (none). It takes "
-        "minutes before the first visit, and pays for many visits on a GPU.",
+        help="Compile the networks as a whole (full) or their repeated blocks (regional), or not (none). The first "
+        "visit then takes minutes.",
     ),
 ]
 BatchSize = Annotated[
