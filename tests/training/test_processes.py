@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from helpers.launch import together, torchrun
 from helpers.trainings import SMALL, lines, trainer, weights
@@ -118,3 +119,21 @@ def test_torchrun_trains_as_one_process_does(manifest: Path, tmp_path: Path, cha
         _, printed = started.communicate(timeout=600)
         assert started.returncode == 0, printed
     assert_same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_torchrun_on_gpus(manifest: Path, tmp_path: Path) -> None:
+    """One process for each GPU trains; more are refused."""
+    gpus = torch.cuda.device_count()
+    sets = [*SETS, "--set", f"batch_size={4 * gpus}"]
+    for sharding in ("none", "full"):
+        folder = tmp_path / sharding
+        started = torchrun(gpus, "train", "--data", manifest, "--out", folder, *sets, "--set", f"sharding={sharding}")
+        _, printed = started.communicate(timeout=600)
+        assert started.returncode == 0, printed
+        assert "on cuda" in printed
+    assert_same(tmp_path / "none", tmp_path / "full")
+    started = torchrun(gpus + 1, "train", "--data", manifest, "--out", tmp_path / "more", *sets)
+    _, printed = started.communicate(timeout=600)
+    assert printed.count(f"{gpus + 1} processes were started on this machine, which has {gpus} GPUs") == 1, printed
