@@ -120,7 +120,8 @@ class Subject:
         """
         settings, traced = self.training, self.traced()
         estimate = Estimate(traced.memory, self.device.seconds(traced.kernels))
-        if not self._measurable(estimate, 2, limit):
+        slow = not self.device.cuda and settings.precision != "fp32"  # a step in 16 bits can take minutes on a CPU
+        if slow or not self._measurable(estimate, 2, limit):
             return estimate
         batch = self.sizes.batch(settings.batch_size, self.sizes.box)
         measured = measure_training(self.model, batch, settings.precision, self._torch, frozen=settings.freeze)

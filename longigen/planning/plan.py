@@ -40,7 +40,11 @@ LABELS: Mapping[str, str] = {
     "optimiser": "optimiser (AdamW)",
     "temporary": "temporary",
     "overhead": "besides tensors",
+    "cache": "cache of preprocessed visits",
+    "checkpoints": f"checkpoints, {CHECKPOINTS} at once",
+    "model": "exported model",
 }
+"""What parts of the memory and of the disk are called in a table."""
 
 LIMIT = 60.0
 """Seconds that a plan spends at most on measuring a training step, and on a visit."""
@@ -147,7 +151,7 @@ class Plan:
             None,
             ["to the end", duration(sum(self.seconds.values()))],
         ]
-        disk = [*([name, size(number)] for name, number in self.disk.items())]
+        disk = [[LABELS.get(name, name), size(number)] for name, number in self.disk.items()]
         blocks = [
             filled(head, width),
             memory,
@@ -294,9 +298,9 @@ def _disk(subject: Subject, checkpoint: int, model: int) -> dict[str, int]:
     settings = subject.training
     cache = subject.sizes.cache
     return {
-        **({} if cache is None else {"cache of preprocessed visits": cache}),
-        f"checkpoints, {CHECKPOINTS} of {size(checkpoint)}": CHECKPOINTS * checkpoint,
-        "exported model": model,
+        **({} if cache is None else {"cache": cache}),
+        "checkpoints": CHECKPOINTS * checkpoint,
+        "model": model,
         "figures": FIGURE * -(-settings.steps // settings.sample_every),
     }
 
@@ -309,14 +313,14 @@ def _notes(subject: Subject, plan: Plan, limit: float) -> list[str]:
         notes.append(f"A visit is one subject's, by {plan.evaluations} network evaluations.")
     if device.cuda and settings.precision == "bf16" and not device.bf16:
         notes.append(f"{device.name} does not compute in bf16 at speed; --set training.mixed_precision=fp16 suits it.")
-    if not device.cuda and settings.precision != "fp32":
+    slow = not device.cuda and settings.precision != "fp32"
+    if slow:
         notes.append("Few CPUs compute in 16 bits at speed; --set training.mixed_precision=no suits them.")
     if device.here and plan.training.measured is None:
-        notes.append(
-            f"No step was measured, since two would take more than {limit:.0f} s or the memory that is free."
-            if limit
-            else "No step was measured."
+        why = (
+            "16 bits may be slow here" if slow else f"two would take more than {limit:.0f} s or the memory that is free"
         )
+        notes.append(f"No step was measured, since {why}.")
     if device.cuda:
         notes.append(f"Predicted peaks are of tensors, within {device.error:.0%} of measured ones (docs/results/plan).")
     else:

@@ -18,7 +18,7 @@ def test_plan_prints_json(longigen: Longigen, manifest: Path) -> None:
     found = json.loads(longigen(*words, "--json").stdout)
     assert (found["grid"], found["visits"], found["fits"]) == ([13, 12, 10], 4, True)
     assert found["device"]["name"] == "NVIDIA H200"
-    assert found["disk"]["cache of preprocessed visits"] == 8 * 4 * 4 * 13 * 12 * 10
+    assert found["disk"]["cache"] == 8 * 4 * 4 * 13 * 12 * 10
 
 
 def test_a_dry_run_does_all_but_train(longigen: Longigen, manifest: Path, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ def test_a_step_and_a_visit_are_measured_on_this_machine(measured: Plan) -> None
         assert work["measured_seconds"] > 0
         assert work["predicted_peak"] == sum(work["memory"].values())
     assert content["training"]["memory"]["optimiser"] == 8 * content["parameters"]["trained"]
-    assert content["disk"]["exported model"] == 4 * content["parameters"]["all"]
-    assert content["disk"]["cache of preprocessed visits"] > 0
+    assert content["disk"]["model"] == 4 * content["parameters"]["all"]
+    assert content["disk"]["cache"] > 0
     assert content["seconds"]["training"] == pytest.approx(content["training"]["measured_seconds"] * 200)
     assert (content["fits"], content["proposal"], content["grid"]) == (True, None, [16, 12, 8])
     assert repr(measured).startswith("Plan(sadm-tiny on this CPU")
