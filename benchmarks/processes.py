@@ -162,7 +162,8 @@ def report(found: Any, again: Any, larger: Any, sizes: Any, out: Path | None) ->
         f"{subjects} subjects generated ({MODEL}, setting single). Load of the machine at the end: "
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n",
         f"Memory of one process that generates: {memory[0]:.0f} MiB for {subjects} subjects, {memory[1]:.0f} MiB for "
-        f"{3 * subjects}. With everything written already it takes {sum(again['cpu']):.2f} CPU s, where generating "
+        f"{3 * subjects} (the simulation keeps the last 64 subjects).\n"
+        f"With everything written already it takes {sum(again['cpu']):.2f} CPU s, where generating "
         f"took {sum(first['cpu']):.1f}.",
     ]
     summary |= {"memory_mib": memory, "again": again, "sizes": {work: list(size) for work, size in sizes.items()}}
