@@ -31,7 +31,7 @@ from longigen.models.compilation import Compile, compiled
 from longigen.testing.composition import model_of
 from longigen.training.averaging import averaged, update
 from longigen.training.recipe import Recipe
-from longigen.utils.memory import peak_memory, reset_peak_memory
+from longigen.utils.memory import keep_freed_memory, peak_memory, reset_peak_memory
 from longigen.utils.precision import ComputingType, computing_in
 
 Grid = tuple[int, int, int]
@@ -231,6 +231,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown file to append the table to")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    keep_freed_memory()  # as the commands do
     table = compare(TABLES[arguments.table], device, rounds=arguments.rounds, tiny=arguments.tiny)
     print(table.markdown)
     if arguments.out is not None:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from longigen import Conditioning, Routes
+from longigen.utils.memory import keep_freed_memory
 from longigen.utils.precision import HALF_TYPES, ComputingType, computing_in
 from longigen_unet3d import UNet3D
 
@@ -153,6 +154,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind: ComputingType = arguments.precision
+    keep_freed_memory()  # as the commands do
     size = arguments.size or ((16, 16, 8) if arguments.tiny else (128, 128, 32))
     torch.manual_seed(0)
     network = UNet3D(width=8 if arguments.tiny else arguments.width)
