@@ -132,7 +132,7 @@ class TrainingState:
                     index, _, key = name.removeprefix(prefix).partition(".")
                     parameter = optimizer.param_groups[0]["params"][int(index)]
                     fits = tensor.shape == parameter.shape and tensor.ndim > 0
-                    moments.setdefault(int(index), {})[key] = shared_as(tensor, parameter) if fits else tensor
+                    moments.setdefault(int(index), {})[key] = _like(tensor, parameter) if fits else tensor
             optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         if self.accelerator.scaler is not None and scaler:
             self.accelerator.scaler.load_state_dict(scaler)
@@ -177,6 +177,12 @@ class TrainingState:
             return {name: tensor.clone() for name, tensor in load_file(path).items()}
         except (SafetensorError, OSError) as error:
             raise LongigenError(f"{path} cannot be read ({reason(error)}).") from error
+
+
+def _like(moment: Tensor, parameter: Tensor) -> Tensor:
+    """Return the moment of a parameter, shared and laid out in memory as it is: the fused AdamW takes no other."""
+    moment = shared_as(moment, parameter)
+    return moment if moment.stride() == parameter.stride() else torch.empty_like(parameter).copy_(moment)
 
 
 def _verify(folder: Path) -> None:
