@@ -39,9 +39,11 @@ CPU = (("sadm-tiny", (48, 64, 48), 6), ("dao-tiny", (64, 64, 64), 4), ("heart", 
 TINY = (("sadm-tiny", (16, 16, 16), 3),)
 """Recipes, their grid (W, H, D), and visits."""
 
-RECORDED = Path(__file__).parent.parent / "docs" / "results" / "gpu" / "results.json"
-LITERAL = {"sadm-acdc": ("model.guidance=0.1",), "dao-adni": ("model.guidance=0.1", "denoiser.patch=1")}
-"""Changes that say what was recorded, whatever the recipe says now."""
+RECORDED = Path(__file__).parent.parent / "docs" / "results" / "gpu"
+LITERAL = ("denoiser.patch=1", "conditioner.source_patch=1")
+PATCHES = ("denoiser.patch=2", "conditioner.source_patch=2")
+RUNS = {"results.json": {"dao-adni": LITERAL}, "second-run.json": {"dao-adni": PATCHES}}
+"""What was recorded of each recipe, whatever it says now; a guided evaluation of each was timed."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,11 @@ def in_process(case: Case, minutes: float) -> dict[str, Any]:
 
 def recorded() -> Iterator[dict[str, Any]]:
     """Yield predictions for an NVIDIA H200 beside what was measured there, at batch size 1 and without an average."""
-    tables = json.loads(RECORDED.read_text())["tables"]
-    rows = next(table["rows"] for table in tables if table["title"] == "Recipes of paper scale")
     device = Device.parse("NVIDIA H200")
     grids = {name: grid for name, grid, _ in GPU}
-    for name, _, checkpointing, step, peak, evaluation, visit in rows:
+    for (name, _, checkpointing, step, peak, evaluation, visit), changes in _recorded_rows():
         case = Case(name, grids[name], 12, 1, checkpointing == "true", "bf16", generation=False, device=device)
-        subject = case.subject.changed(*LITERAL.get(name, ()))
+        subject = case.subject.changed("model.guidance=0.1", *changes)
         memory = {**(training := subject.of_training()).memory, "average": 0}
         yield _compared(case, sum(memory.values()), float(peak), training.predicted_seconds, float(step))
         if not case.checkpointing:
@@ -138,6 +138,14 @@ def recorded() -> Iterator[dict[str, Any]]:
             yield _compared(
                 replace(case, generation=True), two.predicted_peak, float(visit), seconds, float(evaluation)
             )
+
+
+def _recorded_rows() -> Iterator[tuple[list[str], tuple[str, ...]]]:
+    """Yield each row of the recipes in the recorded runs, and the changes of its recipe that it was recorded with."""
+    for file, changes in RUNS.items():
+        tables = json.loads((RECORDED / file).read_text())["tables"]
+        for row in next(table["rows"] for table in tables if table["title"] == "Recipes of paper scale"):
+            yield row, changes.get(row[0], ())
 
 
 def _compared(case: Case, peak: float, gigabytes: float, seconds: float, milliseconds: float) -> dict[str, Any]:

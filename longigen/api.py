@@ -390,7 +390,8 @@ def distill(
         out: the run's folder; by default a new one under ``runs/``.
         steps: network evaluations of the student per visit.
         teacher_steps: the teacher's steps for one of the student's.
-        data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
+        data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on, with
+            the settings of its run.
         changes: hyperparameters, e.g. ``{"training.steps": 2000}``.
         recipe: the recipe of the training settings; by default the one that the model was trained with.
         progress: show progress bars.
@@ -401,6 +402,7 @@ def distill(
     from longigen.hub.model_config import read_config
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.pretrained import load_folder
+    from longigen.training.run import Run
 
     _require(steps=steps, teacher_steps=teacher_steps)
     source = _source(model, progress=progress)
@@ -422,6 +424,10 @@ def distill(
         "model.guidance": 0.0,
         "model.p_uncond": 0.0,
     }
+    if data is None and source.run:
+        settings = Run(source.run).read()["recipe"]["data"]
+        data = settings["name"]
+        student |= {f"data.{key}": value for key, value in settings.items() if key != "name" and value is not None}
     return train(
         data,
         recipe or read_config(folder).get("training", {}).get("recipe") or "sadm-tiny",

@@ -41,7 +41,7 @@ class Predictor:
     def __call__(self, z_t: Tensor, log_snr: Tensor) -> Tensor:
         """Return x̂, within the range of intensities."""
         self._size = len(z_t)
-        low, high = (self.target.encode(torch.tensor(bound, device=z_t.device)) for bound in (-1.0, 1.0))
+        low, high = (self.target.encode(z_t.new_full((), bound)) for bound in (-1.0, 1.0))
         return guided(
             self._network,
             self._model.prediction,

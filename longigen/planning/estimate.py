@@ -110,7 +110,8 @@ class Subject:
         settings = self.training
         work = self._work(settings.batch_size, self.sizes.box, settings.precision)
         accumulate = settings.gradient_accumulation > 1
-        return trace_training(self.model(), work, frozen=settings.freeze, accumulate=accumulate)
+        average = not (work.cuda and settings.ema_device == "cpu")
+        return trace_training(self.model(), work, frozen=settings.freeze, accumulate=accumulate, average=average)
 
     def of_training(self, limit: float = 0.0) -> Estimate:
         """Return what a batch of training needs, measured too if its predicted time is within a limit.
@@ -124,7 +125,14 @@ class Subject:
         if slow or not self._measurable(estimate, 2, limit):
             return estimate
         batch = self.sizes.batch(settings.batch_size, self.sizes.box)
-        measured = measure_training(self.model, batch, settings.precision, self._torch, frozen=settings.freeze)
+        measured = measure_training(
+            self.model,
+            batch,
+            settings.precision,
+            self._torch,
+            frozen=settings.freeze,
+            average_on=torch.device("cpu") if settings.ema_device == "cpu" else None,
+        )
         return replace(estimate, measured=measured)
 
     def of_generation(self, evaluations: int, limit: float = 0.0) -> Estimate:

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 
 from longigen.components.visit_sequence import Batch
 from longigen.models.longitudinal import LongitudinalModel, total
+from longigen.training.averaging import averaged, update
 from longigen.utils.memory import keep_freed_memory, peak_memory, reset_peak_memory
 from longigen.utils.precision import ComputingType, computing_in
 
@@ -29,7 +31,14 @@ class Measured:
 
 
 def measure_training(
-    make: Make, batch: Batch, kind: ComputingType, device: torch.device, *, frozen: Sequence[str] = (), repeats: int = 1
+    make: Make,
+    batch: Batch,
+    kind: ComputingType,
+    device: torch.device,
+    *,
+    frozen: Sequence[str] = (),
+    average_on: torch.device | None = None,
+    repeats: int = 1,
 ) -> Measured:
     """Make training steps as `longigen.training.trainer.Trainer` does, and measure one after the first.
 
@@ -39,20 +48,18 @@ def measure_training(
         kind: the type that the networks compute in.
         device: where.
         frozen: components that are not trained.
+        average_on: where the averaged weights are; on `device` if None.
         repeats: number of measured steps, of which the shortest counts.
     """
-    from diffusers.training_utils import EMAModel  # before the base is taken
-
+    import_module("diffusers.training_utils")  # before the base is taken
     base = _start(device)
     model, batch = make().to(device).train(), batch.to(device)
     for part in frozen:
         getattr(model, part).requires_grad_(False)
     adversary = model.denoiser.adversary if "denoiser" not in frozen else None
-    averaged = model.generator_parameters
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4)
-    ema = EMAModel(averaged, foreach=True)
-    ema.to(device)
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device.type == "cuda")
+    average = averaged(model.generator_parameters, decay=0.999, device=average_on or device)
     generator = torch.Generator(device).manual_seed(0)
 
     def step() -> None:
@@ -63,7 +70,7 @@ def measure_training(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        ema.step(averaged)
+        update(average, model.generator_parameters)
 
     return Measured(_shortest(step, device, repeats), _over(base, device))
 

@@ -87,6 +87,9 @@ def _levers(subject: Subject) -> Iterator[tuple[tuple[str, ...], Sizes, str]]:
             subject.sizes,
             "Recomputed activations give the same result; a step takes about 1.4 times as long.",
         )
+    if subject.device.cuda and subject.training.ema_device == "model":
+        changes = (*changes, "training.ema_device=cpu")
+        yield changes, subject.sizes, "Averaged weights on the CPU are the same; each step copies the weights there."
     for factor in FACTORS:
         coarser, sizes, cost = _coarser(subject, factor)
         yield (*changes, *coarser), sizes, cost

@@ -96,7 +96,9 @@ class Work:
     cuda: bool
 
 
-def trace_training(model: LongitudinalModel, work: Work, *, frozen: Sequence[str] = (), accumulate: bool) -> Traced:
+def trace_training(
+    model: LongitudinalModel, work: Work, *, frozen: Sequence[str] = (), accumulate: bool, average: bool = True
+) -> Traced:
     """Trace a training step, from the second on, when the optimiser has its moments.
 
     Args:
@@ -104,6 +106,7 @@ def trace_training(model: LongitudinalModel, work: Work, *, frozen: Sequence[str
         work: what it works on.
         frozen: components that are not trained.
         accumulate: whether gradients of earlier batches are kept (gradient accumulation).
+        average: whether the averaged weights are on the device too.
 
     Raises:
         LongigenError: if the model cannot be traced.
@@ -127,10 +130,10 @@ def trace_training(model: LongitudinalModel, work: Work, *, frozen: Sequence[str
             torch.autograd.backward(loss)
             del loss, losses
         trace.assign("gradients", [parameter.grad for parameter in trained if parameter.grad is not None])
-        own, averaged = _bytes(trained), _bytes(model.generator_parameters)
+        own, averaged = _bytes(trained), _bytes(model.generator_parameters) if average else 0
         memory = trace.peak({"optimiser": 2 * own, "average": averaged})
-        # AdamW takes one more copy of the gradients on CUDA, and one of the largest on a CPU.
-        spare = own if work.cuda else max(map(_bytes, ([each] for each in trained)), default=0)
+        # On a CPU AdamW takes one more copy of the largest gradient; the fused one of CUDA takes none.
+        spare = 0 if work.cuda else max(map(_bytes, ([each] for each in trained)), default=0)
         update: dict[Part, int] = {
             **dict.fromkeys(PARTS, 0),
             "weights": memory["weights"],

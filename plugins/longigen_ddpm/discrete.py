@@ -106,5 +106,6 @@ def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     """Return the piecewise linear function through (knots, values) at `x`; the knots are ascending."""
     double = x.double()
     index = torch.searchsorted(knots, double.contiguous()).clamp(1, len(knots) - 1)
-    weight = (double - knots[index - 1]) / (knots[index] - knots[index - 1])
-    return (values[index - 1] + weight * (values[index] - values[index - 1])).to(x.dtype)
+    # By `take`, since brackets with an index of no dimension make the CPU wait for a GPU.
+    (low, high), (before, after) = ((table.take(index - 1), table.take(index)) for table in (knots, values))
+    return (before + (double - low) / (high - low) * (after - before)).to(x.dtype)
