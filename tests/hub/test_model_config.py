@@ -98,7 +98,10 @@ def folder(tmp_path: Path) -> Path:
         (lambda c: c["data"].update(split=[1]), "data.split must be an object, got [1]"),
         (lambda c: c.update(training={"seconds": "long"}), "training.seconds must be a number or a whole number, got"),
         (lambda c: c["sampler"].update(version=1.0), "sampler.version must be a text, got 1.0"),
-        (lambda c: c["data"].update(split={"test": 2}), "config.json: Section 'data', split: test must be a number of"),
+        (
+            lambda c: c["data"].update(split={"test": 1.5}),
+            "config.json: Section 'data', split: test must be a number of",
+        ),
         (
             lambda c: c["statistics"].update(residual_noise_std=-1),
             "config.json: Section 'statistics': residual_noise_std",

@@ -70,7 +70,13 @@ def test_they_report_copy_last(name: str) -> None:
             assert (mean, last) == (round(value.mean, 4), round(copied.mean, 4))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("sadm-sim-brain", "heart-acdc") else [pytest.mark.slow])
+        for name in SHIPPED
+    ],
+)
 def test_pull_and_generate_on_a_new_machine(name: str, longigen: Longigen, tmp_path: Path) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "huggingface")}
     pulled = longigen("pull", name, **offline)

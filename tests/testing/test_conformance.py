@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.conformance import COMPOSES, SLOW
+from helpers.conformance import COMPILES, COMPOSES, SLOW
 from helpers.files import ball, write_image
 from longigen.registry.registry import KINDS, registry
 from longigen.testing import CHECKS, run_check
@@ -72,7 +72,13 @@ def skip_without_its_extra(kind: str, name: str) -> None:
         pytest.skip(f"{kind} '{name}': {entry.problem()}")
 
 
-@pytest.mark.parametrize(("kind", "name", "label"), [case for case in EVERY if case[2] != COMPOSES])
+def at_least(kind: str, name: str, label: str) -> Any:
+    """Return a case, as a slow one if it compiles something else than the networks that are compiled most."""
+    marks = [pytest.mark.slow] if label == COMPILES and name not in ("sadm", "additive", "unet3d") else []
+    return pytest.param(kind, name, label, marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "name", "label"), [at_least(*case) for case in EVERY if case[2] != COMPOSES])
 def test_conformance(kind: str, name: str, label: str, config: dict[str, Any]) -> None:
     skip_without_its_extra(kind, name)
     run_check(kind, label, name, config)
@@ -85,7 +91,17 @@ def test_variants(kind: str, name: str, changes: dict[str, Any]) -> None:
             run_check(kind, label, name, SMALL.get(name, {}) | changes)
 
 
-@pytest.mark.parametrize("name", registry.entries("conditioner"))
+BASELINES = ("linear", "raw", "source")
+"""Conditioners whose compositions are left to the slow tests, for time; each is simpler than one of the others."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in BASELINES else [])
+        for name in registry.entries("conditioner")
+    ],
+)
 def test_matrix(name: str) -> None:
     """Every conditioner with every denoiser and every sampler, once, at small sizes."""
     composes_with_every_part(Case("conditioner", name, SMALL.get(name, {})), SMALL)
