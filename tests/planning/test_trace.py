@@ -62,8 +62,9 @@ def test_what_does_not_depend_on_the_step_is_counted_exactly() -> None:
 
 @pytest.mark.slow
 def test_recomputed_activations_are_not_kept_for_the_backward_pass() -> None:
+    grid = (32, 32, 32)  # where the network's activations outweigh those of the conditioner
     kept = [
-        subject("dao-tiny", "denoiser.width=8", f"denoiser.checkpointing={each}").traced().memory["activations"]
+        subject("dao-tiny", f"denoiser.checkpointing={each}", sizes=Sizes(grid, grid, 4)).traced().memory["activations"]
         for each in (False, True)
     ]
     assert kept[0] > 1.2 * kept[1]
@@ -71,7 +72,7 @@ def test_recomputed_activations_are_not_kept_for_the_backward_pass() -> None:
 
 @pytest.mark.slow
 def test_an_adversary_is_trained_too() -> None:
-    made = subject("gan-tiny", "denoiser.width=8")
+    made = subject("gan-tiny")
     model, memory = made.model(), made.traced().memory
     assert model.denoiser.adversary is not None
     assert memory["optimiser"] == 8 * sum(each.numel() for each in model.parameters())
