@@ -122,6 +122,8 @@ class AdditiveConditioner(Conditioner):
         size, patch = images.shape[2:], self.source_patch
         images = _padded(images.to(weight.dtype), patch).contiguous(memory_format=torch.channels_last_3d)
         patches = self.image(patchify(images, patch)) + vector[:, :, None, None, None]
+        if torch.compiler.is_compiling():  # a batch of one has another layout, for which the denoiser is compiled again
+            patches = patches.contiguous(memory_format=torch.channels_last_3d)
         features = unpatchify(patches, patch)[:, :, : size[0], : size[1], : size[2]]
         return Conditioning(stem=features) if self.stem else Conditioning(concat=features)
 

@@ -21,7 +21,7 @@ from longigen.training.recipe import Recipe
 
 SMALL = {
     "sadm-tiny": ("conditioner.dim=12", "conditioner.heads=2", "conditioner.depth=1", "denoiser.width=8"),
-    "dao-tiny": ("conditioner.width=4", "denoiser.width=8"),
+    "dao-tiny": ("conditioner.width=4", "denoiser.width=16"),  # two features in the stem: strides of one say nothing
 }
 
 
