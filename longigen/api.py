@@ -532,6 +532,16 @@ def generate(
     from longigen.models.predict import GenerationSettings
 
     listed = [times] if isinstance(times, str | float | int) else times or ()
+    generation = GenerationSettings(
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        order=order,
+        precision=precision,
+        compile=compile,
+        seed=seed,
+    )
     session = _session(source, data, changes, part, subjects, skip_bad, progress, one_of)
     log.info(f"{len(session.subjects)} subjects of {session.cohort.name} ({session.note})")
     _log_processes("subjects")
@@ -539,16 +549,7 @@ def generate(
         written = write_cohort(
             session,
             folder,
-            GenerationSettings(
-                sampler=sampler,
-                steps=steps,
-                guidance=guidance,
-                guidance_interval=guidance_interval,
-                order=order,
-                precision=precision,
-                compile=compile,
-                seed=seed,
-            ),
+            generation,
             scenario=setting,
             times=None if times is None else [str(time) for time in listed],
             samples=samples,
@@ -643,10 +644,6 @@ def evaluate(
 
         chosen = load_metrics(metrics, samples=samples)
         keep_freed_memory()
-        session = _session(source, data, changes, part, (), skip_bad, progress)
-        _log_processes("subjects")
-        scenarios = ordered(settings)
-        protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
         generation = GenerationSettings(
             sampler=sampler,
             steps=steps,
@@ -657,6 +654,10 @@ def evaluate(
             compile=compile,
             seed=seed,
         )
+        session = _session(source, data, changes, part, (), skip_bad, progress)
+        _log_processes("subjects")
+        scenarios = ordered(settings)
+        protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
         bars = _bars(progress)
         evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
