@@ -14,7 +14,7 @@ from longigen import Dataset, LongigenError, OnBad, Range, Subject, Visit, Volum
 from longigen_simbrain import template
 from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, invert
 from longigen_simbrain.grid import Grid
-from longigen_simbrain.subject import BIAS_KNOTS, KNOTS, Traits
+from longigen_simbrain.subject import BIAS_KNOTS, KNOTS, Cohort, Timing, Traits
 
 VERSION = 1
 """Version of the simulation, part of the identity of its volumes in the cache; raise it if the images change."""
@@ -41,8 +41,9 @@ class SimBrain(Dataset):
     Each subject is a smooth invertible deformation of the ICBM 2009a average brain, with its own gain and bias field.
     Between visits the ventricles and sulci widen and tissue is lost, along the flow of a smooth velocity field. The
     rate is log-normal, different for each subject and independent of the initial width of the ventricles, so it can be
-    estimated from two visits but not from one. A subject has 4 to 8 visits, about one per year, some missed. A subject
-    depends on (seed, subject) only, not on the number of subjects, the spacing or the order of access.
+    estimated from two visits but not from one. A subject has 4 to 8 visits, about one per year, some missed, unless
+    `planned` and `timing` say otherwise. A subject depends on these and on (seed, subject) only, not on the number of
+    subjects, the spacing or the order of access.
 
     The change is designed to be learnt and measured. It is not a model of a disease.
 
@@ -52,9 +53,12 @@ class SimBrain(Dataset):
         noise: standard deviation of the noise, as a fraction of the intensity of white matter. The default corresponds
             to 2.6 % at 1 mm, averaged over voxels of 3 mm.
         seed: random seed of the cohort.
+        planned: fewest and most planned visits of a subject.
+        timing: "yearly": one visit a year, moved by up to .2 years, a fifth of those between first and last missed as
+            long as the fewest remain; "uneven": as many years, but at random times at least .2 years apart.
 
     Raises:
-        LongigenError: if the spacing is not supported.
+        LongigenError: if the spacing is not supported, or more visits are the fewest than the most.
     """
 
     simulated = True
@@ -67,14 +71,21 @@ class SimBrain(Dataset):
         spacing: Annotated[float, Range(2, 4)] = 3.0,
         noise: Annotated[float, Range(0, below=1)] = 0.005,
         seed: Annotated[int, Range(0, 4_294_967_295)] = 0,
+        planned: tuple[Annotated[int, Range(2, 50)], Annotated[int, Range(2, 50)]] = (4, 8),
+        timing: Timing = "yearly",
     ) -> None:
         super().__init__()
+        if planned[0] > planned[1]:
+            raise LongigenError(f"planned={planned[0]},{planned[1]} has the fewest visits last; give fewest,most.")
         if spacing not in template.GRIDS:
             raise LongigenError(f"sim-brain comes with a spacing of 4, 3 or 2 mm, not {spacing}; choose one of these.")
         self.subject_count = subject_count
         self.spacing = spacing
         self.noise = noise
         self.seed = seed
+        self.planned = planned
+        self.timing: Timing = timing
+        self.drawn = Cohort(seed, planned, timing)
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         return [self._subject(index) for index in range(self.subject_count)]
@@ -85,7 +96,7 @@ class SimBrain(Dataset):
         Raises:
             LongigenError: if there is no such subject.
         """
-        return Traits.draw(self.seed, self._index(subject_id))
+        return Traits.draw(self.drawn, self._index(subject_id))
 
     def truth(self, subject_id: str, visit_index: int) -> Truth:
         """Return the true change between the subject's first visit and visit `visit_index` (from 0).
@@ -96,7 +107,7 @@ class SimBrain(Dataset):
         volume = self.csf_volume(subject_id, visit_index)
         traits = self.traits(subject_id)
         grid = template.GRIDS[self.spacing]
-        inside, _ = _first_visit(self.seed, self._index(subject_id), self.spacing)
+        inside, _ = _first_visit(self.drawn, self._index(subject_id), self.spacing)
         # Tissue moves by g⁻¹ ∘ flow ∘ g, where g maps the subject's space to the template's. The ageing before the
         # first visit cancels, since flows of the same velocity commute. Nothing moves outside the skull.
         positions = _to_template(traits, grid)[:, inside]
@@ -137,8 +148,8 @@ class SimBrain(Dataset):
             raise LongigenError(
                 f"{subject_id} of sim-brain has visits 0 to {visits - 1}, not {visit_index}; choose one of these."
             )
-        positions = _template_points(self.seed, index, visit_index, self.spacing)
-        inside, _ = _first_visit(self.seed, index, self.spacing)
+        positions = _template_points(self.drawn, index, visit_index, self.spacing)
+        inside, _ = _first_visit(self.drawn, index, self.spacing)
         return inside, template.FINE.sample(template.cube_means(self.spacing)[2:], positions)[0]
 
     def _index(self, subject_id: str) -> int:
@@ -151,7 +162,9 @@ class SimBrain(Dataset):
         return index
 
     def _subject(self, index: int) -> Subject:
-        traits, name = Traits.draw(self.seed, index), _name(index)
+        traits, name = Traits.draw(self.drawn, index), _name(index)
+        # Volumes of the cohort as it was before it had these two keep their identity in caches.
+        plan = "" if self.drawn == Cohort(self.seed) else f"{self.planned} {self.timing} "
         return Subject(
             name,
             tuple(
@@ -160,7 +173,7 @@ class SimBrain(Dataset):
                     load=partial(self._load, index, visit),
                     shape=template.GRIDS[self.spacing].shape,
                     spacing=(self.spacing, self.spacing, self.spacing),
-                    identity=f"sim-brain {VERSION} {self.seed} {self.spacing} {self.noise} {name} {visit}",
+                    identity=f"sim-brain {VERSION} {self.seed} {self.spacing} {self.noise} {plan}{name} {visit}",
                     source=f"sim-brain {name} visit {visit} (simulated)",
                     covariates={"age": round(traits.age + time, 2)},
                 )
@@ -169,9 +182,9 @@ class SimBrain(Dataset):
         )
 
     def _load(self, index: int, visit: int) -> Volume:
-        traits, grid = Traits.draw(self.seed, index), template.GRIDS[self.spacing]
-        inside, _ = _first_visit(self.seed, index, self.spacing)
-        positions = _template_points(self.seed, index, visit, self.spacing)
+        traits, grid = Traits.draw(self.drawn, index), template.GRIDS[self.spacing]
+        inside, _ = _first_visit(self.drawn, index, self.spacing)
+        positions = _template_points(self.drawn, index, visit, self.spacing)
         t1, brain = template.FINE.sample(template.cube_means(self.spacing)[:2], positions)
         bias = free_form(torch.from_numpy(traits.bias).float(), BIAS_KNOTS, grid)[0][inside].exp()
         noise = np.random.default_rng((self.seed, index, visit + 1)).standard_normal(len(t1), dtype=np.float32)
@@ -223,9 +236,9 @@ def _from_template(traits: Traits, grid: Grid, positions: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _first_visit(seed: int, index: int, spacing: float) -> tuple[Tensor, Tensor]:
+def _first_visit(cohort: Cohort, index: int, spacing: float) -> tuple[Tensor, Tensor]:
     """Return a mask (W, H, D), bool, of the voxels with brain, and their template positions (3, N) at visit 0."""
-    traits = Traits.draw(seed, index)
+    traits = Traits.draw(cohort, index)
     shaped = _to_template(traits, template.GRIDS[spacing])
     brain = template.FINE.sample(template.cube_means(spacing)[1:2], shaped)
     inside = F.max_pool3d(brain, kernel_size=3, stride=1, padding=1)[0] > 0
@@ -233,13 +246,13 @@ def _first_visit(seed: int, index: int, spacing: float) -> tuple[Tensor, Tensor]
 
 
 @lru_cache(maxsize=64)
-def _template_points(seed: int, index: int, visit: int, spacing: float) -> Tensor:
+def _template_points(cohort: Cohort, index: int, visit: int, spacing: float) -> Tensor:
     """Return the template positions (3, N) of the voxels with brain at a visit.
 
     Each visit is computed from the one before, so reading visits in order needs only one short flow each.
     """
     if visit == 0:
-        return _first_visit(seed, index, spacing)[1]
-    traits = Traits.draw(seed, index)
+        return _first_visit(cohort, index, spacing)[1]
+    traits = Traits.draw(cohort, index)
     before, now = (traits.amount(time) for time in traits.times[visit - 1 : visit + 1])
-    return _aged_points(traits, _template_points(seed, index, visit - 1, spacing), now - before)
+    return _aged_points(traits, _template_points(cohort, index, visit - 1, spacing), now - before)

@@ -1,8 +1,15 @@
 """The random parameters of a simulated subject."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+Timing = Literal["yearly", "uneven"]
+"""When a subject is visited: about once a year with some visits missed, or at random times."""
+
+CLOSEST = 0.2
+"""Smallest gap between two visits at uneven times, in years."""
 
 MEDIAN_RATE = 0.08
 """Median rate of ageing, per year."""
@@ -21,8 +28,23 @@ BIAS_KNOTS = 90.0
 
 
 @dataclass(frozen=True)
+class Cohort:
+    """What the traits of all subjects are drawn with.
+
+    Attributes:
+        seed: random seed.
+        visits: fewest and most planned visits of a subject.
+        timing: when they take place.
+    """
+
+    seed: int = 0
+    visits: tuple[int, int] = (4, 8)
+    timing: Timing = "yearly"
+
+
+@dataclass(frozen=True)
 class Traits:
-    """The random parameters of a subject, drawn from (seed, index) only.
+    """The random parameters of a subject, drawn from its cohort's and its index only.
 
     Attributes:
         age: age at the first visit, in years.
@@ -50,9 +72,9 @@ class Traits:
     bias: np.ndarray
 
     @classmethod
-    def draw(cls, seed: int, index: int) -> "Traits":
+    def draw(cls, cohort: "Cohort", index: int) -> "Traits":
         """Draw the traits of subject `index`."""
-        rng = np.random.default_rng((seed, index))
+        rng = np.random.default_rng((cohort.seed, index))
 
         def normal(sd: float, limit: float, shape: tuple[int, ...] = ()) -> np.ndarray:
             return np.clip(sd * rng.standard_normal(shape), -limit * sd, limit * sd)
@@ -60,7 +82,7 @@ class Traits:
         age = round(float(rng.uniform(60, 85)), 1)
         return cls(
             age=age,
-            times=_times(rng),
+            times=_TIMES[cohort.timing](rng, *cohort.visits),
             rate=float(MEDIAN_RATE * np.exp(normal(RATE_SIGMA, RATE_LIMIT))),
             acceleration=float(rng.uniform(0, 0.03)),
             baseline=float(0.015 * (age - 72.5) + normal(0.2, 2)),
@@ -76,14 +98,25 @@ class Traits:
         return self.rate * (time + self.acceleration * time**2)
 
 
-def _times(rng: np.random.Generator) -> tuple[float, ...]:
-    """Draw the times of 4 to 8 yearly visits, of which some are missed: at least 4 remain, and no two in a row miss."""
-    number = int(rng.integers(4, 9))
+def _yearly(rng: np.random.Generator, fewest: int, most: int) -> tuple[float, ...]:
+    """Draw the times of yearly visits, of which some are missed: the fewest remain, and no two in a row miss."""
+    number = int(rng.integers(fewest, most + 1))
     planned = np.arange(number) + rng.uniform(-0.2, 0.2, number)
     missed: list[int] = []
     for visit in rng.permutation(np.arange(1, number - 1)).tolist():
         isolated = all(abs(visit - other) > 1 for other in missed)
-        if rng.random() < 0.2 and isolated and number - len(missed) > 4:
+        if rng.random() < 0.2 and isolated and number - len(missed) > fewest:
             missed.append(visit)
     attended = np.delete(planned, missed)
     return tuple(round(float(time), 2) for time in attended - attended[0])
+
+
+def _uneven(rng: np.random.Generator, fewest: int, most: int) -> tuple[float, ...]:
+    """Draw the times of visits uniformly from the years that yearly visits would take, at least `CLOSEST` apart."""
+    gaps = int(rng.integers(fewest, most + 1)) - 1
+    # Sorted uniform draws from what the smallest gaps leave, moved apart by them, are uniform given those gaps.
+    free = np.sort(rng.uniform(0, gaps * (1 - CLOSEST), gaps))
+    return (0.0, *(round(float(time), 2) for time in free + CLOSEST * np.arange(1, gaps + 1)))
+
+
+_TIMES = {"yearly": _yearly, "uneven": _uneven}

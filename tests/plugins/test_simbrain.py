@@ -12,7 +12,7 @@ from longigen import LongigenError
 from longigen_simbrain import SimBrain, Truth, template
 from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, invert, velocity_with_divergence
 from longigen_simbrain.grid import Grid
-from longigen_simbrain.subject import KNOTS, MEDIAN_RATE, RATE_LIMIT, RATE_SIGMA, Traits
+from longigen_simbrain.subject import CLOSEST, KNOTS, MEDIAN_RATE, RATE_LIMIT, RATE_SIGMA, Cohort, Traits
 
 CUBE = Grid((24, 24, 24), 2.0, (-23.0, -23.0, -23.0))
 
@@ -282,7 +282,7 @@ def test_the_skull_does_not_change():
 
 
 def test_rates_are_log_normal_and_unrelated_to_the_start():
-    traits_list = [Traits.draw(0, index) for index in range(2000)]
+    traits_list = [Traits.draw(Cohort(), index) for index in range(2000)]
     rates = np.log([traits.rate for traits in traits_list])
     limits = np.log(MEDIAN_RATE) + np.array([-1, 1]) * RATE_SIGMA * RATE_LIMIT
     assert rates.min() >= limits[0] - 1e-9
@@ -295,6 +295,21 @@ def test_rates_are_log_normal_and_unrelated_to_the_start():
     )  # which makes shapes one-to-one
     for other in ("baseline", "age", "sulcal", "acceleration"):
         assert abs(np.corrcoef(rates, [getattr(traits, other) for traits in traits_list])[0, 1]) < 0.06
+
+
+def test_uneven_visits_are_as_many_as_planned_and_at_random_times():
+    data = SimBrain(subject_count=400, planned=(8, 8), timing="uneven")
+    times = np.array([subject.times for subject in data.subjects()])
+    assert times.shape == (400, 8)
+    assert np.all(times[:, 0] == 0)
+    gaps = np.diff(times)
+    assert gaps.min() >= CLOSEST - 0.01  # times are rounded to hundredths
+    assert times.max() <= 7
+    # Gaps of uniform times beyond the smallest one: a mean of (1 - .2) · 7 / 8, and an exponential's spread, nearly.
+    assert gaps.mean() == pytest.approx(CLOSEST + 0.8 * 7 / 8, abs=0.03)
+    assert gaps.std() == pytest.approx(0.7 * np.sqrt(7 / 9), abs=0.03)
+    yearly = SimBrain(subject_count=1).subjects()[0].visits
+    assert {visit.identity for visit in yearly}.isdisjoint(visit.identity for visit in data.subjects()[0].visits)
 
 
 def test_two_visits_determine_the_rate_and_one_does_not():
@@ -328,6 +343,7 @@ def test_the_error_of_copy_last_is_larger_than_noise():
     ("given", "named"),
     [
         ({"spacing": 1.0}, "spacing"),
+        ({"planned": (8, 4)}, "planned"),
         ({"spacing": 2.5}, "4, 3 or 2 mm"),
         ({"subject_count": 0}, "subject_count"),
         ({"noise": -0.1}, "noise"),
