@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.utils.intervals import INTERVAL, Summary
 
-ABLATION = "sadm-ablation"
+ABLATION, ATTENTION, DEPARTURES = "sadm-ablation", "sadm-attention", "sadm-departures"
 SETTINGS = ("full", "missing", "single")
 ORDER = ("sadm", "without attention", "without diffusion")
 """Rows from best to worst, according to the paper."""
@@ -37,12 +37,19 @@ SIGNS = {"ssim": 1, "ssim-foreground": 1, "psnr": 1, "nrmse": -1}
 SHORT = "--set learning_rate=2e-3 --set warmup=100"
 BRIEF = "--set validate_every=200 --set sample_every=10000 --set checkpoint_every=200 --steps 400"
 BRAIN = "--set validate_every=100 --set sample_every=10000 --set checkpoint_every=100 --steps 200"
+AUGMENT = (
+    "--set augment.rotate=0,0,30 --set augment.flip=true,true,false --set augment.scale=0.1 --set augment.shift=0.05"
+)
 ACDC = (
-    "--set data.frames=6 --set shape=64,64,8 --set fit=resize --set keep_background=false --set motion=true "
-    "--set augment.rotate=0,0,30 --set augment.flip=true,true,false --set augment.scale=0.1 --set augment.shift=0.05 "
+    f"--set data.frames=6 --set shape=64,64,8 --set fit=resize --set keep_background=false --set motion=true {AUGMENT} "
 )
 SADM = "--set rates=8 --set conditioner.patch=4,4,1"
 """Options of the conditioner `sadm` (and `raw`) on ACDC."""
+SMALL = (
+    "--set denoiser.width=8 --set conditioner.dim=32 --set learning_rate=2e-3 --set warmup=50 --set validate_every=300 "
+    "--set sample_every=10000 --set checkpoint_every=300 --steps 300"
+)
+"""A size at which ten rows with three seeds each can be trained on a CPU."""
 SOLVER_MODEL = (
     "--set data.spacing=4 --set subject_count=60 --set denoiser.width=8 --set prediction=v "
     "--set sampler.train_steps=1000 --set beta_min=1e-4 --set beta_max=0.02 --set sampler.steps=1000 "
@@ -56,7 +63,7 @@ SOLVERS = {"ddpm": 1000, "ddim": 20, "dpmpp": 20, "unipc": 20, "euler": 20}
 class Measure:
     """A benchmark table on a data set, with options of ``longigen bench`` that suit two CPU cores.
 
-    With several `seeds`, SADM and the row without attention are trained with each, to measure the effect of the seed.
+    With several `seeds`, all rows are trained with each; of SADM's ablations only SADM and the row without attention.
     """
 
     table: str
@@ -84,6 +91,28 @@ MEASURES = {
         "acdc",
         f"{ACDC} {SADM} {SHORT} --set validate_every=200 --set sample_every=10000 "
         "--set checkpoint_every=500 --steps 1000",
+        seeds=3,
+    ),
+    "sim-brain-attention": Measure(
+        ATTENTION,
+        "sim-brain",
+        "--set data.spacing=4 --set subject_count=100 --set data.planned=8,8 --set data.timing=uneven "
+        f"--set denoiser.width=8 {SHORT} --set validate_every=200 --set sample_every=10000 --set checkpoint_every=200 "
+        "--steps 600",
+        seeds=3,
+    ),
+    "sim-brain-departures": Measure(DEPARTURES, "sim-brain", f"--set data.spacing=4 {SMALL} --setting full", seeds=3),
+    "sim-heart-departures": Measure(
+        DEPARTURES,
+        "sim-heart",
+        f"--set data.frames=6 --set data.shape=48,48,8 --set conditioner.patch=4,4,2 {SMALL} --setting single",
+        seeds=3,
+    ),
+    "acdc-departures": Measure(
+        DEPARTURES,
+        "acdc",
+        f"--set data.frames=6 --set shape=48,48,8 --set fit=resize --set conditioner.patch=4,4,1 {AUGMENT} {SMALL} "
+        "--setting single",
         seeds=3,
     ),
     "sim-brain-sadm-methods": Measure("sadm-methods", "sim-brain", BRAIN),
@@ -130,14 +159,14 @@ def comparison(folder: Path) -> Callable[[str, tuple[str, str], tuple[str, str]]
     return describe
 
 
-def seeds(folder: Path, file: Path, command: str) -> None:
-    """Write the table of a benchmark with several seeds, and the gains of SADM over its ablation and copy-last."""
+def seeds(folder: Path, file: Path, command: str, others: Sequence[str]) -> None:
+    """Write the table of a benchmark with several seeds, and the gains of SADM over other rows and copy-last."""
     describe, text = comparison(folder), (folder / "table.txt").read_text(encoding="utf-8")
     lines = [f"$ {command}", "", text, f"{PAIRED}; seeds averaged first"]
     for metric in SIGNS:
         lines.append(f"\n{metric}")
         for setting in reversed(SETTINGS):
-            for other in (ORDER[1], "copy-last"):
+            for other in (*others, "copy-last"):
                 result = describe(metric, (setting, ORDER[0]), (setting, other))
                 lines.append(f"  {setting}: {ORDER[0]} > {other}".ljust(52) + result)
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -189,11 +218,15 @@ def measure(name: str, work: Path, acdc: str | None) -> None:
     results.mkdir(parents=True, exist_ok=True)
     data = f"acdc:{acdc}" if spec.data == "acdc" else spec.data
     shown = ["longigen", "bench", spec.table, "--data", "acdc:PATH" if spec.data == "acdc" else data]
-    options = spec.options.split()
+    every_row = spec.seeds > 1 and spec.table != ABLATION
+    options = [*spec.options.split(), *(["--seeds", str(spec.seeds)] if every_row else [])]
     call([*shown[:4], data, *options, "--out", str(folder)], [*shown, *options])
     (results / "pictures.png").write_bytes((folder / "pictures.png").read_bytes())
     table = (folder / "table.txt").read_text(encoding="utf-8")
     (results / "table.txt").write_text(f"$ {' '.join([*shown, *options])}\n\n{table}", encoding="utf-8")
+    if spec.table == ATTENTION:
+        others = [row.name for row in BenchmarkSpec.of(ATTENTION).rows if row.name != ORDER[0]]
+        seeds(folder, results / "seeds.txt", shlex.join([*shown, *options]), others)
     if spec.table != ABLATION:
         return  # the losses of methods with different objectives cannot be compared
     curves(folder, results / "curves.png", f"{ABLATION} on {spec.data}")
@@ -210,7 +243,7 @@ def measure(name: str, work: Path, acdc: str | None) -> None:
     if spec.seeds > 1:
         more = ["--row", ORDER[1], "--row", ORDER[0], "--seeds", str(spec.seeds)]
         call([*shown[:4], data, *options, *more, "--out", str(folder)], [*shown, *options, *more])
-        seeds(folder, results / "seeds.txt", shlex.join([*shown, *options, *more]))
+        seeds(folder, results / "seeds.txt", shlex.join([*shown, *options, *more]), [ORDER[1]])
 
 
 def solvers(work: Path) -> None:
