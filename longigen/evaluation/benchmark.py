@@ -26,7 +26,8 @@ from longigen.evaluation.benchmark_run import BUDGET, BenchmarkRun, require_shar
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
-from longigen.evaluation.scoring import Protocol, Score, summarise
+from longigen.evaluation.protocol import Protocol
+from longigen.evaluation.scoring import Score, summarise
 from longigen.evaluation.tables import benchmark_tables, cost_table, filled, fold_tables, means_note
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG

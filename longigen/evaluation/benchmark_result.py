@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longigen.evaluation.evaluate import SCORES, TABLE, write_csv
-from longigen.evaluation.scoring import Protocol, Score
+from longigen.evaluation.protocol import Protocol
+from longigen.evaluation.scoring import Score
 from longigen.evaluation.tables import WIDTH
 from longigen.hub.metrics_file import COPIES, ResultRow
 from longigen.utils.files import atomic, write_json

@@ -15,7 +15,8 @@ from longigen.components.metric import Metric, SetMetric
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Space
-from longigen.evaluation.scoring import Protocol, Score, score, summarise
+from longigen.evaluation.protocol import Protocol
+from longigen.evaluation.scoring import Score, score, summarise
 from longigen.evaluation.tables import WIDTH, evaluation_table
 from longigen.generation.session import GenerationSession
 from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, MetricsFile, ResultRow
