@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 from longigen.components.metric import Metric
@@ -42,25 +41,18 @@ SCORING: Mapping[str, Any] = {
         "generated",
         "full": "all true visits before the target",
     },
-    "copies": f"the last given visit; the same smoothed by Gaussians of {' and '.join(f'{s:g}' for s in BLURRED.values())}"
-    " voxels, not along axes of thick slices",
+    "copies": "the last given visit; the same smoothed by Gaussians of "
+    f"{' and '.join(f'{sigma:g}' for sigma in BLURRED.values())} voxels, not along axes of thick slices",
     "average": "over the visits of each subject, then over subjects",
 }
 """How every evaluation scores, whatever the space."""
 
 FIRST_WORDS = frozenset(
     [
-        "55ab3028e174",
-        "b059ad40e8a3",
-        "1a40899ab645",
-        "16823679e514",
-        "8bf81942d642",
-        "cda2cb63c2a2",
-        "5dc20af72741",
-        "e2b61e53652c",
-        "b1d2e71f94ee",
+        "55ab3028e174", "b059ad40e8a3", "1a40899ab645", "16823679e514", "8bf81942d642",
+        "cda2cb63c2a2", "5dc20af72741", "e2b61e53652c", "b1d2e71f94ee",
     ]
-)
+)  # fmt: skip
 """Digests of the entries above as they were when protocols first had them. They held before, too."""
 
 WORDS = {
@@ -228,7 +220,8 @@ def _quoted(one: Any, two: Any) -> tuple[str, str]:
         for value in (one, two)
     ]
     if max(map(len, texts)) > LONGEST:
-        start = texts[0].rfind(" ", 0, len(commonprefix(texts))) + 1
+        same = next((place for place, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+        start = texts[0].rfind(" ", 0, same) + 1
         texts = [f"{'… ' * (start > 0)}{text[start:]}" for text in texts]
     first, second = (text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} …" for text in texts)
     return first, second
