@@ -3,9 +3,10 @@
 Both methods have the same expected value. A subject's effect is shared, but for a part of standard deviation .5; each
 seed of a method has an effect of its own, of the given standard deviation; the rest has .3. The table has the share of
 trials in which the 95 % interval of the difference excludes 0, which should be .05, and in brackets the median width
-relative to that of `Estimate`, which is what ``longigen compare`` prints. The others: a paired t test of values that are
-averaged over seeds, as if these seeds were all there are, and the hierarchical bootstrap (percentile), which draws
-subjects and, for each method, seeds. A star marks shares above .07. The standard error of a share is .005, of the bootstrap's .010.
+relative to that of `Estimate`, which is what ``longigen compare`` prints. The others: a paired t test of values that
+are averaged over seeds, as if these seeds were all there are, and the hierarchical bootstrap (percentile), which draws
+subjects and, for each method, seeds. A star marks shares above .07. The standard error of a share is .005, of the
+bootstrap's .010.
 """
 
 import argparse

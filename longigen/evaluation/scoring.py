@@ -142,7 +142,7 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
     for scenario in dict.fromkeys(score.setting for score in scores):
         in_scenario = [score for score in scores if score.setting == scenario]
         methods = list(dict.fromkeys(score.method for score in in_scenario))
-        means = {method: _by_subject(in_scenario, method) for method in methods}
+        means = {method: by_subject(in_scenario, method) for method in methods}
         for method, subjects in means.items():
             visits = {(score.subject, score.visit) for score in in_scenario if score.method == method}
             values: dict[str, Summary] = {}
@@ -164,7 +164,7 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
     return rows
 
 
-def _by_subject(scores: Sequence[Score], method: str) -> dict[str, dict[str, float]]:
+def by_subject(scores: Sequence[Score], method: str) -> dict[str, dict[str, float]]:
     """Return the mean of each metric over the visits of each subject, for one method."""
     grouped: dict[str, list[Mapping[str, float]]] = {}
     for item in scores:

@@ -107,11 +107,11 @@ class Estimate:
 
     Model: a value is a mean plus the effect of its subject, the effect of its seed (of training), and a rest; subjects
     and seeds are drawn at random. Of a difference, both methods have the same subjects, so that it is paired by
-    subject, and each has seeds of its own. With one seed that is the paired t test, and otherwise the analysis of a crossed
-    mixed model by its mean squares, as studies with several readers and cases are analysed (Hillis, "A marginal-mean
-    ANOVA approach for analyzing multireader multicase radiological imaging data", Statistics in Medicine 2014): the
-    variance of the mean is the subjects' plus, for each method, the seeds', and its degrees of freedom are
-    Satterthwaite's. A bootstrap of few seeds gives intervals that are too short (``benchmarks/seeds.py``).
+    subject, and each has seeds of its own. With one seed that is the paired t test. With several it is a crossed mixed
+    model, analysed by its mean squares, as studies with several readers and cases are (Hillis, "A marginal-mean ANOVA
+    approach for analyzing multireader multicase radiological imaging data", Statistics in Medicine 2014): the variance
+    of the mean is the subjects' plus, for each method, the seeds', and its degrees of freedom are Satterthwaite's. The
+    bootstrap is not used, because of two to five seeds it gives too short intervals (``benchmarks/seeds.py``).
 
     Attributes:
         mean: NaN where no subject has values.
