@@ -270,6 +270,9 @@ def _shared(results: Sequence[Result], chosen: Mapping[str, Sequence[str]]) -> t
                 f"{first.path} and {result.path} are of different protocols ({first.hash}, and {result.hash}), and "
                 f"their values cannot be compared. They differ in: {found}. Evaluate both in the same way."
             )
+    whole = all(len(first.protocol[part]) == len(names) for part, names in kept.items())
+    if whole and len({result.hash for result in results}) == 1:
+        return dict(first.protocol), notes
     return parts[0], notes
 
 
