@@ -11,6 +11,7 @@ from longigen._version import __version__
 if TYPE_CHECKING:
     from longigen.api import (
         bench,
+        compare,
         consistency,
         distill,
         evaluate,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from longigen.evaluation.benchmark_result import BenchmarkResult
     from longigen.evaluation.consistency import Consistency
     from longigen.evaluation.evaluate import Evaluation
+    from longigen.evaluation.model_comparison import ModelComparison
     from longigen.generation.writer import WrittenVisits
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.publish import Publication, Release

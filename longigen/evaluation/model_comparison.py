@@ -282,7 +282,9 @@ def _require_same_copies(results: Sequence[Result], protocol: Mapping[str, Any])
     for result in results[1:]:
         for key, row in result.copies.items():
             known = first.copies.get(key)
-            for metric in protocol["metrics"] if known is not None and key[0] in protocol["settings"] else ():
+            if known is None or key[0] not in protocol["settings"]:
+                continue
+            for metric in protocol["metrics"]:
                 one, two = known.values[metric].mean, row.values[metric].mean
                 if abs(one - two) > SAME_COPY * max(abs(one), abs(two)):
                     raise LongigenError(
