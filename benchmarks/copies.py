@@ -18,7 +18,7 @@ from longigen.data.open_dataset import open_dataset
 from longigen.data.preprocess import Preprocess
 from longigen.evaluation.comparison import Comparison
 from longigen.evaluation.metrics import load_metrics
-from longigen.evaluation.tables import render
+from longigen.evaluation.result_table import ResultTable
 from longigen.models.predict import Generated
 from longigen.models.tasks import Task
 from longigen.utils.intervals import Summary
@@ -83,7 +83,7 @@ def main() -> None:
                 values.setdefault(label, {}).setdefault(of, []).append(found)
     columns = ["metric", *next(iter(values.values()))]
     lines = [[label, *(f"{Summary.of(cell).mean:.3f}" for cell in cells.values())] for label, cells in values.items()]
-    print(render(columns, lines, title=f"{name}: {len(subjects)} subjects, first to last visit"))
+    print(ResultTable(columns, lines, title=f"{name}: {len(subjects)} subjects, first to last visit").text())
 
 
 if __name__ == "__main__":

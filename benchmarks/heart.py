@@ -192,7 +192,7 @@ def main() -> None:
         scores = [score for folder in folders for score in read_scores(folder / f"evaluation-{samples}")]
         metrics = {metric: registry.make("metric", metric, {}) for metric in scores[0].values}
         title = f"ACDC, {len(pairs)} patients in {FOLDS} folds, end systole, in the patients' own space: {name}"
-        tables.append(evaluation_table(summarise(scores, metrics), metrics, title, samples))
+        tables.append(evaluation_table(summarise(scores, metrics), metrics, title, samples).text())
     (RESULTS / "table.txt").write_text("\n\n".join([*tables, lines]) + "\n", "utf-8")
     ranked = sorted(pairs, key=lambda pair: float((pair[1].generated[0] - pair[1].true).square().mean()))
     chosen = [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]

@@ -11,6 +11,7 @@ from longigen._version import __version__
 if TYPE_CHECKING:
     from longigen.api import (
         bench,
+        compare,
         consistency,
         distill,
         evaluate,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from longigen.evaluation.benchmark_result import BenchmarkResult
     from longigen.evaluation.consistency import Consistency
     from longigen.evaluation.evaluate import Evaluation
+    from longigen.evaluation.model_comparison import ModelComparison
     from longigen.generation.writer import WrittenVisits
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.publish import Publication, Release
@@ -106,6 +108,7 @@ _MODULES = {
     "LongigenWarning": "errors",
     "LongitudinalModel": "models.longitudinal",
     "Metric": "components.metric",
+    "ModelComparison": "evaluation.model_comparison",
     "ModelSettings": "models.settings",
     "ModelSummary": "hub.model_summary",
     "Moved": "components.denoiser",
@@ -144,6 +147,7 @@ _MODULES = {
     "bench": "api",
     "canonical_shape": "data.volume",
     "canonical_spacing": "data.volume",
+    "compare": "api",
     "consistency": "api",
     "did_you_mean": "errors",
     "distill": "api",
@@ -215,6 +219,7 @@ __all__ = [
     "LongigenWarning",
     "LongitudinalModel",
     "Metric",
+    "ModelComparison",
     "ModelSettings",
     "ModelSummary",
     "Moved",
@@ -251,6 +256,7 @@ __all__ = [
     "bench",
     "canonical_shape",
     "canonical_spacing",
+    "compare",
     "consistency",
     "did_you_mean",
     "distill",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from longigen.evaluation.comparison import Space
     from longigen.evaluation.consistency import Consistency
     from longigen.evaluation.evaluate import Evaluation
+    from longigen.evaluation.model_comparison import ModelComparison
     from longigen.generation.session import GenerationSession
     from longigen.generation.writer import WrittenVisits
     from longigen.hub.model_summary import ModelSummary
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bench",
     "catalog",
+    "compare",
     "consistency",
     "distill",
     "evaluate",
@@ -841,6 +843,50 @@ def bench(
     result.save(folder)
     benchmark.draw(result, folder)
     return result
+
+
+def compare(
+    results: "Sequence[Path | str | tuple[str, Path | str]] | Mapping[str, Path | str | Sequence[Path | str]]",
+    *,
+    against: str | None = None,
+    settings: "Sequence[Scenario] | Scenario" = (),
+    metrics: Sequence[str] = (),
+) -> "ModelComparison":
+    """Put results of `evaluate` and `bench` beside each other, with tests of their differences, paired by subject.
+
+    Results of different protocols are refused, but for settings and metrics that not all have, which are left out.
+
+    Args:
+        results: folders that `evaluate` or `bench` wrote, of a run or a model with a ``metrics.json`` (means alone, so
+            without tests), of a row of a benchmark (``BENCH/ROW``), or a published model's name. A pair names the
+            model, ``("mine", "eval-0")``; several of one name are seeds of its training. As a mapping:
+            ``{"mine": ["eval-0", "eval-1"], "theirs": "eval-2"}``.
+        against: name of the model, or of a copy such as ``copy-last``, that all are compared with; by default the
+            first, or copy-last if there is only one.
+        settings: settings to compare; by default all that the results have in common.
+        metrics: names of metrics to compare; by default all that the results have in common.
+
+    Raises:
+        LongigenError: if there is no result, or the results are not of one protocol; the message says what differs.
+    """
+    from longigen.evaluation.model_comparison import ModelComparison
+    from longigen.evaluation.results import distinct, read_results
+    from longigen.utils.files import user_path
+
+    named: list[tuple[str | None, Path | str]] = []
+    if isinstance(results, Mapping):
+        for name, places in results.items():
+            named += [(name, place) for place in ([places] if isinstance(places, str | Path) else places)]
+    else:
+        named += [each if isinstance(each, tuple) else (None, each) for each in results]
+    found = []
+    for name, place in named:
+        path = user_path(place)
+        if not path.exists():  # perhaps a published model
+            path, name = _source(place, progress=False).find(), name or str(place)
+        found.append((name, read_results(path, name)))
+    chosen = [settings] if isinstance(settings, str) else settings
+    return ModelComparison.of(distinct(found), against=against, settings=chosen, metrics=metrics)
 
 
 def examine(

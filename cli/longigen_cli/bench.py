@@ -12,6 +12,7 @@ from longigen_cli.console import (
     AsJSON,
     Changes,
     Data,
+    Format,
     Metrics,
     Precision,
     Settings,
@@ -19,9 +20,8 @@ from longigen_cli.console import (
     Space,
     Targets,
     names_of,
-    print_json,
     say,
-    show_table,
+    show_result,
 )
 
 
@@ -70,6 +70,7 @@ def bench(
     changes: Changes = None,
     precision: Precision = "auto",
     skip_bad: SkipBad = False,
+    form: Format = "terminal",
     as_json: AsJSON = False,
 ) -> None:
     """Train the rows of a benchmark table, score them by one protocol and print them beside copy-last.
@@ -105,6 +106,6 @@ def bench(
         if isinstance(stop, Interruption):
             raise typer.Exit(stop.status) from stop
         raise
-    print_json(result.content) if as_json else show_table(result)
+    show_result(result, result.content, form, as_json=as_json)
     each = "row, fold and seed" if folds else "row and seed"
     say(f"Wrote table.txt, table.json, subjects.csv and pictures.png to {folder}, and a run folder per {each}")

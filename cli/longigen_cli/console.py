@@ -14,7 +14,7 @@ import typer
 
 from longigen.components.base import Parameter
 from longigen.components.ranges import NoiseLevels
-from longigen.errors import printable
+from longigen.errors import LongigenError, printable
 from longigen_cli.completion import names_in
 
 Data = Annotated[
@@ -45,6 +45,14 @@ DataOrGridChanges = Annotated[
 ]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out visits and subjects that cannot be used, and list them.")
+]
+Format = Annotated[
+    Literal["terminal", "csv", "md", "latex"],
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Form of the printed table: text (terminal), Markdown (md), LaTeX (latex), or its values as CSV (csv).",
+    ),
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Metrics = Annotated[
@@ -208,6 +216,22 @@ class Tabular(Protocol):
         ...
 
 
+class Result(Tabular, Protocol):
+    """A result that can be written in other forms as well."""
+
+    def to_csv(self) -> str:
+        """Return the values as CSV."""
+        ...
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown."""
+        ...
+
+    def to_latex(self) -> str:
+        """Return the table in LaTeX."""
+        ...
+
+
 def columns() -> int | None:
     """Return how many characters of a result fit into a line; None if it is written to a file or a pipe.
 
@@ -286,6 +310,28 @@ def show_table(result: Tabular) -> None:
     """Print a result as a table that fits into the terminal."""
     width = columns()
     show(result.table() if width is None else result.table(width))
+
+
+def show_result(result: Result, content: Any, form: str, *, as_json: bool) -> None:
+    """Print a result in the form that the user chose.
+
+    Args:
+        result: the result.
+        content: what is printed as JSON.
+        form: terminal, csv, md or latex.
+        as_json: print JSON.
+
+    Raises:
+        LongigenError: if both JSON and another form are chosen.
+    """
+    if as_json and form != "terminal":
+        raise LongigenError(f"--json and --format {form} are two forms of one result; give only one of the two.")
+    if as_json:
+        print_json(content)
+    elif form == "terminal":
+        show_table(result)
+    else:
+        show({"csv": result.to_csv, "md": result.to_markdown, "latex": result.to_latex}[form]())
 
 
 def print_json(content: Any) -> None:

@@ -14,6 +14,7 @@ from longigen_cli.console import (
     Data,
     DataOrGridChanges,
     Evaluations,
+    Format,
     Guidance,
     GuidanceInterval,
     Metrics,
@@ -30,6 +31,7 @@ from longigen_cli.console import (
     names_of,
     print_json,
     say,
+    show_result,
     show_table,
     size_of,
 )
@@ -72,6 +74,7 @@ def evaluate(
             "20 times, from the first visit or the visits of one --setting.",
         ),
     ] = False,
+    form: Format = "terminal",
     as_json: AsJSON = False,
 ) -> None:
     """Score generated visits against the true ones, beside copy-last and blurred copies."""
@@ -97,6 +100,7 @@ def evaluate(
             "--targets": targets != "last",
             "--samples": samples != 1,
             "--space": space != "subject",
+            "--format": form != "terminal",
         }
         unused = [option for option, given in scoring.items() if given]
         if unused or len(setting or ()) > 1:
@@ -115,7 +119,7 @@ def evaluate(
         return
     for caution in evaluation.cautions:
         say(caution)
-    print_json(evaluation.summary) if as_json else show_table(evaluation)
+    show_result(evaluation, evaluation.summary, form, as_json=as_json)
     if out is not None:
         say(f"Wrote table.txt, summary.json, metrics.json, subjects.csv and strip.png to {out}")
     if evaluation.metrics_path is not None:

@@ -14,6 +14,7 @@ from longigen.errors import LongigenError, LongigenWarning, did_you_mean, printa
 from longigen_cli import (
     bench,
     check,
+    compare,
     console,
     distill,
     doctor,
@@ -69,6 +70,7 @@ app.command("distill", cls=_Command)(distill.distill)
 app.command("generate", cls=_Command)(generate.generate)
 app.command("evaluate", cls=_Command)(evaluate.evaluate)
 app.command("bench", cls=_Command)(bench.bench)
+app.command("compare", cls=_Command)(compare.compare)
 app.command("pull", cls=_Command)(pull.pull)
 app.command("push", cls=_Command)(push.push)
 app.command("list", cls=_Command)(listing.list_)

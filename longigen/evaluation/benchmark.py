@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from longigen.evaluation.benchmark_run import BUDGET, BenchmarkRun, require_shar
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
-from longigen.evaluation.scoring import Protocol, Score, summarise
-from longigen.evaluation.tables import benchmark_tables, cost_table, filled, fold_tables, means_note
+from longigen.evaluation.protocol import Protocol
+from longigen.evaluation.result_table import ResultTable
+from longigen.evaluation.scoring import Score, summarise
+from longigen.evaluation.tables import benchmark_tables, cost_table, fold_tables, means_note
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
 from longigen.hub.metrics_file import PLACES, ResultRow
@@ -423,6 +425,7 @@ class Benchmark:
             "device": self.device_name,
             "methods": {run.row.name: dict(vars(run.row)) for run in self.runs},
             "changes": list(self.changes),
+            "arrows": {name: metric.arrow() for name, metric in metrics.items()},
             "rows": [
                 {
                     **row.to_dict(),
@@ -433,20 +436,19 @@ class Benchmark:
             ],
             "costs": costs,
         }
-        text = partial(self._text, protocol, rows, by_fold, costs, metrics)
+        parts = self._parts(protocol, rows, by_fold, costs, metrics)
         scored = csv_rows(scores, self._fold_of)
-        return BenchmarkResult(protocol, rows, by_seed, by_fold, costs, scored, content, text)
+        return BenchmarkResult(protocol, rows, by_seed, by_fold, costs, scored, content, parts)
 
-    def _text(
+    def _parts(
         self,
         protocol: Protocol,
         rows: Sequence[ResultRow],
         by_fold: Sequence[Mapping[str, Mapping[int, float]]],
         costs: Sequence[dict[str, Any]],
         metrics: dict[str, Metric],
-        width: int,
-    ) -> str:
-        """Return the results as text of at most `width` columns: a table per scenario, then each method's costs.
+    ) -> list[ResultTable | str]:
+        """Return a table per scenario, then each method's costs.
 
         In a cross-validation each table is followed by the averages of the folds.
         """
@@ -475,15 +477,13 @@ class Benchmark:
             "(and the gain is large enough for the digits shown)"
         )
         notes = "\n".join([notes, *metric_notes(metrics)])
-        return "\n\n".join(
-            [
-                filled("\n".join(head), width),
-                *benchmark_tables(rows, metrics, width),
-                *(fold_tables(rows, by_fold, metrics, width) if self.folds else []),
-                filled(notes, width),
-                cost_table(costs, self.memory_kind, width),
-            ]
-        )
+        return [
+            "\n".join(head),
+            *benchmark_tables(rows, metrics),
+            *(fold_tables(rows, by_fold, metrics) if self.folds else []),
+            notes,
+            cost_table(costs, self.memory_kind),
+        ]
 
     def _costs(self) -> list[dict[str, Any]]:
         """Return the costs of each row: means over its seeds."""

@@ -1,14 +1,16 @@
 """Results of a benchmark: rows of a table, costs of the methods, and files."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longigen.evaluation.evaluate import SCORES, TABLE, write_csv
-from longigen.evaluation.scoring import Protocol, Score
-from longigen.evaluation.tables import WIDTH
+from longigen.evaluation.protocol import Protocol
+from longigen.evaluation.result_table import ResultTable, Tabular
+from longigen.evaluation.scoring import Score
+from longigen.evaluation.tables import row_records
 from longigen.hub.metrics_file import COPIES, ResultRow
 from longigen.utils.files import atomic, write_json
 from longigen.utils.optional import optional_import
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BenchmarkResult:
+class BenchmarkResult(Tabular):
     """The results of a benchmark.
 
     Attributes:
@@ -32,7 +34,7 @@ class BenchmarkResult:
         scores: scores of every generated visit, one mapping per visit, method and seed, with its ``fold`` if there are
             folds.
         content: content of ``table.json``.
-        text: returns the tables of results and costs, with at most so many characters in a line.
+        parts: the tables of results and costs, and the prose between them.
     """
 
     protocol: Protocol
@@ -42,15 +44,17 @@ class BenchmarkResult:
     costs: list[dict[str, Any]]
     scores: list[dict[str, Any]]
     content: Mapping[str, Any]
-    text: Callable[[int], str]
+    parts: Sequence[ResultTable | str]
 
-    def table(self, width: int = WIDTH) -> str:
-        """Return the results as text: one table per scenario, then the costs of each method.
+    @property
+    def blocks(self) -> Sequence[ResultTable | str]:
+        """One table per scenario, then the costs of each method."""
+        return self.parts
 
-        Args:
-            width: the largest number of characters in a line; a table that needs more is split by columns.
-        """
-        return self.text(width)
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The values of `rows`, one record per row and metric."""
+        return row_records(self.rows)
 
     def save(self, folder: Path | str) -> None:
         """Write ``table.txt``, ``table.json`` and ``subjects.csv``."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longigen.components.metric import Metric
 from longigen.data.intensity import foreground_mask
-from longigen.evaluation.tables import WIDTH, render
+from longigen.evaluation.result_table import WIDTH, ResultTable
 from longigen.generation.session import GenerationSession
 from longigen.models.batch_size import Size
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata
@@ -153,7 +153,7 @@ class Consistency:
         ]
         low, high = 1 - MAX_DEVIATION, 1 + MAX_DEVIATION
         verdict = "does not depend" if self.passes else "depends"
-        return render(
+        return ResultTable(
             ["last time, asked", "change", "relative", "SSIM to alone", "consistent"],
             lines,
             title=f"{self.data}: {self.subjects} subjects, setting {self.setting}, order {self.order}",
@@ -163,8 +163,7 @@ class Consistency:
                 f"consistent: relative {low:g} to {high:g}, SSIM at least {MIN_SIMILARITY:g}",
                 f"The state {verdict} on the other times asked for.",
             ],
-            width=width,
-        )
+        ).text(width)
 
     def save(self, folder: Path | str) -> None:
         """Write ``consistency.json``.

@@ -15,8 +15,10 @@ from longigen.components.metric import Metric, SetMetric
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Space
-from longigen.evaluation.scoring import Protocol, Score, score, summarise
-from longigen.evaluation.tables import WIDTH, evaluation_table
+from longigen.evaluation.protocol import Protocol
+from longigen.evaluation.result_table import ResultTable, Tabular
+from longigen.evaluation.scoring import Score, score, summarise
+from longigen.evaluation.tables import evaluation_table, row_records
 from longigen.generation.session import GenerationSession
 from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, MetricsFile, ResultRow
 from longigen.models.batch_size import BatchSize, Size
@@ -38,7 +40,7 @@ SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Tabular):
     """The scores of the visits that a model generated, by one protocol, beside copy-last and blurred copies.
 
     Attributes:
@@ -156,14 +158,16 @@ class Evaluation:
         subjects = f"{protocol.subjects} subjects ({self.note})"
         return f"{protocol.data}{simulated}: {subjects}, target: {protocol.targets}, {PLACES[protocol.space]}"
 
-    def table(self, width: int = WIDTH) -> str:
-        """Return the results as text: copy-last, the model and its paired gain, by scenario and metric.
-
-        Args:
-            width: the largest number of characters in a line; a table that needs more is split by columns.
-        """
+    @property
+    def blocks(self) -> list[ResultTable | str]:
+        """A table of copy-last, the model and its paired gain, by scenario and metric."""
         title = f"{self.title}\nprotocol {self.protocol.hash}"
-        return evaluation_table(self.rows, self.metrics, title, self.protocol.samples, width)
+        return [evaluation_table(self.rows, self.metrics, title, self.protocol.samples)]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The values of `rows`, one record per row and metric."""
+        return row_records(self.rows)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return one row per generated visit and method, with a column per metric; needs the package pandas.
@@ -187,7 +191,9 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """The means with their intervals, the protocol, the model and its generation settings, as plain values."""
         key = _key(self.protocol, self.model, self.generation)
-        return {**key, "protocol": self.protocol.to_dict(), "rows": [row.to_dict() for row in self.rows]}
+        arrows = {name: metric.arrow(self.protocol.samples) for name, metric in self.metrics.items()}
+        rows = [row.to_dict() for row in self.rows]
+        return {**key, "protocol": self.protocol.to_dict(), "rows": rows, "arrows": arrows}
 
     @property
     def metrics_file(self) -> MetricsFile:
@@ -202,7 +208,6 @@ class Evaluation:
                     "subjects": self.protocol.subjects,
                     "unseen": self.unseen,
                 },
-                "arrows": {name: metric.arrow(self.protocol.samples) for name, metric in self.metrics.items()},
             }
         )
 

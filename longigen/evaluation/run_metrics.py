@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from longigen.errors import LongigenError, LongigenWarning
-from longigen.evaluation.scoring import protocol_hash
+from longigen.evaluation.protocol import protocol_hash
 from longigen.hub.manifest import METRICS, MODEL_FOLDER, RUN_FILE, WEIGHTS, checksum
 from longigen.hub.metrics_file import MetricsFile
 from longigen.models.predict import recorded_generation

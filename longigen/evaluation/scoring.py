@@ -1,7 +1,5 @@
-"""Protocol of an evaluation, scores of single visits, and their summary over subjects."""
+"""Scores of single visits, and their summary over subjects."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,97 +10,11 @@ import torch
 from torch import Tensor
 
 from longigen.components.metric import LEAST_VISITS, Metric, SeriesMetric, SetMetric
-from longigen.components.visit_sequence import BACKGROUND
-from longigen.data.intensity import FOREGROUND
-from longigen.data.preprocess import Preprocess
-from longigen.errors import LongigenError, did_you_mean
 from longigen.evaluation.comparison import Comparison, Space
-from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, PLACES, ResultRow, mean_method
+from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, ResultRow, mean_method
 from longigen.models.predict import Generated
 from longigen.models.tasks import Scenario, Targets
 from longigen.utils.intervals import Summary
-
-SCALING = ("lower", "upper", "normalise")
-"""The parts of the preprocessing on which scores in the subject's space depend."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Everything that a score depends on besides the model: data, split, scenarios, preprocessing and metrics.
-
-    Results of protocols with different `hash` must not be compared in one table.
-
-    Attributes:
-        data: name of the data set.
-        fingerprint: fingerprint of the scored subjects and their visits.
-        part: part of the split.
-        subjects: number of subjects.
-        settings: the scenarios, that is which visits are given.
-        targets: visits to score: each subject's ``last`` one, or ``all``.
-        setting_seed: random seed of the choice of missing visits.
-        preprocess: configuration of the preprocessing pipeline; in the subject's space only the scaling of intensities,
-            since the model's grid is then a property of the model.
-        metrics: definition of each metric, by name.
-        samples: number of samples of each visit.
-        space: where volumes are compared: ``subject`` for the last given visit's own voxels, ``model`` for the model's
-            grid; see `Comparison.of`.
-        images: hash of the scored subjects' images, see `Cohort.images`; None in protocols that do not cover them.
-
-    Raises:
-        LongigenError: if there is no such space.
-    """
-
-    data: str
-    fingerprint: str
-    part: str
-    subjects: int
-    settings: tuple[Scenario, ...]
-    targets: Targets
-    setting_seed: int
-    preprocess: Mapping[str, Any]
-    metrics: Mapping[str, str]
-    samples: int = 1
-    space: Space = "subject"
-    images: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.space not in PLACES:
-            raise LongigenError(
-                f"There is no space '{self.space}' to score in.{did_you_mean(self.space, PLACES)} Choose one of: "
-                f"{', '.join(PLACES)}."
-            )
-
-    @classmethod
-    def describe(
-        cls, *, metrics: Mapping[str, Metric], preprocess: Preprocess, space: Space = "subject", **rest: Any
-    ) -> "Protocol":
-        """Return the protocol with the definitions of the metrics and the configuration of the preprocessing."""
-        definitions = {name: metric.definition for name, metric in metrics.items()}
-        config = preprocess.config
-        if space == "subject":
-            config = {name: config[name] for name in SCALING}
-        return cls(preprocess=config, metrics=definitions, space=space, **rest)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the protocol as plain values for JSON."""
-        content = {**vars(self), "foreground": f"first visit > {BACKGROUND + FOREGROUND:g}", "data_range": 2.0}
-        if self.samples == 1:
-            del content["samples"]  # so that the hash is that of protocols without several samples
-        if self.space == "model":
-            del content["space"]  # so that the hash is that of protocols from before there was a choice
-        if self.images is None:
-            del content["images"]  # so that the hash is that of protocols from before images were covered
-        return json.loads(json.dumps(content))
-
-    @property
-    def hash(self) -> str:
-        """Twelve hexadecimal digits that identify the protocol."""
-        return protocol_hash(self.to_dict())
-
-
-def protocol_hash(protocol: Mapping[str, Any]) -> str:
-    """Return twelve hexadecimal digits that identify a protocol, from what `Protocol.to_dict` returned."""
-    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -230,7 +142,7 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
     for scenario in dict.fromkeys(score.setting for score in scores):
         in_scenario = [score for score in scores if score.setting == scenario]
         methods = list(dict.fromkeys(score.method for score in in_scenario))
-        means = {method: _by_subject(in_scenario, method) for method in methods}
+        means = {method: by_subject(in_scenario, method) for method in methods}
         for method, subjects in means.items():
             visits = {(score.subject, score.visit) for score in in_scenario if score.method == method}
             values: dict[str, Summary] = {}
@@ -252,7 +164,7 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
     return rows
 
 
-def _by_subject(scores: Sequence[Score], method: str) -> dict[str, dict[str, float]]:
+def by_subject(scores: Sequence[Score], method: str) -> dict[str, dict[str, float]]:
     """Return the mean of each metric over the visits of each subject, for one method."""
     grouped: dict[str, list[Mapping[str, float]]] = {}
     for item in scores:

@@ -1,26 +1,19 @@
-"""Text tables of the results of an evaluation and of a benchmark."""
+"""Tables of the results of an evaluation and of a benchmark."""
 
 import math
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from statistics import mean, stdev
-from textwrap import fill
 from typing import Any
 
 from longigen.components.metric import Metric, SetMetric, metric_notes
+from longigen.evaluation.result_table import ResultTable
 from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, ResultRow
 from longigen.utils.intervals import INTERVAL, LEAST, Summary
 
-WIDTH = 120
-"""The largest width of a table in a file, in characters; a terminal may be narrower."""
-
-UNLIMITED = 10_000
-"""More than any table needs."""
-
 
 def evaluation_table(
-    rows: Sequence[ResultRow], metrics: Mapping[str, Metric], title: str, samples: int = 1, width: int = WIDTH
-) -> str:
+    rows: Sequence[ResultRow], metrics: Mapping[str, Metric], title: str, samples: int = 1
+) -> ResultTable:
     """Return a table of the copies, the model and its paired gain with intervals, by scenario and metric.
 
     The mean of several samples has its own rows; ensemble metrics appear only there.
@@ -30,7 +23,6 @@ def evaluation_table(
         metrics: metrics by name.
         title: title above the table.
         samples: number of samples of each visit.
-        width: the largest width, see `render`.
     """
     notes = [means_note(rows), "gain: model minus copy-last, paired by subject"]
     copies = [name for name in COPIES if name == COPY_LAST or any(row.method == name for row in rows)]
@@ -65,7 +57,7 @@ def evaluation_table(
             lines.append([head, f"{label} {metric.arrow(samples)}".rstrip(), *cells])
         lines.append(None)
     heads = [f"blurred\n{BLURRED[copy]:g}" if copy in BLURRED else copy for copy in copies]
-    return render(["setting", "metric", *heads, "model", "gain"], lines, left=2, title=title, notes=notes, width=width)
+    return ResultTable(["setting", "metric", *heads, "model", "gain"], lines, left=2, title=title, notes=notes)
 
 
 def means_note(rows: Sequence[ResultRow]) -> str:
@@ -79,8 +71,8 @@ def means_note(rows: Sequence[ResultRow]) -> str:
     return f"means over subjects, n = {span} [{INTERVAL}]"
 
 
-def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], width: int = WIDTH) -> list[str]:
-    """Return one table per scenario, of at most `width` characters per line; see `render`."""
+def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric]) -> list[ResultTable]:
+    """Return one table per scenario."""
     blocks = []
     for scenario in dict.fromkeys(row.setting for row in rows):
         columns = [f"setting {scenario}", *(f"{name} {metric.arrow()}" for name, metric in metrics.items())]
@@ -89,7 +81,7 @@ def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric], w
             for row in rows
             if row.setting == scenario
         ]
-        blocks.append(render(columns, lines, width=width))
+        blocks.append(ResultTable(columns, lines))
     return blocks
 
 
@@ -97,15 +89,13 @@ def fold_tables(
     rows: Sequence[ResultRow],
     by_fold: Sequence[Mapping[str, Mapping[int, float]]],
     metrics: Mapping[str, Metric],
-    width: int = WIDTH,
-) -> list[str]:
-    """Return one table per scenario of how much the averages of the folds differ; see `render`.
+) -> list[ResultTable]:
+    """Return one table per scenario of how much the averages of the folds differ.
 
     Args:
         rows: rows of the benchmark.
         by_fold: for each row, the mean of each metric by fold.
         metrics: metrics by name.
-        width: the largest width.
     """
     blocks = []
     for scenario in dict.fromkeys(row.setting for row in rows):
@@ -115,17 +105,16 @@ def fold_tables(
             for row, folds in zip(rows, by_fold, strict=True)
             if row.setting == scenario
         ]
-        blocks.append(render(columns, lines, width=width))
+        blocks.append(ResultTable(columns, lines))
     return blocks
 
 
-def cost_table(costs: Sequence[Mapping[str, Any]], memory_kind: str, width: int = WIDTH) -> str:
+def cost_table(costs: Sequence[Mapping[str, Any]], memory_kind: str) -> ResultTable:
     """Return a table of the costs of each method: parameters, network evaluations, steps, seconds, peak memory.
 
     Args:
         costs: costs of each method; see `BenchmarkResult.costs`.
         memory_kind: the kind of memory whose peak was measured.
-        width: the largest width, see `render`.
     """
 
     def number(value: float | None, scale: float = 1.0, digits: int = 0) -> str:
@@ -149,82 +138,24 @@ def cost_table(costs: Sequence[Mapping[str, Any]], memory_kind: str, width: int 
         "NFE: network evaluations per visit; × 2: with guidance, each evaluates a batch of two",
         f"MB: peak memory, {memory_kind}; seconds: wall clock, training including validation and checkpoints",
     ]
-    return render(columns, lines, notes=notes, width=width)
+    return ResultTable(columns, lines, notes=notes)
 
 
-def render(
-    columns: Sequence[str],
-    lines: Sequence[Sequence[str] | None],
-    *,
-    left: int = 1,
-    title: str | None = None,
-    notes: Sequence[str] = (),
-    width: int = WIDTH,
-) -> str:
-    """Return a table as plain text of at most `width` characters per line.
-
-    If its columns need more, those that do not fit stand in further tables below, each with the columns on the left.
-
-    Args:
-        columns: names of the columns.
-        lines: lines of cells; None starts a new section.
-        left: number of columns aligned to the left, which name the lines; the others are aligned to the right.
-        title: title above the table.
-        notes: notes below the table, one line each.
-        width: the largest width; a line is longer where one column alone needs more.
-    """
-    from rich.cells import cell_len
-
-    widths = [
-        2
-        + max(cell_len(text) for cell in (name, *(line[place] for line in lines if line)) for text in cell.split("\n"))
-        for place, name in enumerate(columns)
+def row_records(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
+    """Return one record per row and metric: the mean and the gain over copy-last, with their intervals."""
+    none = Summary.from_dict(None)
+    return [
+        {
+            "setting": row.setting,
+            "method": row.method,
+            "metric": name,
+            "visits": row.visits,
+            **vars(value),
+            **{f"gain_{end}": getattr(row.gains.get(name, none), end) for end in ("mean", "low", "high")},
+        }
+        for row in rows
+        for name, value in row.values.items()
     ]
-    blocks: list[list[int]] = []
-    free = 0
-    for place in range(left, len(columns)):
-        if widths[place] > free or not blocks:
-            blocks.append([])
-            free = width - sum(widths[:left])
-        blocks[-1].append(place)
-        free -= widths[place]
-    tables = []
-    for block in blocks:
-        shown = [*range(left), *block]
-        part = [None if line is None else [line[place] for place in shown] for line in lines]
-        tables.append(_render([columns[place] for place in shown], part, left, edges=title is not None))
-    above, below = (filled(part, width) for part in (title or "", "\n".join(notes)))
-    return "\n\n".join(part for part in (above, *tables, below) if part)
-
-
-def _render(columns: Sequence[str], lines: Sequence[Sequence[str] | None], left: int, *, edges: bool) -> str:
-    """Return a table as plain text, as wide as it needs; with `edges` it is indented by a space."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 1) if edges else (0, 2, 0, 0),
-        collapse_padding=edges,
-        pad_edge=edges,
-    )
-    for place, column in enumerate(columns):
-        table.add_column(column, no_wrap=True, justify="left" if place < left else "right")
-    for line in lines:
-        if line is None:
-            table.add_section()
-        else:
-            table.add_row(*map(Text, line))
-    buffer = StringIO()
-    Console(file=buffer, width=UNLIMITED, force_terminal=False).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
-
-
-def filled(text: str, width: int) -> str:
-    """Return lines of prose with at most `width` characters each, broken between words; a longer word stays whole."""
-    return "\n".join(fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines())
 
 
 def _counts(rows: Sequence[ResultRow]) -> set[int]:

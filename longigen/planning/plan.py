@@ -8,7 +8,7 @@ from typing import Any
 
 from longigen.components.base import parameters
 from longigen.data.training_pairs import TrainingPairs
-from longigen.evaluation.tables import WIDTH, filled, render
+from longigen.evaluation.result_table import WIDTH, ResultTable, filled
 from longigen.planning.device import GPU_CONTEXT, TIME_FACTOR, Device
 from longigen.planning.estimate import Estimate, Subject
 from longigen.planning.proposal import Proposal, propose
@@ -141,7 +141,7 @@ class Plan:
         if any(each.measured for each in both):
             rows.append(["measured peak", *(size(each.measured and each.measured.peak) for each in both)])
         rows += [None, ["of the device", *[size(self.device.memory)] * 2]]
-        memory = render(columns, rows, width=width)
+        memory = ResultTable(columns, rows).text(width)
         once = f"{'measured' if self.training.measured else 'predicted'} {duration(self.training.seconds)}"
         times = [
             ["one batch", once],
@@ -155,8 +155,8 @@ class Plan:
         blocks = [
             filled(head, width),
             memory,
-            render([f"time on {self.device.name}", ""], times, width=width),
-            render(["disk", ""], disk, width=width),
+            ResultTable([f"time on {self.device.name}", ""], times).text(width),
+            ResultTable(["disk", ""], disk).text(width),
             "\n".join(filled(note, width) for note in self.notes),
             "\n".join(filled(line, width) for line in self._verdict),
         ]

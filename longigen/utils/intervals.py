@@ -1,12 +1,21 @@
-"""Means over subjects with 95 % confidence intervals: t, or jackknife for a metric of a set of visits."""
+"""Means over subjects and seeds with 95 % confidence intervals, and tests of their differences.
+
+Intervals are t intervals, or jackknife for a metric of a set of visits.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LEAST = 3
 """The smallest number of subjects for which there is an interval."""
+ROUNDING = 1e-12
+"""Values that differ by less than this, relative to their mean, are equal."""
 INTERVAL = "95 % t interval, corrected for skewness"
 """What `Summary.of` computes, for the notes below tables."""
 
@@ -41,22 +50,7 @@ class Summary:
             per_subject: one value per subject. There is no interval (NaN) for fewer than `LEAST` subjects, nor if a
                 value is infinite.
         """
-        import numpy as np
-        from scipy.special import stdtrit
-
-        values = np.array([value for value in per_subject if not math.isnan(value)])
-        count = len(values)
-        mean = float(values.mean()) if count else math.nan
-        if count < LEAST or not np.isfinite(values).all():
-            return cls(mean, math.nan, math.nan, count)
-        deviation = float(values.std())
-        if deviation <= 1e-12 * abs(mean):  # equal values, but for rounding
-            return cls(mean, mean, mean, count)
-        a = float((((values - mean) / deviation) ** 3).mean()) / math.sqrt(count)
-        error = deviation / math.sqrt(count - 1)
-        quantile = float(stdtrit(count - 1, 0.975))
-        low, high = (mean - error * _without_skewness(y, a) for y in (quantile, -quantile))
-        return cls(mean, low, high, count)
+        return Estimate.of([per_subject]).summary
 
     @classmethod
     def jackknife(cls, value: float, leave_one_out: Sequence[float]) -> "Summary":
@@ -105,6 +99,149 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; NaN and infinity become None."""
         return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over subjects and seeds, or a difference of two, with its standard error.
+
+    Model: a value is a mean plus the effect of its subject, the effect of its seed (of training), and a rest; subjects
+    and seeds are drawn at random. Of a difference, both methods have the same subjects, so that it is paired by
+    subject, and each has seeds of its own. With one seed that is the paired t test. With several it is a crossed mixed
+    model, analysed by its mean squares, as studies with several readers and cases are (Hillis, "A marginal-mean ANOVA
+    approach for analyzing multireader multicase radiological imaging data", Statistics in Medicine 2014): the variance
+    of the mean is the subjects' plus, for each method, the seeds', and its degrees of freedom are Satterthwaite's. The
+    bootstrap is not used, because of two to five seeds it gives too short intervals (``benchmarks/seeds.py``).
+
+    Attributes:
+        mean: NaN where no subject has values.
+        error: the standard error; NaN for fewer than `LEAST` subjects, or if a value is infinite.
+        freedom: degrees of freedom of Student's t.
+        asymmetry: skewness of the mean, Hall's A (see `Summary.of`).
+        spread: standard deviation over subjects, of values that are averaged over seeds.
+        subjects: number of subjects.
+        higher: number of subjects whose value is above 0.
+        lower: number of subjects whose value is below 0.
+    """
+
+    mean: float
+    error: float
+    freedom: float
+    asymmetry: float
+    spread: float
+    subjects: int
+    higher: int
+    lower: int
+
+    @classmethod
+    def of(cls, values: Sequence[Sequence[float]], minus: Sequence[Sequence[float]] | None = None) -> Self:
+        """Estimate the mean of values, or the mean of values minus others.
+
+        Args:
+            values: for each seed, one value per subject (S, n). A subject with a NaN is left out.
+            minus: values of another method (T, n) of the same subjects, to be subtracted.
+        """
+        import numpy as np
+
+        groups = [np.array(each, dtype=float) for each in (values, minus) if each is not None]
+        missing = [np.isnan(group).any(axis=0) for group in groups]
+        if any(each.any() for each in missing):
+            groups = [group[:, ~np.any(missing, axis=0)] for group in groups]
+        finite = all(math.isfinite(group.sum()) for group in groups)
+        averages = [group[0] if len(group) == 1 else group.mean(axis=0) for group in groups]
+        with nullcontext() if finite else np.errstate(invalid="ignore"):
+            of_subjects = averages[0] - averages[1] if minus is not None else averages[0]
+        count = len(of_subjects)
+        mean = float(of_subjects.sum()) / count if count else math.nan
+        signs = int((of_subjects > 0).sum()), int((of_subjects < 0).sum())
+        if count < LEAST or not finite:
+            return cls(mean, math.nan, math.nan, 0.0, math.nan, count, *signs)
+        away = of_subjects - mean
+        deviation = math.sqrt(float(away @ away) / count)
+        if deviation <= ROUNDING * max(abs(float(average.sum())) / count for average in averages):
+            deviation = 0.0
+        terms = [(deviation**2 / (count - 1), count - 1.0)]
+        for group in groups:
+            terms += _of_seeds(group)
+        variance = sum(term for term, _ in terms)
+        if variance <= 0:
+            return cls(mean, 0.0, count - 1.0, 0.0, 0.0, count, *signs)
+        freedom = variance**2 / sum(term**2 / freedom for term, freedom in terms)
+        asymmetry = 0.0
+        if deviation:
+            skewness = float((away * away) @ away) / count / deviation**3
+            asymmetry = skewness / math.sqrt(count) * (terms[0][0] / variance) ** 1.5
+        spread = deviation * math.sqrt(count / (count - 1))
+        return cls(mean, math.sqrt(variance), freedom, asymmetry, spread, count, *signs)
+
+    @property
+    def summary(self) -> Summary:
+        """The mean with its 95 % interval."""
+        from scipy.special import stdtrit
+
+        if math.isnan(self.error):
+            return Summary(self.mean, math.nan, math.nan, self.subjects)
+        if self.error == 0:
+            return Summary(self.mean, self.mean, self.mean, self.subjects)
+        quantile = float(stdtrit(self.freedom, 0.975))
+        low, high = (self.mean - self.error * _without_skewness(y, self.asymmetry) for y in (quantile, -quantile))
+        return Summary(self.mean, low, high, self.subjects)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of a mean of 0, below .05 where the interval excludes 0; NaN without an interval."""
+        from scipy.special import stdtr
+
+        if math.isnan(self.error):
+            return math.nan
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        t, a = self.mean / self.error, self.asymmetry
+        y = t + a / 6 + a * t**2 / 3 + a**2 * t**3 / 27  # the inverse of Hall's g
+        return 2 * float(stdtr(self.freedom, -abs(y)))
+
+    @property
+    def effect(self) -> float:
+        """Effect size: the mean divided by its standard deviation over subjects, unbiased (Hedges' g of pairs).
+
+        The factor 1 - 3 / (4 (n - 1) - 1) is that of Hedges, "Distribution theory for Glass's estimator of effect size
+        and related estimators", Journal of Educational Statistics 1981. NaN where all subjects have one value.
+        """
+        if math.isnan(self.error) or not self.spread:
+            return math.nan
+        return self.mean / self.spread * (1 - 3 / (4 * (self.subjects - 1) - 1))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number (Holm, Scandinavian Journal of Statistics 1979); NaN stays and counts
+    for nothing.
+
+    If all hypotheses hold, the probability that any adjusted value is below .05 is at most .05.
+    """
+    order = sorted((place for place, value in enumerate(values) if not math.isnan(value)), key=lambda i: values[i])
+    adjusted, largest = list(values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _of_seeds(values: "np.ndarray") -> list[tuple[float, float]]:
+    """Return what several seeds (S, n) add to the variance of a mean: terms with their degrees of freedom.
+
+    That is the variance of the seeds' averages, without the rest's part in it, which the subjects' variance has too;
+    nothing where that would be below 0.
+    """
+    seeds, count = values.shape
+    if seeds < 2:
+        return []
+    averages = values.mean(axis=1)
+    rest = values - averages[:, None] - values.mean(axis=0) + values.mean()
+    of_seeds = float(averages.var(ddof=1)) / seeds
+    of_rest = float((rest**2).sum()) / ((seeds - 1) * (count - 1)) / (seeds * count)
+    if of_seeds <= of_rest or of_seeds <= (ROUNDING * float(values.mean())) ** 2:
+        return []
+    return [(of_seeds, seeds - 1.0), (-of_rest, (seeds - 1.0) * (count - 1))]
 
 
 def _without_skewness(y: float, a: float) -> float:

@@ -149,6 +149,7 @@ def test_evaluate_scores_samples_and_sets(longigen: Longigen, run: Path, tmp_pat
 
 
 def test_evaluate_prints_copy_last(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+    tmp_path, other = tmp_path / "scores", tmp_path / "other"
     result = longigen("evaluate", run, "--out", tmp_path)
     for word in ("copy-last", "model", "gain", "single", "missing", "full", "ssim", "psnr", "nrmse", "protocol"):
         assert word in result.stdout
@@ -167,8 +168,17 @@ def test_evaluate_prints_copy_last(longigen: Longigen, run: Path, tmp_path: Path
     parsed = json.loads(machine.stdout)
     assert parsed["protocol_hash"] != summary["protocol_hash"]  # other settings: another protocol
     assert parsed["protocol"]["space"] == "subject"
-    shrunk = longigen("evaluate", run, "--setting", "full", "--metric", "psnr", "--space", "model").stdout
+    shrunk = longigen(
+        "evaluate", run, "--setting", "full", "--metric", "psnr", "--space", "model", "--format", "md", "--out", other
+    ).stdout
     assert "target: last, on the model's grid" in shrunk
+    assert "| setting | metric | copy-last |" in shrunk
+    compared = longigen("compare", f"a={tmp_path}", f"b={tmp_path}", "--metric", "psnr", "--format", "csv").stdout
+    lines = list(csv.DictReader(compared.splitlines()))
+    assert [line["model"] for line in lines[-2:]] == ["a", "b"]
+    assert float(lines[-1]["difference_mean"]) == 0
+    refused = longigen("compare", tmp_path, other, status=2)
+    assert_one_sentence(refused, "different protocols", "space (subject, and model)", "preprocessing shape")
 
 
 def test_resume(longigen: Longigen, run: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from longigen.evaluation.benchmark import Benchmark
 from longigen.evaluation.benchmark_result import BenchmarkResult
 from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
 from longigen.evaluation.metrics import load_metrics
-from longigen.evaluation.tables import WIDTH
+from longigen.evaluation.result_table import WIDTH
 from longigen.hub.metrics_file import COPIES
 from longigen.utils.intervals import Summary
 

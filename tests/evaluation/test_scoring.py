@@ -1,9 +1,7 @@
-"""Evaluation: scores of visits, their average over subjects, and the protocol."""
+"""Evaluation: scores of visits, and their average over subjects."""
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -12,12 +10,12 @@ import torch
 from torch import Tensor
 
 from helpers.files import visit_of
-from longigen import LongigenError, Metric, SeriesMetric, Subject, Volume
+from longigen import Metric, SeriesMetric, Subject, Volume
 from longigen.data.grid import Grid
 from longigen.data.intensity import foreground_mask
 from longigen.data.preprocess import Prepared, Preprocess
 from longigen.evaluation.comparison import Space
-from longigen.evaluation.scoring import Protocol, Score, score, summarise
+from longigen.evaluation.scoring import Score, score, summarise
 from longigen.models.predict import Generated
 from longigen.models.tasks import Task
 
@@ -258,75 +256,3 @@ def test_the_gain_is_over_subjects_for_which_both_are_defined() -> None:
     assert gain.mean == pytest.approx(0.1)
     assert gain.subjects == 1
     assert summarise([]) == []
-
-
-PROTOCOL = Protocol.describe(
-    metrics={"error": Distance(), "previous": Distance(of="previous")},
-    preprocess=Preprocess(Grid(SHAPE, None)),
-    data="some",
-    fingerprint="abc",
-    part="test",
-    subjects=4,
-    settings=("single", "full"),
-    targets="last",
-    setting_seed=0,
-)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"data": "other"},
-        {"fingerprint": "abd"},
-        {"part": "all"},
-        {"subjects": 5},
-        {"settings": ("single",)},
-        {"targets": "all"},
-        {"setting_seed": 1},
-        {"samples": 2},
-        {"space": "model"},
-        {"preprocess": {**PROTOCOL.preprocess, "upper": 99.0}},
-        {"metrics": {"error": Distance().definition}},
-        {"metrics": {**PROTOCOL.metrics, "error": "mean absolute error over the foreground"}},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_the_hash_changes_with_anything_in_the_protocol(change: dict[str, Any]) -> None:
-    assert set(change) <= set(vars(PROTOCOL))
-    assert replace(PROTOCOL, **change).hash != PROTOCOL.hash
-
-
-def test_the_hash_is_of_the_content_alone() -> None:
-    assert replace(PROTOCOL, metrics=dict(reversed(list(PROTOCOL.metrics.items())))).hash == PROTOCOL.hash
-    written = json.loads(json.dumps(PROTOCOL.to_dict()))
-    assert written == PROTOCOL.to_dict()
-    assert written["metrics"] == {
-        "error": "mean absolute error of generated",
-        "previous": "mean absolute error of previous",
-    }
-    assert written["foreground"] == "first visit > -0.95"
-    assert set(vars(PROTOCOL)) - {"samples", "images"} < set(written)
-    known = replace(PROTOCOL, images="0123456789abcdef")
-    assert known.to_dict()["images"] == "0123456789abcdef"
-    assert known.hash != PROTOCOL.hash
-
-
-def test_on_the_models_grid_the_grid_is_a_part_of_the_protocol() -> None:
-    """And it has the hash that it had before there was a choice of space."""
-
-    def hashed(shape: tuple[int, int, int], space: Space) -> Protocol:
-        rest = {name: value for name, value in vars(PROTOCOL).items() if name not in ("metrics", "preprocess", "space")}
-        metrics = {"error": Distance(), "previous": Distance(of="previous")}
-        return Protocol.describe(metrics=metrics, preprocess=Preprocess(Grid(shape, None)), space=space, **rest)
-
-    assert hashed(SHAPE, "model").hash == "e9597111fcd7"
-    assert "space" not in hashed(SHAPE, "model").to_dict()
-    assert hashed((2, 2, 3), "model").hash != hashed(SHAPE, "model").hash
-    assert hashed((2, 2, 3), "subject").hash == hashed(SHAPE, "subject").hash == PROTOCOL.hash
-    with pytest.raises(LongigenError, match=r"no space 'subjekt' to score in\. Did you mean 'subject'"):
-        hashed(SHAPE, "subjekt")  # type: ignore[arg-type]
-
-
-def test_one_sample_is_not_a_part_of_the_protocol() -> None:
-    assert "samples" not in PROTOCOL.to_dict()
-    assert replace(PROTOCOL, samples=3).to_dict()["samples"] == 3

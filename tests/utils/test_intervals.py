@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import ttest_1samp, ttest_rel
 
-from longigen.utils.intervals import Summary
+from longigen.utils.intervals import Estimate, Summary, holm
 
 
 def test_a_summary_of_equal_values_has_no_width() -> None:
@@ -59,3 +59,71 @@ def test_values_that_are_not_defined_or_infinite() -> None:
     assert (perfect.mean, perfect.subjects, perfect.cell()) == (math.inf, 4, "inf")
     assert json.loads(json.dumps(perfect.to_dict(), allow_nan=False))["mean"] is None
     assert math.isnan(Summary.of([math.inf, 1.0, 2.0]).low)
+
+
+def test_one_seed_without_skewness_is_the_paired_t_test() -> None:
+    one, two = [3.0, 5.0, 4.0, 9.0, 8.0], [2.0, 3.0, 0.0, 3.0, 1.0]  # differences 1, 2, 4, 6, 7
+    found, expected = Estimate.of([one], [two]), ttest_rel(one, two)
+    interval = expected.confidence_interval()  # type: ignore[attr-defined]
+    assert found.p == pytest.approx(expected.pvalue)  # type: ignore[attr-defined]
+    assert (found.summary.low, found.summary.high) == pytest.approx((interval.low, interval.high))
+    assert found.effect == pytest.approx(4.0 / np.std([1, 2, 4, 6, 7], ddof=1) * (1 - 3 / 15))
+    assert (found.higher, found.lower, found.subjects) == (5, 0, 5)
+    assert Estimate.of([two], [one]).p == pytest.approx(found.p)
+
+
+def test_a_mean_over_subjects_and_seeds_has_the_variance_of_its_mean_squares() -> None:
+    values = np.array([[1.0, 4.0, 2.0, 7.0], [2.0, 6.0, 4.0, 8.0], [4.0, 6.0, 7.0, 9.0]])  # 3 seeds, 4 subjects
+    seeds, subjects, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
+    of_subjects = 3 * ((subjects - mean) ** 2).sum() / 3
+    of_seeds = 4 * ((seeds - mean) ** 2).sum() / 2
+    of_rest = ((values - subjects - seeds[:, None] + mean) ** 2).sum() / 6
+    found = Estimate.of(values.tolist())
+    assert found.mean == pytest.approx(mean)
+    assert found.error**2 == pytest.approx((of_subjects + of_seeds - of_rest) / 12)
+    freedom = (of_subjects + of_seeds - of_rest) ** 2 / (of_subjects**2 / 3 + of_seeds**2 / 2 + of_rest**2 / 6)
+    assert found.freedom == pytest.approx(freedom)
+    both = Estimate.of(values.tolist(), values[:, ::-1].tolist())  # each method has its own seeds
+    assert both.error**2 > 2 * (of_seeds - of_rest) / 12
+
+
+def test_subjects_and_seeds_without_a_value_or_a_difference() -> None:
+    assert Estimate.of([[1.0, math.nan, 2.0, 4.0]], [[0.0, 1.0, 1.0, math.nan]]).subjects == 2
+    assert math.isnan(Estimate.of([[1.0, 2.0]], [[0.0, 1.0]]).p)
+    equal = Estimate.of([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]])
+    assert (equal.mean, equal.p, equal.summary.low, equal.summary.high) == (0.0, 1.0, 0.0, 0.0)
+    assert math.isnan(equal.effect)
+    infinite = Estimate.of([[math.inf, 2.0, 3.0]], [[math.inf, 2.0, 3.0]])
+    assert math.isnan(infinite.p)
+    twice = Estimate.of([[1.0, 2.0, 4.0]] * 2)  # a method without randomness: the seeds add nothing
+    assert twice == Estimate.of([[1.0, 2.0, 4.0]])
+
+
+def test_a_p_value_is_below_5_percent_where_the_interval_excludes_0() -> None:
+    rng = np.random.default_rng(3)
+    shifts = np.linspace(-1, 1, 200)
+    found = [Estimate.of((rng.gamma(2, size=(2, 8)) - 2 + shift).tolist()) for shift in shifts]
+    excluded = [each.summary.low > 0 or each.summary.high < 0 for each in found]
+    assert excluded == [each.p < 0.05 for each in found]
+    assert 20 < sum(excluded) < 180
+
+
+@pytest.mark.parametrize(("subjects", "seeds", "effect"), [(20, 3, 0.3), (20, 2, 1.0), (6, 5, 0.0)])
+def test_two_equal_methods_are_called_different_in_5_of_100_trials_whatever_their_seeds_do(
+    subjects: int, seeds: int, effect: float
+) -> None:
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(600):
+        shared = rng.normal(size=subjects)
+        one, two = (
+            shared + effect * rng.normal(size=(seeds, 1)) + 0.4 * rng.normal(size=(seeds, subjects)) for _ in range(2)
+        )
+        found.append(Estimate.of(one.tolist(), two.tolist()).p < 0.05)
+    assert np.mean(found) < 0.07
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, math.nan, 0.9]) == pytest.approx([1.0, math.nan, 1.0], nan_ok=True)
+    assert holm([]) == []
