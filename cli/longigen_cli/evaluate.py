@@ -21,6 +21,7 @@ from longigen_cli.console import (
     Order,
     Part,
     Precision,
+    Published,
     Sampler,
     Settings,
     SkipBad,
@@ -47,6 +48,7 @@ def evaluate(
     space: Space = "subject",
     part: Part = None,
     metric: Metrics = None,
+    protocol: Published = None,
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
@@ -94,6 +96,7 @@ def evaluate(
     if consistency:
         scoring = {
             "--metric": metric,
+            "--protocol": protocol,
             "--targets": targets != "last",
             "--samples": samples != 1,
             "--space": space != "subject",
@@ -109,7 +112,14 @@ def evaluate(
                 say(f"Wrote consistency.json to {out}")
         return
     evaluation = api.evaluate(
-        model, settings=names_of(setting), targets=targets, space=space, metrics=metric or [], samples=samples, **shared
+        model,
+        settings=names_of(setting),
+        targets=targets,
+        space=space,
+        metrics=metric or [],
+        protocol=protocol,
+        samples=samples,
+        **shared,
     )
     if not api.is_main_process():
         return

@@ -22,7 +22,7 @@ from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, Me
 from longigen.models.batch_size import BatchSize, Size
 from longigen.models.figures import write_strip
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, recorded_generation
-from longigen.models.tasks import Scenario, Targets, last_only
+from longigen.models.tasks import Scenario, Targets
 from longigen.models.visit_files import spread_caution
 from longigen.utils.files import atomic, read_json, write_json
 from longigen.utils.processes import gathered, processes
@@ -102,10 +102,9 @@ class Evaluation:
         session.model.to(state.device)
         at_once = BatchSize(batch_size, session.model.device)
         subjects = at_once.size
-        select = last_only if protocol.targets == "last" else None
         scores, shown, seconds = [], [], []
         for scenario in protocol.settings:
-            tasks = session.tasks(scenario, seed=protocol.setting_seed, select=select)
+            tasks = protocol.tasks(session, scenario)
             # Whole batches are shared: a score does not depend, by rounding, on the number of processes.
             starts = list(range(0, len(tasks), subjects))
             with state.split_between_processes(starts) as mine, progress(scenario) as update:
@@ -146,7 +145,7 @@ class Evaluation:
     @cached_property
     def rows(self) -> list[ResultRow]:
         """One row per scenario and method: means over subjects with 95 % intervals, and gains over copy-last."""
-        return summarise(self.scores, self.metrics)
+        return summarise(self.scores, self.metrics, self.protocol.averaging)
 
     @property
     def title(self) -> str:
@@ -163,7 +162,9 @@ class Evaluation:
             width: the largest number of characters in a line; a table that needs more is split by columns.
         """
         title = f"{self.title}\nprotocol {self.protocol.hash}"
-        return evaluation_table(self.rows, self.metrics, title, self.protocol.samples, width)
+        protocol = self.protocol
+        table = evaluation_table(self.rows, self.metrics, title, protocol.samples, width, protocol.averaging)
+        return "\n\n".join(part for part in (table, protocol.remarks) if part)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return one row per generated visit and method, with a column per metric; needs the package pandas.

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from longigen.data.preprocess import Preprocess
 from longigen.errors import LongigenError, did_you_mean
 from longigen.evaluation.comparison import Comparison, Space
 from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, PLACES, ResultRow, mean_method
-from longigen.models.predict import Generated
-from longigen.models.tasks import Scenario, Targets
-from longigen.utils.intervals import Summary
+from longigen.models.predict import Generated, SubjectTask
+from longigen.models.tasks import Scenario, Targets, last_only
+from longigen.utils.intervals import MEAN, Average, Summary
+
+if TYPE_CHECKING:
+    from longigen.generation.session import GenerationSession
 
 SCALING = ("lower", "upper", "normalise")
 """The parts of the preprocessing on which scores in the subject's space depend."""
@@ -41,11 +44,11 @@ class Protocol:
         targets: visits to score: each subject's ``last`` one, or ``all``.
         setting_seed: random seed of the choice of missing visits.
         preprocess: configuration of the preprocessing pipeline; in the subject's space only the scaling of intensities,
-            since the model's grid is then a property of the model.
+            since the model's grid is then a property of the model; none where intensities are compared as stored.
         metrics: definition of each metric, by name.
         samples: number of samples of each visit.
         space: where volumes are compared: ``subject`` for the last given visit's own voxels, ``model`` for the model's
-            grid; see `Comparison.of`.
+            grid, ``stored`` for its own voxels and intensities; see `Comparison.of`.
         images: hash of the scored subjects' images, see `Cohort.images`; None in protocols that do not cover them.
 
     Raises:
@@ -56,7 +59,7 @@ class Protocol:
     fingerprint: str
     part: str
     subjects: int
-    settings: tuple[Scenario, ...]
+    settings: tuple[str, ...]
     targets: Targets
     setting_seed: int
     preprocess: Mapping[str, Any]
@@ -95,6 +98,21 @@ class Protocol:
         return json.loads(json.dumps(content))
 
     @property
+    def averaging(self) -> Average:
+        """How subjects are averaged."""
+        return MEAN
+
+    @property
+    def remarks(self) -> str:
+        """What stands below a table of results; empty for a protocol of our own."""
+        return ""
+
+    def tasks(self, session: "GenerationSession", setting: str) -> list[SubjectTask]:
+        """Return the tasks of a setting for every subject of a session: which visits are given, and which generated."""
+        select = last_only if self.targets == "last" else None
+        return session.tasks(cast(Scenario, setting), seed=self.setting_seed, select=select)
+
+    @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that identify the protocol."""
         return protocol_hash(self.to_dict())
@@ -119,7 +137,7 @@ class Score:
         features: features of the set metrics (FID, KID), by name of the metric.
     """
 
-    setting: Scenario
+    setting: str
     method: str
     subject: str
     visit: int
@@ -137,13 +155,12 @@ class Score:
         """Return the score of a row that `to_row` returned and that was read as text."""
         head = {"setting", "method", "subject", "visit", "time"}
         values = {name: float(text) for name, text in row.items() if name not in head}
-        setting = cast(Scenario, row["setting"])
         visit, time = int(row["visit"]), float(row["time"])
-        return cls(setting, row["method"], row["subject"], visit, time, values, features or {})
+        return cls(row["setting"], row["method"], row["subject"], visit, time, values, features or {})
 
 
 def score(
-    samples: Sequence[Generated], scenario: Scenario, metrics: Mapping[str, Metric], *, targets: Targets, space: Space
+    samples: Sequence[Generated], scenario: str, metrics: Mapping[str, Metric], *, targets: Targets, space: Space
 ) -> list[Score]:
     """Score the generated visits of one task.
 
@@ -214,16 +231,19 @@ def _series(samples: Sequence[Generated], metrics: Mapping[str, Metric], space: 
     return values
 
 
-def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = None) -> list[ResultRow]:
+def summarise(
+    scores: Sequence[Score], metrics: Mapping[str, Metric] | None = None, average: Average = MEAN
+) -> list[ResultRow]:
     """Return one row per scenario and method.
 
     Visits are averaged within each subject first, so that a subject with many visits does not weigh more. The gain is
-    paired: the mean over subjects of model minus copy-last. A `SetMetric` pools all visits instead; if there are
+    paired: the average over subjects of model minus copy-last. A `SetMetric` pools all visits instead; if there are
     several scores of the same visit (of several seeds), each set is pooled separately and the values are averaged.
 
     Args:
         scores: scores of the generated visits.
         metrics: metrics by name, to recognise set metrics.
+        average: how subjects are averaged.
     """
     rows = []
     names = list(scores[0].values) if scores else []
@@ -244,8 +264,8 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
                     gain = Summary.jackknife(value - base_value, [a - b for a, b in zip(without, base, strict=True)])
                 else:
                     copy_last = means[COPY_LAST]
-                    values[name] = Summary.of([mean[name] for mean in subjects.values()])
-                    gain = Summary.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
+                    values[name] = average.of([mean[name] for mean in subjects.values()])
+                    gain = average.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
                 if method != COPY_LAST:
                     gains[name] = gain
             rows.append(ResultRow(scenario, method, len(visits), values, gains))
