@@ -609,7 +609,8 @@ def evaluate(
         part: part of the training data set's split; by default ``test``, and ``all`` for other data.
         metrics: names of metrics, or ``name:key=value``; by default those of the default table.
         protocol: name of a published protocol (``longigen list protocols``), which sets settings, targets, space and
-            metrics as its authors have them, and the preparation of its data set.
+            metrics as its authors have them, and the preparation of its data set; nothing is then written beside the
+            weights.
         samples: number of samples of each visit; with several, their distribution is scored too.
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
@@ -660,6 +661,7 @@ def evaluate(
             seed=seed,
         )
         if published:
+            published.require_data(_data_name(source, data))
             changes = published.changes(as_changes(changes))
         session = _session(source, data, changes, part, (), skip_bad, progress)
         _log_processes("subjects")
@@ -670,10 +672,11 @@ def evaluate(
         bars = _bars(progress)
         evaluation = Evaluation.of(session, generation, scored, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
-            path, note = save_to_run(evaluation.metrics_file, evaluation.source)
-            if note:
-                log.info(note)
-            evaluation = replace(evaluation, metrics_path=path)
+            if not published:  # others' protocols are for comparison, and are not what a model is published with
+                path, note = save_to_run(evaluation.metrics_file, evaluation.source)
+                if note:
+                    log.info(note)
+                evaluation = replace(evaluation, metrics_path=path)
             if out is not None:
                 evaluation.save(out)
         return evaluation
@@ -820,10 +823,12 @@ def bench(
 
     folder = Path(out) if out is not None else Path("bench") / table
     published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics)
-    if published:
-        changes = published.changes(as_changes(changes), "data.")
     spec = BenchmarkSpec.of(table, recipe=recipe)
-    spec.only(rows)
+    chosen_rows = spec.only(rows)
+    if published:
+        resolved, _ = chosen_rows[0].resolve(data=None if data is None else str(data), changes=(), forced=())
+        published.require_data(resolved.names["data"])
+        changes = published.changes(as_changes(changes), "data.")
 
     from longigen.evaluation.benchmark import Benchmark
     from longigen.evaluation.metrics import load_metrics
@@ -1131,6 +1136,17 @@ def _published(
     spec = PublishedSpec.of(name)
     spec.require_alone(setting=setting, targets=targets != "last", space=space != "subject", metric=metric)
     return spec
+
+
+def _data_name(source: "ModelSource", data: Path | str | None) -> str:
+    """Return the name of the chosen data set, or of the one that a model was trained on."""
+    from longigen.data.open_dataset import find_dataset
+    from longigen.hub.manifest import CONFIG
+    from longigen.utils.files import read_json
+
+    if data is not None:
+        return find_dataset(str(data))[0]
+    return str(read_json(source.find() / CONFIG).get("data", {}).get("name"))
 
 
 def _scored_source(

@@ -403,7 +403,9 @@ class Benchmark:
                 together = [score for of_run in of_seed.values() for score in of_run]
                 *copies, model = summarise(together, metrics, average)
                 of_fold = {
-                    fold: summarise([score for score in together if self._fold_of[score.subject] == fold], metrics, average)
+                    fold: summarise(
+                        [score for score in together if self._fold_of[score.subject] == fold], metrics, average
+                    )
                     for fold in self.folds
                 }
                 new = [model] if place else [*copies, model]
@@ -493,7 +495,7 @@ class Benchmark:
                 *(fold_tables(rows, by_fold, metrics, width) if self.folds else []),
                 filled(notes, width),
                 cost_table(costs, self.memory_kind, width),
-                *([protocol.remarks] if protocol.remarks else []),
+                *filter(None, [protocol.remarks(width)]),
             ]
         )
 

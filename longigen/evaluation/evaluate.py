@@ -164,7 +164,7 @@ class Evaluation:
         title = f"{self.title}\nprotocol {self.protocol.hash}"
         protocol = self.protocol
         table = evaluation_table(self.rows, self.metrics, title, protocol.samples, width, protocol.averaging)
-        return "\n\n".join(part for part in (table, protocol.remarks) if part)
+        return "\n\n".join(part for part in (table, protocol.remarks(width)) if part)
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return one row per generated visit and method, with a column per metric; needs the package pandas.

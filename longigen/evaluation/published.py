@@ -14,7 +14,7 @@ from longigen.data.cohort import require_pairs
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError, did_you_mean
 from longigen.evaluation.scoring import Protocol
-from longigen.evaluation.tables import render
+from longigen.evaluation.tables import filled, render
 from longigen.models.predict import SubjectTask
 from longigen.models.tasks import Task
 from longigen.registry.catalog import Catalog
@@ -65,7 +65,7 @@ class PublishedSetting:
             )
         if self.given != "random":
             return Task((0,) if self.given == "first" else tuple(range(last)), (last,))
-        chance = random.Random(derive_seed("gap", seed, subject, self.gap))  # noqa: S311
+        chance = random.Random(derive_seed("gap", seed, subject, self.gap))
         target = chance.randint(self.gap + 1, last)
         candidates = range(target - self.gap)
         given = tuple(visit for visit in candidates if chance.random() < 0.5)
@@ -90,9 +90,8 @@ class PublishedProtocol(Protocol):
     def averaging(self) -> Average:
         return AVERAGES[self.average]
 
-    @property
-    def remarks(self) -> str:
-        return PublishedSpec.of(self.name).text
+    def remarks(self, width: int) -> str:
+        return PublishedSpec.of(self.name).text(width)
 
     def tasks(self, session: "GenerationSession", setting: str) -> list[SubjectTask]:
         require_pairs(session.subjects)
@@ -189,8 +188,8 @@ class PublishedSpec:
         """Raise a `LongigenError` if `data` is not the name of the protocol's data set."""
         if data != self.data:
             raise LongigenError(
-                f"The protocol '{self.name}' is of the data set '{self.data}', and the chosen data are '{data}'; give "
-                f"--data {self.data}:PATH."
+                f"The protocol '{self.name}' is of the data set '{self.data}', and the data are '{data}'; give --data "
+                f"{self.data}:PATH."
             )
 
     def protocol(
@@ -204,10 +203,7 @@ class PublishedSpec:
             seed: random seed of the choice of given visits and targets.
             samples: number of samples of each visit.
 
-        Raises:
-            LongigenError: if the session has other data.
         """
-        self.require_data(session.cohort.name)
         return PublishedProtocol(
             data=session.cohort.name,
             fingerprint=fingerprint([prepared.subject for prepared in session.subjects]),
@@ -226,10 +222,11 @@ class PublishedSpec:
             average=self.average,
         )
 
-    @property
-    def text(self) -> str:
-        """What stands below a table: the published numbers with their sources, and the caution."""
+    def text(self, width: int) -> str:
+        """Return what stands below a table: the published numbers with their sources, and the caution."""
         names = dict.fromkeys(key for row in self.published for key in row if key not in ("method", "source"))
         lines = [[row["method"], *(str(row.get(key, "-")) for key in names), row["source"]] for row in self.published]
         notes = [f"protocol {self.name}: {self.source}", self.caution]
-        return render(["published", *names, "source"], lines, title="", notes=notes) if lines else "\n".join(notes)
+        if not lines:
+            return filled("\n".join(notes), width)
+        return render(["published", *names, "source"], lines, notes=notes, width=width)

@@ -102,9 +102,8 @@ class Protocol:
         """How subjects are averaged."""
         return MEAN
 
-    @property
-    def remarks(self) -> str:
-        """What stands below a table of results; empty for a protocol of our own."""
+    def remarks(self, width: int) -> str:
+        """Return what stands below a table of results, in lines of `width`; empty for a protocol of our own."""
         return ""
 
     def tasks(self, session: "GenerationSession", setting: str) -> list[SubjectTask]:

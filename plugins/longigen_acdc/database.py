@@ -51,8 +51,8 @@ class ACDCDataset(Dataset):
         super().__init__()
         if protocol != "longigen" and (frames, resample) != (sadm.FRAMES, "nearest"):
             raise LongigenError(
-                f"acdc: protocol={protocol} makes {sadm.FRAMES} visits in its own way; leave frames and resample as they "
-                "are, or set protocol=longigen."
+                f"acdc: protocol={protocol} makes {sadm.FRAMES} visits in its own way; leave frames and resample as "
+                "they are, or set protocol=longigen."
             )
         self.path = Path(path)
         self.frames = frames

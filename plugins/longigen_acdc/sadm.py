@@ -31,7 +31,9 @@ LEAK = (
     "SADM's preprocessing interpolates over time with cubic splines, so a visit between end diastole and end systole "
     "contains information of later frames unless the patient has exactly 12 frames: scores are affected by this leak."
 )
-OWN_RANGE = "Each visit is scaled to [0, 1] by its own minimum and maximum, which hides changes of brightness between visits."
+OWN_RANGE = (
+    "Each visit is scaled to [0, 1] by its own minimum and maximum, which hides changes of brightness between visits."
+)
 
 
 def visits(series: Series, *, own_range: bool = False) -> tuple[Visit, ...]:
