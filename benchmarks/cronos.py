@@ -1,4 +1,4 @@
-"""What the protocol ``cronos-acdc`` gives and hides: ``python benchmarks/cronos.py --acdc PATH``.
+"""What the protocol ``cronos-acdc`` gives and hides: ``python benchmarks/cronos.py --acdc PATH --model NAME``.
 
 Of every n-th patient it measures, with the protocol's own preparation and medians: the share of dark voxels, SSIM and
 PSNR of copies in the whole image, inside the body, where the heart moves and under a mask; of a constant image; of the
@@ -26,6 +26,7 @@ from longigen_acdc import ACDCDataset, sadm
 from longigen_acdc.series import Series
 from longigen_metrics.similarity import ssim_map
 
+COMMAND = "python benchmarks/cronos.py --acdc PATH"
 OUT = Path(__file__).parents[1] / "docs" / "results" / "cronos"
 DARK, MOVING, REACH = 0.1, 0.1, 3
 """Dark: below a tenth of the range. Moving: a change from ED to ES above a tenth, and `REACH` voxels around."""
@@ -119,7 +120,7 @@ def hidden(acdc: Path, every: int) -> str:
         f"is ES where a patient has fewer than 12 frames ({sum(n < 12 for n in frames)} of {len(frames)}), since 12 "
         "visits then depend on each other",
     ]
-    title = "cronos-acdc: what its numbers are made of\npython benchmarks/cronos.py --acdc PATH"
+    title = f"$ {COMMAND} --every {every}\n\ncronos-acdc: what its numbers are made of"
     return render(["what is scored", "where", "SSIM", "PSNR"], lines, left=2, title=title, notes=notes)
 
 
@@ -127,7 +128,7 @@ def main() -> None:
     """Write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--acdc", type=Path, required=True, help="folder of the ACDC patients")
-    parser.add_argument("--every", type=int, default=3, help="take every n-th patient (they are ordered by diagnosis)")
+    parser.add_argument("--every", type=int, default=5, help="take every n-th patient (they are ordered by diagnosis)")
     parser.add_argument("--model", action="append", default=[], help="a model to score (may be repeated)")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -141,8 +142,7 @@ def main() -> None:
             for folder in folders:
                 (Path(data) / folder.name).symlink_to(folder.resolve())
             result = longigen.evaluate(model, data=f"acdc:{data}", protocol="cronos-acdc", part="all")
-        command = f"longigen evaluate {model} --data acdc:PATH --protocol cronos-acdc --part all"
-        text = f"{command}   # every {options.every}. patient\n\n{result.table()}\n"
+        text = f"$ {COMMAND} --every {options.every} --model {model}\n\n{result.table()}\n"
         print(text)
         (options.out / f"{Path(model).name}.txt").write_text(text)
 
