@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from longigen.evaluation.consistency import Consistency
     from longigen.evaluation.evaluate import Evaluation
     from longigen.evaluation.model_comparison import ModelComparison
+    from longigen.evaluation.published import PublishedSpec
     from longigen.generation.session import GenerationSession
     from longigen.generation.writer import WrittenVisits
     from longigen.hub.model_summary import ModelSummary
@@ -579,6 +580,7 @@ def evaluate(
     space: "Space" = "subject",
     part: "Part | None" = None,
     metrics: Sequence[str] = (),
+    protocol: str | None = None,
     samples: int = 1,
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
@@ -608,6 +610,9 @@ def evaluate(
             as they are written for a user; ``model`` for the model's grid, as papers do that shrink their data.
         part: part of the training data set's split; by default ``test``, and ``all`` for other data.
         metrics: names of metrics, or ``name:key=value``; by default those of the default table.
+        protocol: name of a published protocol (``longigen list protocols``), which sets settings, targets, space and
+            metrics as its authors have them, and the preparation of its data set; nothing is then written beside the
+            weights.
         samples: number of samples of each visit; with several, their distribution is scored too.
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
@@ -635,6 +640,7 @@ def evaluate(
         seed=seed,
     )
     with ExitStack() as stack:
+        published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics)
         source = _scored_source(model, out, stack, progress=progress)
 
         from longigen.evaluation.evaluate import Evaluation, protocol_of
@@ -644,7 +650,7 @@ def evaluate(
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
-        chosen = load_metrics(metrics, samples=samples)
+        chosen = load_metrics(published.metrics if published else metrics, samples=samples)
         keep_freed_memory()
         generation = GenerationSettings(
             sampler=sampler,
@@ -656,17 +662,23 @@ def evaluate(
             compile=compile,
             seed=seed,
         )
+        if published:
+            published.require_data(_data_name(source, data))
+            changes = published.changes(as_changes(changes))
         session = _session(source, data, changes, part, (), skip_bad, progress)
         _log_processes("subjects")
-        scenarios = ordered(settings)
-        protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space)
+        if published:
+            scored = published.protocol(session, chosen, seed, samples)
+        else:
+            scored = protocol_of(session, chosen, ordered(settings), targets, seed, samples, space)
         bars = _bars(progress)
-        evaluation = Evaluation.of(session, generation, protocol, chosen, batch_size=batch_size, progress=bars)
+        evaluation = Evaluation.of(session, generation, scored, chosen, batch_size=batch_size, progress=bars)
         if is_main_process():
-            path, note = save_to_run(evaluation.metrics_file, evaluation.source)
-            if note:
-                log.info(note)
-            evaluation = replace(evaluation, metrics_path=path)
+            if not published:  # others' protocols are for comparison, and are not what a model is published with
+                path, note = save_to_run(evaluation.metrics_file, evaluation.source)
+                if note:
+                    log.info(note)
+                evaluation = replace(evaluation, metrics_path=path)
             if out is not None:
                 evaluation.save(out)
         return evaluation
@@ -765,6 +777,7 @@ def bench(
     targets: "Targets" = "last",
     space: "Space" = "subject",
     metrics: Sequence[str] = (),
+    protocol: str | None = None,
     changes: Changes = (),
     precision: "Precision" = "auto",
     skip_bad: bool = False,
@@ -790,6 +803,7 @@ def bench(
         targets: visits to score: each subject's ``last`` one, which is the same in all settings, or ``all``.
         space: where volumes are compared: ``subject`` or ``model`` (see `evaluate`).
         metrics: names of metrics, or ``name:key=value``; by default the table's.
+        protocol: name of a published protocol to train and score by (see `evaluate`).
         changes: hyperparameters, applied to every row that has them.
         precision: the type that the networks compute in when visits are generated for the scores (see `generate`); in
             training it is the hyperparameter ``mixed_precision``.
@@ -810,15 +824,20 @@ def bench(
     from longigen.evaluation.benchmark_spec import BenchmarkSpec
 
     folder = Path(out) if out is not None else Path("bench") / table
+    published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics)
     spec = BenchmarkSpec.of(table, recipe=recipe)
-    spec.only(rows)
+    chosen_rows = spec.only(rows)
+    if published:
+        resolved, _ = chosen_rows[0].resolve(data=None if data is None else str(data), changes=(), forced=())
+        published.require_data(resolved.names["data"])
+        changes = published.changes(as_changes(changes), "data.")
 
     from longigen.evaluation.benchmark import Benchmark
     from longigen.evaluation.metrics import load_metrics
     from longigen.models.tasks import ordered
     from longigen.utils.memory import keep_freed_memory
 
-    chosen = load_metrics(metrics or spec.metrics)
+    chosen = load_metrics(published.metrics if published else metrics or spec.metrics)
     keep_freed_memory()
     benchmark = Benchmark(
         spec,
@@ -839,7 +858,7 @@ def bench(
         if unused:
             log.info(f"Row '{name}' does not have these hyperparameters of --set: {', '.join(unused)}")
     scenarios = ordered(settings)
-    result = benchmark.run(chosen, scenarios=scenarios, targets=targets, space=space)
+    result = benchmark.run(chosen, scenarios=scenarios, targets=targets, space=space, published=published)
     result.save(folder)
     benchmark.draw(result, folder)
     return result
@@ -1150,6 +1169,30 @@ def _source(
     with (show_transfer if progress and is_first() else silent)("pulling") as update:
         source.find(update)
     return source
+
+
+def _published(
+    name: str | None, *, setting: Sequence[str], targets: str, space: str, metric: Sequence[str]
+) -> "PublishedSpec | None":
+    """Return the published protocol of a name, None without one, after checking that nothing else sets what it sets."""
+    if name is None:
+        return None
+    from longigen.evaluation.published import PublishedSpec
+
+    spec = PublishedSpec.of(name)
+    spec.require_alone(setting=setting, targets=targets != "last", space=space != "subject", metric=metric)
+    return spec
+
+
+def _data_name(source: "ModelSource", data: Path | str | None) -> str:
+    """Return the name of the chosen data set, or of the one that a model was trained on."""
+    from longigen.data.open_dataset import find_dataset
+    from longigen.hub.manifest import CONFIG
+    from longigen.utils.files import read_json
+
+    if data is not None:
+        return find_dataset(str(data))[0]
+    return str(read_json(source.find() / CONFIG).get("data", {}).get("name"))
 
 
 def _scored_source(

@@ -151,6 +151,16 @@ Model = Annotated[
 ]
 
 
+Published = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="Score as others published it (see 'longigen list protocols'): sets settings, targets, metrics and the "
+        "preparation of the data.",
+        autocompletion=names_in("protocols"),
+    ),
+]
 Space = Annotated[
     Literal["subject", "model"],
     typer.Option(

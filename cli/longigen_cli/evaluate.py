@@ -22,6 +22,7 @@ from longigen_cli.console import (
     Order,
     Part,
     Precision,
+    Published,
     Sampler,
     Settings,
     SkipBad,
@@ -49,6 +50,7 @@ def evaluate(
     space: Space = "subject",
     part: Part = None,
     metric: Metrics = None,
+    protocol: Published = None,
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
@@ -97,6 +99,7 @@ def evaluate(
     if consistency:
         scoring = {
             "--metric": metric,
+            "--protocol": protocol,
             "--targets": targets != "last",
             "--samples": samples != 1,
             "--space": space != "subject",
@@ -113,7 +116,14 @@ def evaluate(
                 say(f"Wrote consistency.json to {out}")
         return
     evaluation = api.evaluate(
-        model, settings=names_of(setting), targets=targets, space=space, metrics=metric or [], samples=samples, **shared
+        model,
+        settings=names_of(setting),
+        targets=targets,
+        space=space,
+        metrics=metric or [],
+        protocol=protocol,
+        samples=samples,
+        **shared,
     )
     if not api.is_main_process():
         return

@@ -14,14 +14,14 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="What to list: conditioners, denoisers, samplers, datasets, metrics, recipes, tables or models; by "
-            "default all of them.",
+            help="What to list: conditioners, denoisers, samplers, datasets, metrics, recipes, tables, protocols or "
+            "models; by default all of them.",
             autocompletion=complete_section,
         ),
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """List components, recipes, benchmark tables and models, without importing or downloading anything."""
+    """List components, recipes, tables, published protocols and models, without importing or downloading anything."""
     sections = api.catalog(kind)
     if as_json:
         print_json(

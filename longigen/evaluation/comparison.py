@@ -10,11 +10,14 @@ from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from longigen.data.grid import on_grid_of
-from longigen.data.intensity import foreground_mask
+from longigen.data.intensity import IntensityRange, foreground_mask
 from longigen.data.volume import Volume
 from longigen.models.predict import Generated
 
-Space = Literal["subject", "model"]
+Space = Literal["subject", "model", "stored"]
+
+UNIT = IntensityRange(0.0, 1.0)
+"""The range of intensities of images that are compared as they are stored."""
 
 COARSE, THIN = 2.0, 3
 """A blurred copy is not blurred along an axis whose voxels are more than `COARSE` times as long as the shortest, or are
@@ -48,11 +51,14 @@ class Comparison:
             index: of the visit.
             space: ``subject`` for the last given visit's own voxel grid: that visit as it is stored, the true visit
                 (interpolated only if its grid is another), and the generated visit as it is written for a user, all
-                scaled by the subject's intensity range and not clipped; ``model`` for the model's grid.
+                scaled by the subject's intensity range and not clipped; ``stored`` for the same, of images whose data
+                set stores intensities from 0 to 1, scaled by that range; ``model`` for the model's grid.
             grid: index, among the subject's visits, of the visit whose voxel grid it is in the subject's space, to
                 compare several visits on one; by default the last given visit.
         """
-        return cls._in_subject_space(samples, index, grid) if space == "subject" else cls._on_model_grid(samples, index)
+        if space == "model":
+            return cls._on_model_grid(samples, index)
+        return cls._in_subject_space(samples, index, grid, UNIT if space == "stored" else None)
 
     @classmethod
     def _on_model_grid(cls, samples: Sequence[Generated], index: int) -> Self:
@@ -67,7 +73,9 @@ class Comparison:
         )
 
     @classmethod
-    def _in_subject_space(cls, samples: Sequence[Generated], index: int, grid: int | None) -> Self:
+    def _in_subject_space(
+        cls, samples: Sequence[Generated], index: int, grid: int | None, fixed: IntensityRange | None
+    ) -> Self:
         first = samples[0]
         prepared, reference, target = first.prepared, first.given_before(index), first.task.targets[index]
         place = reference if grid is None else grid
@@ -75,7 +83,7 @@ class Comparison:
         true, start, placed, previous = (prepared.own(visit) for visit in (target, 0, place, reference))
 
         def scaled(volume: Volume, visit: int) -> Tensor:
-            intensity = prepared.range_of(visit)
+            intensity = fixed or prepared.range_of(visit)
             data = on_grid_of(volume, placed, intensity.low).data
             return torch.from_numpy(np.ascontiguousarray(intensity.to_unclipped(data)))[None]
 

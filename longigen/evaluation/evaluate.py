@@ -24,7 +24,7 @@ from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, Me
 from longigen.models.batch_size import BatchSize, Size
 from longigen.models.figures import write_strip
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, recorded_generation
-from longigen.models.tasks import Scenario, Targets, last_only
+from longigen.models.tasks import Scenario, Targets
 from longigen.models.visit_files import spread_caution
 from longigen.utils.files import atomic, read_json, write_json
 from longigen.utils.processes import gathered, processes
@@ -104,10 +104,9 @@ class Evaluation(Tabular):
         session.model.to(state.device)
         at_once = BatchSize(batch_size, session.model.device)
         subjects = at_once.size
-        select = last_only if protocol.targets == "last" else None
         scores, shown, seconds = [], [], []
         for scenario in protocol.settings:
-            tasks = session.tasks(scenario, seed=protocol.setting_seed, select=select)
+            tasks = protocol.tasks(session, scenario)
             # Whole batches are shared: a score does not depend, by rounding, on the number of processes.
             starts = list(range(0, len(tasks), subjects))
             with state.split_between_processes(starts) as mine, progress(scenario) as update:
@@ -148,7 +147,7 @@ class Evaluation(Tabular):
     @cached_property
     def rows(self) -> list[ResultRow]:
         """One row per scenario and method: means over subjects with 95 % intervals, and gains over copy-last."""
-        return summarise(self.scores, self.metrics)
+        return summarise(self.scores, self.metrics, self.protocol.averaging)
 
     @property
     def title(self) -> str:
@@ -162,7 +161,9 @@ class Evaluation(Tabular):
     def blocks(self) -> list[ResultTable | str]:
         """A table of copy-last, the model and its paired gain, by scenario and metric."""
         title = f"{self.title}\nprotocol {self.protocol.hash}"
-        return [evaluation_table(self.rows, self.metrics, title, self.protocol.samples)]
+        protocol = self.protocol
+        table = evaluation_table(self.rows, self.metrics, title, protocol.samples, protocol.averaging)
+        return [table, *protocol.remarks]
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from longigen.components.metric import Metric
 from longigen.components.visit_sequence import BACKGROUND
@@ -12,19 +12,37 @@ from longigen.data.intensity import FOREGROUND
 from longigen.data.preprocess import Preprocess
 from longigen.errors import LongigenError, did_you_mean
 from longigen.evaluation.comparison import Space
+from longigen.evaluation.result_table import ResultTable
 from longigen.hub.metrics_file import BLURRED, PLACES
-from longigen.models.tasks import Scenario, Targets
+from longigen.models.predict import SubjectTask
+from longigen.models.tasks import Scenario, Targets, last_only
+from longigen.utils.intervals import MEAN, Average
+
+if TYPE_CHECKING:
+    from longigen.generation.session import GenerationSession
 
 SCALING = ("lower", "upper", "normalise")
 """The parts of the preprocessing on which scores in the subject's space depend."""
 
+OWN_GRID = (
+    "voxels of the last given visit, axes in RAS order; the true visit is interpolated to them only if its "
+    "own are others"
+)
+OWN_VOXELS = (
+    "generated visits as they are written for a user: the last given visit's own voxels, moved and "
+    "changed as the model says, in the subject's intensities"
+)
+
 CONVENTIONS: Mapping[Space, Mapping[str, Any]] = {
     "subject": {
-        "grid": "voxels of the last given visit, axes in RAS order; the true visit is interpolated to them only if its "
-        "own are others",
-        "inverse": "generated visits as they are written for a user: the last given visit's own voxels, moved and "
-        "changed as the model says, in the subject's intensities",
+        "grid": OWN_GRID,
+        "inverse": OWN_VOXELS,
         "scale": "linear: the percentiles lower and upper of preprocess become -1 and 1; not clipped",
+    },
+    "stored": {
+        "grid": OWN_GRID,
+        "inverse": OWN_VOXELS,
+        "scale": "linear: 0 and 1 of the stored intensities become -1 and 1; not clipped",
     },
     "model": {
         "grid": "the model's, see preprocess; all visits are interpolated to it",
@@ -98,11 +116,11 @@ class Protocol:
         targets: visits to score: each subject's ``last`` one, or ``all``.
         setting_seed: random seed of the choice of missing visits.
         preprocess: configuration of the preprocessing pipeline; in the subject's space only the scaling of intensities,
-            since the model's grid is then a property of the model.
+            since the model's grid is then a property of the model; none where intensities are compared as stored.
         metrics: definition of each metric, by name.
         samples: number of samples of each visit.
         space: where volumes are compared: ``subject`` for the last given visit's own voxels, ``model`` for the model's
-            grid; see `Comparison.of`.
+            grid, ``stored`` for its own voxels and intensities; see `Comparison.of`.
         images: hash of the scored subjects' images, see `Cohort.images`; None in protocols that do not cover them.
 
     Raises:
@@ -113,7 +131,7 @@ class Protocol:
     fingerprint: str
     part: str
     subjects: int
-    settings: tuple[Scenario, ...]
+    settings: tuple[str, ...]
     targets: Targets
     setting_seed: int
     preprocess: Mapping[str, Any]
@@ -149,7 +167,22 @@ class Protocol:
             del content["space"]  # so that the hash is that of protocols from before there was a choice
         if self.images is None:
             del content["images"]  # so that the hash is that of protocols from before images were covered
-        return json.loads(json.dumps({**content, **CONVENTIONS[self.space], **SCORING}))
+        return json.loads(json.dumps({**CONVENTIONS[self.space], **SCORING, **content}))
+
+    @property
+    def averaging(self) -> Average:
+        """How subjects are averaged."""
+        return MEAN
+
+    @property
+    def remarks(self) -> list[ResultTable | str]:
+        """What stands below a table of results; nothing for a protocol of our own."""
+        return []
+
+    def tasks(self, session: "GenerationSession", setting: str) -> list[SubjectTask]:
+        """Return the tasks of a setting for every subject of a session: which visits are given, and which generated."""
+        select = last_only if self.targets == "last" else None
+        return session.tasks(cast(Scenario, setting), seed=self.setting_seed, select=select)
 
     @property
     def hash(self) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from longigen.components.metric import LEAST_VISITS, Metric, SeriesMetric, SetMe
 from longigen.evaluation.comparison import Comparison, Space
 from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, ResultRow, mean_method
 from longigen.models.predict import Generated
-from longigen.models.tasks import Scenario, Targets
-from longigen.utils.intervals import Summary
+from longigen.models.tasks import Targets
+from longigen.utils.intervals import MEAN, Average, Summary
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Score:
         features: features of the set metrics (FID, KID), by name of the metric.
     """
 
-    setting: Scenario
+    setting: str
     method: str
     subject: str
     visit: int
@@ -49,13 +49,12 @@ class Score:
         """Return the score of a row that `to_row` returned and that was read as text."""
         head = {"setting", "method", "subject", "visit", "time"}
         values = {name: float(text) for name, text in row.items() if name not in head}
-        setting = cast(Scenario, row["setting"])
         visit, time = int(row["visit"]), float(row["time"])
-        return cls(setting, row["method"], row["subject"], visit, time, values, features or {})
+        return cls(row["setting"], row["method"], row["subject"], visit, time, values, features or {})
 
 
 def score(
-    samples: Sequence[Generated], scenario: Scenario, metrics: Mapping[str, Metric], *, targets: Targets, space: Space
+    samples: Sequence[Generated], scenario: str, metrics: Mapping[str, Metric], *, targets: Targets, space: Space
 ) -> list[Score]:
     """Score the generated visits of one task.
 
@@ -126,16 +125,19 @@ def _series(samples: Sequence[Generated], metrics: Mapping[str, Metric], space: 
     return values
 
 
-def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = None) -> list[ResultRow]:
+def summarise(
+    scores: Sequence[Score], metrics: Mapping[str, Metric] | None = None, average: Average = MEAN
+) -> list[ResultRow]:
     """Return one row per scenario and method.
 
     Visits are averaged within each subject first, so that a subject with many visits does not weigh more. The gain is
-    paired: the mean over subjects of model minus copy-last. A `SetMetric` pools all visits instead; if there are
+    paired: the average over subjects of model minus copy-last. A `SetMetric` pools all visits instead; if there are
     several scores of the same visit (of several seeds), each set is pooled separately and the values are averaged.
 
     Args:
         scores: scores of the generated visits.
         metrics: metrics by name, to recognise set metrics.
+        average: how subjects are averaged.
     """
     rows = []
     names = list(scores[0].values) if scores else []
@@ -156,8 +158,8 @@ def summarise(scores: Sequence[Score], metrics: Mapping[str, Metric] | None = No
                     gain = Summary.jackknife(value - base_value, [a - b for a, b in zip(without, base, strict=True)])
                 else:
                     copy_last = means[COPY_LAST]
-                    values[name] = Summary.of([mean[name] for mean in subjects.values()])
-                    gain = Summary.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
+                    values[name] = average.of([mean[name] for mean in subjects.values()])
+                    gain = average.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
                 if method != COPY_LAST:
                     gains[name] = gain
             rows.append(ResultRow(scenario, method, len(visits), values, gains))

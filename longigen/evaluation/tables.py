@@ -8,11 +8,15 @@ from typing import Any
 from longigen.components.metric import Metric, SetMetric, metric_notes
 from longigen.evaluation.result_table import ResultTable
 from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, ResultRow
-from longigen.utils.intervals import INTERVAL, LEAST, Summary
+from longigen.utils.intervals import MEAN, Average, Summary
 
 
 def evaluation_table(
-    rows: Sequence[ResultRow], metrics: Mapping[str, Metric], title: str, samples: int = 1
+    rows: Sequence[ResultRow],
+    metrics: Mapping[str, Metric],
+    title: str,
+    samples: int = 1,
+    average: Average = MEAN,
 ) -> ResultTable:
     """Return a table of the copies, the model and its paired gain with intervals, by scenario and metric.
 
@@ -23,8 +27,9 @@ def evaluation_table(
         metrics: metrics by name.
         title: title above the table.
         samples: number of samples of each visit.
+        average: how subjects were averaged.
     """
-    notes = [means_note(rows), "gain: model minus copy-last, paired by subject"]
+    notes = [means_note(rows, average), "gain: model minus copy-last, paired by subject"]
     copies = [name for name in COPIES if name == COPY_LAST or any(row.method == name for row in rows)]
     if len(copies) > 1:
         notes.append("blurred: copy-last smoothed by a Gaussian, with its standard deviation in voxels")
@@ -60,15 +65,15 @@ def evaluation_table(
     return ResultTable(["setting", "metric", *heads, "model", "gain"], lines, left=2, title=title, notes=notes)
 
 
-def means_note(rows: Sequence[ResultRow]) -> str:
-    """Return the note below a table on its means: over how many subjects, and what the brackets are."""
+def means_note(rows: Sequence[ResultRow], average: Average = MEAN) -> str:
+    """Return the note below a table on its means or medians: over how many subjects, and what the brackets are."""
     counts = sorted(_counts(rows))
     if not counts:
         return "no metric is defined for any subject"
     span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    if counts[-1] < LEAST:
-        return f"means over subjects, n = {span}; no interval below {LEAST}"
-    return f"means over subjects, n = {span} [{INTERVAL}]"
+    if counts[-1] < average.least:
+        return f"{average.name}s over subjects, n = {span}; no interval below {average.least}"
+    return f"{average.name}s over subjects, n = {span} [{average.interval}]"
 
 
 def benchmark_tables(rows: Sequence[ResultRow], metrics: Mapping[str, Metric]) -> list[ResultTable]:

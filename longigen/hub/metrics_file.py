@@ -18,7 +18,11 @@ BLURRED = {f"{COPY_LAST} blurred {sigma:g}": sigma for sigma in (0.5, 1.0)}
 """Two more: copies smoothed by a Gaussian, with its standard deviation in voxels. A model whose gain is that of a
 blurred copy has learnt that blur lowers errors, and nothing of the subject."""
 COPIES = (COPY_LAST, *BLURRED)
-PLACES = {"subject": "in the subjects' own space", "model": "on the model's grid"}
+PLACES = {
+    "subject": "in the subjects' own space",
+    "model": "on the model's grid",
+    "stored": "in the images' own voxels and intensities",
+}
 """Where volumes are scored, by the name of the space in a protocol; a protocol that names none is of the model's grid.
 """
 MEAN_PREFIX, GAIN_SUFFIX = f"{MODEL}, ", " gain"

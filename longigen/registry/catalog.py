@@ -15,7 +15,7 @@ from longigen.registry.registry import KINDS
 REGISTRY_SCHEMA_VERSION = 1
 """The newest ``schema_version`` of a ``registry.yaml`` that this longigen reads."""
 
-CATALOG_SECTIONS = (*(f"{kind}s" for kind in KINDS), "recipes", "tables", "models")
+CATALOG_SECTIONS = (*(f"{kind}s" for kind in KINDS), "recipes", "tables", "protocols", "models")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,14 @@ class Catalog:
             LongigenError: as `recipe`.
         """
         return self._only("table", name)
+
+    def protocol(self, name: str) -> Description:
+        """Return the entry of a published protocol.
+
+        Raises:
+            LongigenError: as `recipe`.
+        """
+        return self._only("protocol", name)
 
     def model(self, name: str) -> Description:
         """Return the entry of a published model; `longigen.hub.zoo` describes its keys.

@@ -11,6 +11,7 @@ from longigen.data.statistics import Statistics
 from longigen.errors import LongigenError
 from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.settings import ModelSettings
+from longigen.registry.catalog import Catalog
 from longigen.registry.registry import registry
 from longigen.testing.case import COVARIATES, Case, after, history, with_covariates
 from longigen.training.recipe import Recipe
@@ -45,17 +46,18 @@ def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) ->
     assert image.abs().max() <= 1 + 1e-5, "the generated visit is not in [-1, 1]"
 
 
-def composes_with_every_part(case: Case, configs: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+def composes_with_every_part(case: Case) -> None:
     """Run a component with every installed part of the other kinds that loads, for both targets of the diffusion.
 
-    `configs` has, by name, what the other parts are made with; their defaults otherwise.
+    The other parts are small; see `small_config`.
     """
-    configs = configs or {}
     others = [part for part in PARTS if part != case.kind]
     names = [[name for name in registry.entries(part) if _loads(part, name)] for part in others]
+    catalog = Catalog()
+    small = {part: {name: small_config(part, name, catalog) for name in registry.entries(part)} for part in others}
     for chosen in itertools.product(*names):
         cases = {case.kind: case} | {
-            part: Case(part, name, configs.get(name, {})) for part, name in zip(others, chosen, strict=True)
+            part: Case(part, name, small[part][name]) for part, name in zip(others, chosen, strict=True)
         }
         for target in ("image", "residual"):
             try:
@@ -63,6 +65,12 @@ def composes_with_every_part(case: Case, configs: Mapping[str, Mapping[str, Any]
             except Exception as error:
                 partners = " and ".join(chosen)
                 raise AssertionError(f"with {partners}, target {target}: {type(error).__name__}: {error}") from error
+
+
+def small_config(kind: str, name: str, catalog: Catalog | None = None) -> dict[str, Any]:
+    """Return the configuration of a part for checks of others: ``check`` in its ``registry.yaml``, or its defaults."""
+    described = (catalog or Catalog()).describe(f"{kind}s", name)
+    return dict((described.content.get("check") if described else None) or {})
 
 
 def _loads(kind: str, name: str) -> bool:

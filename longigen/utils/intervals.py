@@ -1,10 +1,10 @@
-"""Means over subjects and seeds with 95 % confidence intervals, and tests of their differences.
+"""Means and medians over subjects with 95 % confidence intervals, means over seeds too, and tests of differences.
 
 Intervals are t intervals, or jackknife for a metric of a set of visits.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -16,16 +16,18 @@ LEAST = 3
 """The smallest number of subjects for which there is an interval."""
 ROUNDING = 1e-12
 """Values that differ by less than this, relative to their mean, are equal."""
+LEAST_FOR_MEDIAN = 6
+"""The same for the interval of a median."""
 INTERVAL = "95 % t interval, corrected for skewness"
 """What `Summary.of` computes, for the notes below tables."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over subjects: its mean (of a `SetMetric`, its value) and 95 % confidence interval.
+    """A metric over subjects: its mean (or median; of a `SetMetric`, its value) and 95 % confidence interval.
 
     Attributes:
-        mean: NaN where the metric is not defined.
+        mean: the mean or median; NaN where the metric is not defined.
         low: lower end of the interval; NaN where there are too few subjects for one.
         high: upper end of the interval.
         subjects: number of subjects for which the metric is defined.
@@ -51,6 +53,25 @@ class Summary:
                 value is infinite.
         """
         return Estimate.of([per_subject]).summary
+
+    @classmethod
+    def median(cls, per_subject: Sequence[float]) -> "Summary":
+        """Summarise one value per subject by its median, ignoring NaN values.
+
+        The interval is from the k-th smallest to the k-th largest value, with the largest k for which fewer than k of n
+        tosses of a coin are heads with a probability of at most 2.5 %: it holds the median of any distribution with at
+        least 95 %. Below `LEAST_FOR_MEDIAN` subjects there is none.
+        """
+        import numpy as np
+        from scipy.special import bdtr
+
+        values = np.sort([value for value in per_subject if not math.isnan(value)])
+        count = len(values)
+        middle = float(np.median(values)) if count else math.nan
+        ends = [k for k in range(1, count // 2 + 1) if bdtr(k - 1, count, 0.5) <= 0.025]
+        if not ends:
+            return cls(middle, math.nan, math.nan, count)
+        return cls(middle, float(values[ends[-1] - 1]), float(values[-ends[-1]]), count)
 
     @classmethod
     def jackknife(cls, value: float, leave_one_out: Sequence[float]) -> "Summary":
@@ -242,6 +263,28 @@ def _of_seeds(values: "np.ndarray") -> list[tuple[float, float]]:
     if of_seeds <= of_rest or of_seeds <= (ROUNDING * float(values.mean())) ** 2:
         return []
     return [(of_seeds, seeds - 1.0), (-of_rest, (seeds - 1.0) * (count - 1))]
+
+
+@dataclass(frozen=True)
+class Average:
+    """How a table averages subjects.
+
+    Attributes:
+        name: ``mean`` or ``median``.
+        interval: what the brackets of a table are.
+        least: the smallest number of subjects for which there is an interval.
+        of: summarises one value per subject.
+    """
+
+    name: str
+    interval: str
+    least: int
+    of: Callable[[Sequence[float]], Summary]
+
+
+MEAN = Average("mean", INTERVAL, LEAST, Summary.of)
+MEDIAN = Average("median", "95 % interval between two of the ordered values", LEAST_FOR_MEDIAN, Summary.median)
+AVERAGES = {average.name: average for average in (MEAN, MEDIAN)}
 
 
 def _without_skewness(y: float, a: float) -> float:

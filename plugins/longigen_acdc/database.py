@@ -31,10 +31,11 @@ class ACDCDataset(Dataset):
             fewer frames gives fewer visits; ``linear`` interpolates linearly between the frames before and after each
             time, which gives exactly `frames` visits; ``none`` selects every frame.
         protocol: ``sadm`` interpolates like SADM's published preprocessing, which leaks later frames
-            (`longigen_acdc.sadm`).
+            (`longigen_acdc.sadm`); ``cronos`` also scales each visit by its own minimum and maximum, as SADM's code and
+            CRONOS do, and refuses a patient whose ES stands before ED in the file, of whom they make an empty series.
 
     Raises:
-        LongigenError: if ``sadm`` is combined with other values of `frames` and `resample` than its own.
+        LongigenError: if these are combined with other values of `frames` and `resample` than their own.
     """
 
     time_unit = "cycle"
@@ -45,13 +46,13 @@ class ACDCDataset(Dataset):
         path: Path,
         frames: Annotated[int, Range(2, 1000)] = 12,
         resample: Literal["nearest", "linear", "none"] = "nearest",
-        protocol: Literal["longigen", "sadm"] = "longigen",
+        protocol: Literal["longigen", "sadm", "cronos"] = "longigen",
     ) -> None:
         super().__init__()
-        if protocol == "sadm" and (frames, resample) != (sadm.FRAMES, "nearest"):
+        if protocol != "longigen" and (frames, resample) != (sadm.FRAMES, "nearest"):
             raise LongigenError(
-                f"acdc: protocol=sadm makes {sadm.FRAMES} visits in its own way; leave frames and resample as they "
-                "are, or set protocol=longigen."
+                f"acdc: protocol={protocol} makes {sadm.FRAMES} visits in its own way; leave frames and resample as "
+                "they are, or set protocol=longigen."
             )
         self.path = Path(path)
         self.frames = frames
@@ -65,8 +66,8 @@ class ACDCDataset(Dataset):
 
     @property
     def cautions(self) -> Sequence[str]:
-        if self.protocol == "sadm":
-            return (sadm.CAUTION,)
+        if self.protocol != "longigen":
+            return (sadm.LEAK, sadm.OWN_RANGE) if self.protocol == "cronos" else (sadm.LEAK,)
         if self.resample == "linear":
             return ("With resample=linear a visit interpolates between two frames, so it shows some of the later one.",)
         return ()
@@ -112,8 +113,12 @@ class ACDCDataset(Dataset):
         yield from folders
 
     def _visits(self, series: Series) -> tuple[Visit, ...]:
-        if self.protocol == "sadm":
-            return sadm.visits(series)
+        if self.protocol == "cronos" and series.frames[-1] < series.frames[0]:
+            problem = "has ES before ED in the file, of which CRONOS makes an empty series"
+            advice = "leave the patient out with --skip-bad, or set protocol=sadm"
+            raise BadData(Finding("empty-range", str(series.path), problem, advice, series.subject))
+        if self.protocol != "longigen":
+            return sadm.visits(series, own_range=self.protocol == "cronos")
         if self.resample == "linear":
             return series.linear(self.frames)
         return series.every() if self.resample == "none" else series.nearest(self.frames)

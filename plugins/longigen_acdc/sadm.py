@@ -8,8 +8,9 @@ Magazine 1999). So a visit between ED and ES is a weighted sum of all frames, in
 The interpolation is linear and separable: along an axis of n samples it is a matrix (`spline`), so visit j is
 Σₖ T[j, k] frame k, resampled in space. Here only the requested visit is computed; T contains the weight of each frame.
 
-SADM's code also scales each frame to [0, 1] by its own minimum and maximum. That is left out: intensities are scaled by
-`longigen.data.preprocess` with one range per subject, since a change of intensity between visits is signal.
+SADM's code also scales each visit to [0, 1] by its own minimum and maximum. That is left out, unless asked for
+(`visits`): intensities are scaled by `longigen.data.preprocess` with one range per subject, since a change of intensity
+between visits is signal.
 """
 
 from collections.abc import Sequence
@@ -26,14 +27,21 @@ from longigen_acdc.series import Series, read_blend
 GRID = (128, 128, 32)
 FRAMES = 12
 
-CAUTION = (
+LEAK = (
     "SADM's preprocessing interpolates over time with cubic splines, so a visit between end diastole and end systole "
     "contains information of later frames unless the patient has exactly 12 frames: scores are affected by this leak."
 )
+OWN_RANGE = (
+    "Each visit is scaled to [0, 1] by its own minimum and maximum, which hides changes of brightness between visits."
+)
 
 
-def visits(series: Series) -> tuple[Visit, ...]:
+def visits(series: Series, *, own_range: bool = False) -> tuple[Visit, ...]:
     """Return the 12 visits of SADM's preprocessing of a series.
+
+    Args:
+        series: the frames.
+        own_range: scale each visit to [0, 1] by its own minimum and maximum, as the published code does.
 
     Raises:
         BadData: if an axis of the frames has only one voxel, since it cannot be interpolated then.
@@ -46,18 +54,22 @@ def visits(series: Series) -> tuple[Visit, ...]:
     return tuple(
         series.blend(
             j / (FRAMES - 1),
-            partial(read_zoomed, series.path, series.subject, frames, tuple(map(float, weights))),
+            partial(read_zoomed, series.path, series.subject, frames, tuple(map(float, weights)), own_range),
             zoomed_affine(series.affine, series.shape),
             GRID,
             f"SADM's visit {j + 1} of {FRAMES}",
-            f"sadm {j} of {frames}",
+            f"sadm {j} of {frames}{' by its own range' if own_range else ''}",
         )
         for j, weights in enumerate(spline(len(frames), FRAMES))
     )
 
 
-def read_zoomed(path: Path, subject: str, frames: Sequence[int], weights: Sequence[float]) -> Volume:
+def read_zoomed(
+    path: Path, subject: str, frames: Sequence[int], weights: Sequence[float], own_range: bool = False
+) -> Volume:
     """Return the weighted sum of some frames, resampled to SADM's grid.
+
+    With `own_range` it is then scaled to [0, 1] by its minimum and maximum; a constant volume becomes 0.
 
     Raises:
         BadData: if a frame cannot be read.
@@ -66,6 +78,9 @@ def read_zoomed(path: Path, subject: str, frames: Sequence[int], weights: Sequen
     data = volume.data
     for axis, size in enumerate(GRID):
         data = np.moveaxis(np.tensordot(spline(data.shape[axis], size), data, axes=(1, axis)), 0, axis)
+    if own_range:
+        low, span = data.min(), np.ptp(data)
+        data = (data - low) / (span if span > 0 else 1)
     return replace(volume, data=data.astype(np.float32), affine=zoomed_affine(volume.affine, volume.data.shape))
 
 

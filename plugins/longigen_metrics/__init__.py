@@ -5,6 +5,7 @@ from longigen_metrics.distance import FID, KID
 from longigen_metrics.ensemble import CRPS, Coverage, SpreadSkill
 from longigen_metrics.error import NRMSE, PSNR
 from longigen_metrics.perceptual import PerceptualDistance
+from longigen_metrics.published import AUROCDistance, CorrelationDistance, EdgeRMSE, UnitRMSE
 from longigen_metrics.sharpness import LaplacianError, Sharpness
 from longigen_metrics.similarity import SSIM, ForegroundSSIM, SliceSSIM
 from longigen_metrics.trajectory import Flicker, Monotonicity, SlopeError
@@ -16,10 +17,13 @@ __all__ = [
     "NRMSE",
     "PSNR",
     "SSIM",
+    "AUROCDistance",
     "ChangeAUROC",
     "ChangeCorrelation",
+    "CorrelationDistance",
     "Coverage",
     "DeltaRMAE",
+    "EdgeRMSE",
     "Flicker",
     "ForegroundSSIM",
     "LaplacianError",
@@ -29,4 +33,5 @@ __all__ = [
     "SliceSSIM",
     "SlopeError",
     "SpreadSkill",
+    "UnitRMSE",
 ]

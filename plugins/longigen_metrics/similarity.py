@@ -1,6 +1,7 @@
 """Structural similarity (SSIM) in three dimensions, and of slices."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,8 +10,8 @@ from longigen import BACKGROUND, Metric
 
 WINDOW = 11
 SIGMA = 1.5
-C1 = (0.01 * 2) ** 2
-C2 = (0.03 * 2) ** 2
+K1, K2 = 0.01, 0.03
+DATA_RANGE = 2.0
 RULE = (
     "Gaussian window of 11 voxels with sigma 1.5, on a shorter axis the largest odd window w that fits with sigma "
     "1.5 w/11; background 0, data range 2, K1 0.01, K2 0.03, reflected borders"
@@ -22,16 +23,30 @@ class SSIM(Metric):
 
     Much of a volume is background that any model predicts correctly, so this value is high for all models;
     `ForegroundSSIM` leaves the background out.
+
+    Args:
+        data_range: the range to which differences are compared: ``fixed``, of all intensities; or ``images``, the
+            larger max - min of the two volumes, as torchmetrics has it by default and papers that use it. Tables and
+            protocols call the latter ``ssim-own-range``.
     """
 
     default = True
 
+    def __init__(self, *, data_range: Literal["fixed", "images"] = "fixed") -> None:
+        self.data_range = data_range
+
+    @property
+    def variant(self) -> str:
+        return "" if self.data_range == "fixed" else "own-range"
+
     @property
     def definition(self) -> str:
-        return f"3D SSIM, mean over the whole volume; {RULE}"
+        rule = RULE.replace("data range 2", "data range the larger max - min of the two volumes")
+        return f"3D SSIM, mean over the whole volume; {rule if self.variant else RULE}"
 
     def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
-        return float(ssim_map(generated, true).mean())
+        span = max(float(volume.max() - volume.min()) for volume in (generated, true)) if self.variant else DATA_RANGE
+        return float(ssim_map(generated, true, span=span).mean())
 
 
 class ForegroundSSIM(Metric):
@@ -74,10 +89,10 @@ class SliceSSIM(Metric):
         return float(ssim_map(generated, true, across).mean())
 
 
-def ssim_map(generated: Tensor, true: Tensor, across: int | None = None) -> Tensor:
+def ssim_map(generated: Tensor, true: Tensor, across: int | None = None, *, span: float = DATA_RANGE) -> Tensor:
     """Return the structural similarity at each voxel (Wang et al., Eq. 13), (C, W, H, D), float64.
 
-    With `across`, the windows lie within the slices across that axis (0, 1 or 2).
+    With `across`, the windows lie within the slices across that axis (0, 1 or 2). `span` is the data range.
 
     Intensities are shifted so that background is 0 instead of -1. The luminance term compares ratios of means, which
     makes sense only for intensities from 0 up: with 0 as mid-grey, means of 0.05 and -0.05 would count as opposite.
@@ -99,8 +114,9 @@ def ssim_map(generated: Tensor, true: Tensor, across: int | None = None) -> Tens
     var_x = mean(x * x) - mean_x**2
     var_y = mean(y * y) - mean_y**2
     covariance = mean(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
-    return luminance * (2 * covariance + C2) / (var_x + var_y + C2)
+    c1, c2 = (K1 * span) ** 2, (K2 * span) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance * (2 * covariance + c2) / (var_x + var_y + c2)
 
 
 def window_matrix(size: int) -> Tensor:

@@ -218,7 +218,14 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
 
 
 def test_two_concurrent_trainings_on_an_empty_cache(manifest: Path, longigen: Longigen, tmp_path: Path) -> None:
-    options = ["--set", "denoiser.width=8", "--set", "denoiser.heads=2", "--steps", 2]
+    small = [
+        "denoiser.width=8",
+        "denoiser.heads=2",
+        "denoiser.multipliers=1,2",
+        "conditioner.dim=16",
+        "sampler.steps=2",
+    ]
+    options = [*(part for change in small for part in ("--set", change)), "--steps", 2]
 
     def train(name: str, cache: str) -> None:
         longigen("train", "--data", manifest, *options, "--out", tmp_path / name, LONGIGEN_CACHE=str(tmp_path / cache))

@@ -47,11 +47,11 @@ def level(index: int) -> float:
 
 
 def prepared(visits: int) -> Prepared:
-    """Return a subject whose first visit is a ramp from 0 to 100 and whose visit k is 10 k, but for a tiny ramp."""
-    ramp = np.linspace(0, 100, 8).reshape(SHAPE)
+    """Return a subject whose first visit is a ramp from 0 to 1 and whose visit k is k/10, but for a tiny ramp."""
+    ramp = np.linspace(0, 1, 8).reshape(SHAPE)
 
     def load(index: int) -> Volume:
-        data = 10.0 * index + 1e-5 * (ramp - 50) if index else ramp  # a visit of one intensity is refused
+        data = 0.1 * index + 1e-5 * (ramp - 0.5) if index else ramp  # a visit of one intensity is refused
         return Volume(data.astype(np.float32), np.eye(4))
 
     sequence = tuple(visit_of(lambda k=k: load(k), time=float(k), shape=SHAPE) for k in range(visits))

@@ -11,22 +11,11 @@ from helpers.files import ball, write_image
 from longigen.registry.registry import KINDS, registry
 from longigen.testing import CHECKS, run_check
 from longigen.testing.case import Case
-from longigen.testing.composition import PARTS, composes_with_every_part
+from longigen.testing.composition import PARTS, composes_with_every_part, small_config
 
 EVERY = [(kind, name, label) for kind in KINDS for name in registry.entries(kind) for label in CHECKS[kind]]
 
-SMALL: dict[str, dict[str, Any]] = {
-    "sadm": {"dim": 16, "heads": 2},
-    "unet3d": {"width": 8, "heads": 2, "blocks": 1},
-    "monai": {"channels": (8, 16), "head_channels": 8, "groups": 4},
-    "timm": {"backbone": "test_convnext", "size": 32, "slices": 2, "visits": 2, "dim": 16},
-    "additive": {"width": 4, "layers": 2},
-    "vae": {"widths": (4, 8, 8)},
-    "gan": {"widths": (4, 8, 8), "discriminator": (4, 8)},
-    "diffusemorph": {"widths": (4, 8, 8)},
-    "sim-brain": {"subject_count": 3},
-    "sim-heart": {"subject_count": 3},
-}
+FEW: dict[str, dict[str, Any]] = {"sim-brain": {"subject_count": 3}, "sim-heart": {"subject_count": 3}}
 
 
 VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
@@ -62,7 +51,11 @@ def folders(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 @pytest.fixture
 def config(folders: dict[str, Path], request: pytest.FixtureRequest) -> dict[str, Any]:
     name = request.getfixturevalue("name")
-    return {"path": str(folders[name])} if name in folders else SMALL.get(name, {})
+    return (
+        {"path": str(folders[name])}
+        if name in folders
+        else FEW.get(name) or small_config(request.getfixturevalue("kind"), name)
+    )
 
 
 def skip_without_its_extra(kind: str, name: str) -> None:
@@ -88,7 +81,7 @@ def test_conformance(kind: str, name: str, label: str, config: dict[str, Any]) -
 def test_variants(kind: str, name: str, changes: dict[str, Any]) -> None:
     for label in CHECKS[kind]:
         if label not in SLOW:
-            run_check(kind, label, name, SMALL.get(name, {}) | changes)
+            run_check(kind, label, name, small_config(kind, name) | changes)
 
 
 BASELINES = ("linear", "raw", "source")
@@ -104,7 +97,7 @@ BASELINES = ("linear", "raw", "source")
 )
 def test_matrix(name: str) -> None:
     """Every conditioner with every denoiser and every sampler, once, at small sizes."""
-    composes_with_every_part(Case("conditioner", name, SMALL.get(name, {})), SMALL)
+    composes_with_every_part(Case("conditioner", name, small_config("conditioner", name)))
 
 
 @pytest.mark.slow
