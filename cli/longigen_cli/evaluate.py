@@ -7,6 +7,7 @@ import typer
 
 from longigen import api
 from longigen.errors import LongigenError
+from longigen_cli.completion import names_in
 from longigen_cli.console import (
     AsJSON,
     BatchSize,
@@ -47,6 +48,25 @@ def evaluate(
     space: Space = "subject",
     part: Part = None,
     metric: Metrics = None,
+    segmenter: Annotated[
+        str | None,
+        typer.Option(
+            "--segmenter",
+            metavar="SEGMENTER",
+            help="Score regions too, which this segmenter marks: a folder that 'longigen train-segmenter' wrote, a "
+            "name (see 'longigen list segmenters'), or 'command:PROGRAM --i {image} --o {labels}'.",
+            autocompletion=names_in("segmenters"),
+        ),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--region",
+            metavar="NAME=LABELS",
+            help="Name a region of the segmenter's labels, e.g. 'ventricles=4+43' (may be repeated); by default they "
+            "are those that it knows, or the data set's.",
+        ),
+    ] = None,
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
@@ -94,6 +114,8 @@ def evaluate(
     if consistency:
         scoring = {
             "--metric": metric,
+            "--segmenter": segmenter,
+            "--region": region,
             "--targets": targets != "last",
             "--samples": samples != 1,
             "--space": space != "subject",
@@ -109,7 +131,15 @@ def evaluate(
                 say(f"Wrote consistency.json to {out}")
         return
     evaluation = api.evaluate(
-        model, settings=names_of(setting), targets=targets, space=space, metrics=metric or [], samples=samples, **shared
+        model,
+        settings=names_of(setting),
+        targets=targets,
+        space=space,
+        metrics=metric or [],
+        segmenter=segmenter,
+        regions=region or [],
+        samples=samples,
+        **shared,
     )
     if not api.is_main_process():
         return

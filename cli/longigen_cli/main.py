@@ -25,6 +25,7 @@ from longigen_cli import (
     pull,
     push,
     train,
+    train_segmenter,
 )
 from longigen_cli import list as listing
 
@@ -65,6 +66,7 @@ app = typer.Typer(
 )
 app.command("train", cls=_Command)(train.train)
 app.command("plan", cls=_Command)(plan.plan)
+app.command("train-segmenter", cls=_Command)(train_segmenter.train_segmenter)
 app.command("distill", cls=_Command)(distill.distill)
 app.command("generate", cls=_Command)(generate.generate)
 app.command("evaluate", cls=_Command)(evaluate.evaluate)

@@ -15,6 +15,7 @@ from longigen.components.metric import Metric, SetMetric
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Space
+from longigen.evaluation.regions import Regions
 from longigen.evaluation.scoring import Protocol, Score, score, summarise
 from longigen.evaluation.tables import WIDTH, evaluation_table
 from longigen.generation.session import GenerationSession
@@ -79,6 +80,7 @@ class Evaluation:
         protocol: Protocol,
         metrics: Mapping[str, Metric],
         *,
+        regions: Regions | None = None,
         batch_size: Size = 4,
         progress: Progress = silent,
     ) -> "Evaluation":
@@ -91,6 +93,7 @@ class Evaluation:
             generation: sampler, network evaluations, guidance weight and seed; samples are numbered from 0.
             protocol: protocol of the evaluation, see `protocol_of`.
             metrics: metrics by name.
+            regions: the regions of the metrics that are of regions.
             batch_size: number of volumes generated in one batch: samples of subjects; see `BatchSize`.
             progress: progress bars, one per scenario.
 
@@ -125,7 +128,14 @@ class Evaluation:
                     finished += len(generated)
                     for first in range(0, len(generated), protocol.samples):
                         samples = generated[first : first + protocol.samples]
-                        scores += score(samples, scenario, metrics, targets=protocol.targets, space=protocol.space)
+                        scores += score(
+                            samples,
+                            scenario,
+                            metrics,
+                            targets=protocol.targets,
+                            space=protocol.space,
+                            regions=regions,
+                        )
                         if scenario == protocol.settings[-1] and len(shown) < SHOWN:
                             shown.append(samples[0])
         return cls(
@@ -259,6 +269,7 @@ def protocol_of(
     setting_seed: int,
     samples: int = 1,
     space: Space = "subject",
+    regions: Regions | None = None,
 ) -> Protocol:
     """Return the protocol of an evaluation of a session.
 
@@ -270,6 +281,7 @@ def protocol_of(
         setting_seed: random seed of the choice of missing visits.
         samples: number of samples of each visit.
         space: where volumes are compared: ``subject`` or ``model``.
+        regions: the regions that are scored.
 
     Raises:
         LongigenError: if there is no such space.
@@ -287,6 +299,7 @@ def protocol_of(
         samples=samples,
         space=space,
         images=session.cohort.images(session.subjects),
+        regions=None if regions is None else regions.to_dict(session.subjects),
     )
 
 

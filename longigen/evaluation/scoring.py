@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longigen.components.metric import LEAST_VISITS, Metric, SeriesMetric, SetMetric
+from longigen.components.metric import LEAST_VISITS, Metric, RegionMetric, SeriesMetric, SetMetric
 from longigen.components.visit_sequence import BACKGROUND
 from longigen.data.intensity import FOREGROUND
 from longigen.data.preprocess import Preprocess
 from longigen.errors import LongigenError, did_you_mean
 from longigen.evaluation.comparison import Comparison, Space
-from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, PLACES, ResultRow, mean_method
+from longigen.evaluation.regions import Regions
+from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, PLACES, SEGMENTED, ResultRow, mean_method
 from longigen.models.predict import Generated
 from longigen.models.tasks import Scenario, Targets
 from longigen.utils.intervals import Summary
@@ -47,6 +48,7 @@ class Protocol:
         space: where volumes are compared: ``subject`` for the last given visit's own voxels, ``model`` for the model's
             grid; see `Comparison.of`.
         images: hash of the scored subjects' images, see `Cohort.images`; None in protocols that do not cover them.
+        regions: the regions that are scored and how, see `Regions.to_dict`; None if none are.
 
     Raises:
         LongigenError: if there is no such space.
@@ -64,6 +66,7 @@ class Protocol:
     samples: int = 1
     space: Space = "subject"
     images: str | None = None
+    regions: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.space not in PLACES:
@@ -92,6 +95,8 @@ class Protocol:
             del content["space"]  # so that the hash is that of protocols from before there was a choice
         if self.images is None:
             del content["images"]  # so that the hash is that of protocols from before images were covered
+        if self.regions is None:
+            del content["regions"]  # so that the hash is that of protocols from before regions could be scored
         return json.loads(json.dumps(content))
 
     @property
@@ -111,7 +116,7 @@ class Score:
 
     Attributes:
         setting: the scenario.
-        method: ``copy-last``, a blurred copy, ``model`` or the mean of several samples.
+        method: ``copy-last``, a blurred copy, ``model``, the mean of several samples, or the segmented true image.
         subject: id of the subject.
         visit: index of the visit.
         time: time of the visit.
@@ -143,7 +148,13 @@ class Score:
 
 
 def score(
-    samples: Sequence[Generated], scenario: Scenario, metrics: Mapping[str, Metric], *, targets: Targets, space: Space
+    samples: Sequence[Generated],
+    scenario: Scenario,
+    metrics: Mapping[str, Metric],
+    *,
+    targets: Targets,
+    space: Space,
+    regions: Regions | None = None,
 ) -> list[Score]:
     """Score the generated visits of one task.
 
@@ -157,7 +168,9 @@ def score(
         metrics: metrics by name.
         targets: visits to score: each subject's ``last`` one, or ``all``.
         space: where volumes are compared, see `Comparison.of`.
+        regions: the regions of the metrics that are of regions; without, these have no value (NaN).
     """
+    regional = {name: metric for name, metric in metrics.items() if isinstance(metric, RegionMetric)}
     first = samples[0]
     prepared = first.prepared
     last = len(prepared.subject.visits) - 1
@@ -168,7 +181,11 @@ def score(
             continue
         compared = Comparison.of(samples, index, space)
         others = compared.true, compared.previous, compared.foreground
-        for method, images in _methods(compared).items():
+        methods, time = _methods(compared), first.times[index]
+        of_regions: dict[tuple[str, str], float] = {}
+        if regions is not None:
+            of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), visit))
+        for method, images in methods.items():
             values, features = {}, {}
             for name, metric in metrics.items():
                 generated = images if metric.ensemble else images.mean(dim=0)
@@ -177,10 +194,14 @@ def score(
                     values[name] = metric.pooled(features[name][None])
                 elif isinstance(metric, SeriesMetric):
                     values[name] = series.get((method, name), math.nan)
+                elif isinstance(metric, RegionMetric):
+                    values[name] = of_regions.get((method, name), math.nan)
                 else:
                     values[name] = metric(generated, *others)
-            time = first.times[index]
             scores.append(Score(scenario, method, prepared.subject.id, visit, time, values, features))
+        if any(method == SEGMENTED for method, _ in of_regions):
+            values = {name: of_regions.get((SEGMENTED, name), math.nan) for name in metrics}
+            scores.append(Score(scenario, SEGMENTED, prepared.subject.id, visit, time, values))
     return scores
 
 
@@ -278,7 +299,7 @@ def _pooled(scores: Sequence[Score], method: str, name: str, metric: SetMetric) 
     def value(without: str | None = None) -> float:
         values = []
         for items in sets:
-            features = [item.features[name] for item in items if item.subject != without]
+            features = [item.features[name] for item in items if item.subject != without and name in item.features]
             values.append(metric.pooled(torch.stack(features)) if features else math.nan)
         return float(np.mean(values))
 

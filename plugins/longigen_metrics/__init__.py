@@ -1,10 +1,11 @@
-"""Metrics of generated volumes, of several samples of one, of series of visits, and of the set of all visits."""
+"""Metrics of generated volumes, of several samples of one, of series, of regions, and of the set of all."""
 
 from longigen_metrics.change import ChangeAUROC, ChangeCorrelation, DeltaRMAE
 from longigen_metrics.distance import FID, KID
 from longigen_metrics.ensemble import CRPS, Coverage, SpreadSkill
 from longigen_metrics.error import NRMSE, PSNR
 from longigen_metrics.perceptual import PerceptualDistance
+from longigen_metrics.regions import Dice, EjectionFractionError, VolumeChangeError, VolumeError
 from longigen_metrics.sharpness import LaplacianError, Sharpness
 from longigen_metrics.similarity import SSIM, ForegroundSSIM, SliceSSIM
 from longigen_metrics.trajectory import Flicker, Monotonicity, SlopeError
@@ -20,6 +21,8 @@ __all__ = [
     "ChangeCorrelation",
     "Coverage",
     "DeltaRMAE",
+    "Dice",
+    "EjectionFractionError",
     "Flicker",
     "ForegroundSSIM",
     "LaplacianError",
@@ -29,4 +32,6 @@ __all__ = [
     "SliceSSIM",
     "SlopeError",
     "SpreadSkill",
+    "VolumeChangeError",
+    "VolumeError",
 ]
