@@ -882,12 +882,19 @@ def bench(
     spec = BenchmarkSpec.of(table, recipe=recipe)
     spec.only(rows)
 
+    from longigen.components.metric import RegionMetric
     from longigen.evaluation.benchmark import Benchmark
     from longigen.evaluation.metrics import load_metrics
     from longigen.models.tasks import ordered
     from longigen.utils.memory import keep_freed_memory
 
     chosen = load_metrics(metrics or spec.metrics)
+    regional = [name for name, metric in chosen.items() if isinstance(metric, RegionMetric)]
+    if regional:
+        raise LongigenError(
+            f"A benchmark does not score regions, which the metric '{regional[0]}' is of; leave it out, and score the "
+            f"table's runs with 'longigen evaluate {folder}/RUN --segmenter SEGMENTER'."
+        )
     keep_freed_memory()
     benchmark = Benchmark(
         spec,

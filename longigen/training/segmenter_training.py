@@ -175,7 +175,7 @@ def train_segmenter(
                 if not best or np.nanmean([*found.values()]) > np.nanmean([*best.values()]):
                     best = found
                     weights = {name: tensor.detach().clone() for name, tensor in segmenter.state_dict().items()}
-            update(step, settings.steps, f"loss {float(loss):.3f}")
+            update(step, settings.steps, f"loss {loss.item():.3f}")
             if step == settings.steps:
                 break
     segmenter.load_state_dict(weights)

@@ -1,5 +1,6 @@
 """The conformance suite over everything that is installed, and every composition of what the project ships."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "diffusemorph": {"widths": (4, 8, 8)},
     "sim-brain": {"subject_count": 3},
     "sim-heart": {"subject_count": 3},
+    "unet": {"width": 4, "levels": 2},
+    "command": {
+        "command": f"{sys.executable} {Path(__file__).parents[1] / 'helpers' / 'bright.py'} {{image}} {{labels}}"
+    },
 }
 
 
