@@ -675,6 +675,9 @@ def evaluate(
         if marks is not None or named or any(isinstance(metric, RegionMetric) for metric in chosen.values()):
             scored = Regions.of(session.cohort.dataset, marks, named)
             chosen = scored.metrics(chosen)
+            scored.check_unseen(session.cohort.subjects, session.subjects)
+            if scored.caution and is_main_process():
+                log.info(scored.caution)
         protocol = protocol_of(session, chosen, scenarios, targets, seed, samples, space, scored)
         bars = _bars(progress)
         evaluation = Evaluation.of(

@@ -299,7 +299,9 @@ def protocol_of(
         samples=samples,
         space=space,
         images=session.cohort.images(session.subjects),
-        regions=None if regions is None else regions.to_dict(session.subjects),
+        regions=None
+        if regions is None
+        else regions.to_dict([] if session.cohort.dataset.simulated else session.subjects),
     )
 
 

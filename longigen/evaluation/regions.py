@@ -1,6 +1,7 @@
 """Regions of an evaluation: marked in generated images by a segmenter, and compared with the true label maps."""
 
 import hashlib
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,16 +10,18 @@ from typing import Any, Self
 from torch import Tensor
 
 from longigen.components.metric import Metric, RegionMasks, RegionMetric
-from longigen.data.dataset import Dataset
+from longigen.data.dataset import Dataset, Subject
 from longigen.data.grid import labels_on_grid_of
 from longigen.data.preprocess import Prepared
 from longigen.data.regions import region_mask
 from longigen.data.segmenter import Segmenter
+from longigen.data.split import Split, SplitSettings, fingerprint
 from longigen.data.volume import Volume, voxel_digest
-from longigen.errors import LongigenError, did_you_mean
+from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.evaluation.comparison import Comparison
+from longigen.evaluation.metrics import loadable
 from longigen.hub.metrics_file import COPY_LAST, SEGMENTED
-from longigen.registry.registry import registry
+from longigen.models.network_segmenter import NetworkSegmenter
 
 KEPT = 16
 """Number of label maps that are kept, since the same true images are segmented for every sample and target."""
@@ -81,11 +84,43 @@ class Regions:
             )
         return cls(tuple(names), segmenter, marked, true)
 
+    def check_unseen(self, subjects: Sequence[Subject], scored: Sequence[Prepared]) -> None:
+        """Warn if the segmenter was trained on some of the scored subjects, whose regions it marks better than others'.
+
+        Args:
+            subjects: all subjects of the data set, by which the segmenter's own is recognised.
+            scored: the subjects that are scored.
+        """
+        record = self.segmenter.training_record if isinstance(self.segmenter, NetworkSegmenter) else {}
+        if record.get("fingerprint") != fingerprint(subjects):
+            return
+        split = Split.by_subject(subjects, SplitSettings.from_config(record.get("split", {}), "the segmenter's split"))
+        used = {subject.id for subject in (*split.train, *split.validation)}
+        seen = [prepared.subject.id for prepared in scored if prepared.subject.id in used]
+        if seen:
+            warnings.warn(
+                f"The segmenter was trained or chosen on {len(seen)} of the {len(scored)} scored subjects, such as "
+                f"{seen[0]}, so its own error is larger on new ones than it seems here.",
+                LongigenWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def caution(self) -> str | None:
+        """A sentence on what stands for the true label maps, where the data set has none."""
+        if self.true:
+            return None
+        return (
+            "The data set has no label maps, so regions are compared with the segmenter's label maps of the true "
+            "images, and the segmenter's own error is not known."
+        )
+
     def to_dict(self, subjects: Sequence[Prepared]) -> dict[str, Any]:
         """Return what scores of regions depend on, as plain values for the protocol.
 
         Args:
-            subjects: the scored subjects, of whose true label maps it has a hash; of simulated ones there is no need.
+            subjects: the scored subjects, of whose true label maps it has a hash; none if the data are simulated, whose
+                label maps the protocol's hash of the images covers.
         """
         digest = hashlib.sha256()
         for prepared in subjects if self.true else ():
@@ -98,7 +133,7 @@ class Regions:
             "segmenter": None if self.segmenter is None else self.segmenter.identity,
             "marked": {str(label): name for label, name in self.marked.items()},
             "true": {str(label): name for label, name in self.true.items()} or "the segmenter's, of the true images",
-            "labels": digest.hexdigest()[:16] if self.true else None,
+            "labels": digest.hexdigest()[:16] if self.true and subjects else None,
         }
 
     def metrics(self, chosen: Mapping[str, Metric]) -> dict[str, Metric]:
@@ -111,8 +146,7 @@ class Regions:
         """
         given = dict(chosen)
         if not any(isinstance(metric, RegionMetric) for metric in given.values()):
-            loaded = {name: registry.load("metric", name) for name in registry.entries("metric")}
-            given |= {name: cls() for name, cls in loaded.items() if issubclass(cls, RegionMetric)}
+            given |= {name: cls() for name, cls in loadable() if issubclass(cls, RegionMetric)}
         found: dict[str, Metric] = {}
         for name, metric in given.items():
             if not isinstance(metric, RegionMetric):

@@ -6,6 +6,7 @@ from longigen.errors import LongigenError, did_you_mean
 from longigen.models.network_segmenter import NetworkSegmenter, load_segmenter
 from longigen.registry.registry import registry
 from longigen.utils.files import user_path
+from longigen.utils.processes import processes
 
 
 def open_segmenter(text: str) -> Segmenter:
@@ -23,7 +24,7 @@ def open_segmenter(text: str) -> Segmenter:
     if name not in known:
         folder = user_path(text)
         if folder.is_dir():
-            return load_segmenter(folder)
+            return load_segmenter(folder).to(processes().device)
         raise LongigenError(
             f"There is neither a segmenter nor a folder named '{text}'.{did_you_mean(name, known)} Give a folder that "
             f"'longigen train-segmenter' wrote, or one of: {', '.join(known)}."

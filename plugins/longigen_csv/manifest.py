@@ -93,11 +93,19 @@ class CSVDataset(Dataset):
     @property
     def cautions(self) -> Sequence[str]:
         rows, _ = self._rows
+        cautions = []
         changed = [row for row in rows if row.path != self.path.parent / row.written]
-        if not changed:
-            return ()
-        first = f"'{changed[0].written}' in line {changed[0].line}"
-        return (f"Backslashes in paths were read as slashes in {len(changed)} rows of {self.path}, such as {first}.",)
+        if changed:
+            first = f"'{changed[0].written}' in line {changed[0].line}"
+            cautions.append(
+                f"Backslashes in paths were read as slashes in {len(changed)} rows of {self.path}, such as {first}."
+            )
+        if not self._regions and any(row.labels for row in rows):
+            cautions.append(
+                f"The label maps of {self.path} are not used, since it is not known which regions they show; name them "
+                "with regions=, such as --set 'regions=left ventricle=3'."
+            )
+        return cautions
 
     @property
     def regions(self) -> Mapping[int, str]:

@@ -14,7 +14,16 @@ import torch
 
 import longigen
 from helpers.files import ball, visit_of, write_image
-from longigen import LongigenError, RegionMasks, Segmenter, Subject, Volume, parse_regions, register_segmenter
+from longigen import (
+    LongigenError,
+    LongigenWarning,
+    RegionMasks,
+    Segmenter,
+    Subject,
+    Volume,
+    parse_regions,
+    register_segmenter,
+)
 from longigen.data.grid import Grid, labels_on_grid_of
 from longigen.data.issues import BadData
 from longigen.data.preprocess import Preprocess
@@ -139,6 +148,7 @@ def test_label_maps_of_files(tmp_path: Path) -> None:
         assert (found[1] is None) == (name != "nifti4d")
         for frame in (0, 2):
             assert (found[frame].data == 3).sum() == counts[frame], name
+    assert "not known which regions they show" in longigen.open_dataset(table).cautions[0]
     with pytest.raises(LongigenError, match="set both labels= and regions="):
         longigen.open_dataset(series, pattern="*_cine.nii.gz", labels="*_LV.nii.gz")
     write_image(patient / "patient001_frame03_gt.nii.gz", frames[..., 2])
@@ -330,9 +340,15 @@ def test_a_segmenter_is_trained_and_scores_regions_of_a_model(tmp_path: Path, he
         out=tmp_path / "run",
         progress=False,
     )
-    evaluation = longigen.evaluate(
-        run, settings="single", metrics=["dice", "ejection-fraction-error"], segmenter=str(folder), progress=False
-    )
+    with pytest.warns(LongigenWarning, match="The segmenter was trained or chosen on .* of the 6 scored subjects"):
+        evaluation = longigen.evaluate(
+            run,
+            settings="single",
+            part="all",
+            metrics=["dice", "ejection-fraction-error"],
+            segmenter=str(folder),
+            progress=False,
+        )
     assert isinstance(evaluation, Evaluation)
     assert list(evaluation.metrics) == [
         "dice-right-ventricle",
