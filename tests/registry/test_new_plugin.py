@@ -31,6 +31,7 @@ USE = {
     "sampler": ("train", "--sampler"),
     "dataset": ("train", "--data"),
     "metric": ("evaluate", "RUN", "--metric"),
+    "segmenter": ("evaluate", "RUN", "--segmenter"),
 }
 
 
