@@ -32,10 +32,11 @@ def main() -> None:
     given = parser.parse_args()
     changes = [*given.set, *(["subject_count=3", "shape=24,24,6", "frames=2"] if given.tiny else [])]
     name, dataset = open_dataset(given.data, changes)
-    regions = Regions.of(dataset, open_segmenter(given.segmenter) if given.segmenter else None, {})
+    subjects = dataset.subjects()[: given.subjects]
+    regions = Regions.of(dataset, subjects, open_segmenter(given.segmenter) if given.segmenter else None, {})
     metrics = {name: each for name, each in regions.metrics({}).items() if isinstance(each, RegionMetric)}
     scores: list[Score] = []
-    for subject in dataset.subjects()[: given.subjects]:
+    for subject in subjects:
         prepared = Preprocess(Grid.default([subject], None)).subject(subject)
         last = len(subject.visits) - 1
         copied = Generated(prepared, Task((0,), (last,)), (subject.times[-1],), prepared.visit(0)[None])

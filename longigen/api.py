@@ -673,7 +673,8 @@ def evaluate(
         scenarios = ordered(settings)
         scored = None
         if marks is not None or named or any(isinstance(metric, RegionMetric) for metric in chosen.values()):
-            scored = Regions.of(session.cohort.dataset, marks, named)
+            subjects = [prepared.subject for prepared in session.subjects]
+            scored = Regions.of(session.cohort.dataset, subjects, marks, named)
             chosen = scored.metrics(chosen)
             scored.check_unseen(session.cohort.subjects, session.subjects)
             if scored.caution and is_main_process():

@@ -48,28 +48,34 @@ class Regions:
     _kept: "OrderedDict[bytes, Volume]" = field(default_factory=OrderedDict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, dataset: Dataset, segmenter: Segmenter | None, named: Mapping[int, str]) -> Self:
+    def of(
+        cls, dataset: Dataset, subjects: Sequence[Subject], segmenter: Segmenter | None, named: Mapping[int, str]
+    ) -> Self:
         """Return the regions that can be scored.
 
         Args:
             dataset: the data set.
+            subjects: the subjects that are scored; if none of their visits has a label map, the data set has none.
             segmenter: the segmenter that the user named, if any.
             named: the regions of the segmenter's labels that the user named; empty for the segmenter's own.
 
         Raises:
             LongigenError: if it is not known what the labels stand for, or data set and segmenter share no region.
         """
-        true = dataset.regions
+        has_labels = any(visit.labels is not None for subject in subjects for visit in subject.visits)
+        true = dataset.regions if has_labels else {}
         if segmenter is None:
-            if named or not true:
+            if named:
                 raise LongigenError(
-                    "Regions cannot be scored: the data set has no labels and there is no segmenter; give one with "
-                    "--segmenter."
-                    if not named
-                    else "--region names the labels of a segmenter, and there is none; give one with --segmenter."
+                    "--region names the labels of a segmenter, and there is none; give one with --segmenter."
+                )
+            if not true:
+                raise LongigenError(
+                    "Regions cannot be scored, since the data have no label maps and there is no segmenter; give one "
+                    "with --segmenter."
                 )
             return cls(tuple(dict.fromkeys(true.values())), None, {}, true)
-        marked = named or segmenter.regions or true
+        marked = named or segmenter.regions or dataset.regions
         if not marked:
             raise LongigenError(
                 "It is not known which regions the labels of the segmenter stand for; name them with --region, such as "

@@ -91,9 +91,12 @@ def learns(case: Case) -> None:
     if not isinstance(segmenter, NetworkSegmenter):
         return
     segmenter.train()
-    for size in SIZES:
-        logits = segmenter(torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    found = {
+        size: segmenter(torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1) for size in SIZES
+    }
+    for size, logits in found.items():
         assert logits.shape == (2, len(NAMES) + 1, *size), f"of images of {size} the logits are {tuple(logits.shape)}"
+    logits = found[SIZES[0]]
     labels = logits.detach().argmax(dim=1)
     segmenter.loss(logits, (labels + 1) % (len(NAMES) + 1)).backward()
     without = [name for name, parameter in segmenter.named_parameters() if parameter.grad is None]

@@ -261,7 +261,7 @@ def test_regions_of_generated_visits_are_scored_beside_copies_and_the_segmenter_
     space: str, bright: Segmenter
 ) -> None:
     prepared = Preprocess(Grid(SIZE, None), upper=100.0).subject(subject())
-    regions = Regions.of(Hearts(), bright, {})
+    regions = Regions.of(Hearts(), [subject()], bright, {})
     assert regions.names == (HEART,)
     metrics = regions.metrics({})
     assert set(metrics) == {
@@ -284,7 +284,7 @@ def test_regions_of_generated_visits_are_scored_beside_copies_and_the_segmenter_
 
 def test_without_a_segmenter_copy_last_is_scored_by_its_true_labels() -> None:
     prepared = Preprocess(Grid(SIZE, None), upper=100.0).subject(subject())
-    regions = Regions.of(Hearts(), None, {})
+    regions = Regions.of(Hearts(), [subject()], None, {})
     metrics = regions.metrics({"dice": Dice(region=HEART)})
     task = Generated(prepared, Task((0,), (1, 2)), (1.0, 2.0), torch.stack([prepared.visit(k) for k in (1, 2)]))
     scores = score([task], "single", metrics, targets="all", space="subject", regions=regions)
@@ -302,18 +302,18 @@ def test_regions_that_cannot_be_scored_are_refused(bright: Segmenter) -> None:
         def regions(self) -> Mapping[int, str]:
             return {}
 
-    with pytest.raises(LongigenError, match="the data set has no labels and there is no segmenter"):
-        Regions.of(Unlabelled(), None, {})
+    with pytest.raises(LongigenError, match="the data have no label maps and there is no segmenter"):
+        Regions.of(Hearts(), [], None, {})  # whose visits have no label maps
     with pytest.raises(LongigenError, match="names the labels of a segmenter, and there is none"):
-        Regions.of(Hearts(), None, {1: HEART})
+        Regions.of(Hearts(), [subject()], None, {1: HEART})
     with pytest.raises(LongigenError, match="marks brain and the data set has labels of myocardium, left ventricle"):
-        Regions.of(Hearts(), bright, {1: "brain"})
+        Regions.of(Hearts(), [subject()], bright, {1: "brain"})
     command = open_segmenter("command:x {image} {labels}")
     with pytest.raises(LongigenError, match="not known which regions the labels of the segmenter stand for"):
-        Regions.of(Unlabelled(), command, {})
-    assert Regions.of(Hearts(), command, {}).names == ("myocardium", HEART)  # the data set's labels
+        Regions.of(Unlabelled(), [], command, {})
+    assert Regions.of(Hearts(), [subject()], command, {}).names == ("myocardium", HEART)  # the data set's labels
     with pytest.raises(LongigenError, match=r"no region 'left ventricel' to score.*Did you mean 'left ventricle'"):
-        Regions.of(Hearts(), bright, {}).metrics({"dice": Dice(region="left ventricel")})
+        Regions.of(Hearts(), [subject()], bright, {}).metrics({"dice": Dice(region="left ventricel")})
 
 
 @pytest.fixture(scope="module")
