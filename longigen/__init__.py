@@ -24,12 +24,13 @@ if TYPE_CHECKING:
         plan,
         pull,
         train,
+        train_segmenter,
     )
     from longigen.components.conditioner import Conditioner
     from longigen.components.conditioning import Conditioning, Routes
     from longigen.components.deformation import doubled, flow, halved, warp
     from longigen.components.denoiser import Denoiser, Moved
-    from longigen.components.metric import Metric, SeriesMetric, SetMetric
+    from longigen.components.metric import Metric, RegionMasks, RegionMetric, SeriesMetric, SetMetric
     from longigen.components.parameterization import Prediction, alpha_sigma, prediction_target
     from longigen.components.patches import patchify, unpatchify
     from longigen.components.ranges import Range
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from longigen.data.pointers import require_fetched
     from longigen.data.preprocess import Preprocess, PreprocessSettings
     from longigen.data.quality.inspect import Examination
+    from longigen.data.regions import parse_regions
+    from longigen.data.segmenter import Segmenter
     from longigen.data.sidecar import read_sidecar
     from longigen.data.split import SplitSettings
     from longigen.data.statistics import Statistics
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from longigen.hub.resolve import Pulled
     from longigen.models.forecast import Forecast, ForecastVisit
     from longigen.models.longitudinal import LongitudinalModel
+    from longigen.models.network_segmenter import NetworkSegmenter
     from longigen.models.settings import ModelSettings, Provenance
     from longigen.planning.plan import Plan
     from longigen.registry import (
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
         register_denoiser,
         register_metric,
         register_sampler,
+        register_segmenter,
     )
     from longigen.training.recipe import Recipe
     from longigen.training.run import Run
@@ -112,6 +117,7 @@ _MODULES = {
     "ModelSettings": "models.settings",
     "ModelSummary": "hub.model_summary",
     "Moved": "components.denoiser",
+    "NetworkSegmenter": "models.network_segmenter",
     "OnBad": "data.issues",
     "PARTS": "data.dataset",
     "Plan": "planning.plan",
@@ -123,10 +129,13 @@ _MODULES = {
     "Pulled": "hub.resolve",
     "Range": "components.ranges",
     "Recipe": "training.recipe",
+    "RegionMasks": "components.metric",
+    "RegionMetric": "components.metric",
     "Release": "hub.publish",
     "Routes": "components.conditioning",
     "Run": "training.run",
     "Sampler": "components.sampler",
+    "Segmenter": "data.segmenter",
     "SeriesMetric": "components.metric",
     "SetMetric": "components.metric",
     "SplitSettings": "data.split",
@@ -167,6 +176,7 @@ _MODULES = {
     "open_dataset": "api",
     "open_image": "data.volume",
     "parse_number": "data.tables",
+    "parse_regions": "data.regions",
     "patchify": "components.patches",
     "plan": "api",
     "prediction_target": "components.parameterization",
@@ -182,10 +192,12 @@ _MODULES = {
     "register_denoiser": "registry",
     "register_metric": "registry",
     "register_sampler": "registry",
+    "register_segmenter": "registry",
     "require_fetched": "data.pointers",
     "spatial_shape": "data.volume",
     "time_unit": "utils.time_units",
     "train": "api",
+    "train_segmenter": "api",
     "unpatchify": "components.patches",
     "warp": "components.deformation",
 }
@@ -223,6 +235,7 @@ __all__ = [
     "ModelSettings",
     "ModelSummary",
     "Moved",
+    "NetworkSegmenter",
     "OnBad",
     "Plan",
     "Prediction",
@@ -233,10 +246,13 @@ __all__ = [
     "Pulled",
     "Range",
     "Recipe",
+    "RegionMasks",
+    "RegionMetric",
     "Release",
     "Routes",
     "Run",
     "Sampler",
+    "Segmenter",
     "SeriesMetric",
     "SetMetric",
     "SplitSettings",
@@ -276,6 +292,7 @@ __all__ = [
     "open_dataset",
     "open_image",
     "parse_number",
+    "parse_regions",
     "patchify",
     "plan",
     "prediction_target",
@@ -291,10 +308,12 @@ __all__ = [
     "register_denoiser",
     "register_metric",
     "register_sampler",
+    "register_segmenter",
     "require_fetched",
     "spatial_shape",
     "time_unit",
     "train",
+    "train_segmenter",
     "unpatchify",
     "warp",
 ]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from longigen.data.dataset import Dataset
     from longigen.data.issues import Finding
     from longigen.data.quality.inspect import Examination
+    from longigen.data.segmenter import Segmenter
     from longigen.data.split import Part
     from longigen.evaluation.benchmark_result import BenchmarkResult
     from longigen.evaluation.comparison import Space
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from longigen.models.batch_size import Size
     from longigen.models.compilation import Compile
     from longigen.models.longitudinal import LongitudinalModel
+    from longigen.models.network_segmenter import NetworkSegmenter
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
     from longigen.planning.plan import Plan
@@ -73,6 +75,7 @@ __all__ = [
     "publication",
     "pull",
     "train",
+    "train_segmenter",
 ]
 
 log: logging.Logger = logging.getLogger("longigen")
@@ -581,6 +584,8 @@ def evaluate(
     part: "Part | None" = None,
     metrics: Sequence[str] = (),
     protocol: str | None = None,
+    segmenter: "Segmenter | str | None" = None,
+    regions: Sequence[str] = (),
     samples: int = 1,
     sampler: "Sampler | str | None" = None,
     steps: int | None = None,
@@ -613,6 +618,9 @@ def evaluate(
         protocol: name of a published protocol (``longigen list protocols``), which sets settings, targets, space and
             metrics as its authors have them, and the preparation of its data set; nothing is then written beside the
             weights.
+        segmenter: marks regions in images, which are then scored: a folder that `train_segmenter` wrote, the name of a
+            segmenter, ``NAME:VALUE``, such as ``command:PROGRAM --i {image} --o {labels}``, or a `Segmenter`.
+        regions: the regions of the segmenter's labels, each as ``NAME=LABELS``; by default its own, or the data set's.
         samples: number of samples of each visit; with several, their distribution is scored too.
         sampler: sampler, or its name, to use instead of the model's own.
         steps: network evaluations per visit; by default the sampler's own number.
@@ -643,14 +651,20 @@ def evaluate(
         published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics)
         source = _scored_source(model, out, stack, progress=progress)
 
+        from longigen.components.metric import RegionMetric
+        from longigen.data.regions import parse_regions
         from longigen.evaluation.evaluate import Evaluation, protocol_of
         from longigen.evaluation.metrics import load_metrics
+        from longigen.evaluation.regions import Regions
         from longigen.evaluation.run_metrics import save_to_run
+        from longigen.models.open_segmenter import open_segmenter
         from longigen.models.predict import GenerationSettings
         from longigen.models.tasks import ordered
         from longigen.utils.memory import keep_freed_memory
 
         chosen = load_metrics(published.metrics if published else metrics, samples=samples)
+        marks = open_segmenter(segmenter) if isinstance(segmenter, str) else segmenter
+        named = parse_regions(regions, "--region")
         keep_freed_memory()
         generation = GenerationSettings(
             sampler=sampler,
@@ -667,12 +681,22 @@ def evaluate(
             changes = published.changes(as_changes(changes))
         session = _session(source, data, changes, part, (), skip_bad, progress)
         _log_processes("subjects")
+        regional = None
+        if marks is not None or named or any(isinstance(metric, RegionMetric) for metric in chosen.values()):
+            subjects = [prepared.subject for prepared in session.subjects]
+            regional = Regions.of(session.cohort.dataset, subjects, marks, named)
+            chosen = regional.metrics(chosen)
+            regional.check_unseen(session.cohort.subjects, session.subjects)
+            if regional.caution and is_main_process():
+                log.info(regional.caution)
         if published:
             scored = published.protocol(session, chosen, seed, samples)
         else:
-            scored = protocol_of(session, chosen, ordered(settings), targets, seed, samples, space)
+            scored = protocol_of(session, chosen, ordered(settings), targets, seed, samples, space, regional)
         bars = _bars(progress)
-        evaluation = Evaluation.of(session, generation, scored, chosen, batch_size=batch_size, progress=bars)
+        evaluation = Evaluation.of(
+            session, generation, scored, chosen, regions=regional, batch_size=batch_size, progress=bars
+        )
         if is_main_process():
             if not published:  # others' protocols are for comparison, and are not what a model is published with
                 path, note = save_to_run(evaluation.metrics_file, evaluation.source)
@@ -682,6 +706,57 @@ def evaluate(
             if out is not None:
                 evaluation.save(out)
         return evaluation
+
+
+def train_segmenter(
+    data: Path | str,
+    out: Path | str,
+    *,
+    name: str = "unet",
+    changes: Changes = (),
+    progress: bool = True,
+) -> "NetworkSegmenter":
+    """Train a segmenter on the true label maps of a data set, to score regions in generated visits (see `evaluate`).
+
+    Args:
+        data: a data set's name, a file or folder, or ``NAME:PATH``, whose visits have label maps.
+        out: the folder for the weights, new or empty.
+        name: name of the segmenter, a network (``longigen list segmenters``).
+        changes: hyperparameters by ``section.key`` or strings ``section.key=value``, where the section is
+            ``segmenter``, ``training``, ``split`` or ``data``.
+        progress: show a progress bar.
+
+    Raises:
+        LongigenError: if the data have no label maps or cannot be read, or an option is invalid.
+    """
+    from longigen.components.base import parameters
+    from longigen.components.changes import parse_change
+    from longigen.data.open_dataset import find_dataset
+    from longigen.data.split import SplitSettings
+    from longigen.registry.registry import registry
+
+    found, config = find_dataset(str(data))
+    reader, network = registry.load("dataset", found), registry.load("segmenter", name)
+
+    from longigen.models.network_segmenter import NetworkSegmenter
+    from longigen.training.segmenter_training import SegmenterSettings, fit
+
+    if not issubclass(network, NetworkSegmenter):
+        raise LongigenError(f"The segmenter '{name}' is no network, so there is nothing to train; use it as it is.")
+    sections = {"segmenter": network, "training": SegmenterSettings, "split": SplitSettings, "data": reader}
+    known = {section: parameters(cls) for section, cls in sections.items()}
+    given: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for section, key, value in (parse_change(change, known) for change in as_changes(changes)):
+        given[section][key] = value
+    return fit(
+        registry.make("segmenter", name, given["segmenter"]),
+        found,
+        registry.make("dataset", found, {**config, **given["data"]}),
+        SplitSettings.from_config(given["split"], "split"),
+        SegmenterSettings.from_config(given["training"], "training"),
+        Path(out),
+        progress=_bars(progress),
+    )
 
 
 def consistency(
@@ -832,12 +907,19 @@ def bench(
         published.require_data(resolved.names["data"])
         changes = published.changes(as_changes(changes), "data.")
 
+    from longigen.components.metric import RegionMetric
     from longigen.evaluation.benchmark import Benchmark
     from longigen.evaluation.metrics import load_metrics
     from longigen.models.tasks import ordered
     from longigen.utils.memory import keep_freed_memory
 
     chosen = load_metrics(published.metrics if published else metrics or spec.metrics)
+    regional = [name for name, metric in chosen.items() if isinstance(metric, RegionMetric)]
+    if regional:
+        raise LongigenError(
+            f"A benchmark does not score regions, which the metric '{regional[0]}' is of; leave it out, and score the "
+            f"table's runs with 'longigen evaluate {folder}/RUN --segmenter SEGMENTER'."
+        )
     keep_freed_memory()
     benchmark = Benchmark(
         spec,

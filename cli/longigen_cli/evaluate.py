@@ -7,6 +7,7 @@ import typer
 
 from longigen import api
 from longigen.errors import LongigenError
+from longigen_cli.completion import names_in
 from longigen_cli.console import (
     AsJSON,
     BatchSize,
@@ -51,6 +52,25 @@ def evaluate(
     part: Part = None,
     metric: Metrics = None,
     protocol: Published = None,
+    segmenter: Annotated[
+        str | None,
+        typer.Option(
+            "--segmenter",
+            metavar="SEGMENTER",
+            help="Score regions too, which this segmenter marks: a folder that 'longigen train-segmenter' wrote, a "
+            "name (see 'longigen list segmenters'), or 'command:PROGRAM --i {image} --o {labels}'.",
+            autocompletion=names_in("segmenters"),
+        ),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--region",
+            metavar="NAME=LABELS",
+            help="Name a region of the segmenter's labels, e.g. 'ventricles=4+43' (may be repeated); by default they "
+            "are those that it knows, or the data set's.",
+        ),
+    ] = None,
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
@@ -100,6 +120,8 @@ def evaluate(
         scoring = {
             "--metric": metric,
             "--protocol": protocol,
+            "--segmenter": segmenter,
+            "--region": region,
             "--targets": targets != "last",
             "--samples": samples != 1,
             "--space": space != "subject",
@@ -122,6 +144,8 @@ def evaluate(
         space=space,
         metrics=metric or [],
         protocol=protocol,
+        segmenter=segmenter,
+        regions=region or [],
         samples=samples,
         **shared,
     )

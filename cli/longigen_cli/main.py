@@ -26,6 +26,7 @@ from longigen_cli import (
     pull,
     push,
     train,
+    train_segmenter,
 )
 from longigen_cli import list as listing
 
@@ -66,6 +67,7 @@ app = typer.Typer(
 )
 app.command("train", cls=_Command)(train.train)
 app.command("plan", cls=_Command)(plan.plan)
+app.command("train-segmenter", cls=_Command)(train_segmenter.train_segmenter)
 app.command("distill", cls=_Command)(distill.distill)
 app.command("generate", cls=_Command)(generate.generate)
 app.command("evaluate", cls=_Command)(evaluate.evaluate)

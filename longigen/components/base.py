@@ -161,7 +161,7 @@ class Settings:
 
 
 class Component:
-    """A component that is chosen by name: a conditioner, a denoiser, a sampler, a data set or a metric.
+    """A component that is chosen by name: a conditioner, denoiser, sampler, data set, metric or segmenter.
 
     Contract of every component:
 

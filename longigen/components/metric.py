@@ -1,8 +1,9 @@
-"""`Metric`, `SeriesMetric`, `SetMetric`: the base classes of metrics, per visit, per series and per set of visits."""
+"""`Metric`, `SeriesMetric`, `SetMetric`, `RegionMetric`: base classes of metrics, per visit, series, set and region."""
 
 import abc
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -94,6 +95,62 @@ class SeriesMetric(Metric):
 
     def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
         """Return NaN: one generated visit is no series."""
+        return math.nan
+
+
+@dataclass(frozen=True)
+class RegionMasks:
+    """Where a region is at three visits of a subject, on one grid: (W, H, D), bool; None where that is not known.
+
+    Attributes:
+        first: at the subject's first visit.
+        previous: at the last given visit.
+        visit: at the visit that is scored.
+    """
+
+    first: Tensor | None
+    previous: Tensor | None
+    visit: Tensor | None
+
+
+class RegionMetric(Metric):
+    """Compares a region, such as a ventricle of the heart, in a generated visit with the region in the true visit.
+
+    Contract, in addition to that of `Metric`:
+
+    - `of_region` takes the masks of the region as a segmenter marks it in images, of which the scored visit's is
+      generated and the others are true, and as the true label maps have it. It returns NaN where a mask that it needs
+      is None, or the metric is not defined, such as a relative error of an empty region.
+    - `region` is a parameter of every such metric. Where it is empty, an evaluation makes the metric once for each
+      region that it `covers`.
+    - `ensemble` is False: of several samples, the first or the mean is scored.
+
+    Args:
+        region: the name of the region; empty for each region of the data.
+    """
+
+    def __init__(self, *, region: str = "") -> None:
+        super().__init__()
+        self.region = region
+
+    @property
+    def variant(self) -> str:
+        return "-".join(self.region.split())
+
+    @property
+    def note(self) -> str:
+        return "regions as a segmenter marks them in images, against the true label maps"
+
+    def covers(self, region: str) -> bool:
+        """Return whether the metric is made for a region where the user does not choose regions."""
+        return True
+
+    @abc.abstractmethod
+    def of_region(self, generated: RegionMasks, true: RegionMasks) -> float:
+        """Return the value of the metric for one region of one visit."""
+
+    def __call__(self, generated: Tensor, true: Tensor, previous: Tensor, foreground: Tensor) -> float:
+        """Return NaN: without a segmenter, images have no regions."""
         return math.nan
 
 

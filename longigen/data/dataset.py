@@ -52,6 +52,8 @@ class Visit:
             the path, size and modification time (of both files of a pair), and the frame that is read.
         covariates: numbers by name; a missing covariate is absent.
         cautions: what the visit's files state in two ways or not at all, and what is used; shown as warnings.
+        labels: reads the visit's true label map, in the space of the volume on any grid: whole numbers, of which
+            `Dataset.regions` has the names, and 0 elsewhere. It can be pickled. None if the visit has none.
     """
 
     time: float
@@ -62,6 +64,7 @@ class Visit:
     identity: str
     covariates: Mapping[str, float] = field(default_factory=dict)
     cautions: tuple[Finding, ...] = ()
+    labels: Callable[[], Volume] | None = None
 
     @classmethod
     def of_file(
@@ -73,6 +76,7 @@ class Visit:
         frame: int | None = None,
         covariates: Mapping[str, float] | None = None,
         image: SpatialImage | None = None,
+        labels: Callable[[], Volume] | None = None,
     ) -> "Visit":
         """Create a visit from a 3D image file, or from one frame of a 4D image; only the header is read.
 
@@ -83,6 +87,7 @@ class Visit:
             frame: index of the frame of a 4D image, from 0.
             covariates: numbers by name.
             image: the result of `open_image` for the path, if it was opened already.
+            labels: reads the true label map, see `Visit`.
 
         Raises:
             BadData: as `open_image` and `spatial_shape`.
@@ -99,6 +104,7 @@ class Visit:
             identity=image_identity(image, path) if frame is None else f"{image_identity(image, path)} frame {frame}",
             covariates=covariates or {},
             cautions=contradictions(image, path, subject),
+            labels=labels,
         )
 
     def read(self, subject: str) -> Volume:
@@ -111,29 +117,47 @@ class Visit:
             BadData: if `load` raises any exception, or what it returns is no 3D volume of finite numbers with an affine
                 that a grid can be placed by.
         """
+        return _checked(self.load, self.source, subject)
 
-        def bad(kind: str, problem: str, advice: str) -> BadData:
-            return BadData(Finding(kind, self.source, problem, advice, subject))
+    def read_labels(self, subject: str) -> Volume | None:
+        """Load the true label map, and check it as `read` does; None if the visit has none.
 
-        try:  # only the reader's code runs inside, so an exception in longigen itself keeps its traceback
-            volume = self.load()
-        except BadData:
-            raise
-        except Exception as error:
-            problem = f"cannot be read ({type(error).__name__}: {reason(error)})"
-            raise bad("unreadable", problem, "replace or remove it, or correct its reader") from error
-        if (
-            not isinstance(volume, Volume)
-            or volume.data.ndim != 3
-            or not volume.data.size
-            or volume.affine.shape != (4, 4)
-        ):
-            raise bad("unreadable", "is not loaded as a 3D volume with an affine", "correct its reader")
-        if not np.isfinite(volume.data).all():
-            raise bad("not-finite", "has NaN or infinite voxels", "replace them, or remove the visit")
-        if problem := affine_problem(volume.affine):
-            raise bad("bad-affine", problem, "correct it")
+        Args:
+            subject: id of the subject, for messages.
+
+        Raises:
+            BadData: as `read`; also if a voxel is not a whole number of at least 0.
+        """
+        if self.labels is None:
+            return None
+        source = f"The label map of {self.source}"
+        volume = _checked(self.labels, source, subject)
+        if (volume.data < 0).any() or not np.array_equal(volume.data, np.rint(volume.data)):
+            problem, advice = "has voxels that are no labels (0, 1, 2, …)", "give a label map, not an image"
+            raise BadData(Finding("no-labels", source, problem, advice, subject))
         return volume
+
+
+def _checked(load: Callable[[], Volume], source: str, subject: str) -> Volume:
+    """Return the volume that a reader loads, or raise the `BadData` of `Visit.read`."""
+
+    def bad(kind: str, problem: str, advice: str) -> BadData:
+        return BadData(Finding(kind, source, problem, advice, subject))
+
+    try:  # only the reader's code runs inside, so an exception in longigen itself keeps its traceback
+        volume = load()
+    except BadData:
+        raise
+    except Exception as error:
+        problem = f"cannot be read ({type(error).__name__}: {reason(error)})"
+        raise bad("unreadable", problem, "replace or remove it, or correct its reader") from error
+    if not isinstance(volume, Volume) or volume.data.ndim != 3 or not volume.data.size or volume.affine.shape != (4, 4):
+        raise bad("unreadable", "is not loaded as a 3D volume with an affine", "correct its reader")
+    if not np.isfinite(volume.data).all():
+        raise bad("not-finite", "has NaN or infinite voxels", "replace them, or remove the visit")
+    if problem := affine_problem(volume.affine):
+        raise bad("bad-affine", problem, "correct it")
+    return volume
 
 
 @dataclass(frozen=True)
@@ -242,6 +266,8 @@ class Dataset(Component, abc.ABC):
     - `simulated` is true if the images are not from a scanner; outputs that name the data set say so.
     - `cautions` are sentences on what a user should know about the data as configured; they are shown as warnings.
     - A data set that reads files has a parameter `path`, and `claims` returns whether it can read a path.
+    - `regions` names the labels of visits that have a label map (`Visit.labels`), in the field's words: ``left
+      ventricle``, ``right ventricle``, ``myocardium``, ``ventricles``. Several labels may be of one region.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -275,6 +301,11 @@ class Dataset(Component, abc.ABC):
     @property
     def cautions(self) -> Sequence[str]:
         return ()
+
+    @property
+    def regions(self) -> Mapping[int, str]:
+        """The name of the region that each label stands for; empty if no visit has labels."""
+        return {}
 
     @property
     def covariate_units(self) -> Mapping[str, str]:

@@ -258,6 +258,16 @@ def on_grid_of(volume: Volume, other: Volume, fill: float) -> Volume:
     return Volume(_regrid(_canonical(volume), grid.affine, _triple(grid.data.shape), fill), grid.affine)
 
 
+def labels_on_grid_of(labels: Volume, other: Volume) -> Volume:
+    """Return a label map on the grid of another volume, as `on_grid_of`; each voxel gets the nearest one's label.
+
+    Voxels outside the label map are 0.
+    """
+    grid = _canonical(other)
+    data = _regrid(_canonical(labels), grid.affine, _triple(grid.data.shape), 0.0, nearest=True)
+    return Volume(data, grid.affine)
+
+
 def _canonical(volume: Volume) -> Volume:
     """Return a volume with its axes flipped and permuted to RAS, as `nibabel.as_closest_canonical` does."""
     orientation = io_orientation(volume.affine)
@@ -265,14 +275,16 @@ def _canonical(volume: Volume) -> Volume:
     return Volume(apply_orientation(volume.data, orientation), affine)
 
 
-def _regrid(volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], fill: float | None) -> np.ndarray:
+def _regrid(
+    volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], fill: float | None, *, nearest: bool = False
+) -> np.ndarray:
     """Return a volume on another grid, float32: cropped and padded if the grids are aligned, resampled otherwise."""
     mapping = np.linalg.inv(volume.affine) @ affine  # from voxels of the new grid to voxels of the volume
     start = np.rint(mapping[:3, 3])
     ends = _corners(np.zeros(3), np.array(shape) - 1)
     if np.abs(apply_affine(mapping, ends) - (ends + start)).max() < ALIGNMENT_TOLERANCE:
         return _crop_and_pad(volume.data, start.astype(int), shape, fill)
-    return _resample(volume, affine, shape, mapping, fill)
+    return _resample(volume, affine, shape, mapping, fill, nearest=nearest)
 
 
 def _crop_and_pad(data: np.ndarray, start: np.ndarray, shape: tuple[int, int, int], fill: float | None) -> np.ndarray:
@@ -292,9 +304,17 @@ def _crop_and_pad(data: np.ndarray, start: np.ndarray, shape: tuple[int, int, in
 
 
 def _resample(
-    volume: Volume, affine: np.ndarray, shape: tuple[int, int, int], mapping: np.ndarray, fill: float | None
+    volume: Volume,
+    affine: np.ndarray,
+    shape: tuple[int, int, int],
+    mapping: np.ndarray,
+    fill: float | None,
+    *,
+    nearest: bool,
 ) -> np.ndarray:
     """Resample a volume linearly; if the new voxels are more than 1.5 times as large, smooth first against aliasing.
+
+    With `nearest`, each new voxel has the value of the nearest old one, as labels need.
 
     For new voxels r times as large, the filter is a Gaussian with a FWHM of √(r² - 1) old voxels (Cardoso et al., Scale
     factor point spread function matching, MICCAI 2015). Below r = 1.5, linear interpolation itself smooths as much.
@@ -303,7 +323,7 @@ def _resample(
 
     image = volume.image
     ratio = np.linalg.norm(mapping[:3, :3], axis=1)
-    if (ratio > 1.5).any():
+    if (ratio > 1.5).any() and not nearest:
         width = np.where(ratio > 1.5, np.sqrt(np.maximum(ratio**2 - 1, 0.0)), 0.0)
         image = smooth_img(image, tuple(width * voxel_sizes(volume.affine)))
     # A voxel extends half a voxel beyond its centre, but interpolation ends at the centres. Repeating the outermost
@@ -320,7 +340,7 @@ def _resample(
         padded.image,
         target_affine=affine,
         target_shape=shape,
-        interpolation="linear",
+        interpolation="nearest" if nearest else "linear",
         fill_value=0.0 if fill is None else fill,  # nothing is outside then
         clip=False,
         copy_header=True,

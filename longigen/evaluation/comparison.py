@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -32,15 +33,17 @@ class Comparison:
         generated: K samples of the visit (K, C, W, H, D), in model intensities.
         true: the true visit (C, W, H, D).
         previous: the last given visit (C, W, H, D).
-        foreground: that of the subject's first visit (W, H, D), bool.
-        spacing: size of the voxels in mm.
+        first: the subject's first visit (C, W, H, D).
+        affine: from voxels of the grid to mm (4, 4).
+        intensity: the intensities that are -1 and 1 here.
     """
 
     generated: Tensor
     true: Tensor
     previous: Tensor
-    foreground: Tensor
-    spacing: tuple[float, float, float]
+    first: Tensor
+    affine: np.ndarray
+    intensity: IntensityRange
 
     @classmethod
     def of(cls, samples: Sequence[Generated], index: int, space: Space, *, grid: int | None = None) -> Self:
@@ -68,8 +71,9 @@ class Comparison:
             torch.stack([sample.images[index] for sample in samples]),
             first.true(index),
             prepared.visit(first.given_before(index)),
-            foreground_mask(prepared.visit(0)),
-            _spacing(prepared.placement.affine),
+            prepared.visit(0),
+            prepared.placement.affine,
+            prepared.range_of(first.given_before(index)),
         )
 
     @classmethod
@@ -91,9 +95,19 @@ class Comparison:
             torch.stack([scaled(sample.volume(index), reference) for sample in samples]),
             scaled(true, target),
             scaled(previous, reference),
-            foreground_mask(scaled(start, 0)),
-            _spacing(on_grid_of(placed, placed, 0.0).affine),
+            scaled(start, 0),
+            on_grid_of(placed, placed, 0.0).affine,
+            prepared.range_of(reference),
         )
+
+    @cached_property
+    def foreground(self) -> Tensor:
+        """The foreground of the subject's first visit (W, H, D), bool."""
+        return foreground_mask(self.first)
+
+    def volume(self, image: Tensor) -> Volume:
+        """Return one of these images (C, W, H, D) as a volume in the intensities of the subject's last given visit."""
+        return Volume(self.intensity.to_subject(image[0].numpy()), self.affine)
 
     def blurred(self, sigma: float) -> Tensor:
         """Return the last given visit, smoothed by a Gaussian (C, W, H, D), not along axes of thick slices.
@@ -103,14 +117,10 @@ class Comparison:
         """
         from scipy.ndimage import gaussian_filter  # slow to import
 
-        finest, longest = min(self.spacing), max(self.previous.shape[1:])
+        spacing = voxel_sizes(self.affine)
+        finest, longest = min(spacing), max(self.previous.shape[1:])
         sigmas = [
             sigma if step <= COARSE * finest and THIN * size >= longest else 0.0
-            for step, size in zip(self.spacing, self.previous.shape[1:], strict=True)
+            for step, size in zip(spacing, self.previous.shape[1:], strict=True)
         ]
         return torch.from_numpy(gaussian_filter(self.previous.numpy(), (0.0, *sigmas), mode="nearest"))
-
-
-def _spacing(affine: np.ndarray) -> tuple[float, float, float]:
-    width, height, depth = map(float, voxel_sizes(affine))
-    return width, height, depth

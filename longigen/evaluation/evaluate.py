@@ -16,6 +16,7 @@ from longigen.data.split import fingerprint
 from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Space
 from longigen.evaluation.protocol import Protocol
+from longigen.evaluation.regions import Regions
 from longigen.evaluation.result_table import ResultTable, Tabular
 from longigen.evaluation.scoring import Score, score, summarise
 from longigen.evaluation.tables import evaluation_table, row_records
@@ -81,6 +82,7 @@ class Evaluation(Tabular):
         protocol: Protocol,
         metrics: Mapping[str, Metric],
         *,
+        regions: Regions | None = None,
         batch_size: Size = 4,
         progress: Progress = silent,
     ) -> "Evaluation":
@@ -93,6 +95,7 @@ class Evaluation(Tabular):
             generation: sampler, network evaluations, guidance weight and seed; samples are numbered from 0.
             protocol: protocol of the evaluation, see `protocol_of`.
             metrics: metrics by name.
+            regions: the regions of the metrics that are of regions.
             batch_size: number of volumes generated in one batch: samples of subjects; see `BatchSize`.
             progress: progress bars, one per scenario.
 
@@ -126,7 +129,14 @@ class Evaluation(Tabular):
                     finished += len(generated)
                     for first in range(0, len(generated), protocol.samples):
                         samples = generated[first : first + protocol.samples]
-                        scores += score(samples, scenario, metrics, targets=protocol.targets, space=protocol.space)
+                        scores += score(
+                            samples,
+                            scenario,
+                            metrics,
+                            targets=protocol.targets,
+                            space=protocol.space,
+                            regions=regions,
+                        )
                         if scenario == protocol.settings[-1] and len(shown) < SHOWN:
                             shown.append(samples[0])
         return cls(
@@ -265,6 +275,7 @@ def protocol_of(
     setting_seed: int,
     samples: int = 1,
     space: Space = "subject",
+    regions: Regions | None = None,
 ) -> Protocol:
     """Return the protocol of an evaluation of a session.
 
@@ -276,6 +287,7 @@ def protocol_of(
         setting_seed: random seed of the choice of missing visits.
         samples: number of samples of each visit.
         space: where volumes are compared: ``subject`` or ``model``.
+        regions: the regions that are scored.
 
     Raises:
         LongigenError: if there is no such space.
@@ -293,6 +305,9 @@ def protocol_of(
         samples=samples,
         space=space,
         images=session.cohort.images(session.subjects),
+        regions=None
+        if regions is None
+        else regions.to_dict([] if session.cohort.dataset.simulated else session.subjects),
     )
 
 

@@ -1,7 +1,7 @@
 """Load the metrics of an evaluation by name."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from longigen.components.base import parameters
 from longigen.components.changes import parse_change
@@ -33,15 +33,16 @@ def load_metrics(chosen: Sequence[str] | None = None, *, samples: int = 1) -> di
         metrics[name] = metric
     if chosen:
         return metrics
+    return {name: cls() for name, cls in loadable() if cls.default and (samples > 1 or not cls.ensemble)}
+
+
+def loadable() -> Iterator[tuple[str, type[Metric]]]:
+    """Yield the name and class of each installed metric; one that cannot be loaded gives a `LongigenWarning`."""
     for name in registry.entries("metric"):
         try:
-            cls = registry.load("metric", name)
+            yield name, registry.load("metric", name)
         except LongigenError as error:
-            warnings.warn(f"Left out: {error}", LongigenWarning, stacklevel=2)
-            continue
-        if cls.default and (samples > 1 or not cls.ensemble):
-            metrics[name] = registry.make("metric", name)
-    return metrics
+            warnings.warn(f"Left out: {error}", LongigenWarning, stacklevel=3)
 
 
 def _metric(text: str, samples: int) -> Metric:

@@ -88,6 +88,7 @@ WORDS = {
     "space": "space",
     "foreground": "foreground",
     "data_range": "range of intensities",
+    "regions": "regions",
     "grid": "grid",
     "inverse": "way back to the subject's intensities",
     "scale": "scale of intensities",
@@ -122,6 +123,7 @@ class Protocol:
         space: where volumes are compared: ``subject`` for the last given visit's own voxels, ``model`` for the model's
             grid, ``stored`` for its own voxels and intensities; see `Comparison.of`.
         images: hash of the scored subjects' images, see `Cohort.images`; None in protocols that do not cover them.
+        regions: the regions that are scored and how, see `Regions.to_dict`; None if none are.
 
     Raises:
         LongigenError: if there is no such space.
@@ -139,6 +141,7 @@ class Protocol:
     samples: int = 1
     space: Space = "subject"
     images: str | None = None
+    regions: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.space not in PLACES:
@@ -167,6 +170,8 @@ class Protocol:
             del content["space"]  # so that the hash is that of protocols from before there was a choice
         if self.images is None:
             del content["images"]  # so that the hash is that of protocols from before images were covered
+        if self.regions is None:
+            del content["regions"]  # so that the hash is that of protocols from before regions could be scored
         return json.loads(json.dumps({**CONVENTIONS[self.space], **SCORING, **content}))
 
     @property

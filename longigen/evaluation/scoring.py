@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longigen.components.metric import LEAST_VISITS, Metric, SeriesMetric, SetMetric
+from longigen.components.metric import LEAST_VISITS, Metric, RegionMetric, SeriesMetric, SetMetric
 from longigen.evaluation.comparison import Comparison, Space
-from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, ResultRow, mean_method
+from longigen.evaluation.regions import Regions
+from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, SEGMENTED, ResultRow, mean_method
 from longigen.models.predict import Generated
 from longigen.models.tasks import Targets
 from longigen.utils.intervals import MEAN, Average, Summary
@@ -23,7 +24,7 @@ class Score:
 
     Attributes:
         setting: the scenario.
-        method: ``copy-last``, a blurred copy, ``model`` or the mean of several samples.
+        method: ``copy-last``, a blurred copy, ``model``, the mean of several samples, or the segmented true image.
         subject: id of the subject.
         visit: index of the visit.
         time: time of the visit.
@@ -54,7 +55,13 @@ class Score:
 
 
 def score(
-    samples: Sequence[Generated], scenario: str, metrics: Mapping[str, Metric], *, targets: Targets, space: Space
+    samples: Sequence[Generated],
+    scenario: str,
+    metrics: Mapping[str, Metric],
+    *,
+    targets: Targets,
+    space: Space,
+    regions: Regions | None = None,
 ) -> list[Score]:
     """Score the generated visits of one task.
 
@@ -68,7 +75,9 @@ def score(
         metrics: metrics by name.
         targets: visits to score: each subject's ``last`` one, or ``all``.
         space: where volumes are compared, see `Comparison.of`.
+        regions: the regions of the metrics that are of regions; without, these have no value (NaN).
     """
+    regional = {name: metric for name, metric in metrics.items() if isinstance(metric, RegionMetric)}
     first = samples[0]
     prepared = first.prepared
     last = len(prepared.subject.visits) - 1
@@ -79,7 +88,11 @@ def score(
             continue
         compared = Comparison.of(samples, index, space)
         others = compared.true, compared.previous, compared.foreground
-        for method, images in _methods(compared).items():
+        methods, time = _methods(compared), first.times[index]
+        of_regions: dict[tuple[str, str], float] = {}
+        if regions is not None:
+            of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), visit))
+        for method, images in methods.items():
             values, features = {}, {}
             for name, metric in metrics.items():
                 generated = images if metric.ensemble else images.mean(dim=0)
@@ -88,10 +101,14 @@ def score(
                     values[name] = metric.pooled(features[name][None])
                 elif isinstance(metric, SeriesMetric):
                     values[name] = series.get((method, name), math.nan)
+                elif isinstance(metric, RegionMetric):
+                    values[name] = of_regions.get((method, name), math.nan)
                 else:
                     values[name] = metric(generated, *others)
-            time = first.times[index]
             scores.append(Score(scenario, method, prepared.subject.id, visit, time, values, features))
+        if any(method == SEGMENTED for method, _ in of_regions):
+            values = {name: of_regions.get((SEGMENTED, name), math.nan) for name in metrics}
+            scores.append(Score(scenario, SEGMENTED, prepared.subject.id, visit, time, values))
     return scores
 
 
@@ -192,7 +209,7 @@ def _pooled(scores: Sequence[Score], method: str, name: str, metric: SetMetric) 
     def value(without: str | None = None) -> float:
         values = []
         for items in sets:
-            features = [item.features[name] for item in items if item.subject != without]
+            features = [item.features[name] for item in items if item.subject != without and name in item.features]
             values.append(metric.pooled(torch.stack(features)) if features else math.nan)
         return float(np.mean(values))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from longigen.components.metric import Metric, SetMetric, metric_notes
 from longigen.evaluation.result_table import ResultTable
-from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, ResultRow
+from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, SEGMENTED, ResultRow
 from longigen.utils.intervals import MEAN, Average, Summary
 
 
@@ -40,10 +40,13 @@ def evaluation_table(
         notes[-1] += f";\n{', '.join(ensemble)}: of the samples themselves; → is the value of a calibrated model"
     notes += metric_notes(metrics)
     lines: list[list[str] | None] = []
-    copied = {(row.setting, row.method): row for row in rows if row.method in COPIES}
+    if any(row.method == SEGMENTED for row in rows):
+        copies.append(SEGMENTED)
+        notes.append(f"{SEGMENTED}: the segmenter's label maps of the true images, which shows its own error")
+    copied = {(row.setting, row.method): row for row in rows if row.method in copies}
     most = max(_counts(rows), default=0)
     for row in rows:
-        if row.method in COPIES:
+        if row.method in copies:
             continue
         several = row.method != MODEL
         heads = [row.setting, *([f"mean of {samples}"] if several else [])]
@@ -61,7 +64,7 @@ def evaluation_table(
             head = heads[place] if place < len(heads) else ""
             lines.append([head, f"{label} {metric.arrow(samples)}".rstrip(), *cells])
         lines.append(None)
-    heads = [f"blurred\n{BLURRED[copy]:g}" if copy in BLURRED else copy for copy in copies]
+    heads = [f"blurred\n{BLURRED[copy]:g}" if copy in BLURRED else copy.replace(" ", "\n") for copy in copies]
     return ResultTable(["setting", "metric", *heads, "model", "gain"], lines, left=2, title=title, notes=notes)
 
 

@@ -18,6 +18,8 @@ BLURRED = {f"{COPY_LAST} blurred {sigma:g}": sigma for sigma in (0.5, 1.0)}
 """Two more: copies smoothed by a Gaussian, with its standard deviation in voxels. A model whose gain is that of a
 blurred copy has learnt that blur lowers errors, and nothing of the subject."""
 COPIES = (COPY_LAST, *BLURRED)
+SEGMENTED = "true, segmented"
+"""And one where regions are scored: a segmenter's label maps of the true images, against the true label maps."""
 PLACES = {
     "subject": "in the subjects' own space",
     "model": "on the model's grid",
@@ -39,7 +41,7 @@ class ResultRow:
 
     Attributes:
         setting: the scenario (which visits were given): single, missing or full.
-        method: one of `COPIES`, `MODEL`, or the name of another method.
+        method: one of `COPIES`, `MODEL`, `SEGMENTED`, or the name of another method.
         visits: number of generated visits that were scored.
         values: mean and interval of each metric.
         gains: mean and interval of method minus copy-last, paired by subject, for each metric; empty for copy-last.
@@ -174,7 +176,7 @@ class MetricsFile:
     def gains(self) -> Iterator[tuple[ResultRow, str, Summary]]:
         """Yield each row (other than those of copies) and metric with copy-last's value of that metric."""
         for row in self.rows:
-            for name, value in row.values.items() if row.method not in COPIES else ():
+            for name, value in row.values.items() if row.method not in (*COPIES, SEGMENTED) else ():
                 if value.subjects:
                     yield row, name, self.copied(row.setting, name)[COPY_LAST]
 

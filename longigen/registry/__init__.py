@@ -10,6 +10,7 @@ from longigen.registry.registry import (
     register_denoiser,
     register_metric,
     register_sampler,
+    register_segmenter,
     registry,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "register_denoiser",
     "register_metric",
     "register_sampler",
+    "register_segmenter",
     "registry",
 ]

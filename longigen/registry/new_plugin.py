@@ -46,6 +46,7 @@ TEMPLATES: Mapping[str, TemplateKind] = {
     "sampler": TemplateKind("sampler", ("torch",), "longigen train --sampler {name}"),
     "dataset": TemplateKind("data set", ("numpy",), "longigen train --data {name}"),
     "metric": TemplateKind("metric", ("torch",), "longigen evaluate RUN --metric {name}", has_recipe=False),
+    "segmenter": TemplateKind("segmenter", ("numpy",), "longigen evaluate RUN --segmenter {name}", has_recipe=False),
 }
 
 

@@ -15,7 +15,7 @@ from longigen.registry.packages import (
     installed_entry_points,
 )
 
-KINDS = ("conditioner", "denoiser", "sampler", "dataset", "metric")
+KINDS = ("conditioner", "denoiser", "sampler", "dataset", "metric", "segmenter")
 """The kinds of component; the entry-point group of a kind is ``longigen.<kind>s``."""
 
 T = TypeVar("T", bound=type)
@@ -220,6 +220,11 @@ def register_dataset(name: str) -> Callable[[T], T]:
 def register_metric(name: str) -> Callable[[T], T]:
     """Register a metric for this process."""
     return registry.register("metric", name)
+
+
+def register_segmenter(name: str) -> Callable[[T], T]:
+    """Register a segmenter for this process."""
+    return registry.register("segmenter", name)
 
 
 def name_problem(name: str) -> str | None:

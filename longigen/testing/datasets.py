@@ -49,6 +49,18 @@ def loads_volumes(case: Case) -> None:
             )
 
 
+def labels_regions(case: Case) -> None:
+    """Check that the label maps of the first subjects' visits have labels that `regions` names."""
+    dataset = case.make()
+    for subject in dataset.subjects()[:LOADED]:
+        for visit in subject.visits:
+            labels = visit.read_labels(subject.id)
+            if labels is None:
+                continue
+            unknown = set(np.unique(labels.data).astype(int).tolist()) - {0, *dataset.regions}
+            assert not unknown, f"the label map of {visit.source} has {sorted(unknown)}, which `regions` does not name"
+
+
 def loads_the_same_again(case: Case) -> None:
     """Check that a visit is the same each time."""
     first, second = (case.make().subjects()[0].visits[-1].load() for _ in range(2))
@@ -112,6 +124,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "has subjects with ascending times": has_subjects,
     "loads volumes as it describes them": loads_volumes,
     "loads the same again": loads_the_same_again,
+    "labels regions that it names": labels_regions,
     "leaves global random generators alone": draws_nothing_global,
     "has times in a known unit": has_a_unit,
     "knows its visits apart": knows_visits_apart,

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from longigen.components.metric import LEAST_VISITS, Metric, SeriesMetric, SetMetric
+from longigen.components.metric import LEAST_VISITS, Metric, RegionMasks, RegionMetric, SeriesMetric, SetMetric
 from longigen.testing.assertions import keeps_its_configuration
 from longigen.testing.case import Case
 from longigen.testing.randomness import assert_draws_nothing_global
@@ -39,10 +39,20 @@ def _series_value(
     return metric.of_series(generated, series, foreground, [unit * time for time in times])
 
 
+def _region_value(metric: RegionMetric, size: tuple[int, int, int], error: float) -> float:
+    """Return the metric of a region that grows, of which the generated visit has the less the more error."""
+    true, previous, _, _ = _volumes(size)
+    first, last, visit = (volume[0] > level for volume, level in ((previous, 0.5), (previous, 0.3), (true, 0.0)))
+    generated = true[0] > error
+    return metric.of_region(RegionMasks(first, last, generated), RegionMasks(first, last, visit))
+
+
 def _value(metric: Metric, size: tuple[int, int, int], error: float) -> float:
     """Return the metric of true volumes with some noise: of one visit, a series, or several where it is of a set."""
     if isinstance(metric, SeriesMetric):
         return _series_value(metric, size, error)
+    if isinstance(metric, RegionMetric):
+        return _region_value(metric, size, error)
     features = []
     for seed in range(VISITS if isinstance(metric, SetMetric) else 1):
         true, previous, noise, foreground = _volumes(size, seed)
@@ -173,8 +183,28 @@ def is_defined(case: Case) -> None:
     assert definition == other.definition, "the definition changes from one object to the next"
 
 
+def keeps_to_regions(case: Case) -> None:
+    """Check a metric of regions: its name has the region's, what is not known has no value, nor have images alone."""
+    metric = case.make()
+    if not isinstance(metric, RegionMetric):
+        return
+    assert not metric.ensemble, "ensemble is True, and regions are of one sample or of the mean"
+    named = type(metric).from_config({**metric.config, "region": "left ventricle"})
+    assert "left ventricle" in named.definition, "its definition does not name the region"
+    nothing = RegionMasks(None, None, None)
+    unknown = named.of_region(nothing, nothing)
+    assert math.isnan(unknown), f"without a mask it is {unknown}, not NaN"
+    empty = torch.zeros(3, 4, 5, dtype=torch.bool)
+    absent = named.of_region(RegionMasks(empty, empty, empty), RegionMasks(empty, empty, empty))
+    assert math.isnan(absent), f"of a region that is nowhere it is {absent}, not NaN"
+    true, previous, _, foreground = _volumes((10, 12, 9))
+    alone = metric(true, true, previous, foreground)
+    assert math.isnan(alone), f"of images alone it is {alone}, not NaN"
+
+
 CHECKS: dict[str, Callable[[Case], None]] = {
     "can be made again from its configuration": keeps_its_configuration,
+    "keeps to regions, where it is of regions": keeps_to_regions,
     "is defined in one line": is_defined,
     "is best for the truth": is_best_for_the_truth,
     "prefers what is closer": prefers_what_is_closer,

@@ -14,6 +14,7 @@ from longigen.testing.datasets import CHECKS as DATASETS
 from longigen.testing.denoisers import CHECKS as DENOISERS
 from longigen.testing.metrics import CHECKS as METRICS
 from longigen.testing.samplers import CHECKS as SAMPLERS
+from longigen.testing.segmenters import CHECKS as SEGMENTERS
 
 CHECKS: dict[str, Mapping[str, Callable[[Case], None]]] = {
     "conditioner": CONDITIONERS,
@@ -21,6 +22,7 @@ CHECKS: dict[str, Mapping[str, Callable[[Case], None]]] = {
     "sampler": SAMPLERS,
     "dataset": DATASETS,
     "metric": METRICS,
+    "segmenter": SEGMENTERS,
 }
 """The checks of each kind, by their labels. A check raises if the component breaks the contract."""
 
@@ -53,7 +55,7 @@ def run_check(kind: str, label: str, name: str, config: Mapping[str, Any] | None
     """Run one check on a component, which raises if the component breaks the contract.
 
     Args:
-        kind: of the component: conditioner, denoiser, sampler, dataset or metric.
+        kind: of the component, one of `KINDS`.
         label: of the check, as `cases` returns it.
         name: of the component.
         config: what to make the component with; its defaults otherwise.

@@ -11,6 +11,9 @@ from longigen_acdc.series import Series
 
 TRAINING, TESTING = "training", "testing"
 
+REGIONS = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
+"""The regions of the challenge's labels; the ventricles are their cavities."""
+
 
 class ACDCDataset(Dataset):
     """Cardiac cine MRI of the ACDC challenge (Bernard et al., IEEE TMI 2018), from end diastole to end systole.
@@ -20,6 +23,9 @@ class ACDCDataset(Dataset):
     challenge ships them. In the latter case its test patients are the test part of the split, and validation subjects
     are drawn at random from the others; otherwise all parts are drawn at random. `path` may also be the folder of one
     patient.
+
+    The challenge's label maps of end diastole and end systole, ``patientNNN_frameXX_gt.nii.gz``, are the labels of
+    these visits where they lie beside the image.
 
     Times are the phase from end diastole (0) to end systole (1), with the unit ``cycle``; the headers do not contain
     the duration of a frame. Covariates are height (cm), weight (kg) and group (`levels`), if ``Info.cfg`` has them.
@@ -71,6 +77,10 @@ class ACDCDataset(Dataset):
         if self.resample == "linear":
             return ("With resample=linear a visit interpolates between two frames, so it shows some of the later one.",)
         return ()
+
+    @property
+    def regions(self) -> Mapping[int, str]:
+        return REGIONS
 
     @property
     def levels(self) -> Mapping[str, tuple[str, ...]]:

@@ -121,6 +121,7 @@ class Series:
             self._frame(0),
             time=time,
             load=load,
+            labels=None,
             shape=canonical_shape(affine, shape),
             spacing=canonical_spacing(affine),
             source=f"{self.path}, {label}",
@@ -133,6 +134,9 @@ class Series:
         return spatial_shape(self.image, self.path, self.subject, frame=0)
 
     def _frame(self, index: int) -> Visit:
+        name = f"{self.subject}_frame{self.frames[index] + 1:02d}_gt"
+        files = (self.path.parent / f"{name}.nii.gz", self.path.parent / f"{name}.nii")
+        labels = next((partial(read_volume, path, self.subject) for path in files if path.is_file()), None)
         return Visit.of_file(
             self.path,
             subject=self.subject,
@@ -140,6 +144,7 @@ class Series:
             frame=self.frames[index],
             covariates=self.covariates,
             image=self.image,
+            labels=labels,
         )
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,18 +21,21 @@ from longigen import (
     Table,
     TableRow,
     Visit,
+    Volume,
     has_decimal_comma,
     is_missing,
     open_image,
     parse_number,
+    parse_regions,
     read_table,
+    read_volume,
     refuse,
     require_fetched,
 )
 from longigen import time_unit as known_unit
 
 REQUIRED = ("subject", "time", "path")
-OPTIONAL = ("frame", "split")
+OPTIONAL = ("frame", "split", "labels")
 
 LONGEST_NAME = 200
 """Bytes of a subject's name, to which names of files add some; file systems allow 255."""
@@ -41,7 +44,8 @@ LONGEST_NAME = 200
 class Row(NamedTuple):
     """One row of the manifest, that is one visit.
 
-    `line` counts from 1, `written` is the path as it is written, `cells` are covariates as text, by column.
+    `line` counts from 1, `written` is the path as it is written, `cells` are covariates as text, by column, and
+    `labels` is the path of the label map, or None.
     """
 
     line: int
@@ -52,13 +56,15 @@ class Row(NamedTuple):
     frame: int | None
     split: str
     cells: Mapping[str, str]
+    labels: Path | None = None
 
 
 class CSVDataset(Dataset):
     """A manifest in UTF-8 with the columns ``subject``, ``time`` and ``path``.
 
     Each row is a visit: a 3D NIfTI image at `path` (relative to the manifest), or one frame of a 4D image, counted from
-    0 in the column ``frame``. A column ``split`` (train, validation, test) assigns subjects to parts of the split. Any
+    0 in the column ``frame``. A column ``split`` (train, validation, test) assigns subjects to parts of the split. A
+    column ``labels`` has the path of the visit's label map, 3D or with a frame for each of the image, or is empty. Any
     other column is a covariate: numbers are used as they are, text is encoded as the index among the column's labels
     in alphabetical order (`levels`); empty cells, ``n/a``, ``NA`` and ``NaN`` are missing. Subjects are in the order of
     their first row, visits in order of time. Columns are separated by tabs in a ``.tsv`` file, else by commas; numbers
@@ -67,15 +73,18 @@ class CSVDataset(Dataset):
     Args:
         path: path of the manifest.
         time_unit: unit of the column ``time``, one of `longigen.TIME_UNITS`.
+        regions: the regions of the label maps, each as ``NAME=LABELS``: ``ventricles=4+11,hippocampus=47+48``.
 
     Raises:
-        LongigenError: if the time unit is unknown; from `subjects` and `levels` if the manifest cannot be read.
+        LongigenError: if the time unit is unknown or a region is not of that form; from `subjects` and `levels` if the
+            manifest cannot be read.
     """
 
-    def __init__(self, *, path: Path, time_unit: str = "years") -> None:
+    def __init__(self, *, path: Path, time_unit: str = "years", regions: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.path = Path(path)
         self.time_unit = known_unit(time_unit)
+        self._regions = parse_regions(regions, "csv: regions")
 
     @classmethod
     def claims(cls, path: Path) -> bool:
@@ -84,11 +93,23 @@ class CSVDataset(Dataset):
     @property
     def cautions(self) -> Sequence[str]:
         rows, _ = self._rows
+        cautions = []
         changed = [row for row in rows if row.path != self.path.parent / row.written]
-        if not changed:
-            return ()
-        first = f"'{changed[0].written}' in line {changed[0].line}"
-        return (f"Backslashes in paths were read as slashes in {len(changed)} rows of {self.path}, such as {first}.",)
+        if changed:
+            first = f"'{changed[0].written}' in line {changed[0].line}"
+            cautions.append(
+                f"Backslashes in paths were read as slashes in {len(changed)} rows of {self.path}, such as {first}."
+            )
+        if not self._regions and any(row.labels for row in rows):
+            cautions.append(
+                f"The label maps of {self.path} are not used, since it is not known which regions they show; name them "
+                "with regions=, such as --set 'regions=left ventricle=3'."
+            )
+        return cautions
+
+    @property
+    def regions(self) -> Mapping[int, str]:
+        return self._regions
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         subjects, findings = self._subjects_and_findings
@@ -173,6 +194,7 @@ class CSVDataset(Dataset):
                     for name, labels in self._covariates.items()
                     if not is_missing(cell := row.cells[name])
                 },
+                labels=row.labels and partial(_read_labels, row.labels, row.subject, row.frame),
             )
         except BadData as error:
             finding = replace(error.finding, source=f"{self.path}, line {row.line}: {error.finding.source}")
@@ -238,7 +260,9 @@ class CSVDataset(Dataset):
         covariates = {name: cell for name, cell in row.items() if name not in (*REQUIRED, *OPTIONAL)}
         path, slashed = self.path.parent / row["path"], self.path.parent / row["path"].replace("\\", "/")
         path = slashed if os.path.isfile(slashed) and not os.path.exists(path) else path
-        return Row(line, subject, time, path, row["path"], frame, row.get("split", ""), covariates)
+        written = row.get("labels", "")
+        labels = None if is_missing(written) else self.path.parent / written
+        return Row(line, subject, time, path, row["path"], frame, row.get("split", ""), covariates, labels)
 
     @cached_property
     def _table(self) -> Table:
@@ -255,6 +279,12 @@ class CSVDataset(Dataset):
                 f"{', '.join(table.columns)}."
             )
         return table
+
+
+def _read_labels(path: Path, subject: str, frame: int | None) -> Volume:
+    """Read the label map of a visit: a 3D one, or the frame of a 4D one."""
+    series = len(open_image(path, subject).shape) == 4
+    return read_volume(path, subject, frame if series else None)
 
 
 def _no_number(cell: str, advice: str) -> str:

@@ -1,8 +1,9 @@
 """A folder of 4D NIfTI series as a data set, with one subject per series and one visit per frame."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from nibabel.spatialimages import SpatialImage
@@ -16,6 +17,8 @@ from longigen import (
     Subject,
     Visit,
     open_image,
+    parse_regions,
+    read_volume,
     refuse,
 )
 from longigen import time_unit as checked_unit
@@ -48,16 +51,35 @@ class NIfTI4DDataset(Dataset):
             frame to 1 at the last, as in the data set ``acdc``, unless a sidecar has times in that unit. Any other unit
             also applies to a step without a unit, even a step of 1; a file with another unit or without times cannot be
             used then.
+        labels: pattern of the names of the label maps, such as ``*_LV.nii.gz``: 4D series with the frames of the
+            images, of which the wildcards match the subjects' ids. A subject without such a file has no labels.
+        regions: the regions of the label maps, each as ``NAME=LABELS``: ``left ventricle=1``.
 
     Raises:
-        LongigenError: if there is no file, the unit is unknown, or the files have different units or a step without
-            one.
+        LongigenError: if there is no file, the unit is unknown, the files have different units or a step without one,
+            or only one of `labels` and `regions` is given.
     """
 
-    def __init__(self, *, path: Path, pattern: str = "*.nii*", time_unit: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        path: Path,
+        pattern: str = "*.nii*",
+        time_unit: str | None = None,
+        labels: str | None = None,
+        regions: tuple[str, ...] = (),
+    ) -> None:
         super().__init__()
         self.path = Path(path)
         self.pattern = pattern
+        self._regions = parse_regions(regions, "nifti4d: regions")
+        if (labels is None) == bool(regions):
+            problem = "which label maps the regions are in" if regions else "which regions the labels stand for"
+            raise LongigenError(
+                f"nifti4d: it is not known {problem}; set both labels= and regions=, such as labels=*_LV.nii.gz and "
+                "'regions=left ventricle=1'."
+            )
+        self.labels = labels
         self.time_unit = self._common_unit() if time_unit is None else checked_unit(time_unit, "nifti4d")
 
     @classmethod
@@ -82,8 +104,13 @@ class NIfTI4DDataset(Dataset):
             )
         return cautions
 
+    @property
+    def regions(self) -> Mapping[int, str]:
+        return self._regions
+
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         subjects: list[Subject] = []
+        masks = self._label_maps()
         paths: dict[str, Path] = {}
         for name, path in self._series():
             if name in paths:
@@ -92,16 +119,30 @@ class NIfTI4DDataset(Dataset):
                 continue
             paths[name] = path
             try:
-                subjects.append(self._subject(name, path))
+                subjects.append(self._subject(name, path, masks.get(name)))
             except BadData as error:
                 bad(error.finding)
         return tuple(subjects)
 
-    def _subject(self, name: str, path: Path) -> Subject:
+    def _label_maps(self) -> dict[str, Path]:
+        """Return the file of the label maps of each subject that has one."""
+        if self.labels is None:
+            return {}
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return {subject_id(path, folder, self.labels): path for path in find(folder, self.labels)}
+
+    def _subject(self, name: str, path: Path, labels: Path | None) -> Subject:
         image = _open(path, name)
         timing = Timing.of(image, path, name)
         first, *others = (
-            Visit.of_file(path, subject=name, time=time, frame=frame, image=image)
+            Visit.of_file(
+                path,
+                subject=name,
+                time=time,
+                frame=frame,
+                image=image,
+                labels=labels and partial(read_volume, labels, name, frame),
+            )
             for frame, time in enumerate(timing.within(self.time_unit))
         )
         return Subject(name, (replace(first, cautions=(*first.cautions, *timing.cautions)), *others))

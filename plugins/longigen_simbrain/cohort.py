@@ -1,6 +1,6 @@
 """The `sim-brain` data set: simulated subjects, the images of their visits, and their true deformations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Annotated
@@ -90,6 +90,10 @@ class SimBrain(Dataset):
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         return [self._subject(index) for index in range(self.subject_count)]
 
+    @property
+    def regions(self) -> Mapping[int, str]:
+        return {1: "ventricles"}
+
     def traits(self, subject_id: str) -> Traits:
         """Return the random parameters of a subject, such as its rate of ageing.
 
@@ -176,10 +180,16 @@ class SimBrain(Dataset):
                     identity=f"sim-brain {VERSION} {self.seed} {self.spacing} {self.noise} {plan}{name} {visit}",
                     source=f"sim-brain {name} visit {visit} (simulated)",
                     covariates={"age": round(traits.age + time, 2)},
+                    labels=partial(self._load_labels, index, visit),
                 )
                 for visit, time in enumerate(traits.times)
             ),
         )
+
+    def _load_labels(self, index: int, visit: int) -> Volume:
+        """Return 1 where more than half of a voxel is ventricle."""
+        mask = self.ventricles(_name(index), visit) > 0.5
+        return Volume(mask.astype(np.float32), template.GRIDS[self.spacing].affine)
 
     def _load(self, index: int, visit: int) -> Volume:
         traits, grid = Traits.draw(self.drawn, index), template.GRIDS[self.spacing]

@@ -1,6 +1,6 @@
 """The `sim-heart` data set: simulated subjects, the images of their frames, and their true volumes and motion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -19,6 +19,9 @@ from longigen_simheart.torso import Torso
 
 VERSION = 1
 """Version of the simulation, part of the identity of its volumes in the cache; raise it if the images change."""
+
+REGIONS = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
+"""The regions of the labels, as in the ACDC challenge; the ventricles are their cavities."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ class SimHeart(Dataset):
 
     def subjects(self, bad: OnBad = refuse) -> Sequence[Subject]:
         return [self._subject(index) for index in range(self.subject_count)]
+
+    @property
+    def regions(self) -> Mapping[int, str]:
+        return REGIONS
 
     def traits(self, subject_id: str) -> Traits:
         """Return the random parameters of a subject's heart, such as its ejection fraction.
@@ -175,6 +182,7 @@ class SimHeart(Dataset):
                     source=f"sim-heart {name} visit {visit} (simulated)",
                     identity=f"{origin} visit {visit} of {self.frames}",
                     covariates={"height": traits.height, "weight": traits.weight},
+                    labels=partial(_load_labels, self.seed, index, self._time(visit), self.shape),
                 )
                 for visit in range(self.frames)
             ),
@@ -193,3 +201,9 @@ def _load(seed: int, index: int, visit: int, time: float, shape: tuple[int, int,
     grain = np.random.default_rng((seed, index, visit, 1)).standard_normal(shape, dtype=np.float32)
     data = torso.gain * (value * torso.bias_field(*grid.coordinates()) + noise * body * torch.from_numpy(grain))
     return Volume(data.clamp(min=0).numpy(), grid.affine)
+
+
+def _load_labels(seed: int, index: int, time: float, shape: tuple[int, int, int]) -> Volume:
+    """Return the label map of a subject at a time."""
+    grid = Grid(shape)
+    return Volume(labels(Motion(Heart(Traits.draw(seed, index)), time), grid).numpy().astype(np.float32), grid.affine)

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from nibabel.affines import from_matvec
+from nibabel.affines import from_matvec, voxel_sizes
 from scipy.ndimage import gaussian_filter
 
 from helpers.files import visit_of
 from helpers.volumes import OBLIQUE, oriented
 from longigen import Subject, Volume
 from longigen.data.grid import Grid
+from longigen.data.intensity import IntensityRange
 from longigen.data.preprocess import Prepared, Preprocess
 from longigen.evaluation.comparison import Comparison
 from longigen.models.predict import Generated
@@ -48,7 +49,7 @@ def test_the_last_given_visits_own_voxels_are_compared_in_ras_order(code: str) -
         assert tensor.max() > 1.01  # not clipped
     if code == "RAS":
         np.testing.assert_allclose(compared.true[0].numpy(), scaled(subject, true.data), atol=1e-5)
-        np.testing.assert_allclose(compared.spacing, (1.0, 1.5, 2.0))
+        np.testing.assert_allclose(voxel_sizes(compared.affine), (1.0, 1.5, 2.0))
         assert torch.equal(compared.foreground, torch.from_numpy(scaled(subject, first.data) > -0.95))
 
 
@@ -75,7 +76,11 @@ def test_on_the_models_grid_the_images_are_compared() -> None:
     assert torch.equal(compared.generated, images)
     assert torch.equal(compared.previous, subject.visit(1))
     assert torch.equal(compared.true, subject.visit(2))
-    np.testing.assert_allclose(compared.spacing, np.linalg.norm(subject.placement.affine[:3, :3], axis=0))
+    np.testing.assert_array_equal(compared.affine, subject.placement.affine)
+
+
+def of_copies(previous: torch.Tensor, spacing: tuple[float, float, float]) -> Comparison:
+    return Comparison(previous[None], previous, previous, previous, np.diag([*spacing, 1.0]), IntensityRange(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_a_blurred_copy_is_blurred_in_the_plane_of_fine_voxels(
     spacing: tuple[float, float, float], sigmas: tuple[int, int, int], sigma: float
 ) -> None:
     previous = torch.rand(1, 12, 13, 9, generator=torch.Generator().manual_seed(0))
-    compared = Comparison(previous[None], previous, previous, torch.ones(12, 13, 9, dtype=torch.bool), spacing)
+    compared = of_copies(previous, spacing)
     expected = gaussian_filter(previous[0].numpy(), [sigma * s for s in sigmas], mode="nearest")
     np.testing.assert_allclose(compared.blurred(sigma)[0].numpy(), expected, atol=1e-6)
     assert compared.blurred(sigma).std() < 0.8 * previous.std()
@@ -95,6 +100,6 @@ def test_a_blurred_copy_is_blurred_in_the_plane_of_fine_voxels(
 
 def test_a_blurred_copy_is_not_blurred_across_few_slices_whatever_the_header_says() -> None:
     previous = torch.rand(1, 12, 13, 4, generator=torch.Generator().manual_seed(0))
-    compared = Comparison(previous[None], previous, previous, torch.ones(12, 13, 4, dtype=torch.bool), (1.0, 1.0, 1.0))
+    compared = of_copies(previous, (1.0, 1.0, 1.0))
     expected = gaussian_filter(previous[0].numpy(), (1, 1, 0), mode="nearest")
     np.testing.assert_allclose(compared.blurred(1.0)[0].numpy(), expected, atol=1e-6)

@@ -69,10 +69,24 @@ def test_generate_with_another_sampler(longigen: Longigen, run: Path, tmp_path: 
     assert len(list(tmp_path.glob(f"{subject}/*.nii.gz"))) == 1
 
 
-def test_evaluate(longigen: Longigen, run: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def segmenter(longigen: Longigen, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a segmenter of two steps on simulated hearts."""
+    folder = tmp_path_factory.mktemp("segmenter") / "segmenter"
+    changes = ["subject_count=5", "data.shape=16,16,6", "frames=2", "steps=2", "width=4", "levels=2"]
+    words = [word for change in changes for word in ("--set", change)]
+    said = longigen("train-segmenter", "--data", "sim-heart", *words, "--out", folder).stderr
+    assert "left ventricle: Dice 0." in said
+    return folder
+
+
+def test_evaluate(longigen: Longigen, run: Path, segmenter: Path, tmp_path: Path) -> None:
     names = [word for kind, name in INSTALLED if kind == "metric" for word in ("--metric", name)]
-    said = longigen("evaluate", run, "--setting", "full", "--samples", 2, *names, "--out", tmp_path).stdout
-    assert "copy-last" in said
+    words = ["--setting", "full", "--samples", 2, "--segmenter", segmenter, *names, "--out", tmp_path]
+    result = longigen("evaluate", run, *words)
+    assert "copy-last" in result.stdout
+    assert "ejection-fraction-error-left-ventricle" in result.stdout
+    assert "The data set has no label maps" in result.stderr
     assert (tmp_path / "strip.png").read_bytes().startswith(b"\x89PNG")
 
 

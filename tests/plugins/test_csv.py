@@ -229,7 +229,7 @@ def test_time_unit(tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match=r"no time unit 'year'\. Did you mean 'years'"):
         CSVDataset(path=tmp_path / "m.csv", time_unit="year")
     dataset = CSVDataset.from_config({"path": str(tmp_path / "m.csv"), "time_unit": "cycle"})
-    assert dataset.config == {"path": tmp_path / "m.csv", "time_unit": "cycle"}
+    assert dataset.config == {"path": tmp_path / "m.csv", "time_unit": "cycle", "regions": ()}
 
 
 @pytest.mark.skipif(not SUNNYBROOK, reason="needs the Sunnybrook volumes beside the checkout, in ../shared/data")

@@ -31,6 +31,7 @@ USE = {
     "sampler": ("train", "--sampler"),
     "dataset": ("train", "--data"),
     "metric": ("evaluate", "RUN", "--metric"),
+    "segmenter": ("evaluate", "RUN", "--segmenter"),
 }
 
 
@@ -103,7 +104,7 @@ def test_plugins_are_listed(installed: dict[str, str], longigen: Longigen) -> No
         assert row["summary"]
         assert "problem" not in row
     recipes = {row["name"] for row in found["recipes"]}
-    assert recipes >= {f"my-{kind}-tiny" for kind in KINDS if kind != "metric"}
+    assert recipes >= {f"my-{kind}-tiny" for kind in KINDS if TEMPLATES[kind].has_recipe}
 
 
 @pytest.mark.parametrize("kind", KINDS)

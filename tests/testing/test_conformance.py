@@ -1,5 +1,6 @@
 """The conformance suite over everything that is installed, and every composition of what the project ships."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from longigen.testing.composition import PARTS, composes_with_every_part, small_
 
 EVERY = [(kind, name, label) for kind in KINDS for name in registry.entries(kind) for label in CHECKS[kind]]
 
-FEW: dict[str, dict[str, Any]] = {"sim-brain": {"subject_count": 3}, "sim-heart": {"subject_count": 3}}
+SMALL: dict[str, dict[str, Any]] = {
+    "sim-brain": {"subject_count": 3},
+    "sim-heart": {"subject_count": 3},
+    "command": {
+        "command": f"{sys.executable} {Path(__file__).parents[1] / 'helpers' / 'bright.py'} {{image}} {{labels}}"
+    },
+}
 
 
 VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
@@ -54,7 +61,7 @@ def config(folders: dict[str, Path], request: pytest.FixtureRequest) -> dict[str
     return (
         {"path": str(folders[name])}
         if name in folders
-        else FEW.get(name) or small_config(request.getfixturevalue("kind"), name)
+        else SMALL.get(name) or small_config(request.getfixturevalue("kind"), name)
     )
 
 

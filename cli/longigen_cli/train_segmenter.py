@@ -1,0 +1,38 @@
+"""``longigen train-segmenter``: train a network that marks regions, to score them in generated visits."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longigen import api
+from longigen_cli.completion import names_in
+from longigen_cli.console import Changes, say
+
+
+def train_segmenter(
+    segmenter: Annotated[
+        str,
+        typer.Argument(
+            help="Segmenter to train, a network (see 'longigen list segmenters').",
+            autocompletion=names_in("segmenters"),
+        ),
+    ] = "unet",
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="Data set whose visits have label maps: a name, a file or folder, or NAME:PATH.",
+            autocompletion=names_in("datasets"),
+        ),
+    ] = "sim-heart",
+    out: Annotated[Path, typer.Option("--out", help="New folder of the segmenter.")] = Path("segmenter"),
+    changes: Changes = None,
+) -> None:
+    """Train a segmenter on the true label maps of a data set, and say the Dice of each region in validation."""
+    trained = api.train_segmenter(data, out, name=segmenter, changes=changes or [])
+    if api.is_main_process():
+        for region, dice in trained.training_record["dice"].items():
+            value = "no validation visit has it" if dice is None else f"Dice {dice:.3f} in validation"
+            say(f"{region}: {value}")
+        say(f"next: longigen evaluate MODEL --segmenter {out}")

@@ -1,0 +1,46 @@
+"""Open a segmenter by its registered name, or by the folder of a trained one."""
+
+from longigen.components.base import parameters
+from longigen.data.segmenter import Segmenter
+from longigen.errors import LongigenError, did_you_mean
+from longigen.models.network_segmenter import NetworkSegmenter, load_segmenter
+from longigen.registry.registry import registry
+from longigen.utils.files import user_path
+from longigen.utils.processes import processes
+
+
+def open_segmenter(text: str) -> Segmenter:
+    """Open the segmenter that a user named.
+
+    Args:
+        text: the name of a segmenter; ``NAME:VALUE`` for one that takes a value, such as a command; or a folder that
+            ``longigen train-segmenter`` wrote.
+
+    Raises:
+        LongigenError: if there is neither such a segmenter nor such a folder, or it cannot be used.
+    """
+    name, colon, value = text.partition(":")
+    known = registry.entries("segmenter")
+    if name not in known:
+        folder = user_path(text)
+        if folder.is_dir():
+            return load_segmenter(folder).to(processes().device)
+        raise LongigenError(
+            f"There is neither a segmenter nor a folder named '{text}'.{did_you_mean(name, known)} Give a folder that "
+            f"'longigen train-segmenter' wrote, or one of: {', '.join(known)}."
+        )
+    cls = registry.load("segmenter", name)
+    required = [key for key, parameter in parameters(cls).items() if parameter.required]
+    if colon and len(required) != 1:
+        raise LongigenError(f"The segmenter '{name}' takes no value, so write '{name}' without '{colon}{value}'.")
+    if required and not value:
+        raise LongigenError(
+            f"The segmenter '{name}' needs its {required[0]}; write it as {name}:{required[0].upper()}."
+        )
+    segmenter = registry.make("segmenter", name, {required[0]: value} if required else {})
+    if isinstance(segmenter, NetworkSegmenter):
+        raise LongigenError(
+            f"The segmenter '{name}' has no weights before it is trained; train it with 'longigen train-segmenter "
+            f"{name}', and give the folder that it writes."
+        )
+    return segmenter
