@@ -100,6 +100,10 @@ STUDENT_LEVEL = 10.0
 Changes = Mapping[str, Any] | Sequence[str]
 """Hyperparameters by ``section.key`` (or ``key`` if only one section has it), or strings ``section.key=value``."""
 
+Place = Path | str
+Places = Place | Sequence[Place | tuple[str, Place]] | Mapping[str, Place | Sequence[Place]]
+"""One or several results, also in pairs with the model's name, or by its name."""
+
 
 def load(
     name_or_path: Path | str,
@@ -947,7 +951,7 @@ def bench(
 
 
 def compare(
-    results: "Sequence[Path | str | tuple[str, Path | str]] | Mapping[str, Path | str | Sequence[Path | str]]",
+    results: Places,
     *,
     against: str | None = None,
     settings: "Sequence[Scenario] | Scenario" = (),
@@ -975,7 +979,9 @@ def compare(
     from longigen.utils.files import user_path
 
     named: list[tuple[str | None, Path | str]] = []
-    if isinstance(results, Mapping):
+    if isinstance(results, str | Path):
+        named.append((None, results))
+    elif isinstance(results, Mapping):
         for name, places in results.items():
             named += [(name, place) for place in ([places] if isinstance(places, str | Path) else places)]
     else:

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from longigen import api
-from longigen_cli.console import AsJSON, Format, Metrics, Settings, names_of, show_result
+from longigen_cli.console import AsJSON, Format, SettingName, names_of, show_result
 
 
 def compare(
     results: Annotated[
         list[str],
         typer.Argument(
-            metavar="RESULT...",
+            metavar="RESULT",
             help="Folders that 'evaluate --out' or 'bench' wrote, BENCH/ROW for one row, or published models; "
             "NAME=RESULT names a model, and several of one NAME are seeds of its training.",
             show_default=False,
@@ -26,8 +26,21 @@ def compare(
             "model, or copy-last if there is only one."
         ),
     ] = None,
-    setting: Settings = None,
-    metric: Metrics = None,
+    setting: Annotated[
+        list[SettingName] | None,
+        typer.Option(
+            "--setting",
+            metavar="SETTING",
+            help="Compare only this setting (may be repeated); by default all that the results have in common.",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="Compare only this metric, by its name in the tables (may be repeated); by default all in common.",
+        ),
+    ] = None,
     form: Format = "terminal",
     as_json: AsJSON = False,
 ) -> None:

@@ -77,10 +77,11 @@ class Result:
         rows = {}
         for setting, row in self.rows.items():
             values = {}
+            added = other.rows[setting].values if setting in other.rows else {}
             for metric, value in row.values.items():
-                added = getattr(getattr(other.rows.get(setting), "values", {}).get(metric), "mean", math.nan)
-                mean = (ours * value.mean + theirs * added) / (ours + theirs)
-                values[metric] = Summary(mean, math.nan, math.nan, value.subjects)
+                more = added[metric].mean if metric in added else math.nan
+                average = (ours * value.mean + theirs * more) / (ours + theirs)
+                values[metric] = Summary(average, math.nan, math.nan, value.subjects)
             rows[setting] = replace(row, values=values)
         return replace(self, rows=rows, seeds=[*self.seeds, *other.seeds])
 

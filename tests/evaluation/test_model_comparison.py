@@ -105,7 +105,7 @@ def test_two_models_are_compared_by_paired_tests_that_are_adjusted_for_their_num
     assert json.loads(json.dumps(comparison.content, allow_nan=False))["against"] == "one"
     turned = longigen.compare([one, two], against="two", metrics=["psnr"])
     assert [row.p for row in turned.rows if row.model == "one"] == pytest.approx([better.difference.p])
-    alone = longigen.compare([one], metrics=["psnr"])
+    alone = longigen.compare(one, metrics=["psnr"])
     assert alone.against == COPY_LAST
     assert alone.rows[1].p < 1  # against a copy the model is tested
 

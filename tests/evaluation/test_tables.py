@@ -1,5 +1,7 @@
 """Tables in their formats: marks only where the gain's interval leaves out 0, and no line too long."""
 
+from typing import Any
+
 from longigen.components.metric import metric_notes
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.result_table import WIDTH, ResultTable, Tabular
@@ -103,8 +105,13 @@ def test_a_table_that_is_too_wide_is_split_by_columns() -> None:
 class Shown(Tabular):
     """The rows above, in tables with prose before them."""
 
-    blocks = ("a | b\nc", *benchmark_tables([COPIED, BETTER, WORSE], METRICS))
-    records = row_records([COPIED, BETTER])
+    @property
+    def blocks(self) -> list[ResultTable | str]:
+        return ["a | b\nc", *benchmark_tables([COPIED, BETTER, WORSE], METRICS)]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return row_records([COPIED, BETTER])
 
 
 def test_markdown_has_one_line_for_each_row() -> None:
