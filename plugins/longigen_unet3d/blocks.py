@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from longigen_unet3d.convolution import Convolution, Pointwise
 
+
 def zeroed(layer: nn.Conv3d | nn.Linear) -> nn.Conv3d | nn.Linear:
     """Set the weights and the bias of a layer to zero, so that its output is zero at the start of training."""
     for parameter in layer.parameters():
