@@ -45,7 +45,8 @@ class Published(nn.Module):
 
     def __init__(self, size: tuple[int, int, int]) -> None:
         super().__init__()
-        n, pool = FEATURES, tuple(each // 4 for each in size)
+        n, (width, height, depth) = FEATURES, size
+        pool = width // 4, height // 4, depth // 4
         self.first, self.down1, self.down2 = twice(1, n), twice(n + 1, n), twice(n, 2 * n)
         self.pool = nn.MaxPool3d(2)
         self.vector = nn.Sequential(nn.AvgPool3d(pool), nn.GELU())
@@ -123,7 +124,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown file to append the table to")
     arguments = parser.parse_args()
     keep_freed_memory()  # as the commands do
-    device, size = torch.device("cpu"), (16, 16, 8) if arguments.tiny else tuple(arguments.size)
+    device = torch.device("cpu")
+    size: tuple[int, int, int] = (16, 16, 8) if arguments.tiny else arguments.size
     compared, concat = networks(arguments.table, size)
     functions = [step for network in compared.values() for step in steps(network, concat, size)]
     times = [[seconds(function, device) for function in functions] for _ in range(arguments.rounds + 1)][1:]

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 SMALL_CONVOLUTION = 20_480
@@ -85,10 +84,9 @@ class Winograd(torch.autograd.Function):
         return winograd(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        gradient = grad_outputs[0].contiguous(memory_format=torch.channels_last_3d)
         of_x, of_weight, of_bias = ctx.needs_input_grad
         _, weight_gradient, bias_gradient = torch.ops.aten.convolution_backward(
             gradient, x, weight, ctx.features, [1] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1, (False, of_weight, of_bias)
