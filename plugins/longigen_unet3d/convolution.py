@@ -43,7 +43,7 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the 3×3×3 convolution, padded by 1, of x (B, C, W, H, D) in fp32, with half the products.
 
     The algorithm is applied along W, whose slices are contiguous in memory; along H and D six 2D convolutions do the
-    rest. The error of rounding is about 2.5 times that of the plain sum.
+    rest. The error of rounding is a few times that of the plain sum, about 2e-5 of an output's standard deviation.
 
     Args:
         x: the volume, stored with the channels last.
