@@ -138,12 +138,12 @@ def in_process(case: Case, minutes: float) -> dict[str, Any]:
 
 
 def planned(recipe: str, changes: tuple[str, ...], answer: Any) -> None:
-    """Plan a training as ``longigen train --dry-run`` does, which fills the cache; put its measured step in a queue."""
-    answer.put(longigen.plan(recipe, changes=changes, read=True, progress=False).training.measured)
+    """Plan a training as ``longigen train --dry-run`` does, which fills the cache; put what a step needs in a queue."""
+    answer.put(longigen.plan(recipe, changes=changes, read=True, progress=False).training)
 
 
 def whole_training(recipe: str, changes: tuple[str, ...]) -> dict[str, Any]:
-    """Return the row of a training of three steps: the peak that ``longigen plan`` measures, and the training's own."""
+    """Return the row of a training of three steps: the peak that ``longigen plan`` says, and the training's own."""
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
     process = context.Process(target=planned, args=(recipe, changes, answer))
@@ -161,7 +161,7 @@ def whole_training(recipe: str, changes: tuple[str, ...]) -> dict[str, Any]:
     peak = 1024 * usage.ru_maxrss
     return {
         "recipe": f"{recipe} {' '.join(changes)}",
-        "work": "a whole training; predicted is measured by plan",
+        "work": f"a whole training; by plan a step was {'predicted' if step.measured is None else 'measured'}",
         "predicted peak, MB": step.peak / 1e6,
         "measured peak, MB": peak / 1e6,
         "error": step.peak / peak - 1,
