@@ -2,10 +2,12 @@
 
 For some recipes, each with batches of 1 and 2, with and without checkpointing, in fp32 and in bf16, in training and in
 generation, it predicts peak memory and time, and measures both: on a GPU as ``torch.cuda.max_memory_allocated`` and
-``max_memory_reserved``, on a CPU as the resident memory (RSS) over that before the model, in a process of its own for
-each. A row that would need more than the memory that is free is predicted alone. Without a GPU, what was measured on an
-NVIDIA H200 (``docs/results/gpu``) is compared too. The table is written to ``DIR/results.md`` and ``DIR/results.json``
-after each row; the script ends by itself before its minutes are over. ``--tiny`` rehearses it in seconds.
+``max_memory_reserved``, on a CPU as the resident memory (RSS) of the process, one of its own for each. A row that would
+need more than the memory that is free is predicted alone. Without a GPU, what was measured on an NVIDIA H200
+(``docs/results/gpu``) is compared too, and the step that ``longigen plan`` measures with the largest resident memory of
+a whole training by ``longigen train``, whose data are read before. The tables are written to ``DIR/results.md`` and
+``DIR/results.json`` after each row; the script ends by itself before its minutes are over. ``--tiny`` rehearses it in
+seconds.
 """
 
 import argparse
@@ -15,6 +17,9 @@ import multiprocessing
 import os
 import platform
 import queue
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +28,7 @@ from typing import Any
 
 import torch
 
+import longigen
 from longigen import LongigenError
 from longigen.planning.device import Device
 from longigen.planning.estimate import Subject
@@ -37,6 +43,14 @@ COLUMNS = (
 GPU = (("sadm-acdc", (128, 128, 32), 12), ("dao-adni", (128, 160, 128), 12), ("sadm-tiny", (64, 64, 64), 6))
 CPU = (("sadm-tiny", (48, 64, 48), 6), ("dao-tiny", (64, 64, 64), 4), ("heart", (96, 96, 8), 8))
 TINY = (("sadm-tiny", (16, 16, 16), 3),)
+TRAINED = (
+    ("sadm-tiny", ("data.subject_count=8", "preprocess.shape=48,64,48", "training.batch_size=1")),
+    ("dao-tiny", ("data.subject_count=8", "preprocess.shape=48,64,48", "training.batch_size=1")),
+    ("heart", ("data.subject_count=8", "preprocess.shape=96,96,0")),
+)
+"""Recipes and changes of whole trainings."""
+MINUTES_OF_A_TRAINING = 2.0
+"""Minutes that must be left for a whole training to be started."""
 """Recipes, their grid (W, H, D), and visits."""
 
 RECORDED = Path(__file__).parent.parent / "docs" / "results" / "gpu"
@@ -123,6 +137,37 @@ def in_process(case: Case, minutes: float) -> dict[str, Any]:
     return row
 
 
+def planned(recipe: str, changes: tuple[str, ...], answer: Any) -> None:
+    """Plan a training as ``longigen train --dry-run`` does, which fills the cache; put what a step needs in a queue."""
+    answer.put(longigen.plan(recipe, changes=changes, read=True, progress=False).training)
+
+
+def whole_training(recipe: str, changes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the row of a training of three steps: the peak that ``longigen plan`` says, and the training's own."""
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    process = context.Process(target=planned, args=(recipe, changes, answer))
+    process.start()
+    step = answer.get()
+    process.join()
+    with tempfile.TemporaryDirectory() as folder:
+        options = [word for change in changes for word in ("--set", change)]
+        command = ["train", "--recipe", recipe, "--steps", "3", "--out", f"{folder}/run", *options]
+        training = subprocess.Popen([sys.executable, "-m", "longigen_cli", *command], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(training.pid, 0)
+        training.returncode = os.waitstatus_to_exitcode(status)
+    if training.returncode:
+        raise SystemExit(f"longigen {' '.join(command)} failed")
+    peak = 1024 * usage.ru_maxrss
+    return {
+        "recipe": f"{recipe} {' '.join(changes)}",
+        "work": f"a whole training; by plan a step was {'predicted' if step.measured is None else 'measured'}",
+        "predicted peak, MB": step.peak / 1e6,
+        "measured peak, MB": peak / 1e6,
+        "error": step.peak / peak - 1,
+    }
+
+
 def recorded() -> Iterator[dict[str, Any]]:
     """Yield predictions for an NVIDIA H200 beside what was measured there, at batch size 1 and without an average."""
     device = Device.parse("NVIDIA H200")
@@ -181,12 +226,13 @@ def summary(rows: list[dict[str, Any]]) -> str:
     if not known:
         return "Nothing was measured."
     errors = sorted(abs(row["error"]) for row in known)
-    ratios = [max(row["time ratio"], 1 / row["time ratio"]) for row in known]
+    ratios = [max(row["time ratio"], 1 / row["time ratio"]) for row in known if "time ratio" in row]
     within = sum(error <= 0.15 for error in errors)
-    return (
+    memory = (
         f"Memory: {within} of {len(known)} within 15 %, median error {100 * errors[len(errors) // 2]:.1f} %, largest "
-        f"{100 * errors[-1]:.1f} %. Time: off by a factor of at most {max(ratios):.2f}."
+        f"{100 * errors[-1]:.1f} %."
     )
+    return f"{memory} Time: off by a factor of at most {max(ratios):.2f}." if ratios else memory
 
 
 def write(folder: Path, machine: Mapping[str, str], tables: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -210,6 +256,12 @@ def main() -> None:
     tables: dict[str, list[dict[str, Any]]] = {}
     if not device.cuda and not arguments.tiny:
         tables["Predicted here for an NVIDIA H200, and measured there"] = list(recorded())
+        trainings = tables.setdefault("The step that plan measures, and the largest memory of a training", [])
+        for recipe, changes in TRAINED:
+            if end - time.monotonic() > MINUTES_OF_A_TRAINING * 60:
+                trainings.append(whole_training(recipe, changes))
+                write(arguments.out, machine, tables)
+                print(trainings[-1], flush=True)
     rows = TINY if arguments.tiny else GPU if device.cuda else CPU
     kinds = ("no", "bf16") if device.cuda else ("no",)  # few CPUs compute in 16 bits
     found = tables.setdefault(f"Predicted and measured on {device.name}", [])

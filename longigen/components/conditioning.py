@@ -31,6 +31,8 @@ class Conditioning:
 
     For a denoiser with `needs_base`, the model adds two tensors that condition dropout keeps: `base` (B, C, W, H, D),
     the last visit, and `gap` (B,), the time from it to the target in typical gaps between visits.
+
+    `features` is what the denoiser has computed of these alone, for all noise levels: see `Denoiser.prepared`.
     """
 
     concat: Tensor | None = None
@@ -39,6 +41,7 @@ class Conditioning:
     tokens: Tensor | None = None
     base: Tensor | None = None
     gap: Tensor | None = None
+    features: tuple[Tensor, ...] | None = None
 
     @property
     def routes(self) -> Routes:
@@ -92,7 +95,9 @@ class Conditioning:
     def _map(self, function: Callable[..., Tensor], *others: Self) -> Self:
         routes = {}
         for route in fields(self):
-            tensor = getattr(self, route.name)
-            more = [getattr(other, route.name) for other in others]
-            routes[route.name] = None if tensor is None else function(tensor, *more)
+            values = [getattr(each, route.name) for each in (self, *others)]
+            if isinstance(values[0], tuple):
+                routes[route.name] = tuple(map(function, *values))
+            else:
+                routes[route.name] = None if values[0] is None else function(*values)
         return replace(self, **routes)

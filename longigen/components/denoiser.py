@@ -45,6 +45,8 @@ class Denoiser(Component, nn.Module, abc.ABC):
     - All four routes are supported; a route with 0 channels in `routes` is None in the conditioning. Where `needs_base`
       is true, the conditioning also has the last visit (`base`) and the time since (`gap`), whatever the conditioner,
       and condition dropout keeps them; otherwise they may be None.
+    - `prepared(conditioning)` may compute once, before the first step of generation, what depends on the conditioning
+      alone, and keep it in its `features`. `forward` returns the same with and without, to rounding.
     - Where `moves` is true, from the class on or once configured, the prediction is the last visit moved: `moved`
       returns the displacement and the change of intensity, and `forward` is ``self.moved(...).image(base)``. `predicts`
       is then ``"image"`` and `needs_base` is true. What a user gets is the subject's own voxels, moved likewise.
@@ -90,6 +92,13 @@ class Denoiser(Component, nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the prediction, with the shape of `z_t`."""
+
+    def prepared(self, conditioning: Conditioning) -> Conditioning:
+        """Return the conditioning of all steps of a visit, with what the network computes of it alone as `features`.
+
+        What is done to a conditioning (`null`, `drop`, `with_concat`) is done before.
+        """
+        return conditioning
 
     def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
         """Return the prediction as the last visit moved, plus a change of intensity, if `moves` is true.

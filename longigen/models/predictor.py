@@ -35,7 +35,8 @@ class Predictor:
         self.target = target
         self.displacement: Tensor | None = None
         self._model, self._guidance, self._interval = model, guidance, interval
-        self._conditional, self._unconditional = conditional, unconditional
+        self._conditional = model.denoiser.prepared(conditional)
+        self._unconditional = model.denoiser.prepared(unconditional) if guidance else unconditional
         self._size = 0  # B; with guidance the network is given twice as many
 
     def __call__(self, z_t: Tensor, log_snr: Tensor) -> Tensor:

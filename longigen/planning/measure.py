@@ -22,8 +22,8 @@ class Measured:
 
     Attributes:
         seconds: duration of a step.
-        peak: bytes at the peak, over those before: tensors on a GPU, the resident process on a CPU; None where the
-            system does not say.
+        peak: bytes at the peak: of tensors on a GPU, over those before; on a CPU resident memory of the whole process,
+            with Python and PyTorch, as a training's process has them too; None where the system does not say.
     """
 
     seconds: float
@@ -118,16 +118,17 @@ def measure_generation(
     return Measured(seconds + further, _over(base, device))
 
 
-def _start(device: torch.device) -> int | None:
+def _start(device: torch.device) -> int:
+    """Start measuring; return the bytes that do not count."""
     if device.type == "cpu":
         keep_freed_memory()  # as `longigen.api.train` does
     reset_peak_memory(device)
-    return peak_memory(device)
+    return 0 if device.type == "cpu" else torch.cuda.memory_allocated(device)
 
 
-def _over(base: int | None, device: torch.device) -> int | None:
+def _over(base: int, device: torch.device) -> int | None:
     peak = peak_memory(device)
-    return None if peak is None or base is None else peak - base
+    return None if peak is None else peak - base
 
 
 def _shortest(function: Callable[[], None], device: torch.device, repeats: int) -> float:

@@ -22,6 +22,7 @@ from longigen.components.visit_sequence import Batch
 from longigen.errors import LongigenError
 from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.planning.autocast import autocasting_of_cuda
+from longigen.utils.memory import resident_memory
 from longigen.utils.precision import ComputingType, computing_in
 
 BLOCK = 512
@@ -34,8 +35,9 @@ WORKSPACE = 0.06
 """The share of its tensors that a GPU takes besides, above all for cuDNN's workspaces: fitted to docs/results/gpu."""
 
 HEAP_KEPT, HEAP_TEMPORARY, LIBRARIES = 0.45, 1.0, 12_000_000
-"""What a process on a CPU takes besides its tensors: shares of what is kept and of what comes and goes, for gaps in the
-heap and oneDNN's own buffers, and bytes for its compiled kernels: fitted to the resident memory of small steps."""
+"""What a process on a CPU takes besides its tensors and what this process has already, with Python and PyTorch: shares
+of what is kept and of what comes and goes, for gaps in the heap and oneDNN's own buffers, and bytes for its compiled
+kernels: fitted to the resident memory of small steps."""
 
 Part = Literal["weights", "gradients", "optimiser", "average", "data", "activations", "temporary", "overhead"]
 """What memory is used for: the weights; their gradients; the moments of AdamW; the averaged weights (EMA); the batch;
@@ -305,7 +307,8 @@ def _with_overhead(memory: Mapping[Part, int], work: Work) -> dict[Part, int]:
     if work.cuda:
         overhead = WORKSPACE * sum(memory.values())
     else:
-        overhead = HEAP_KEPT * memory["activations"] + HEAP_TEMPORARY * memory["temporary"] + LIBRARIES
+        heap = HEAP_KEPT * memory["activations"] + HEAP_TEMPORARY * memory["temporary"]
+        overhead = resident_memory() + heap + LIBRARIES
     return {**memory, "overhead": int(overhead)}
 
 

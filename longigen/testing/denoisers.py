@@ -68,11 +68,16 @@ def keeps_the_shape(case: Case) -> None:
 
 
 def serves_every_route(case: Case) -> None:
-    """Check that each route matters, and that the noise level and the noisy volume do, or, if declared, do not."""
+    """Check that each route matters, and that the noise level and the noisy volume do, or, if declared, do not.
+
+    What is prepared of the conditioning changes nothing.
+    """
     routes, size = _routes(case), SIZES[0]
     denoiser = built_denoiser(case, routes)
     z_t, given = _noisy(size), conditioning(routes, 2, size)
     output = denoiser(z_t, LOG_SNR, given)
+    with_features = denoiser(z_t, LOG_SNR, denoiser.prepared(given))
+    assert torch.allclose(with_features, output, rtol=1e-3, atol=1e-4), "`prepared` changes the prediction"
     for route, channels in asdict(routes).items():
         if channels:
             changed = replace(given, **{route: getattr(given, route) + 1.0})

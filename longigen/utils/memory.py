@@ -50,7 +50,16 @@ def peak_memory(device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if not PROC_STATUS.exists():
         return None
-    match = re.search(r"VmHWM:\s+(\d+) kB", PROC_STATUS.read_text())
+    return _status("VmHWM")
+
+
+def resident_memory() -> int:
+    """Return the resident memory (RSS) of this process in bytes; 0 where the system does not say."""
+    return (_status("VmRSS") if PROC_STATUS.exists() else None) or 0
+
+
+def _status(name: str) -> int | None:
+    match = re.search(rf"{name}:\s+(\d+) kB", PROC_STATUS.read_text())
     return int(match[1]) * 1024 if match else None
 
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SMALL_CONVOLUTION = 20_480
-"""Up to this N·C·W·H PyTorch computes a batch of one in fp32 with a slow im2col instead of oneDNN on CPUs."""
+from longigen_unet3d.convolution import Convolution, Pointwise
 
 
 def zeroed(layer: nn.Conv3d | nn.Linear) -> nn.Conv3d | nn.Linear:
@@ -20,22 +19,6 @@ def zeroed(layer: nn.Conv3d | nn.Linear) -> nn.Conv3d | nn.Linear:
 def group_norm(channels: int) -> nn.GroupNorm:
     """Return a GroupNorm of 8 groups, or of as many of them as divide `channels`."""
     return nn.GroupNorm(math.gcd(8, channels), channels)
-
-
-class Convolution(nn.Conv3d):
-    """A 3×3×3 convolution, padded by 1, that is also fast at batch size 1 on CPUs."""
-
-    def __init__(self, channels: int, features: int, stride: int = 1) -> None:
-        super().__init__(channels, features, 3, stride=stride, padding=1)
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        B, C, W, H, _ = input.shape
-        small = not torch.compiler.is_compiling() and B == 1 and C * W * H <= SMALL_CONVOLUTION
-        if small and input.device.type == "cpu" and input.dtype == torch.float32:
-            # A batch of two is twice the work, but faster than im2col. (A network that is compiled is not compiled for
-            # a batch of one alone.)
-            return super().forward(input.expand(2, -1, -1, -1, -1))[:1]
-        return super().forward(input)
 
 
 class NoiseEmbedding(nn.Module):
@@ -72,7 +55,7 @@ class ResidualBlock(nn.Module):
         self.scale_shift = nn.Linear(embedding, 2 * features)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zeroed(Convolution(features, features))
-        self.skip = nn.Identity() if channels == features else nn.Conv3d(channels, features, 1)
+        self.skip = nn.Identity() if channels == features else Pointwise(channels, features)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv1(functional.silu(self.norm1(x)))
@@ -136,6 +119,15 @@ class Refinement(nn.Module):
         self.scale_shift = nn.Linear(embedding, 2 * features)
         self.conv2 = zeroed(Convolution(features, output))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, more: Tensor | None = None) -> Tensor:
+        """Return the prediction.
+
+        Args:
+            x: the first channels of the input (B, C, W, H, D).
+            embedding: of the noise level (B, E).
+            more: what the first convolution makes of the other channels; None if there are none.
+        """
         scale, shift = self.scale_shift(embedding)[..., None, None, None].chunk(2, dim=1)
-        return self.conv2(functional.silu(torch.addcmul(shift, self.conv1(x), 1 + scale)))
+        h = self.conv1.of_channels(x, 0)
+        h = h if more is None else h + more
+        return self.conv2(functional.silu(torch.addcmul(shift, h, 1 + scale)))

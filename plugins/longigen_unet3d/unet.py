@@ -1,6 +1,6 @@
 """The 3D U-Net denoiser."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -23,12 +23,12 @@ from longigen import (
 )
 from longigen_unet3d.blocks import (
     Block,
-    Convolution,
     NoiseEmbedding,
     Refinement,
     group_norm,
     zeroed,
 )
+from longigen_unet3d.convolution import Convolution, Pointwise, joined
 
 Positive = Annotated[int, Range(1)]
 
@@ -150,7 +150,7 @@ class UNet3D(Denoiser):
         for index, (features, coarser) in enumerate(pairwise(self.widths)):
             self.down.append(level(index, features, self.blocks))
             self.downsample.append(Convolution(features, coarser, stride=2))
-            self.upsample.append(nn.Conv3d(coarser, features, 1))
+            self.upsample.append(Pointwise(coarser, features))
             self.up.append(level(index, 2 * features, self.blocks))
         self.middle = level(len(self.widths) - 1, self.widths[-1], 2 * self.blocks)
         self.norm = group_norm(width)
@@ -183,14 +183,13 @@ class UNet3D(Denoiser):
         dtype, size = self.stem.weight.dtype, z_t.shape[2:]
         if self.scale_input:
             z_t = z_t * torch.sigmoid(log_snr).sqrt().view(-1, 1, 1, 1, 1)
-        volume = z_t if conditioning.concat is None else torch.cat([z_t, conditioning.concat.to(z_t.dtype)], dim=1)
-        volume = self._pad(volume.to(dtype)).contiguous(memory_format=torch.channels_last_3d)
+        volume = self._padded(z_t)
         tokens = None if conditioning.tokens is None else conditioning.tokens.to(dtype)
         embedding = self.embedding(log_snr, conditioning.embedding)
+        given = self._features(conditioning) if conditioning.features is None else conditioning.features
 
-        x = self.stem(patchify(volume, self.patch))
-        if conditioning.stem is not None:
-            x = x + patchify(self._pad(conditioning.stem.to(dtype)), self.patch)
+        x = self.stem.of_channels(patchify(volume, self.patch), 0)
+        x = x + given[0] if given else x
         skips = []
         for level, (blocks, downsample) in enumerate(zip(self.down, self.downsample, strict=True)):
             x = self._level(level, blocks, x, embedding, tokens)
@@ -198,13 +197,32 @@ class UNet3D(Denoiser):
             x = downsample(x)
         x = self._level(len(skips), self.middle, x, embedding, tokens)
         for blocks, upsample in zip(reversed(self.up), reversed(self.upsample), strict=True):
-            x = torch.cat([functional.interpolate(upsample(x), scale_factor=2), skips.pop()], dim=1)
+            x = joined(functional.interpolate(upsample(x), scale_factor=2), skips.pop())
             x = self._level(len(skips), blocks, x, embedding, tokens)
         features = functional.silu(self.norm(x))
         x = unpatchify(self.head(features), self.patch)
         if self.refine:
-            x = self._run(0, self.refinement, torch.cat([x, volume], dim=1), embedding)
+            more = given[1] if len(given) > 1 else None
+            x = self._run(0, self.refinement, joined(x, volume), embedding, more)
         return x[:, :, : size[0], : size[1], : size[2]].to(z_t.dtype), features
+
+    def prepared(self, conditioning: Conditioning) -> Conditioning:
+        self._check(conditioning)
+        return replace(conditioning, features=self._features(conditioning))
+
+    def _features(self, conditioning: Conditioning) -> tuple[Tensor, ...]:
+        """Return what `concat` and `stem` add to the first layer, and `concat` to that of the refinement, if any."""
+        stem = None if conditioning.stem is None else patchify(self._padded(conditioning.stem), self.patch)
+        if conditioning.concat is None:
+            return () if stem is None else (stem,)
+        concat = self._padded(conditioning.concat)
+        patches = patchify(concat, self.patch)
+        first = self.stem.of_channels(patches, self.stem.in_channels - patches.shape[1])
+        first = first if stem is None else first + stem
+        if not self.refine:
+            return (first,)
+        layer = self.refinement.conv1
+        return first, layer.of_channels(concat, layer.in_channels - concat.shape[1])
 
     def _level(self, level: int, blocks: nn.Module, x: Tensor, embedding: Tensor, tokens: Tensor | None) -> Tensor:
         for block in blocks.children():
@@ -214,12 +232,16 @@ class UNet3D(Denoiser):
     def _run(self, level: int, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
         return recomputed(layer, *inputs) if level < self.recomputed_levels else layer(*inputs)
 
-    def _pad(self, x: Tensor) -> Tensor:
-        """Pad each axis to a multiple of the stride by repeating the last voxel."""
+    def _padded(self, x: Tensor) -> Tensor:
+        """Return a volume in the type of the weights, channels last, each axis padded to a multiple of the stride.
+
+        The last voxel is repeated.
+        """
         missing = [-size % self.stride for size in x.shape[2:]]
-        if not any(missing):
-            return x
-        return functional.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+        x = x.to(self.stem.weight.dtype)
+        if any(missing):
+            x = functional.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+        return x.contiguous(memory_format=torch.channels_last_3d)
 
     def _check(self, conditioning: Conditioning) -> None:
         for route, channels in asdict(conditioning.routes).items():

@@ -26,6 +26,8 @@ def test_a_step_and_a_visit_are_measured_on_this_machine(measured: Plan) -> None
     for work in (content["training"], content["generation"]):
         assert work["measured_seconds"] > 0
         assert work["predicted_peak"] == sum(work["memory"].values())
+        # Of the process on a CPU, with Python and PyTorch, as the system counts a training's too.
+        assert {work["predicted_peak"] > 2e8, (work["measured_peak"] or 3e8) > 2e8} == {True}
     assert content["training"]["memory"]["optimiser"] == 8 * content["parameters"]["trained"]
     assert content["disk"]["model"] == 4 * content["parameters"]["all"]
     assert content["disk"]["cache"] > 0

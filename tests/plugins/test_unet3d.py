@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from longigen import Conditioning, LongigenError, Routes, patchify
 from longigen.testing import CHECKS, run_check
 from longigen_unet3d import UNet3D
-from longigen_unet3d.blocks import Convolution
+from longigen_unet3d.convolution import Convolution
 
 SMALL = {"width": 8, "multipliers": (1, 2), "blocks": 1, "heads": 2}
 ROUTES = Routes(concat=3, stem=1, embedding=5, tokens=6)
@@ -162,6 +162,44 @@ def test_batch_of_one_uses_the_same_convolution() -> None:
     x = torch.randn(2, 4, 3, 5, 4)
     for sample in range(2):
         torch.testing.assert_close(convolution(x[sample : sample + 1]), convolution(x)[sample : sample + 1])
+
+
+@pytest.mark.parametrize("size", [(12, 8, 8), (9, 8, 8)])
+def test_winograd_convolution_is_the_plain_one(size: tuple[int, int, int]) -> None:
+    """To rounding, with its gradients, for sizes that are a multiple of four and that are not."""
+    torch.manual_seed(0)
+    convolution = Convolution(32, 40).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(2, 32, *size, requires_grad=True)
+    output = convolution(x)
+    assert "Winograd" in type(output.grad_fn).__name__
+    assert output.is_contiguous(memory_format=torch.channels_last_3d)
+    exact = nn.functional.conv3d(x.double(), convolution.weight.double(), convolution.bias.double(), padding=1)  # type: ignore[union-attr]
+    torch.testing.assert_close(output.double(), exact, atol=2e-5, rtol=0)
+    weight = torch.randn_like(output)
+    leaves = [x, *convolution.parameters()]
+    gradients = torch.autograd.grad((output * weight).sum(), leaves)
+    for gradient, expected in zip(gradients, torch.autograd.grad((exact * weight).sum(), leaves), strict=True):
+        torch.testing.assert_close(gradient, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+def test_convolution_of_channels_sums_to_that_of_all() -> None:
+    torch.manual_seed(0)
+    convolution, x = Convolution(5, 4), torch.randn(2, 5, 6, 4, 5)
+    parts = convolution.of_channels(x[:, :2], 0) + convolution.of_channels(x[:, 2:], 2)
+    torch.testing.assert_close(parts, convolution(x))
+
+
+@pytest.mark.parametrize("config", [{}, {"refine": 0}, {"patch": 1}])
+def test_prepared_conditioning_changes_nothing(config: dict[str, Any]) -> None:
+    """What the conditioning adds is computed once for all noise levels, with guidance and without any route too."""
+    all_routes = replace(ROUTES, stem=8 // config.get("patch", 2) ** 3)
+    for routes in (all_routes, replace(all_routes, concat=0), Routes()):
+        denoiser = built(routes, **config)
+        z_t, log_snr, conditioning = inputs((5, 8, 6), routes)
+        given = conditioning.cat_batch(conditioning.null())
+        prepared = denoiser.prepared(conditioning).cat_batch(denoiser.prepared(conditioning.null()))
+        twice = torch.cat([z_t, z_t]), torch.cat([log_snr, log_snr])
+        torch.testing.assert_close(denoiser(*twice, prepared), denoiser(*twice, given), atol=1e-4, rtol=1e-4)
 
 
 def test_samples_are_independent_and_outputs_repeat() -> None:
