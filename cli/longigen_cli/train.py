@@ -9,29 +9,24 @@ from longigen import api
 from longigen.components.changes import as_changes
 from longigen.errors import Interruption, LongigenError
 from longigen_cli.completion import names_in
-from longigen_cli.console import Changes, Data, SkipBad, say, show_table
+from longigen_cli.console import (
+    Changes,
+    Conditioner,
+    Data,
+    Denoiser,
+    Size,
+    SkipBad,
+    TrainedSampler,
+    say,
+    show_table,
+)
 
 
 def train(
     data: Data = None,
-    conditioner: Annotated[
-        str | None,
-        typer.Option(
-            help="Conditioner to use instead of the recipe's, e.g. sadm.", autocompletion=names_in("conditioners")
-        ),
-    ] = None,
-    denoiser: Annotated[
-        str | None,
-        typer.Option(
-            help="Denoiser to use instead of the recipe's, e.g. unet3d.", autocompletion=names_in("denoisers")
-        ),
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            help="Sampler to use instead of the recipe's, e.g. continuous.", autocompletion=names_in("samplers")
-        ),
-    ] = None,
+    conditioner: Conditioner = None,
+    denoiser: Denoiser = None,
+    sampler: TrainedSampler = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -39,10 +34,7 @@ def train(
             autocompletion=names_in("recipes"),
         ),
     ] = "sadm-tiny",
-    size: Annotated[
-        str | None,
-        typer.Option(help="One of the recipe's sizes, e.g. large; 'longigen info RECIPE' shows them."),
-    ] = None,
+    size: Size = None,
     changes: Changes = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
     fold: Annotated[
