@@ -532,16 +532,7 @@ def generate(
     from longigen.models.predict import GenerationSettings
 
     listed = [times] if isinstance(times, str | float | int) else times or ()
-    generation = GenerationSettings(
-        sampler=sampler,
-        steps=steps,
-        guidance=guidance,
-        guidance_interval=guidance_interval,
-        order=order,
-        precision=precision,
-        compile=compile,
-        seed=seed,
-    )
+    generation = GenerationSettings.among(locals())
     session = _session(source, data, changes, part, subjects, skip_bad, progress, one_of)
     log.info(f"{len(session.subjects)} subjects of {session.cohort.name} ({session.note})")
     _log_processes("subjects")
@@ -644,16 +635,7 @@ def evaluate(
 
         chosen = load_metrics(metrics, samples=samples)
         keep_freed_memory()
-        generation = GenerationSettings(
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            order=order,
-            precision=precision,
-            compile=compile,
-            seed=seed,
-        )
+        generation = GenerationSettings.among(locals())
         session = _session(source, data, changes, part, (), skip_bad, progress)
         _log_processes("subjects")
         scenarios = ordered(settings)
@@ -729,16 +711,7 @@ def consistency(
 
         (similarity,) = load_metrics(["ssim"]).values()
         (scenario,) = ordered(setting)
-        generation = GenerationSettings(
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            order=order,
-            precision=precision,
-            compile=compile,
-            seed=seed,
-        )
+        generation = GenerationSettings.among(locals())
         keep_freed_memory()
         session = _session(source, data, changes, part, (), skip_bad, progress)
         bars = _bars(progress)
