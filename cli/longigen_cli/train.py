@@ -19,6 +19,7 @@ from longigen_cli.console import (
     TrainedSampler,
     say,
     show_table,
+    size_of,
 )
 
 
@@ -37,6 +38,13 @@ def train(
     size: Size = None,
     changes: Changes = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|auto",
+            help="Training pairs in a batch; auto for those of the recipe, as many of them at once as memory holds.",
+        ),
+    ] = None,
     fold: Annotated[
         int | None,
         typer.Option(help="Test on this fold, from 0, of the split's folds (of a recipe, or --set split.folds=10)."),
@@ -100,6 +108,9 @@ def train(
     }
     options = {f"training.{key}": value for key, value in given.items() if value is not None}
     options |= {} if fold is None else {"split.fold": fold}
+    if batch_size is not None:
+        given_size = size_of(batch_size)
+        options |= {"training.micro_batch": "auto"} if given_size == "auto" else {"training.batch_size": given_size}
     if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init or size):
         raise LongigenError(
             "--resume continues a run with the options that it was started with; give only --out RUN, --steps and "
