@@ -115,7 +115,7 @@ class Trainer:
             kwargs_handlers=[unused],
         )
         self.batch_size: int = settings.batch_of(self.accelerator.num_processes)
-        self.found: int | None = None
+        self.found: int | None = None  # pairs that memory holds at once; see `longigen.training.micro_batch`
         for part in settings.freeze:
             getattr(model, part).requires_grad_(False)  # before DDP collects the parameters to synchronise
         self.whole = self._share_weights(model)
