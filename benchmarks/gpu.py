@@ -6,7 +6,8 @@ recipes at batch size 1; what settings of CUDA are worth; how often a step makes
 ``torch.compile`` makes; and data loading. The minutes that are left train SADM at the grid of its paper (12 visits of
 128 x 128 x 32, on simulated hearts or on ACDC) and score it beside copy-last, by ``longigen bench`` in ``DIR/bench``.
 
-The script ends by itself before its minutes are over. ``--tiny`` rehearses it at small sizes, on a CPU too, where what
+The script ends by itself before its minutes are over. A part that fails is named in the page with its error, the others
+are measured all the same, and the exit status is 1. ``--tiny`` rehearses it at small sizes, on a CPU too, where what
 only a GPU has is left out.
 """
 
@@ -15,7 +16,9 @@ import json
 import platform
 import re
 import statistics
+import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +33,7 @@ from torch.utils.data import DataLoader
 
 from longigen import Batch, Conditioning, Denoiser, LongitudinalModel, Routes, api
 from longigen.data.training_pairs import TrainingPairs
+from longigen.models.compilation import Compile, compiled
 from longigen.registry.registry import registry
 from longigen.testing.case import after, history
 from longigen.testing.composition import model_of
@@ -130,6 +134,13 @@ class Table:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"## {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
 
+    def show(self, out: Path | None) -> None:
+        """Print the table, and append it to a Markdown file if one is given."""
+        print(self.markdown)
+        if out is not None:
+            with out.open("a", encoding="utf-8") as file:
+                file.write(f"{self.markdown}\n")
+
 
 class Report:
     """The tables so far, written to a folder after each part."""
@@ -137,6 +148,7 @@ class Report:
     def __init__(self, folder: Path, device: torch.device, minutes: float) -> None:
         self.folder, self.end = folder, time.monotonic() + 60 * minutes
         self.tables: list[Table] = []
+        self.failures: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
         self.machine = {
@@ -153,27 +165,37 @@ class Report:
     def minutes_left(self) -> float:
         return (self.end - time.monotonic()) / 60
 
-    def add(self, table: Table) -> None:
-        self.tables.append(table)
-        print(table.markdown, f"{self.minutes_left:.1f} minutes left\n", sep="\n", flush=True)
+    def measure(self, name: str, part: Callable[[], Table]) -> None:
+        """Add the table of a part, or why there is none."""
+        print(f"{name} … {self.minutes_left:.1f} minutes left", flush=True)
+        try:
+            self.tables.append(part())
+            print(f"\n{self.tables[-1].markdown}", flush=True)
+        except Exception as error:  # whatever it is, the other tables still count
+            traceback.print_exc()
+            self.failures[name] = reason(error)
+        self.write()
+
+    def write(self) -> None:
         head = "# " + ", ".join(value for value in self.machine.values() if value)
-        (self.folder / "results.md").write_text(
-            "\n".join([head + "\n", *(each.markdown for each in self.tables)]), encoding="utf-8"
-        )
-        content = {"machine": self.machine, "tables": [asdict(each) for each in self.tables]}
+        failed = [f"## Failed: {name}\n\n{text}\n" for name, text in self.failures.items()]
+        page = "\n".join([f"{head}\n", *(each.markdown for each in self.tables), *failed])
+        (self.folder / "results.md").write_text(page, encoding="utf-8")
+        tables = [asdict(each) for each in self.tables]
+        content = {"machine": self.machine, "tables": tables, "failures": self.failures}
         (self.folder / "results.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def seconds(function: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Return the median time of calls, after two that are not counted."""
-    times = []
-    for _ in range(repeats + 2):
+    """Return the median time of calls, after as many, two at most, that are not counted."""
+    times, uncounted = [], min(repeats, 2)
+    for _ in range(repeats + uncounted):
         started = time.perf_counter()
         function()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
+    return statistics.median(times[uncounted:])
 
 
 def milliseconds(value: float) -> str:
@@ -188,22 +210,21 @@ def parameters(module: nn.Module) -> str:
     return f"{sum(each.numel() for each in module.parameters()) / 1e6:.2f} M"
 
 
-def peers(device: torch.device, sizes: Sizes, *, compiled: bool) -> Table:
+def peers(device: torch.device, sizes: Sizes, compile: Compile = "none") -> Table:
     """Compare `unet3d` with MONAI's network: a training step and a guided denoising step (a batch of two)."""
     rows = []
     for name, config in sizes.peers.items():
-        for kind in sizes.kinds[-1:] if compiled else sizes.kinds:
+        for kind in sizes.kinds if compile == "none" else sizes.kinds[-1:]:
             torch.manual_seed(0)
             denoiser = registry.make("denoiser", name, config)
             denoiser.build(channels=1, routes=Routes(concat=1))
             denoiser.to(device)
-            if compiled:
-                denoiser.compile()
-            times = attempt(partial(step_times, denoiser, kind, device, sizes))
+            with compiled([denoiser], compile):
+                times = attempt(partial(step_times, denoiser, kind, device, sizes))
             rows.append([name, parameters(denoiser), kind, *times])
             torch.compiler.reset()
     columns = ["network", "parameters", "precision", "training step, ms", "guided step, ms", "peak, GB"]
-    title = f"Networks on 1 × {' × '.join(map(str, sizes.volume))} voxels{', compiled' if compiled else ''}"
+    title = f"Networks on 1 × {' × '.join(map(str, sizes.volume))} voxels{'' if compile == 'none' else ', compiled'}"
     return Table(title, columns, rows)
 
 
@@ -212,7 +233,13 @@ def attempt(measure: Callable[[], list[str]]) -> list[str]:
     try:
         return measure()
     except Exception as error:  # no compiler, not enough memory
-        return [f"{type(error).__name__}: {str(error).strip().splitlines()[0][:80]}"]
+        return [reason(error)]
+
+
+def reason(error: Exception) -> str:
+    """Return the kind of an error and the first line of its message, shortened."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"
 
 
 def step_times(denoiser: Denoiser, kind: ComputingType, device: torch.device, sizes: Sizes) -> list[str]:
@@ -364,11 +391,10 @@ def synchronisations(device: torch.device, sizes: Sizes) -> Table:
 
 
 def graphs(device: torch.device) -> Table:
-    """Count the graphs that ``torch.compile`` makes of a denoiser over noise levels, batch sizes and visits."""
+    """Count the graphs that ``compile=full`` makes of a model over noise levels, batch sizes and visits."""
     from torch._dynamo.utils import counters
 
     model = composed("sadm-tiny", device).eval()
-    model.denoiser.compile()
     torch.compiler.reset()
     counters.clear()
     rows = []
@@ -376,7 +402,7 @@ def graphs(device: torch.device) -> Table:
     def new_graphs(visits: int, count: int) -> list[str]:
         before = counters["stats"]["unique_graphs"]
         batch = batch_of((32, 32, 32), visits, device, count)
-        model.generate(batch.history, batch.target_time[:, None], steps=4, precision="bf16")
+        model.generate(batch.history, batch.target_time[:, None], steps=4, precision="bf16", compile="full")
         return [str(counters["stats"]["unique_graphs"] - before)]
 
     for visits, count in ((3, 1), (5, 1), (3, 2), (3, 4), (5, 4)):
@@ -421,7 +447,6 @@ def trained(data: str, sizes: Sizes, minutes: float, folder: Path) -> Table:
         changes=changes_of(data, sizes),
         minutes=max(minutes, 0.02),
         metrics=["psnr", "ssim", "ssim-slice", "sharpness"],
-        progress=False,
     )
     rows = [[row.setting, row.method, *(f"{value.mean:.4f}" for value in row.values.values())] for row in result.rows]
     steps, subjects = result.costs[0]["steps"], result.protocol.subjects
@@ -447,18 +472,21 @@ def main() -> None:
     if arguments.tiny:
         torch.set_num_threads(1)  # several processes may share the machine of a rehearsal
     report = Report(arguments.out, device, arguments.minutes)
-    parts: list[Callable[[], Table]] = [lambda: peers(device, sizes, compiled=False), lambda: recipes(device, sizes)]
+    parts: dict[str, Callable[[], Table]] = {"networks": partial(peers, device, sizes)}
+    parts["recipes"] = partial(recipes, device, sizes)
     if device.type == "cuda":
-        parts += [lambda: levers(device, sizes), lambda: synchronisations(device, sizes)]
-    parts.append(lambda: loading(arguments.data, sizes))
+        parts |= {"settings": partial(levers, device, sizes), "waiting": partial(synchronisations, device, sizes)}
+    parts["loading"] = partial(loading, arguments.data, sizes)
     if device.type == "cuda":
-        parts += [lambda: graphs(device), lambda: peers(device, sizes, compiled=True)]
-    for part in parts:
+        parts |= {"graphs": partial(graphs, device), "compiled networks": partial(peers, device, sizes, "full")}
+    for name, part in parts.items():
         if arguments.tiny or report.minutes_left > arguments.minutes / 2:
-            report.add(part())
+            report.measure(name, part)
             reset_peak_memory(device)
     minutes = (1 - RESERVE) * report.minutes_left
-    report.add(trained(arguments.data, sizes, minutes, arguments.out / "bench"))
+    report.measure("training", lambda: trained(arguments.data, sizes, minutes, arguments.out / "bench"))
+    if report.failures:
+        sys.exit(f"{', '.join(report.failures)} failed; see {report.folder / 'results.md'}")
 
 
 if __name__ == "__main__":

@@ -233,10 +233,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     keep_freed_memory()  # as the commands do
     table = compare(TABLES[arguments.table], device, rounds=arguments.rounds, tiny=arguments.tiny)
-    print(table.markdown)
-    if arguments.out is not None:
-        with arguments.out.open("a", encoding="utf-8") as file:
-            file.write(f"{table.markdown}\n")
+    table.show(arguments.out)
 
 
 if __name__ == "__main__":

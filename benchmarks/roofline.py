@@ -177,11 +177,7 @@ def main() -> None:
         f"median of {arguments.rounds}."
     )
     for key in ("level", "kind"):
-        made = table(f"Roofline of a guided step, by {key}", layers, key, whole, machine, note)
-        print(made.markdown)
-        if arguments.out is not None:
-            with arguments.out.open("a", encoding="utf-8") as file:
-                file.write(f"{made.markdown}\n")
+        table(f"Roofline of a guided step, by {key}", layers, key, whole, machine, note).show(arguments.out)
 
 
 if __name__ == "__main__":

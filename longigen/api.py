@@ -542,16 +542,7 @@ def generate(
     from longigen.models.predict import GenerationSettings
 
     listed = [times] if isinstance(times, str | float | int) else times or ()
-    generation = GenerationSettings(
-        sampler=sampler,
-        steps=steps,
-        guidance=guidance,
-        guidance_interval=guidance_interval,
-        order=order,
-        precision=precision,
-        compile=compile,
-        seed=seed,
-    )
+    generation = GenerationSettings.among(locals())
     session = _session(source, data, changes, part, subjects, skip_bad, progress, one_of)
     log.info(f"{len(session.subjects)} subjects of {session.cohort.name} ({session.note})")
     _log_processes("subjects")
@@ -652,7 +643,8 @@ def evaluate(
         seed=seed,
     )
     with ExitStack() as stack:
-        published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics)
+        others = {"segmenter": segmenter, "region": regions}
+        published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics, **others)
         source = _scored_source(model, out, stack, progress=progress)
 
         from longigen.components.metric import RegionMetric
@@ -670,16 +662,7 @@ def evaluate(
         marks = open_segmenter(segmenter) if isinstance(segmenter, str) else segmenter
         named = parse_regions(regions, "--region")
         keep_freed_memory()
-        generation = GenerationSettings(
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            order=order,
-            precision=precision,
-            compile=compile,
-            seed=seed,
-        )
+        generation = GenerationSettings.among(locals())
         if published:
             published.require_data(_data_name(source, data))
             changes = published.changes(as_changes(changes))
@@ -822,16 +805,7 @@ def consistency(
 
         (similarity,) = load_metrics(["ssim"]).values()
         (scenario,) = ordered(setting)
-        generation = GenerationSettings(
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            order=order,
-            precision=precision,
-            compile=compile,
-            seed=seed,
-        )
+        generation = GenerationSettings.among(locals())
         keep_freed_memory()
         session = _session(source, data, changes, part, (), skip_bad, progress)
         bars = _bars(progress)

@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import nibabel
@@ -143,6 +144,18 @@ def test_every_function_is_public_documented_and_typed() -> None:
         for parameter in signature.parameters.values():
             assert parameter.annotation is not inspect.Parameter.empty, f"{name}: {parameter.name}"
             assert f"{parameter.name}:" in (inspect.getdoc(function) or ""), f"{name}: {parameter.name}"
+
+
+def test_whatever_generates_takes_every_setting_of_generation() -> None:
+    """All but the index of one sample, where it makes several."""
+    from longigen.models.predict import GenerationSettings
+
+    settings = {field.name for field in fields(GenerationSettings)} - {"sample"}
+    model = longigen.LongitudinalModel
+    for function in (api.generate, api.evaluate, api.consistency, model.generate, model.forecast, model.impute):
+        assert settings <= inspect.signature(function).parameters.keys(), function
+    given = {"steps": 3, "compile": "full", "samples": 2}
+    assert GenerationSettings.among(given) == GenerationSettings(steps=3, compile="full")
 
 
 def test_importing_it_loads_no_torch() -> None:

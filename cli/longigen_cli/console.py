@@ -30,6 +30,34 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a hyperparameter, e.g. --set denoiser.width=32."),
 ]
+Conditioner = Annotated[
+    str | None,
+    typer.Option(
+        "--conditioner",
+        help="Conditioner to use instead of the recipe's, e.g. sadm.",
+        autocompletion=names_in("conditioners"),
+    ),
+]
+Denoiser = Annotated[
+    str | None,
+    typer.Option(
+        "--denoiser",
+        help="Denoiser to use instead of the recipe's, e.g. unet3d.",
+        autocompletion=names_in("denoisers"),
+    ),
+]
+TrainedSampler = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        help="Sampler to use instead of the recipe's, e.g. continuous.",
+        autocompletion=names_in("samplers"),
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", help="One of the recipe's sizes, e.g. large; 'longigen info RECIPE' shows them."),
+]
 DataChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a parameter of the data set, e.g. --set time_unit=days."),

@@ -7,6 +7,7 @@ import warnings
 from typing import Annotated, Any
 
 import typer
+from typer import rich_utils
 from typer.core import TyperCommand
 
 from longigen import __version__, api
@@ -31,6 +32,9 @@ from longigen_cli import (
 from longigen_cli import list as listing
 
 PYTHON_FORMAT = warnings.formatwarning
+
+WRONG_WORDS: Any = typer.BadParameter.__mro__[2]
+"""`ClickException`, the errors of the words of a command line; of click, or of the copy of it in typer."""
 
 DEVICES = ("cpu", "cuda", "device", "gpu", "gpus")
 """Names of options that other programs have for the device."""
@@ -138,7 +142,15 @@ def main() -> None:
     _log_to_stderr()
     try:
         api.join_processes()
-        app()
+        sys.exit(app(standalone_mode=False))  # the status of typer.Exit, or None
+    except WRONG_WORDS as error:
+        with api.failing(alike=True) as first:
+            if first:
+                rich_utils.rich_format_error(error)
+        sys.exit(error.exit_code)
+    except typer.Abort:  # the answer to a question
+        rich_utils.rich_abort_error()
+        sys.exit(1)
     except LongigenError as error:
         with api.failing() as first:
             if first and os.environ.get("LONGIGEN_DEBUG"):

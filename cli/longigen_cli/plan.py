@@ -6,7 +6,17 @@ import typer
 
 from longigen import api
 from longigen_cli.completion import names_in
-from longigen_cli.console import AsJSON, Changes, Data, print_json, show_table
+from longigen_cli.console import (
+    AsJSON,
+    Changes,
+    Conditioner,
+    Data,
+    Denoiser,
+    Size,
+    TrainedSampler,
+    print_json,
+    show_table,
+)
 
 
 def plan(
@@ -25,28 +35,10 @@ def plan(
     visits: Annotated[
         int | None, typer.Option("--visits", help="Number of visits of a subject, instead of those of the data.")
     ] = None,
-    conditioner: Annotated[
-        str | None,
-        typer.Option(
-            help="Conditioner to use instead of the recipe's, e.g. sadm.", autocompletion=names_in("conditioners")
-        ),
-    ] = None,
-    denoiser: Annotated[
-        str | None,
-        typer.Option(
-            help="Denoiser to use instead of the recipe's, e.g. unet3d.", autocompletion=names_in("denoisers")
-        ),
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            help="Sampler to use instead of the recipe's, e.g. continuous.", autocompletion=names_in("samplers")
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="One of the recipe's sizes, e.g. large; 'longigen info RECIPE' shows them."),
-    ] = None,
+    conditioner: Conditioner = None,
+    denoiser: Denoiser = None,
+    sampler: TrainedSampler = None,
+    size: Size = None,
     changes: Changes = None,
     as_json: AsJSON = False,
 ) -> None:

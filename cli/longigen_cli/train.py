@@ -9,29 +9,25 @@ from longigen import api
 from longigen.components.changes import as_changes
 from longigen.errors import Interruption, LongigenError
 from longigen_cli.completion import names_in
-from longigen_cli.console import Changes, Data, SkipBad, say, show_table
+from longigen_cli.console import (
+    Changes,
+    Conditioner,
+    Data,
+    Denoiser,
+    Size,
+    SkipBad,
+    TrainedSampler,
+    say,
+    show_table,
+    size_of,
+)
 
 
 def train(
     data: Data = None,
-    conditioner: Annotated[
-        str | None,
-        typer.Option(
-            help="Conditioner to use instead of the recipe's, e.g. sadm.", autocompletion=names_in("conditioners")
-        ),
-    ] = None,
-    denoiser: Annotated[
-        str | None,
-        typer.Option(
-            help="Denoiser to use instead of the recipe's, e.g. unet3d.", autocompletion=names_in("denoisers")
-        ),
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            help="Sampler to use instead of the recipe's, e.g. continuous.", autocompletion=names_in("samplers")
-        ),
-    ] = None,
+    conditioner: Conditioner = None,
+    denoiser: Denoiser = None,
+    sampler: TrainedSampler = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -39,12 +35,16 @@ def train(
             autocompletion=names_in("recipes"),
         ),
     ] = "sadm-tiny",
-    size: Annotated[
-        str | None,
-        typer.Option(help="One of the recipe's sizes, e.g. large; 'longigen info RECIPE' shows them."),
-    ] = None,
+    size: Size = None,
     changes: Changes = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|auto",
+            help="Training pairs in a batch; auto for those of the recipe, as many of them at once as memory holds.",
+        ),
+    ] = None,
     fold: Annotated[
         int | None,
         typer.Option(help="Test on this fold, from 0, of the split's folds (of a recipe, or --set split.folds=10)."),
@@ -108,6 +108,9 @@ def train(
     }
     options = {f"training.{key}": value for key, value in given.items() if value is not None}
     options |= {} if fold is None else {"split.fold": fold}
+    if batch_size is not None:
+        given_size = size_of(batch_size)
+        options |= {"training.micro_batch": "auto"} if given_size == "auto" else {"training.batch_size": given_size}
     if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init or size):
         raise LongigenError(
             "--resume continues a run with the options that it was started with; give only --out RUN, --steps and "

@@ -96,6 +96,18 @@ class TrainingPairs(Dataset[Batch]):
             return pair
         return self.augment(pair, seed=derive_seed("augment", self.seed, number), pad=prepared.pipeline.pad)
 
+    def largest(self) -> Batch:
+        """Return a pair with as many voxels as any: the subject with most, all its visits given but the last."""
+
+        def voxels(prepared: Prepared) -> int:
+            fixed = all(prepared.pipeline.grid.shape)
+            return len(prepared.subject.visits) * (1 if fixed else prepared.visit(0).numel())
+
+        prepared = max(self.subjects, key=voxels)
+        last = len(prepared.subject.visits) - 1
+        pair = make_pair(prepared, range(last), set(), last, self.covariates)
+        return pair if self.augment is None else self.augment(pair, seed=0, pad=prepared.pipeline.pad)
+
     def _absent(self, missing: set[int], draw: np.random.Generator) -> set[int]:
         """Return the missing visits that are left out of the sequence; drawn last, so that no other draw changes."""
         if self.missing == "slots":

@@ -1,7 +1,8 @@
 """How many volumes are generated at once: a number, or as many as memory holds."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, Self, TypeVar
 
 import torch
@@ -44,7 +45,7 @@ class BatchSize:
         Raises:
             LongigenError: if memory does not hold the number that was given, or not even one volume.
         """
-        from accelerate.utils.memory import find_executable_batch_size, should_reduce_batch_size
+        from accelerate.utils.memory import find_executable_batch_size
 
         def smaller() -> int:
             if self.size == 1:
@@ -63,11 +64,18 @@ class BatchSize:
 
         if self.found:
             return find_executable_batch_size(function, self.size, smaller)()
-        try:
+        with memory_errors(f"{self.size} volumes at once; give --batch-size auto, or a smaller one."):
             return function(self.size)
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            raise LongigenError(
-                f"Memory does not hold {self.size} volumes at once; give --batch-size auto, or a smaller one."
-            ) from error
+
+
+@contextmanager
+def memory_errors(rest: str) -> Iterator[None]:
+    """Raise a `LongigenError` where memory runs out inside the context: "Memory does not hold", and the `rest`."""
+    try:
+        yield
+    except RuntimeError as error:
+        from accelerate.utils.memory import should_reduce_batch_size
+
+        if not should_reduce_batch_size(error):
+            raise
+        raise LongigenError(f"Memory does not hold {rest}") from error

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +96,7 @@ def _replaced(module: nn.Module, name: str) -> Iterator[None]:
 
     def call(*inputs: Any) -> Any:
         if not torch.compiler.is_compiling():
+            inputs = tuple(_as_first_laid_out(module, place, value) for place, value in enumerate(inputs))
             _mark_dynamic(inputs)
         try:
             return function(*inputs)
@@ -113,6 +115,27 @@ def _replaced(module: nn.Module, name: str) -> Iterator[None]:
             del vars(module)[name]
         else:
             vars(module)[name] = before
+
+
+_strides: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[int, ...]]] = WeakKeyDictionary()
+"""Of each compiled module, the strides of its inputs at the first call, by their place and size but for the batch."""
+
+
+def _as_first_laid_out(module: nn.Module, place: int, value: Any) -> Any:
+    """Return an input with the layout in memory that an input of its size had at the module's first call.
+
+    A graph is for one layout, and PyTorch chooses that of a convolution's output by the size of the batch: on a CPU a
+    batch of one has another than those of two and more.
+    """
+    if not isinstance(value, Tensor) or value.ndim < 2:
+        return value
+    size, strides = value.shape[1:], value.stride()[1:]
+    if sum((axis - 1) * stride for axis, stride in zip(size, strides, strict=True)) + 1 != size.numel():
+        return value  # not dense in memory, such as an expanded one
+    first = _strides.setdefault(module, {}).setdefault((place, *size), strides)
+    if first == strides:
+        return value
+    return torch.empty_strided(value.shape, (size.numel(), *first), dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _mark_dynamic(value: Any, axes: tuple[int, ...] = (0,)) -> None:

@@ -25,7 +25,7 @@ from longigen.data.statistics import Statistics
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.publish import Release, publication
 from longigen.models.batch_size import Size
-from longigen.models.compilation import compiled
+from longigen.models.compilation import Compile, compiled
 from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
 from longigen.models.guidance import untrained_null
 from longigen.models.predict import Draw, GeneratedVisits, GenerationSettings
@@ -216,6 +216,7 @@ class LongitudinalModel(nn.Module):
         guidance_interval: NoiseLevels | None = None,
         order: Order | None = None,
         precision: Precision = "auto",
+        compile: Compile = "none",
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Generate missing and future visits.
@@ -245,6 +246,7 @@ class LongitudinalModel(nn.Module):
             guidance_interval: the lowest and the highest λ with guidance; by default the model's own.
             order: ``direct`` or ``autoregressive``; by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
+            compile: which parts of the networks to compile; see `forecast`.
             callback: called as ``callback(done, total)`` after each network evaluation.
 
         Returns:
@@ -254,16 +256,7 @@ class LongitudinalModel(nn.Module):
             LongigenError: for steps, a guidance weight, an order or a seed that is not allowed.
             ValueError: if a target has the time of an observed visit, or no observed visit before it.
         """
-        generation = GenerationSettings(
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            order=order,
-            precision=precision,
-            seed=seed,
-            sample=sample,
-        )
+        generation = GenerationSettings.among(locals())
         return self.generate_visits(
             history, target_times, generation, target_valid=target_valid, subjects=subjects, callback=callback
         ).images
@@ -483,6 +476,7 @@ class LongitudinalModel(nn.Module):
         guidance_interval: NoiseLevels | None = None,
         order: Order | None = None,
         precision: Precision = "auto",
+        compile: Compile = "none",
         seed: int = 0,
         batch_size: Size = 4,
         detail: bool = True,
@@ -503,6 +497,8 @@ class LongitudinalModel(nn.Module):
             order: generate each time from the given visits alone (``direct``), or let each generated visit join the
                 history of the next (``autoregressive``); by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
+            compile: compile the networks with `torch.compile`: ``full``, ``regional`` (the blocks that repeat) or
+                ``none``. The first visit then takes minutes.
             seed: random seed of the sampling noise.
             batch_size: number of samples generated in one batch, or ``auto`` for as many as memory holds; the result
                 does not depend on it.
@@ -518,15 +514,7 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = future_times(resolved, at)
-        settings = GenerationSettings(
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            order=order,
-            precision=precision,
-            seed=seed,
-        )
+        settings = GenerationSettings.among(locals())
         return self._forecast(resolved, targets, settings, samples, batch_size, detail, shape, progress)
 
     def impute(
@@ -542,6 +530,7 @@ class LongitudinalModel(nn.Module):
         guidance_interval: NoiseLevels | None = None,
         order: Order | None = None,
         precision: Precision = "auto",
+        compile: Compile = "none",
         seed: int = 0,
         batch_size: Size = 4,
         detail: bool = True,
@@ -564,6 +553,8 @@ class LongitudinalModel(nn.Module):
             order: generate each time from the given visits alone (``direct``), or let each generated visit join the
                 history of the next (``autoregressive``); by default the model's own.
             precision: the type that the networks compute in: ``fp32``, ``bf16``, ``fp16``, or ``auto`` by device.
+            compile: compile the networks with `torch.compile`: ``full``, ``regional`` (the blocks that repeat) or
+                ``none``. The first visit then takes minutes.
             seed: random seed of the sampling noise.
             batch_size: number of samples generated in one batch, or ``auto`` for as many as memory holds; the result
                 does not depend on it.
@@ -579,15 +570,7 @@ class LongitudinalModel(nn.Module):
         """
         resolved = as_subject(subject, times, self.statistics.time_unit)
         targets = missing_times(resolved, at)
-        settings = GenerationSettings(
-            sampler=sampler,
-            steps=steps,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            order=order,
-            precision=precision,
-            seed=seed,
-        )
+        settings = GenerationSettings.among(locals())
         return self._forecast(resolved, targets, settings, samples, batch_size, detail, shape, progress)
 
     def _forecast(

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from torch import Tensor
@@ -145,6 +145,11 @@ class GenerationSettings(Settings):
         check_interval(self.guidance_interval)
         if isinstance(self.sampler, str):
             registry.load("sampler", self.sampler)  # so that an unknown name is refused before a model is loaded
+
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any]) -> Self:
+        """Return the settings among the arguments of a function that has each of them under its name."""
+        return cls(**{field.name: arguments[field.name] for field in fields(cls) if field.name in arguments})
 
     def sampler_of(self, model: "LongitudinalModel") -> Sampler:
         """Return the sampler to use: the chosen one, or the model's own, which may leave it to a solver.

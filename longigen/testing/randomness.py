@@ -8,20 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longigen.utils.randomness import randomness_kept
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators for a while, and put their states back afterwards."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
+    with randomness_kept(torch.device("cpu")):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 def assert_draws_nothing_global(answer: Callable[[], Sequence[Tensor]]) -> None:

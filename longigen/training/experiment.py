@@ -140,7 +140,7 @@ class Experiment:
         if trainer.accelerator.is_main_process:
             for text in filter(None, [*notes, note]):
                 warnings.warn(text, LongigenWarning, stacklevel=2)
-            self.record(run, schedule)
+            self.record(run, schedule, trainer.found)
         return trainer
 
     def _earlier(self, run: Run, *, starts_new: bool) -> list[dict[str, Any]]:
@@ -178,9 +178,9 @@ class Experiment:
             )
         return [*changes, {"step": step, "steps": now}], text
 
-    def record(self, run: Run, schedule: Sequence[Mapping[str, int]] = ()) -> None:
-        """Write the recipe, the split and how the number of steps changed into the folder of a run."""
-        run.write(self.recipe, self.cohort.split.ids, schedule)
+    def record(self, run: Run, schedule: Sequence[Mapping[str, int]] = (), micro_batch: int | None = None) -> None:
+        """Write the recipe, the split, how the number of steps changed and what was found into the folder of a run."""
+        run.write(self.recipe, self.cohort.split.ids, schedule, micro_batch)
 
     def _batches(self, number: int) -> str:
         """Return a few words on the processes and what they share of a step."""

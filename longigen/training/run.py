@@ -35,6 +35,7 @@ class Run:
 
     - ``run.json``: the complete recipe, its origin, and the subject ids of the split; ``--resume`` reads it. If the
       number of steps was changed on the way, ``schedule`` lists from which step on the learning rate fell to which.
+      With ``training.micro_batch=auto``, ``micro_batch`` is how many pairs memory was found to hold at once.
     - ``metrics.jsonl``: training metrics, one JSON object per line.
     - ``checkpoints/step-NNNNNNN/``: the last two checkpoints; see `longigen.training.checkpoint`.
     - ``samples/step-NNNNNNN.png``: figures of a generated visit of a validation subject.
@@ -113,13 +114,25 @@ class Run:
         finally:
             lock.release()
 
-    def write(self, recipe: Recipe, split: Mapping[str, list[str]], schedule: Sequence[Mapping[str, int]] = ()) -> None:
-        """Write ``run.json``: the recipe, its origin, the subject ids of each part of the split, and the schedule."""
+    def write(
+        self,
+        recipe: Recipe,
+        split: Mapping[str, list[str]],
+        schedule: Sequence[Mapping[str, int]] = (),
+        micro_batch: int | None = None,
+    ) -> None:
+        """Write ``run.json``: the recipe, its origin, the ids of each part of the split, and what else was chosen."""
         content: dict[str, Any] = {"recipe": recipe.to_dict(), "origin": dict(recipe.origin), "split": dict(split)}
-        write_json(content | ({"schedule": list(schedule)} if schedule else {}), self.folder / RUN_FILE)
+        content |= {"schedule": list(schedule)} if schedule else {}
+        content |= {} if micro_batch is None else {"micro_batch": micro_batch}
+        write_json(content, self.folder / RUN_FILE)
+
+    def record_micro_batch(self, pairs: int) -> None:
+        """Add to ``run.json`` how many training pairs memory holds at once."""
+        write_json({**self.read(), "micro_batch": pairs}, self.folder / RUN_FILE)
 
     def read(self) -> dict[str, Any]:
-        """Return the content of ``run.json``: ``recipe``, ``origin``, ``split`` and perhaps ``schedule``.
+        """Return the content of ``run.json``: ``recipe``, ``origin``, ``split``, perhaps ``schedule``, ``micro_batch``.
 
         Raises:
             LongigenError: if the file is damaged.
@@ -138,6 +151,8 @@ class Run:
             and all(isinstance(name, str) for names in split.values() for name in names)
             and isinstance(schedule, list)
             and all(isinstance(change, dict) and set(change) == {"step", "steps"} for change in schedule)
+            and type(micro_batch := content.get("micro_batch", 1)) is int
+            and micro_batch > 0
         )
         if not intact:
             raise LongigenError(

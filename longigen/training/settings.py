@@ -8,6 +8,7 @@ from longigen.components.ranges import Count, Probability, Range, Seed
 from longigen.data.training_pairs import Missing
 from longigen.errors import LongigenError
 from longigen.models.compilation import Compile
+from longigen.training.micro_batch import MicroBatch
 from longigen.utils.precision import ComputingType
 
 ModelPart = Literal["conditioner", "denoiser"]
@@ -27,6 +28,10 @@ class TrainingSettings(Settings):
     Args:
         steps: number of optimiser steps.
         batch_size: training pairs per batch, which several processes share equally.
+        micro_batch: ``all`` pairs that a process has of a batch are computed at once, or, with ``auto``, as many as
+            memory holds, which is found before the first step. The gradients of the rest are added up, so that a step
+            is of as many pairs; it changes the result only by rounding, by dropout, and, where there is a
+            discriminator, as `gradient_accumulation` does.
         gradient_accumulation: number of batches whose gradients are accumulated for one optimiser step.
         learning_rate: peak learning rate of AdamW, for the model and for an adversary.
         lr_schedule: the learning rate after the warm-up: it falls to 0 at the last step, along a ``cosine`` or a
@@ -75,6 +80,7 @@ class TrainingSettings(Settings):
 
     steps: Count = 10_000
     batch_size: Count = 2
+    micro_batch: MicroBatch = "all"
     gradient_accumulation: Count = 1
     learning_rate: Annotated[float, Range(0)] = 3e-4
     lr_schedule: RateSchedule = "cosine"
@@ -131,4 +137,10 @@ class TrainingSettings(Settings):
             other = "training.own_visits" if self.own_visits else "training.mixed_precision=fp16"
             raise LongigenError(
                 f"training.sharding=full does not go with {other}; leave one of them out (bf16 goes with it)."
+            )
+        if self.sharding == "full" and self.micro_batch == "auto":
+            raise LongigenError(
+                "training.micro_batch=auto does not go with training.sharding=full, where a process that runs out of "
+                "memory leaves the others waiting; leave it out, and raise training.gradient_accumulation as far as "
+                "training.batch_size falls."
             )

@@ -1,7 +1,8 @@
 """Weights, gradients and optimiser states that the processes of a training share, each with a part: torch's FSDP2.
 
 Between steps a process holds its part of every parameter, of its moments and of its average; in a step it gathers the
-weights, and their gradients. Checkpoints and exported models hold the whole, as those of a training without sharing.
+weights, block by block, and their gradients. Checkpoints and exported models hold the whole, as those of a training
+without sharing.
 """
 
 from typing import Any
@@ -10,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from longigen.errors import LongigenError
+from longigen.models.compilation import regions
+from longigen.models.longitudinal import LongitudinalModel
 
 
-def shard(model: nn.Module, device: torch.device) -> None:
+def shard(model: LongitudinalModel, device: torch.device) -> None:
     """Share the parameters of a model among all processes.
 
-    They are gathered together, when the model is called, and not block by block: a plugin's block may be used in other
-    ways than by calling it.
+    Those of a block that repeats (`longigen.models.compilation.regions`) are gathered when it is called, so a process
+    holds one block's weights beside its part. The others are gathered when the model is called, and so are those of
+    blocks with methods of their own, which may be used without calling the block.
 
     Raises:
         LongigenError: if this torch has no FSDP2.
@@ -34,8 +38,21 @@ def shard(model: nn.Module, device: torch.device) -> None:
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()  # FSDP2 takes no other layout, such as channels last
+    blocks = [block for network in model.networks for block in regions(network, "regional") if not _methods(block)]
     # Resharded after each forward pass: validation puts other weights into the parts, which a step must not keep.
-    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    for module in (*blocks, model):
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+
+
+def _methods(block: nn.Module) -> list[str]:
+    """Return the public methods that the classes of a block, other than PyTorch's own, have beside `forward`."""
+    classes = [each for each in type(block).__mro__ if not each.__module__.startswith("torch.")]
+    return [
+        name
+        for each in classes
+        for name, value in vars(each).items()
+        if callable(value) and not name.startswith("_") and name != "forward"
+    ]
 
 
 def is_shared(tensor: Tensor) -> bool:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from longigen.data.augment import Augment
 from longigen.data.cohort import Cohort
 from longigen.data.training_pairs import TrainingPairs
 from longigen.errors import LongigenError, LongigenWarning
+from longigen.models.batch_size import memory_errors
 from longigen.models.compilation import compiled
 from longigen.models.figures import write_strip
 from longigen.models.longitudinal import LongitudinalModel, total
@@ -26,6 +28,7 @@ from longigen.models.predict import GenerationSettings, predict_batch
 from longigen.models.tasks import tasks
 from longigen.training.averaging import averaged, update
 from longigen.training.checkpoint import Trained, TrainingState
+from longigen.training.micro_batch import divisor, find_micro_batch
 from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
@@ -34,8 +37,8 @@ from longigen.training.step_metrics import StepMetrics
 from longigen.training.stop import StopRequests, ignore_signals
 from longigen.utils.files import write_errors
 from longigen.utils.precision import tf32
-from longigen.utils.processes import divided, processes
-from longigen.utils.randomness import SharedGenerator, derive_seed
+from longigen.utils.processes import agreeing, divided, gathered, processes
+from longigen.utils.randomness import SharedGenerator, derive_seed, randomness_kept
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -112,6 +115,7 @@ class Trainer:
             kwargs_handlers=[unused],
         )
         self.batch_size: int = settings.batch_of(self.accelerator.num_processes)
+        self.found: int | None = None  # pairs that memory holds at once; see `longigen.training.micro_batch`
         for part in settings.freeze:
             getattr(model, part).requires_grad_(False)  # before DDP collects the parameters to synchronise
         self.whole = self._share_weights(model)
@@ -147,6 +151,16 @@ class Trainer:
         self.stop = StopRequests()
         self._started = time.perf_counter()
         self._seconds = 0.0  # of earlier processes, up to the checkpoint that this one continues from
+
+    @property
+    def micro_batch(self) -> int:
+        """How many training pairs this process computes at once."""
+        return divisor(self.batch_size, self.found or self.batch_size)
+
+    @property
+    def parts(self) -> int:
+        """The number of micro-batches that this process makes of its share of a batch."""
+        return self.batch_size // self.micro_batch
 
     @property
     def shares_weights(self) -> bool:
@@ -209,6 +223,8 @@ class Trainer:
                     f"{damaged[0]} {self.run.folder} has no intact checkpoint to continue from; train its exported "
                     f"model further with --init {self.run.folder} and another --out, or start anew."
                 )
+        if self.settings.micro_batch == "auto":
+            self.found = self.run.read().get("micro_batch")
         if self.step > self.settings.steps:
             raise LongigenError(
                 f"{self.run.folder} is at step {self.step}, so it cannot be trained to step {self.settings.steps}; "
@@ -247,12 +263,16 @@ class Trainer:
         """
         settings = self.settings
         self._train_mode()
-        self._started, first = time.perf_counter(), self.step
-        batches = self._batches()
         compiling = compiled(self.model.networks, settings.compile)
         with self.stop as stop, tf32(settings.tf32), compiling:
+            if settings.micro_batch == "auto" and self.found is None:
+                self._find_micro_batch()
+            self.accelerator.gradient_accumulation_steps = settings.gradient_accumulation * self.parts
+            self._started, first = time.perf_counter(), self.step
+            batches = self._batches()
             while self.step < settings.steps and not stop.agreed:
-                self._train_step(batches)
+                with memory_errors(self._too_much):
+                    self._train_step(batches)
                 metrics: dict[str, Any] = self.metrics.read() if self._is_read(first) else self.metrics.last
                 if stop.agreed:
                     self.checkpoint()  # first of all, since a cluster may kill the process after some seconds
@@ -275,6 +295,14 @@ class Trainer:
                 if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
                     self.checkpoint()
         stop.obey()
+
+    @property
+    def _too_much(self) -> str:
+        """What memory does not hold where it does not hold a step, and what to do."""
+        advice = "'longigen plan' says which settings make it fit."
+        if self.settings.micro_batch == "all" and self.batch_size > 1:
+            advice = f"train with --batch-size auto, which computes fewer at once, or {advice}"
+        return f"the training step, in which {self.micro_batch} pairs are computed at once; {advice}"
 
     @property
     def validated(self) -> Validated:
@@ -395,11 +423,11 @@ class Trainer:
         """Train the model, and its adversary if it has one, for one step."""
         settings, accelerator = self.settings, self.accelerator
         micro_losses, norm = [], None
-        for micro in range(settings.gradient_accumulation):
+        for number, part in product(range(settings.gradient_accumulation), range(self.parts)):
             # The 0 was once the number of the process; now a sample's noise goes by its number in the whole batch.
-            seed = derive_seed("noise", settings.seed, self.step, micro, 0)
-            generator = SharedGenerator(accelerator.device, **self._place).manual_seed(seed)
-            batch = self._with_own_visits(next(batches).to(accelerator.device), micro)
+            seed = derive_seed("noise", settings.seed, self.step, number, 0)
+            generator = SharedGenerator(accelerator.device, **self._place(part)).manual_seed(seed)
+            batch = self._with_own_visits(next(batches).to(accelerator.device), number, part)
             with accelerator.accumulate(self.wrapped):
                 with self._frozen(self.adversary):
                     losses, norm = self._optimizer_step(batch, generator)
@@ -435,21 +463,21 @@ class Trainer:
         due = any(self.step % steps == 0 for steps in every)
         return due or self.stop.agreed or self.step in (first + 1, settings.steps)
 
-    def _with_own_visits(self, batch: Batch, micro: int) -> Batch:
+    def _with_own_visits(self, batch: Batch, number: int, part: int) -> Batch:
         settings = self.settings
         if not settings.own_visits:
             return batch
-        seed = derive_seed("own visits", settings.seed, self.step, micro, 0) % 2**32
+        seed = derive_seed("own visits", settings.seed, self.step, number, 0) % 2**32
         batch = with_own_visits(
-            self.model, batch, share=settings.own_visits, precision=settings.precision, seed=seed, **self._place
+            self.model, batch, share=settings.own_visits, precision=settings.precision, seed=seed, **self._place(part)
         )
         self._train_mode()
         return batch
 
-    @property
-    def _place(self) -> dict[str, int]:
-        """The number of this process, and of all."""
-        return {"process": self.accelerator.process_index, "processes": self.accelerator.num_processes}
+    def _place(self, part: int) -> dict[str, int]:
+        """Return where a micro-batch is in the whole batch, as if a process of its own had it."""
+        accelerator, parts = self.accelerator, self.parts
+        return {"process": accelerator.process_index * parts + part, "processes": accelerator.num_processes * parts}
 
     def _optimizer_step(
         self, batch: Batch, generator: torch.Generator, *, adversary: bool = False
@@ -457,10 +485,8 @@ class Trainer:
         """Make one optimiser step of the model, or of its adversary; return the losses and the gradient norm."""
         accelerator, optimizer = self.accelerator, self.optimizers[adversary]
         norm = None
-        with accelerator.autocast():
-            losses = self.wrapped(batch, generator, adversary=adversary)
+        losses = self._backward(self.wrapped, batch, generator, adversary=adversary)
         if self.has_weights:
-            accelerator.backward(total(losses).mean())
             if accelerator.sync_gradients:
                 accelerator.unscale_gradients(optimizer)
                 parts = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -468,6 +494,60 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad()
         return losses, norm
+
+    def _backward(
+        self, network: nn.Module, batch: Batch, generator: torch.Generator, *, adversary: bool = False
+    ) -> dict[str, Tensor]:
+        """Compute the losses of the model, or of its adversary, and add their gradients to the parameters'."""
+        with self.accelerator.autocast():
+            losses = network(batch, generator, adversary=adversary)
+        if self.has_weights:
+            self.accelerator.backward(total(losses).mean())
+        return losses
+
+    def _find_micro_batch(self) -> None:
+        """Find how many pairs memory holds at once, in whichever process it holds least; say and record it."""
+        accelerator, found = self.accelerator, self.batch_size
+        pair = self._pairs().largest()
+        with agreeing(), self._trial():
+            found = find_micro_batch(lambda pairs: self._try([pair] * pairs), self.batch_size, accelerator.device)
+        self.found = min(gathered([found]))
+        if not accelerator.is_main_process:
+            return
+        self.run.record_micro_batch(self.found)
+        if self.parts > 1:
+            settings = self.settings
+            warnings.warn(
+                f"As memory allows, {self.found} of the {self.batch_size} training pairs that a process has of a batch "
+                f"are computed at once; the gradients of its {self.parts} parts are added up, so a step is of "
+                f"{settings.batch_size * settings.gradient_accumulation} pairs, as the recipe says.",
+                LongigenWarning,
+                stacklevel=3,
+            )
+
+    @contextmanager
+    def _trial(self) -> Iterator[None]:
+        """Leave buffers and random generators as they are, and hold what an optimiser will: the moments of AdamW."""
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        groups = [group for optimizer in self.optimizers if not optimizer.state for group in optimizer.param_groups]
+        moments = [torch.zeros_like(parameter) for group in groups for parameter in group["params"] * 2]
+        with randomness_kept(self.accelerator.device):
+            yield
+        moments.clear()
+        for buffer, value in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(value)
+
+    def _try(self, pairs: Sequence[Batch]) -> None:
+        """Compute the gradients of pairs and forget them, in this process alone."""
+        batch = Batch.collate(pairs).to(self.accelerator.device)
+        generator = torch.Generator(self.accelerator.device).manual_seed(0)
+        try:
+            with self._frozen(self.adversary):
+                self._backward(self.model, batch, generator)
+            if self.adversary is not None:
+                self._backward(self.model, batch, generator, adversary=True)
+        finally:
+            self.model.zero_grad()
 
     @staticmethod
     @contextmanager
@@ -482,13 +562,12 @@ class Trainer:
         finally:
             adversary.requires_grad_(True)
 
-    def _batches(self) -> Iterator[Batch]:
-        """Return the training batches of this process, from the next step to the last."""
-        settings, accelerator = self.settings, self.accelerator
-        per_step = settings.batch_size * settings.gradient_accumulation
-        pairs = TrainingPairs(
+    def _pairs(self) -> TrainingPairs:
+        """Return the pairs of the whole training, of all processes."""
+        settings = self.settings
+        return TrainingPairs(
             self.cohort.part("train"),
-            length=settings.steps * per_step,
+            length=settings.steps * settings.batch_size * settings.gradient_accumulation,
             seed=settings.seed,
             causal=self.model.conditioner.causal,
             covariates=self.model.statistics.covariates,
@@ -497,12 +576,19 @@ class Trainer:
             last=settings.last,
             single=settings.single,
         )
-        size = self.batch_size
-        starts = range(self.step * per_step + accelerator.process_index * size, len(pairs), settings.batch_size)
+
+    def _batches(self) -> Iterator[Batch]:
+        """Return the training batches of this process, in micro-batches, from the next step to the last."""
+        settings, accelerator, pairs = self.settings, self.accelerator, self._pairs()
+        size, micro = self.batch_size, self.micro_batch
+        done = self.step * settings.batch_size * settings.gradient_accumulation
+        starts = range(done + accelerator.process_index * size, len(pairs), settings.batch_size)
         return iter(
             DataLoader(
                 pairs,
-                batch_sampler=(list(range(start, start + size)) for start in starts),
+                batch_sampler=(
+                    list(range(first, first + micro)) for start in starts for first in range(start, start + size, micro)
+                ),
                 collate_fn=Batch.collate,
                 num_workers=settings.workers,
                 worker_init_fn=ignore_signals,

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -173,10 +174,14 @@ def says_first(text: str) -> bool:
 
 
 @contextmanager
-def failing() -> Iterator[bool]:
+def failing(*, alike: bool = False) -> Iterator[bool]:
     """Yield whether this process is the first to fail, and so the one to say why; the others first wait until it has.
 
     A launcher that sees one process end ends all, so none may end before that is said.
+
+    Args:
+        alike: every process fails, for the same reason. The one that keeps what they tell each other then ends last, so
+            that none takes itself for the first.
     """
     store = _store()
     if store is None:
@@ -189,6 +194,10 @@ def failing() -> Iterator[bool]:
         yield True
         sys.stderr.flush()
         _claim("shown")
+    if alike and store is not None and is_first():
+        until = time.monotonic() + TIME_TO_SAY.total_seconds()
+        while store.add(_key("failed"), 0) < launched() and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 def _claim(text: str) -> bool:

@@ -1,9 +1,12 @@
 """Seeds derived from (seed, subject, visit, sample), independent of batch, order and process."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +48,18 @@ def draw_rows(draw: Callable[[int], Tensor], count: int, generator: torch.Genera
     if not isinstance(generator, SharedGenerator):
         return draw(count)
     return draw(count * generator.processes)[count * generator.process :][:count]
+
+
+@contextmanager
+def randomness_kept(device: torch.device) -> Iterator[None]:
+    """Restore, after the context, the global random generators of Python, numpy and torch, on the CPU and a device."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def derive_seed(*parts: object) -> int:

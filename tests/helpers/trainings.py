@@ -1,7 +1,7 @@
 """Trainings of a small model, as tests use them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -34,13 +34,15 @@ def trainer(
     resume: bool = False,
     recipe: str = "sadm-tiny",
     small: Sequence[str] = SMALL,
+    components: Mapping[str, str] | None = None,
 ) -> Trainer:
     if resume:
         run = Run.open(folder)
         experiment = Experiment.of(Recipe.from_dict(run.read()["recipe"], changes))
     else:
         run = Run.create(folder)
-        experiment = Experiment.of(Recipe.resolve(recipe, data=str(manifest), changes=[*small, *changes]))
+        resolved = Recipe.resolve(recipe, components=components, data=str(manifest), changes=[*small, *changes])
+        experiment = Experiment.of(resolved)
     experiment.read()
     return experiment.trainer(run, resume=resume)
 

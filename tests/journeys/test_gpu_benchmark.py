@@ -1,22 +1,46 @@
 """The benchmark for a GPU, rehearsed at small sizes on a CPU."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from helpers.files import ROOT
 
 
-@pytest.mark.slow  # it trains too, half a minute of a core
 def test_a_rehearsal_writes_every_table_and_a_scored_model(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--tiny", "--minutes", "0.05", "--out"]
     result = subprocess.run([*command, str(tmp_path / "out")], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    tables = json.loads((tmp_path / "out" / "results.json").read_text())["tables"]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["failures"] == {}
+    tables = results["tables"]
     assert all(len(row) == len(table["columns"]) for table in tables for row in table["rows"])
     assert "unet3d" in tables[0]["rows"][0]
     assert {row[1] for row in tables[-1]["rows"]} >= {"copy-last", "sadm"}
     assert (tmp_path / "out" / "bench" / "sadm" / "seed-0" / "model" / "model.safetensors").exists()
+
+
+def test_a_part_that_fails_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    gpu = importlib.import_module("gpu")
+    report = gpu.Report(tmp_path, torch.device("cpu"), minutes=1)
+
+    def fails() -> None:
+        raise ValueError("no such kernel\nand more")
+
+    report.measure("first", fails)
+    report.measure("second", lambda: gpu.Table("Second", ["a"], [["1"]]))
+    page = (tmp_path / "results.md").read_text()
+    assert "## Second" in page
+    assert "## Failed: first\n\nValueError: no such kernel\n" in page
+    assert json.loads((tmp_path / "results.json").read_text())["failures"] == {"first": "ValueError: no such kernel"}
+    printed = capsys.readouterr()
+    assert "second …" in printed.out
+    assert "Traceback" in printed.err

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
 
 from helpers.launch import together, torchrun
 from helpers.trainings import SMALL, lines, trainer, weights
-from longigen import LongigenError, TrainingSettings
+from longigen import Batch, LongigenError, TrainingSettings
+from longigen.testing.case import after, history
+from longigen.testing.composition import model_of
 from longigen.training.checkpoint import Trained
+from longigen.training.recipe import Recipe
 from longigen.training.run import Run
+from longigen.training.sharding import is_shared, shard
 
 LENGTH = ("training.steps=6", "training.batch_size=4", "checkpoint_every=2")
 SETS = [word for change in (*SMALL, *LENGTH) for word in ("--set", change)]
@@ -91,6 +96,27 @@ def test_shared_weights_give_the_same_run_and_whole_checkpoints(manifest: Path, 
     assert alone.step == 4
     alone.fit()
     assert_same(one, shared)
+
+
+def test_blocks_are_shared_one_by_one() -> None:
+    """In a group of one process: blocks that repeat, and the model for the rest; a step has the same loss."""
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    model = model_of(Recipe.resolve("sadm-tiny", changes=[change for change in SMALL if "." in change]))
+    given = history((8, 8, 4), lengths=(3, 3))
+    batch = Batch(given, given.images[:, -1], after(given))
+    expected = model.loss(batch, torch.Generator().manual_seed(0)).item()
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        shard(model, torch.device("cpu"))
+        shared = {name for name, module in model.named_modules() if isinstance(module, fsdp.FSDPModule)}
+        assert {"", "conditioner.spatial.0", "denoiser.down.0.0", "denoiser.middle.0", "denoiser.up.0.0"} <= shared
+        assert "conditioner.temporal.0" not in shared  # its weights are read without calling it
+        loss = model.loss(batch, torch.Generator().manual_seed(0))
+        loss.backward()
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+        assert all(is_shared(parameter) for parameter in model.parameters())
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_what_does_not_go_with_shared_weights() -> None:

@@ -62,3 +62,8 @@ def test_an_error_of_one_process_ends_all_and_is_said_once(manifest: Path, tmp_p
     assert "cut.nii.gz" in lines[0]
     assert "run 'longigen doctor" in lines[0]
     assert "Traceback" not in printed
+
+
+def test_wrong_words_are_said_once(tmp_path: Path) -> None:
+    printed = together(2, "train", "--steps", "many", folder=tmp_path, status=2)
+    assert printed.count("Usage: ") == printed.count("Invalid value for '--steps'") == 1, printed
