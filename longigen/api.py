@@ -612,7 +612,7 @@ def evaluate(
         metrics: names of metrics, or ``name:key=value``; by default those of the default table.
         protocol: name of a published protocol (``longigen list protocols``), which sets settings, targets, space and
             metrics as its authors have them, and the preparation of its data set; nothing is then written beside the
-            weights.
+            weights, and regions are not scored.
         segmenter: marks regions in images, which are then scored: a folder that `train_segmenter` wrote, the name of a
             segmenter, ``NAME:VALUE``, such as ``command:PROGRAM --i {image} --o {labels}``, or a `Segmenter`.
         regions: the regions of the segmenter's labels, each as ``NAME=LABELS``; by default its own, or the data set's.
@@ -1234,7 +1234,7 @@ def _source(
 
 
 def _published(
-    name: str | None, *, setting: Sequence[str], targets: str, space: str, metric: Sequence[str]
+    name: str | None, *, setting: Sequence[str], targets: str, space: str, metric: Sequence[str], **others: Any
 ) -> "PublishedSpec | None":
     """Return the published protocol of a name, None without one, after checking that nothing else sets what it sets."""
     if name is None:
@@ -1242,7 +1242,7 @@ def _published(
     from longigen.evaluation.published import PublishedSpec
 
     spec = PublishedSpec.of(name)
-    spec.require_alone(setting=setting, targets=targets != "last", space=space != "subject", metric=metric)
+    spec.require_alone(setting=setting, targets=targets != "last", space=space != "subject", metric=metric, **others)
     return spec
 
 

@@ -150,7 +150,7 @@ def test_an_evaluation_prints_the_published_values_and_leaves_the_run_as_it_is(p
     assert not (run / "model" / "metrics.json").exists()
     assert result.metrics_path is None
     assert re.search("0.945 +30.5 +- +arXiv 2512.16577", result.table())
-    assert all(len(line) <= 80 for line in result.protocol.remarks(80).splitlines())
+    assert all(len(line) <= 80 for line in result.protocol.remarks[0].text(80).splitlines())  # type: ignore[union-attr]
     stored = result.protocol.to_dict()
     assert stored["given"]["gap-3"] == {"given": "random", "gap": 3}
     assert stored["average"] == "median"
@@ -165,6 +165,7 @@ def test_an_evaluation_prints_the_published_values_and_leaves_the_run_as_it_is(p
         ({"metrics": ["psnr"]}, "--metric is set by"),
         ({"targets": "all"}, "--targets is set by"),
         ({"space": "model"}, "--space is set by"),
+        ({"segmenter": "unet"}, "--segmenter is set by"),
         ({"protocol": "cronos-acd"}, "There is no protocol 'cronos-acd'. Did you mean 'cronos-acdc'"),
         ({"changes": ["protocol=sadm"]}, "sets the data set's parameters itself, so --set protocol=sadm cannot"),
         ({"data": "sim-heart"}, "is of the data set 'acdc', and the data are 'sim-heart'; give --data acdc:PATH"),

@@ -292,7 +292,7 @@ def test_without_a_segmenter_copy_last_is_scored_by_its_true_labels() -> None:
     assert 0.2 < values["copy-last", 2] < 0.6
     assert math.isnan(values["copy-last", 1])  # which has no label map
     assert math.isnan(values["model", 2])
-    text = evaluation_table(summarise(scores, metrics), metrics, "hearts")
+    text = evaluation_table(summarise(scores, metrics), metrics, "hearts").text()
     assert SEGMENTED.split()[-1] not in text
 
 
