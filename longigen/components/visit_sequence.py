@@ -124,7 +124,7 @@ class VisitSequence:
         last, time = self.last(before)
         if number == 1:
             return last, time
-        latest = replace(self, valid=self.observed).latest(number, before)
+        latest = self.latest_observed(number, before)
         images = torch.where(latest.observed[:, :, None, None, None, None], latest.images, last[:, None])
         return images.flatten(1, 2), time
 
@@ -150,6 +150,10 @@ class VisitSequence:
         allowed = torch.gather(self.before(before), 1, index)
         selected = replace(selected, observed=selected.observed & allowed, valid=allowed)
         return selected if padding == 0 else selected.pad_front(padding)
+
+    def latest_observed(self, number: int, before: Tensor) -> Self:
+        """Return the `number` latest observed visits before a time (B,), in order; padded in front as `latest`."""
+        return replace(self, valid=self.observed).latest(number, before)
 
     def select(self, index: Tensor) -> Self:
         """Return the visits at the indices (B, K) of each subject."""
