@@ -39,7 +39,7 @@ class Sampler(Component, abc.ABC):
       holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
     - With the true x as x̂, `step` keeps z at its noise level: z_s has the mean α_s x and about the deviation σ_s.
     - `start` is where a process starts, at t = 1: from ``noise``, or from the ``base``, the last visit. The base then
-      has the place of ε: z_t = α_t x + σ_t base, plus noise of the deviation `noise(t)`, little at both ends. What
+      has the place of ε: z_t = α_t x + σ_t base, plus noise of the deviation `noise_std(t)`, little at both ends. What
       is said of ε, x, v and the velocity holds with the base as ε. In particular a velocity of zero everywhere is the
       base itself: copy-last, if `step` adds no noise.
       - It is the base as x: with ``target=image`` the last visit, with ``target=residual`` zeros.
@@ -111,7 +111,7 @@ class Sampler(Component, abc.ABC):
         """Return α and σ at times `t`."""
         return alpha_sigma(self.log_snr(t))
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise_std(self, t: Tensor) -> Tensor:
         """Return the standard deviation of the noise in z_t at times `t`: σ, if the process starts from noise."""
         return self.alpha_sigma(t)[1]
 

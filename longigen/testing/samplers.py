@@ -68,7 +68,9 @@ def corrupts_by_its_schedule(case: Case) -> None:
         assert torch.allclose(again[clear], x[clear], atol=1e-2), "the target does not give x back"
     else:  # the target may leave out the noise on the way
         away = (again - x).square().flatten(1).mean(dim=1).sqrt()
-        assert bool((away < 1e-2 + 1.5 * sampler.noise(sampler.time(log_snr))).all()), "the target does not give x back"
+        assert bool((away < 1e-2 + 1.5 * sampler.noise_std(sampler.time(log_snr))).all()), (
+            "the target does not give x back"
+        )
     loss = sampler.loss(target, target, log_snr)
     assert loss.shape == (3,), f"the loss is {tuple(loss.shape)}, not one per sample"
     assert torch.allclose(loss, torch.zeros(3)), "a perfect prediction has a loss"
@@ -86,7 +88,7 @@ def _compared(
     alpha, sigma = (part.sqrt() for part in (log_snr.double().sigmoid(), (-log_snr.double()).sigmoid()))
     rest, deviation = z.double() - alpha * x.double(), sigma
     if base is not None:
-        rest, deviation = rest - sigma * base.double(), sampler.noise(sampler.time(log_snr.double()))
+        rest, deviation = rest - sigma * base.double(), sampler.noise_std(sampler.time(log_snr.double()))
     rest = rest / deviation.clamp(min=1e-3)
     slope = (rest * x).sum() / x.double().square().sum()
     return abs(slope.item()), rest.square().mean().sqrt().item(), deviation.item() > 1e-3

@@ -46,7 +46,7 @@ class PathSampler(Sampler, abc.ABC):
         """Return the times at which λ is `log_snr`."""
         return ((remaining(log_snr.double()) - self._first) / self._length).to(log_snr.dtype)
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise_std(self, t: Tensor) -> Tensor:
         """Return (α + σ) s, the standard deviation of the noise in z, at times `t`."""
         log_snr = self.log_snr(t)
         return scale(log_snr) * self.deviation(1 - remaining(log_snr))
@@ -55,7 +55,7 @@ class PathSampler(Sampler, abc.ABC):
         """Return z at random times, its λ (B,), and the target: of a path that is straight from z to x."""
         t = self.training_times(len(x), generator).to(x.device)
         log_snr = self.log_snr(t)
-        parts = (*alpha_sigma(log_snr), self.noise(t))
+        parts = (*alpha_sigma(log_snr), self.noise_std(t))
         alpha, sigma, deviation = (part.view(-1, *[1] * (x.ndim - 1)) for part in parts)
         eps = randn_like(x, generator)
         origin = self.base + deviation / sigma * eps

@@ -38,7 +38,7 @@ class FromABase(Good):
 
     start = "base"
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise_std(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
 
     def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
