@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from longigen import Batch, LongigenError, LongitudinalModel, ModelSettings, Sampler, Statistics
+from longigen import Batch, LongigenError, LongitudinalModel, ModelSettings, Recipe, Run, Sampler, Statistics
 from longigen.models.predict import GenerationSettings
 from longigen.testing.case import after, history
+from longigen.training.experiment import Experiment
 from longigen_baselines import RawConditioner
 from longigen_ddpm import DDIMSampler, DistilledSampler
 from longigen_transport import BridgeSampler, TransportSampler
@@ -248,3 +250,21 @@ def test_another_sampler_from_the_same_start_is_taken() -> None:
 def test_a_teacher_that_starts_elsewhere_is_refused() -> None:
     with pytest.raises(LongigenError, match="The teacher starts from the last visit and DistilledSampler from noise"):
         model_of(DistilledSampler()).learn_from(model_of(TransportSampler()))
+
+
+@pytest.mark.slow
+def test_a_resumed_training_is_the_same(manifest: Path, tmp_path: Path) -> None:
+    parts = {"conditioner": "cronos", "denoiser": "unet3d", "sampler": "bridge"}
+    changes = ["sampler.contexts=2", "denoiser.width=8", "heads=2", "lr_schedule=constant", "training.warmup=0"]
+    weights = []
+    for first in (1, 2):
+        folder = tmp_path / str(first)
+        recipe = Recipe.resolve(
+            "sadm-tiny", components=parts, data=str(manifest), changes=[*changes, f"training.steps={first}"]
+        )
+        Experiment.of(recipe).trainer(Run.create(folder), resume=False).fit()
+        run = Run.open(folder)
+        longer = Recipe.from_dict(run.read()["recipe"], ["training.steps=2"])
+        Experiment.of(longer).trainer(run, resume=True).fit()
+        weights.append(LongitudinalModel.from_pretrained(folder).state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
