@@ -45,8 +45,7 @@ class Sampler(Component, abc.ABC):
       - It is the base as x: with ``target=image`` the last visit, with ``target=residual`` zeros.
       - The model binds it by `starting_at` before `corrupt`, and gives it to `sample` as `z`. Condition dropout keeps
         it, so guidance extrapolates between two processes from the same base.
-      - Draws differ by what `step` draws. Where it draws nothing, they are one, and a user who asks for several is
-        told. A denoiser whose draws are the noise in z has one draw.
+      - Draws differ by what `step` draws; see `deterministic`. A denoiser whose draws are the noise in z has one.
       - A network is sampled only by samplers with the `start` and `contexts` of the one that trained it.
       - `Conditioner.explain` tells what the conditioning comes from; the base is beside it.
     - `contexts` is the number of visits at which a process starts side by side, each a group of C channels of z and x,
@@ -60,6 +59,8 @@ class Sampler(Component, abc.ABC):
       from data.
     - Where `central` is true, z = 0 gives the central forecast: one answer in the middle of the draws. A user who asks
       for a single sample gets this one.
+    - Where `deterministic` is true, generation depends on no noise, so all samples are one; a user who asks for several
+      is told.
     - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in, by
       `randn_like` and `draw_rows`: so a sample has the same noise whatever the number of processes of a training.
     """
@@ -68,6 +69,7 @@ class Sampler(Component, abc.ABC):
     start: ClassVar[Start] = "noise"
     contexts: int = 1
     central: bool = False
+    deterministic: bool = False
     solver: str | None = None
     solver_steps: int | None = None
     learns_from_teacher: ClassVar[bool] = False

@@ -170,6 +170,10 @@ def is_seeded_per_sample(case: Case) -> None:
     assert torch.allclose(alone[0], together[1], atol=1e-6), "a sample depends on its batch"
     repeated = sampler.sample(predict, z, _generators(3, 4, 5), steps=5)
     assert torch.equal(repeated, together), "a sample depends on those that were generated before"
+    if sampler.deterministic:
+        other = z if sampler.start == "base" else -z
+        made = sampler.sample(predict, other, _generators(7, 8, 9), steps=5)
+        assert torch.equal(made, together), "it says that it is deterministic, and samples differ"
 
 
 def draws_nothing_global(case: Case) -> None:

@@ -38,6 +38,8 @@ class TransportSampler(PathSampler):
         answer: the mean over the contexts, or the last one.
     """
 
+    deterministic = True
+
     def __init__(
         self,
         *,

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import longigen
 from longigen import Batch, LongigenError, LongitudinalModel, ModelSettings, Recipe, Run, Sampler, Statistics
 from longigen.models.predict import GenerationSettings
 from longigen.testing.case import after, history
@@ -253,10 +255,10 @@ def test_a_teacher_that_starts_elsewhere_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_resumed_training_is_the_same(manifest: Path, tmp_path: Path) -> None:
-    parts = {"conditioner": "cronos", "denoiser": "unet3d", "sampler": "bridge"}
+def test_a_resumed_training_is_the_same_and_its_samples_are_one(manifest: Path, tmp_path: Path) -> None:
+    parts = {"conditioner": "cronos", "denoiser": "unet3d", "sampler": "transport"}
     changes = ["sampler.contexts=2", "denoiser.width=8", "heads=2", "lr_schedule=constant", "training.warmup=0"]
-    weights = []
+    weights, folder = [], tmp_path
     for first in (1, 2):
         folder = tmp_path / str(first)
         recipe = Recipe.resolve(
@@ -268,3 +270,5 @@ def test_a_resumed_training_is_the_same(manifest: Path, tmp_path: Path) -> None:
         Experiment.of(longer).trainer(run, resume=True).fit()
         weights.append(LongitudinalModel.from_pretrained(folder).state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    options: dict[str, Any] = {"settings": ["full"], "metrics": ["psnr"], "progress": False}
+    assert "identical" in longigen.evaluate(folder, samples=2, **options).cautions[0]

@@ -367,6 +367,11 @@ class RememberingSamples(Sampling):
         return made + 1e-7 * self.made
 
 
+@caught(SEEDED="it says that it is deterministic, and samples differ")
+class ClaimingToBeDeterministic(Fresh):
+    deterministic = True
+
+
 class Drawing(Good):
     """`Good` with something global drawn at each step, by `draw`."""
 
