@@ -38,9 +38,10 @@ class Denoiser(Component, nn.Module, abc.ABC):
     - The constructor takes hyperparameters (see `Component`). `build` is called once, when a model is composed, and
       creates the layers. `stem_features` is known before that.
     - `forward(z_t, log_snr, conditioning)`: `z_t` (B, C, W, H, D), `log_snr` (B,) is λ = log(α²/σ²) whatever the
-      sampler; the result has the shape, dtype and device of `z_t`. What it predicts is the sampler's choice (ε, x or
-      v), unless `predicts` says otherwise, from the class on or once configured: ``"x"`` the clean variable that is
-      diffused, ``"image"`` the follow-up image itself, which the model converts to x (see `DiffusionTarget`).
+      sampler; the result has the shape, dtype and device of `z_t`. What it predicts is the sampler's choice (ε, x, v
+      or the velocity), unless `predicts` says otherwise, from the class on or once configured: ``"x"`` the clean
+      variable that is diffused, ``"image"`` the follow-up image itself, which the model converts to x (see
+      `DiffusionTarget`).
     - Any W, H, D is accepted: pad to the stride inside and crop at the end.
     - All four routes are supported; a route with 0 channels in `routes` is None in the conditioning. Where `needs_base`
       is true, the conditioning also has the last visit (`base`) and the time since (`gap`), whatever the conditioner,

@@ -1,9 +1,10 @@
-"""`Sampler`: the base class of noise schedules and of the reverse process that generates a volume from noise."""
+"""`Sampler`: the base class of noise schedules and of the reverse process, from noise or from a visit to a volume."""
 
 import abc
+import copy
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from longigen.utils.randomness import Generators, draw_rows, randn_like
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Generators], Tensor]
 """A step of the reverse process: (z_t, x̂, t, s, generator) -> z_s, with times t > s; see `Sampler.step`."""
+
+Start = Literal["noise", "base"]
 
 STEPS = Parameter("steps", Evaluations)
 
@@ -35,6 +38,18 @@ class Sampler(Component, abc.ABC):
       sampler can use a model that was trained with another one, within that model's `trained_range`. `sample`
       holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
     - With the true x as x̂, `step` keeps z at its noise level: z_s has the mean α_s x and about the deviation σ_s.
+    - `start` is where a process starts, at t = 1: from ``noise``, or from the ``base``, the last visit. The base then
+      has the place of ε: z_t = α_t x + σ_t base, plus noise of the deviation `noise_std(t)`, little at both ends. What
+      is said of ε, x, v and the velocity holds with the base as ε. In particular a velocity of zero everywhere is the
+      base itself: copy-last, if `step` adds no noise.
+      - It is the base as x: with ``target=image`` the last visit, with ``target=residual`` zeros.
+      - The model binds it by `starting_at` before `corrupt`, and gives it to `sample` as `z`. Condition dropout keeps
+        it, so guidance extrapolates between two processes from the same base.
+      - Draws differ by what `step` draws; see `deterministic`. A denoiser whose draws are the noise in z has one.
+      - A network is sampled only by samplers with the `start` and `contexts` of the one that trained it.
+      - `Conditioner.explain` tells what the conditioning comes from; the base is beside it.
+    - `contexts` is the number of visits at which a process starts side by side, each a group of C channels of z and x,
+      in order of time; where a subject has fewer, the last one fills up. `answer` makes the C channels of the result.
     - A sampler that overrides `log_snr` overrides its inverse, `time`.
     - Where `solver` names another sampler, that one generates by default, in `solver_steps`: for a process that is
       trained in a thousand steps and generates as well in twenty of a solver. A user who asks for this sampler by its
@@ -44,12 +59,17 @@ class Sampler(Component, abc.ABC):
       from data.
     - Where `central` is true, z = 0 gives the central forecast: one answer in the middle of the draws. A user who asks
       for a single sample gets this one.
+    - Where `deterministic` is true, generation depends on no noise, so all samples are one; a user who asks for several
+      is told.
     - Everything is per sample and of any shape (B, ...). Randomness comes only from the generators passed in, by
       `randn_like` and `draw_rows`: so a sample has the same noise whatever the number of processes of a training.
     """
 
     kind: ClassVar[str] = "sampler"
+    start: ClassVar[Start] = "noise"
+    contexts: int = 1
     central: bool = False
+    deterministic: bool = False
     solver: str | None = None
     solver_steps: int | None = None
     learns_from_teacher: ClassVar[bool] = False
@@ -70,6 +90,7 @@ class Sampler(Component, abc.ABC):
             )
         self.prediction: Prediction = prediction
         self.steps = steps
+        self._base: Tensor | None = None
         self._b = math.atan(math.exp(-0.5 * log_snr_max))
         self._a = math.atan(math.exp(-0.5 * log_snr_min)) - self._b
 
@@ -91,6 +112,44 @@ class Sampler(Component, abc.ABC):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return α and σ at times `t`."""
         return alpha_sigma(self.log_snr(t))
+
+    def noise_std(self, t: Tensor) -> Tensor:
+        """Return the standard deviation of the noise in z_t at times `t`: σ, if the process starts from noise."""
+        return self.alpha_sigma(t)[1]
+
+    def starting_at(self, base: Tensor) -> Self:
+        """Return this sampler for a batch whose processes start at the base (B, ...), as x.
+
+        Raises:
+            NotImplementedError: if `start` is not ``base``.
+        """
+        if self.start != "base":
+            raise NotImplementedError(f"{type(self).__name__} starts from noise")
+        bound = copy.copy(self)
+        bound._base = base
+        return bound
+
+    @property
+    def base(self) -> Tensor:
+        """Where the processes of this batch start, as x (B, ...).
+
+        Raises:
+            ValueError: if `starting_at` has not been called.
+        """
+        if self._base is None:
+            raise ValueError(f"{type(self).__name__} has no base to start at; call starting_at first")
+        return self._base
+
+    @property
+    def starts(self) -> str:
+        """Where a process starts, in words: what a network must share with a sampler that trained another one."""
+        if self.start == "noise":
+            return "noise"
+        return "the last visit" if self.contexts == 1 else f"the last {self.contexts} visits"
+
+    def answer(self, image: Tensor) -> Tensor:
+        """Return the result (B, C, ...) of processes from several visits (B, contexts · C, ...): their mean."""
+        return image.unflatten(1, (self.contexts, -1)).mean(dim=1)
 
     def training_times(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw the times of `count` training samples (count,): t ~ U(0, 1)."""
@@ -158,6 +217,14 @@ class Sampler(Component, abc.ABC):
     def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
         """Return z_s from z_t, the predicted clean volume `x` and the times t > s (scalars)."""
 
+    def evaluations(self, steps: int | None) -> int:
+        """Return a number of network evaluations, checked: the sampler's own if None.
+
+        Raises:
+            LongigenError: for a number that is not allowed.
+        """
+        return STEPS.check(self.steps if steps is None else steps, type(self).__name__)
+
     def stepper(self, times: Tensor) -> Step:
         """Return the step function of one run over `times`: here `step`, which does not depend on earlier steps."""
         return self.step
@@ -172,11 +239,11 @@ class Sampler(Component, abc.ABC):
         within: tuple[float, float] | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Run the reverse process: sample a volume from noise.
+        """Run the reverse process: sample a volume from noise, or from the base.
 
         Args:
             predict: from z_t and λ (B,) to the predicted clean volume x̂; called once a step.
-            z: initial standard normal noise (B, ...).
+            z: where the process starts (B, ...): standard normal noise, or the base as x; see `start`.
             generator: draws the noise that is added at each step.
             steps: network evaluations, at least 1; the sampler's own `steps` if None.
             within: the `trained_range` of the sampler that trained the network, if that is another one.
@@ -188,8 +255,7 @@ class Sampler(Component, abc.ABC):
         Raises:
             LongigenError: for a number of steps that is not allowed, or a schedule that cannot go within the range.
         """
-        evaluations = STEPS.check(self.steps if steps is None else steps, type(self).__name__)
-        times = self.timesteps(evaluations, within).to(z.device)
+        times = self.timesteps(self.evaluations(steps), within).to(z.device)
         step = self.stepper(times)
         x = z
         for index, t in enumerate(times):

@@ -16,10 +16,14 @@ class DiffusionTarget:
     Attributes:
         base: the last visit (B, C, W, H, D); None if the image itself is diffused.
         scale: divisor of the residual image - base, in model intensities: a number, or (B, 1, 1, 1, 1).
+        start: the last visit as x (B, C, W, H, D), for a process that starts there; None if it starts from noise.
+
+    With several `Sampler.contexts`, C stands for the channels of all of them.
     """
 
     base: Tensor | None = None
     scale: float | Tensor = 1.0
+    start: Tensor | None = None
 
     def encode(self, image: Tensor) -> Tensor:
         """Return x for an image (B, C, W, H, D) in [-1, 1], or for a constant intensity."""

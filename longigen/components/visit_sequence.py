@@ -111,6 +111,23 @@ class VisitSequence:
         rows = torch.arange(self.batch_size, device=index.device)
         return self.images[rows, index], self.times[rows, index], candidates.any(dim=1)
 
+    def bases(self, number: int, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last observed visits before a time (B,) as channels, and the time of the last one.
+
+        Returns:
+            `number` images in order of time (B, number · C, W, H, D), the last one repeated where there are fewer, and
+            the time of the last one (B,).
+
+        Raises:
+            ValueError: as `last`.
+        """
+        last, time = self.last(before)
+        if number == 1:
+            return last, time
+        latest = self.latest_observed(number, before)
+        images = torch.where(latest.observed[:, :, None, None, None, None], latest.images, last[:, None])
+        return images.flatten(1, 2), time
+
     def rates(self, before: Tensor) -> Tensor:
         """Return the rate of change between each visit and the last observed visit before a time (B,).
 
@@ -133,6 +150,10 @@ class VisitSequence:
         allowed = torch.gather(self.before(before), 1, index)
         selected = replace(selected, observed=selected.observed & allowed, valid=allowed)
         return selected if padding == 0 else selected.pad_front(padding)
+
+    def latest_observed(self, number: int, before: Tensor) -> Self:
+        """Return the `number` latest observed visits before a time (B,), in order; padded in front as `latest`."""
+        return replace(self, valid=self.observed).latest(number, before)
 
     def select(self, index: Tensor) -> Self:
         """Return the visits at the indices (B, K) of each subject."""

@@ -1,6 +1,7 @@
 """Evaluation: score the visits that a model generates by one protocol, beside the copy-last baseline."""
 
 import csv
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,7 @@ class Evaluation(Tabular):
         note: a few words on how the subjects were chosen.
         source: folder of the run or model that was evaluated.
         central: whether one network evaluation from noise is a draw; see `Sampler.central`.
+        deterministic: whether all samples are one; see `Sampler.deterministic`.
         metrics_path: path of the ``metrics.json`` beside the weights, if these results were saved there.
     """
 
@@ -72,6 +74,7 @@ class Evaluation(Tabular):
     note: str
     source: str
     central: bool = False
+    deterministic: bool = False
     metrics_path: Path | None = None
 
     @classmethod
@@ -152,6 +155,7 @@ class Evaluation(Tabular):
             session.note,
             session.source,
             generation.sampler_of(session.model).central,
+            generation.sampler_of(session.model).deterministic,
         )
 
     @cached_property
@@ -194,7 +198,8 @@ class Evaluation(Tabular):
     def cautions(self) -> list[str]:
         """Warnings about the interpretation of the results, one sentence each."""
         fewest = min((row.visits for row in self.rows), default=0)
-        cautions = [spread_caution(self.protocol.samples, self.generation["steps"], central=self.central)]
+        samples, widest = self.protocol.samples, 0.0 if self.deterministic else math.inf
+        cautions = [spread_caution(samples, self.generation["steps"], widest, central=self.central)]
         cautions += [metric.caution(fewest) for metric in self.metrics.values() if isinstance(metric, SetMetric)]
         return [caution for caution in cautions if caution]
 

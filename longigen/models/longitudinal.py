@@ -81,9 +81,10 @@ class LongitudinalModel(nn.Module):
         if used is not None:
             kept = tuple(name for name in self.statistics.covariates if name in used)
             self.statistics = replace(self.statistics, covariates=kept)
-        base = self.statistics.channels if self.settings.target == "residual" else 0
+        channels = sampler.contexts * self.statistics.channels
+        base = channels if self.settings.target == "residual" else 0
         denoiser.build(
-            channels=self.statistics.channels,
+            channels=channels,
             routes=replace(conditioner.routes, concat=conditioner.routes.concat + base),
         )
         self.conditioner = conditioner
@@ -118,6 +119,12 @@ class LongitudinalModel(nn.Module):
             own, other = getattr(self.settings, key), getattr(teacher.settings, key)
             if own != other:
                 raise LongigenError(f"The teacher has model.{key}={other} and the student {own}; give both the same.")
+        if teacher.sampler.starts != self.sampler.starts:
+            raise LongigenError(
+                f"The teacher starts from {teacher.sampler.starts} and {type(self.sampler).__name__} from "
+                f"{self.sampler.starts}, so it cannot learn the teacher's steps; distil a model that starts from "
+                f"{self.sampler.starts}."
+            )
         self.statistics = teacher.statistics  # the scale of the residual that both diffuse
         self.__dict__["teacher"] = teacher.eval().requires_grad_(False)
 
@@ -177,10 +184,11 @@ class LongitudinalModel(nn.Module):
             )
             conditioning = conditioning.drop(dropped.to(batch.target.device) < self.settings.p_uncond, replacement)
         (conditioning,), target = self._add_residual_base(batch.history, batch.target_time, conditioning)
+        sampler = self.sampler if self.teacher is None else self._taught(self.teacher, batch)
         return Example(
-            image=batch.target,
+            image=batch.target[:, None].expand(-1, sampler.contexts, -1, -1, -1, -1).flatten(1, 2),
             conditioning=conditioning,
-            sampler=self.sampler if self.teacher is None else self._taught(self.teacher, batch),
+            sampler=sampler if target.start is None else sampler.starting_at(target.start),
             generator=generator,
             diffusion_target=target,
         )
@@ -393,12 +401,15 @@ class LongitudinalModel(nn.Module):
         """
         conditional = self._conditioning(history, target_time, alike)
         predict = self._predictor(history, target_time, conditional, guidance, interval)
-        z = randn_like(history.images[:, 0], generator)
-        if any(central):
-            z = torch.where(torch.tensor(central, device=z.device).view(-1, 1, 1, 1, 1), 0.0, z)
+        if predict.target.start is None:
+            z = randn_like(history.images[:, 0], generator)
+            if any(central):
+                z = torch.where(torch.tensor(central, device=z.device).view(-1, 1, 1, 1, 1), 0.0, z)
+        else:
+            z = predict.target.start
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
-        image = predict.target.decode(x)
+        image = sampler.answer(predict.target.decode(x).clamp(-1, 1))
         if self.settings.keep_background:
             last, _ = history.last(before=target_time)
             image = torch.where((last <= BACKGROUND).all(dim=1, keepdim=True), BACKGROUND, image)
@@ -443,17 +454,19 @@ class LongitudinalModel(nn.Module):
         """Append the last visit to each conditioning, after conditioning dropout; return the diffusion target too.
 
         The last visit is appended to the `concat` route if the model diffuses a residual, and is set as `base`, with
-        its `gap`, if the denoiser needs them.
+        its `gap`, if the denoiser needs them. It is the target's `start`, if the sampler starts there.
         """
         residual, needs_base = self.settings.target == "residual", self.denoiser.needs_base
-        if not (residual or needs_base):
+        starts_there = self.sampler.start == "base"
+        if not (residual or needs_base or starts_there):
             return list(conditionings), DiffusionTarget()
-        base, time = history.last(before=target_time)
+        base, time = history.bases(self.sampler.contexts, target_time)
         gap = (target_time - time) / self.statistics.time_scale
         extended = [item.with_concat(base) for item in conditionings] if residual else list(conditionings)
         if needs_base:
             extended = [replace(item, base=base, gap=gap) for item in extended]
-        return extended, DiffusionTarget(base, self._residual_scale(gap)) if residual else DiffusionTarget()
+        target = DiffusionTarget(base, self._residual_scale(gap)) if residual else DiffusionTarget()
+        return extended, replace(target, start=target.encode(base)) if starts_there else target
 
     def _residual_scale(self, gap: Tensor) -> float | Tensor:
         """Return the standard deviation of residuals over a gap (B,), which is measured in typical gaps."""

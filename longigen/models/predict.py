@@ -155,12 +155,21 @@ class GenerationSettings(Settings):
         """Return the sampler to use: the chosen one, or the model's own, which may leave it to a solver.
 
         The model's own sampler that is chosen by its name has the model's configuration; others have their defaults.
+
+        Raises:
+            LongigenError: if it starts elsewhere than the sampler that the model was trained with.
         """
         chosen = model.sampler.solver if self.sampler is None else self.sampler
         if isinstance(chosen, str):
             own = registry.load("sampler", chosen) is type(model.sampler)
-            return model.sampler if own else registry.make("sampler", chosen)
-        return chosen or model.sampler
+            chosen = model.sampler if own else registry.make("sampler", chosen)
+        sampler = chosen or model.sampler
+        if sampler.starts != model.sampler.starts:
+            raise LongigenError(
+                f"The sampler {_name(sampler)} starts from {sampler.starts}, and the model was trained to start from "
+                f"{model.sampler.starts}; leave the sampler out to use {_name(model.sampler)}."
+            )
+        return sampler
 
     def steps_of(self, model: "LongitudinalModel") -> int:
         """Return the number of network evaluations per visit: the chosen one, or the sampler's own."""

@@ -22,6 +22,13 @@ def _generators(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
+def _bound(sampler: Sampler, like: Tensor) -> Sampler:
+    """Return the sampler of a batch, whose base is standard normal if it starts at one."""
+    if sampler.start == "noise":
+        return sampler
+    return sampler.starting_at(torch.randn(like.shape, generator=_generators(6)[0]))
+
+
 def has_a_schedule(case: Case) -> None:
     """Check that λ falls strictly and that the process preserves variance."""
     sampler, t = case.make(), torch.linspace(0, 1, 101, dtype=torch.float64)
@@ -41,34 +48,50 @@ def has_a_schedule(case: Case) -> None:
 
 
 def corrupts_by_its_schedule(case: Case) -> None:
-    """Check that z_t is α x and no more noise than σ, that the target gives x back, and the loss of predictions."""
-    sampler, x = case.make(), torch.randn(MANY, generator=_generators(0)[0]).clamp(-1, 1)
+    """Check that z_t is α x and no more noise than σ, that the target gives x back, and the loss of predictions.
+
+    Where the sampler starts at a base, z_t is α x + σ base, and the noise is what the sampler says.
+    """
+    x = torch.randn(MANY, generator=_generators(0)[0]).clamp(-1, 1)
+    sampler = _bound(case.make(), x)
     z_t, log_snr, target = sampler.corrupt(x, _generators(1)[0])
     assert z_t.shape == x.shape, f"z_t is {tuple(z_t.shape)} for {tuple(x.shape)}"
     assert log_snr.shape == (3,), f"λ is {tuple(log_snr.shape)} for a batch of 3"
     for row in range(3):
-        slope, spread, _ = _compared(z_t[row], x[row], log_snr[row])
+        base = sampler.base[row] if sampler.start == "base" else None
+        slope, spread, _ = _compared(sampler, z_t[row], x[row], base, log_snr[row])
         assert slope < 0.2, f"z_t at λ = {log_snr[row]:.3g} does not hold α x, but {slope:.2g} σ more or less of x"
         assert spread < 1.5, f"the noise in z_t at λ = {log_snr[row]:.3g} is {spread:.2g} times σ"
     clear = log_snr > -6  # with less signal, float32 cannot give x back from ε
     again = to_x(sampler.prediction, target, z_t, log_snr)
-    assert torch.allclose(again[clear], x[clear], atol=1e-2), "the target does not give x back"
+    if sampler.start == "noise":
+        assert torch.allclose(again[clear], x[clear], atol=1e-2), "the target does not give x back"
+    else:  # the target may leave out the noise on the way
+        away = (again - x).square().flatten(1).mean(dim=1).sqrt()
+        assert bool((away < 1e-2 + 1.5 * sampler.noise_std(sampler.time(log_snr))).all()), (
+            "the target does not give x back"
+        )
     loss = sampler.loss(target, target, log_snr)
     assert loss.shape == (3,), f"the loss is {tuple(loss.shape)}, not one per sample"
     assert torch.allclose(loss, torch.zeros(3)), "a perfect prediction has a loss"
     assert bool((sampler.loss(target + 0.3, target, log_snr) > 0).all()), "a wrong prediction has no loss"
 
 
-def _compared(z: Tensor, x: Tensor, log_snr: Tensor) -> tuple[float, float, bool]:
-    """Compare z to α x + σ ε: how far its part of x is from α, and the size of the rest, both in σ.
+def _compared(
+    sampler: Sampler, z: Tensor, x: Tensor, base: Tensor | None, log_snr: Tensor
+) -> tuple[float, float, bool]:
+    """Compare z to α x + σ ε, or to α x + σ base and noise: how far its part of x is from α, and the size of the rest.
 
     Returns:
-        Both, and whether σ is large enough for rounding not to hide that there is no noise.
+        Both, in standard deviations of the noise, and whether there is so much that its lack is not hidden by rounding.
     """
     alpha, sigma = (part.sqrt() for part in (log_snr.double().sigmoid(), (-log_snr.double()).sigmoid()))
-    rest = (z.double() - alpha * x.double()) / sigma.clamp(min=1e-3)
+    rest, deviation = z.double() - alpha * x.double(), sigma
+    if base is not None:
+        rest, deviation = rest - sigma * base.double(), sampler.noise_std(sampler.time(log_snr.double()))
+    rest = rest / deviation.clamp(min=1e-3)
     slope = (rest * x).sum() / x.double().square().sum()
-    return abs(slope.item()), rest.square().mean().sqrt().item(), sigma.item() > 1e-3
+    return abs(slope.item()), rest.square().mean().sqrt().item(), deviation.item() > 1e-3
 
 
 def returns_what_is_known(case: Case) -> None:
@@ -91,7 +114,7 @@ def steps_to_the_next_noise_level(case: Case) -> None:
     """Check that with the true x as x̂ each z_s has the mean α_s x and, roughly, the standard deviation σ_s.
 
     Roughly, since a sampler may choose its reverse variance between that of the posterior and that of the forward
-    process.
+    process. From a base the mean is α_s x + σ_s base, and there may be less noise than in training, or none.
     """
     sampler, x = case.make(), torch.randn(MANY, generator=_generators(0)[0]).clamp(-1, 1)
     for steps in (2, 20):
@@ -101,20 +124,23 @@ def steps_to_the_next_noise_level(case: Case) -> None:
             visited.append((z_t, log_snr.flatten()[0]))
             return x
 
-        sampler.sample(predict, torch.randn(MANY, generator=_generators(2)[0]), _generators(3, 4, 5), steps=steps)
+        z = torch.randn(MANY, generator=_generators(2)[0])
+        base = z if sampler.start == "base" else None
+        sampler.sample(predict, z, _generators(3, 4, 5), steps=steps)
         for z_s, log_snr in visited[1:]:  # the first z is given
-            slope, spread, visible = _compared(z_s, x, log_snr)
+            slope, spread, visible = _compared(sampler, z_s, x, base, log_snr)
             where = f"at λ = {log_snr:.3g} of {steps} steps z_s"
             assert slope < 0.2, f"{where} does not hold α x, but {slope:.2g} σ more or less of x"
             assert spread < 2.5, f"{where} holds noise of {spread:.2g} σ"
-            assert spread > 0.5 or not visible, f"{where} holds noise of {spread:.2g} σ"
+            assert spread > 0.5 or not visible or base is not None, f"{where} holds noise of {spread:.2g} σ"
 
 
 def keeps_to_what_the_network_knows(case: Case) -> None:
     """Check that training stays in the range that it declares, and generation in that of another one's training."""
     sampler, z = case.make(), torch.randn(SHAPE, generator=_generators(2)[0])
     low, high = sampler.trained_range
-    _, log_snr, _ = sampler.corrupt(torch.zeros(64, 1), _generators(0)[0])
+    x = torch.zeros(64, 1)
+    _, log_snr, _ = _bound(sampler, x).corrupt(x, _generators(0)[0])
     outside = ((log_snr < low - 1e-3) | (log_snr > high + 1e-3)).any()
     assert not bool(outside), f"training leaves its range, λ from {low:.3g} to {high:.3g}"
     asked: list[Tensor] = []
@@ -144,6 +170,10 @@ def is_seeded_per_sample(case: Case) -> None:
     assert torch.allclose(alone[0], together[1], atol=1e-6), "a sample depends on its batch"
     repeated = sampler.sample(predict, z, _generators(3, 4, 5), steps=5)
     assert torch.equal(repeated, together), "a sample depends on those that were generated before"
+    if sampler.deterministic:
+        other = z if sampler.start == "base" else -z
+        made = sampler.sample(predict, other, _generators(7, 8, 9), steps=5)
+        assert torch.equal(made, together), "it says that it is deterministic, and samples differ"
 
 
 def draws_nothing_global(case: Case) -> None:
@@ -153,7 +183,7 @@ def draws_nothing_global(case: Case) -> None:
         sampler: Sampler = case.make(seed=None)
         x, z = (torch.randn(SHAPE, generator=generator) for generator in _generators(0, 2))
         made = sampler.sample(lambda z_t, _: torch.tanh(z_t), z, _generators(3, 4, 5), steps=4)
-        return [made, *sampler.corrupt(x.clamp(-1, 1), _generators(1)[0])]
+        return [made, *_bound(sampler, x).corrupt(x.clamp(-1, 1), _generators(1)[0])]
 
     assert_draws_nothing_global(answer)
 

@@ -27,6 +27,7 @@ class RegressionSampler(Sampler):
     def __init__(self, *, noise: bool = False) -> None:
         super().__init__(prediction="x", steps=1)
         self.noise = self.central = noise
+        self.deterministic = not noise
 
     @property
     def trained_range(self) -> tuple[float, float]:

@@ -101,8 +101,13 @@ class DistilledSampler(Sampler):
     def loss(self, output: Tensor, target: Tensor, log_snr: Tensor) -> Tensor:
         """Return the squared error of x̃ of each sample (B,), times max(α² / σ², 1)."""
         signal, noise = torch.sigmoid(log_snr), torch.sigmoid(-log_snr)
-        of_x = {"x": torch.ones_like(signal), "epsilon": noise / signal, "v": noise}[self.prediction]
-        return of_x * (signal / noise).clamp(min=1) * super().loss(output, target, log_snr)
+        of_x = {
+            "x": torch.ones_like(signal),
+            "epsilon": noise / signal,
+            "v": noise,
+            "velocity": torch.sigmoid(-0.5 * log_snr).square(),
+        }
+        return of_x[self.prediction] * (signal / noise).clamp(min=1) * super().loss(output, target, log_snr)
 
     def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
         """Return z_s = α_s x̂ + (σ_s / σ_t) (z_t - α_t x̂)."""

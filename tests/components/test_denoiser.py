@@ -75,7 +75,7 @@ def batch_of(seed: int = 3) -> Batch:
     return Batch(visits, torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(seed)) - 0.5, after(visits))
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "x", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x", "v", "velocity"])
 @pytest.mark.parametrize("target", ["image", "residual"])
 def test_generation_uses_the_prediction_type(prediction, target) -> None:
     """With one step the sample is the predicted constant, as x or as an image, whatever the sampler predicts."""

@@ -1,4 +1,4 @@
-"""Tests of α, σ and the conversions between ε, x and v against values computed by hand."""
+"""Tests of α, σ and the conversions between ε, x, v and the velocity against values computed by hand."""
 
 import math
 from typing import get_args
@@ -42,7 +42,7 @@ def test_variance_is_preserved_and_log_snr_is_exact() -> None:
 @pytest.mark.parametrize(("log_snr", "x", "eps", "z", "v"), CASES)
 def test_conversions_by_hand(log_snr: float, x: float, eps: float, z: float, v: float) -> None:
     level = torch.tensor([log_snr], dtype=torch.float64)
-    outputs: dict[Prediction, float] = {"x": x, "epsilon": eps, "v": v}
+    outputs: dict[Prediction, float] = {"x": x, "epsilon": eps, "v": v, "velocity": x - eps}
     for prediction, output in outputs.items():
         assert prediction_target(prediction, volume(x), volume(eps), level).mean().item() == pytest.approx(
             output, abs=1e-14

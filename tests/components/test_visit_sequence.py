@@ -113,6 +113,14 @@ def test_latest_visits_are_padded_in_front(number: int) -> None:
     assert all(len(part[0]) == number for part in latest.covariates["age"])
 
 
+def test_bases_are_the_last_observed_visits_as_channels() -> None:
+    visits = sequence([[0, 1, 2, 3], [5, 6, 7, 8]], observed=[[T, F, T, T], [T, F, F, T]])
+    images, time = visits.bases(2, torch.tensor([2.5, 7.5]))
+    assert images[:, :, 0, 0, 0].tolist() == [[0, 2], [5, 5]]  # where there is one, it fills up
+    assert time.tolist() == [2, 5]
+    assert torch.equal(visits.bases(1, torch.tensor([2.5, 7.5]))[0], visits.last(torch.tensor([2.5, 7.5]))[0])
+
+
 def test_selecting_visits_of_each_subject() -> None:
     visits = sequence([[0, 1, 2], [5, 6, 7]], observed=[[T, T, F], [T, T, T]])
     chosen = visits.select(torch.tensor([[2, 0], [1, 1]]))

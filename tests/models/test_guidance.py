@@ -92,7 +92,7 @@ def test_equation_4_by_hand(weight: float, space: Space) -> None:
     torch.testing.assert_close(result, Z / 2 + (1 + weight) * c)
 
 
-@pytest.mark.parametrize("prediction", ["x", "epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["x", "epsilon", "v", "velocity"])
 def test_both_spaces_are_one_equation_without_bounds(prediction: Prediction) -> None:
     conditional, unconditional = embed(0.3, -0.2), embed(0.05, 0.4)
     in_x, in_eps = (

@@ -44,7 +44,7 @@ def fitted(prediction: Prediction) -> dict[float, Tensor]:
     return lines
 
 
-@pytest.mark.parametrize("prediction", ["x", "v", "epsilon"])
+@pytest.mark.parametrize("prediction", ["x", "v", "epsilon", "velocity"])
 def test_four_steps_of_the_student_are_the_many_of_its_teacher(prediction: Prediction) -> None:
     lines = fitted(prediction)
     assert len(lines) == STEPS
@@ -68,7 +68,7 @@ def test_four_steps_of_the_student_are_the_many_of_its_teacher(prediction: Predi
 def test_the_loss_is_that_of_x_at_low_and_grows_with_the_snr_at_high_signal() -> None:
     log_snr, error = torch.tensor([-3.0, 3.0], dtype=torch.float64), torch.full((2, 1), 0.1, dtype=torch.float64)
     z = x = torch.zeros(2, 1, dtype=torch.float64)
-    for prediction in ("x", "v", "epsilon"):
+    for prediction in ("x", "v", "epsilon", "velocity"):
         output = to_x(prediction, error, z, log_snr) - to_x(prediction, x, z, log_snr)  # the error of x̂
         expected = output.square()[:, 0] * log_snr.exp().clamp(min=1)
         torch.testing.assert_close(DistilledSampler(prediction=prediction).loss(error, x, log_snr), expected)

@@ -32,6 +32,9 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("conditioner", "additive", {"covariates": ("age", "sex"), "visits": 2, "source": "last"}),
     ("sampler", "continuous", {"v": 1.0}),
     ("sampler", "regression", {"noise": True}),
+    ("sampler", "transport", {"method": "adaptive"}),
+    ("conditioner", "cronos", {"frames": 3}),
+    ("conditioner", "cronos", {"time": "none"}),
 ]
 """What looks elsewhere, or draws something else, than by default."""
 
@@ -91,7 +94,7 @@ def test_variants(kind: str, name: str, changes: dict[str, Any]) -> None:
             run_check(kind, label, name, small_config(kind, name) | changes)
 
 
-BASELINES = ("linear", "raw", "source")
+BASELINES = ("cronos", "linear", "raw", "source")
 """Conditioners whose compositions are left to the slow tests, for time; each is simpler than one of the others."""
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from helpers.conformance import COMPOSES, assert_caught, assert_each_is_broken, problems, registered
-from longigen import Generators, Prediction, Sampler, randn_like
+from longigen import Generators, Prediction, Sampler, alpha_sigma, prediction_target, randn_like
 from longigen.testing import run_check
 
 
@@ -33,8 +33,26 @@ class Fresh(Good):
         return alpha_s * x + sigma_s * randn_like(x, generator)
 
 
-@pytest.mark.parametrize("cls", [Good, Fresh])
-@pytest.mark.parametrize("prediction", ["epsilon", "x", "v"])
+class FromABase(Good):
+    """As good, from the base in the place of noise."""
+
+    start = "base"
+
+    def noise_std(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def corrupt(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        log_snr = self.log_snr(self.training_times(len(x), generator))
+        alpha, sigma = (part.view(-1, *[1] * (x.ndim - 1)) for part in alpha_sigma(log_snr))
+        origin = self.origin(x, generator)
+        return alpha * x + sigma * origin, log_snr, prediction_target(self.prediction, x, origin, log_snr)
+
+    def origin(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return self.base
+
+
+@pytest.mark.parametrize("cls", [Good, Fresh, FromABase])
+@pytest.mark.parametrize("prediction", ["epsilon", "x", "v", "velocity"])
 def test_a_good_one_passes(cls: type, prediction: Prediction) -> None:
     assert problems("sampler", cls, {"prediction": prediction}) == {}
 
@@ -202,6 +220,19 @@ class OtherTarget(Corrupting):
         return z_t, log_snr, -target
 
 
+@caught(CORRUPTS="z_t at λ = .* does not hold α x|the noise in z_t at λ = .* times σ")
+class ForgettingItsBase(FromABase):
+    def origin(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return randn_like(x, generator)
+
+
+@caught(STEPS="at λ = .* of 2 steps z_s (does not hold α x|holds noise of)")
+class LeavingItsBase(FromABase):
+    def step(self, z_t: Tensor, x: Tensor, t: Tensor, s: Tensor, generator: Generators) -> Tensor:
+        alpha_s, sigma_s = (each.to(x.dtype) for each in self.alpha_sigma(s))
+        return alpha_s * x + sigma_s * randn_like(x, generator)
+
+
 class Losing(Good):
     """`Good` with another loss, by `lost`."""
 
@@ -334,6 +365,11 @@ class RememberingSamples(Sampling):
     def sampled(self, made: Tensor, z: Tensor) -> Tensor:
         self.made += 1
         return made + 1e-7 * self.made
+
+
+@caught(SEEDED="it says that it is deterministic, and samples differ")
+class ClaimingToBeDeterministic(Fresh):
+    deterministic = True
 
 
 class Drawing(Good):
