@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         open_dataset,
         plan,
         pull,
+        report,
         train,
+        view,
     )
     from longigen.components.conditioner import Conditioner
     from longigen.components.conditioning import Conditioning, Routes
@@ -74,6 +76,8 @@ if TYPE_CHECKING:
         register_metric,
         register_sampler,
     )
+    from longigen.reporting.report import Report
+    from longigen.reporting.view import View
     from longigen.training.recipe import Recipe
     from longigen.training.run import Run
     from longigen.training.settings import TrainingSettings
@@ -121,6 +125,7 @@ _MODULES = {
     "Range": "components.ranges",
     "Recipe": "training.recipe",
     "Release": "hub.publish",
+    "Report": "reporting.report",
     "Routes": "components.conditioning",
     "Run": "training.run",
     "Sampler": "components.sampler",
@@ -136,6 +141,7 @@ _MODULES = {
     "TIME_UNITS": "utils.time_units",
     "Trainer": "training.trainer",
     "TrainingSettings": "training.settings",
+    "View": "reporting.view",
     "Visit": "data.dataset",
     "VisitSequence": "components.visit_sequence",
     "Volume": "data.volume",
@@ -167,6 +173,7 @@ _MODULES = {
     "plan": "api",
     "prediction_target": "components.parameterization",
     "pull": "api",
+    "report": "api",
     "randn_like": "utils.randomness",
     "read_sidecar": "data.sidecar",
     "read_table": "data.tables",
@@ -182,6 +189,7 @@ _MODULES = {
     "spatial_shape": "data.volume",
     "time_unit": "utils.time_units",
     "train": "api",
+    "view": "api",
     "unpatchify": "components.patches",
     "warp": "components.deformation",
 }
@@ -229,6 +237,7 @@ __all__ = [
     "Range",
     "Recipe",
     "Release",
+    "Report",
     "Routes",
     "Run",
     "Sampler",
@@ -242,6 +251,7 @@ __all__ = [
     "TableRow",
     "Trainer",
     "TrainingSettings",
+    "View",
     "Visit",
     "VisitSequence",
     "Volume",
@@ -285,11 +295,13 @@ __all__ = [
     "register_denoiser",
     "register_metric",
     "register_sampler",
+    "report",
     "require_fetched",
     "spatial_shape",
     "time_unit",
     "train",
     "unpatchify",
+    "view",
     "warp",
 ]
 

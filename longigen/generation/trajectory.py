@@ -100,7 +100,7 @@ class Trajectory:
         return float(np.abs(last.error[inside]).mean() / (high - low)) if inside.any() else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrajectoryFiles:
     """The files of one subject's generated visits in one setting, as the index of their folder lists them."""
 

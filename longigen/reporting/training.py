@@ -65,7 +65,9 @@ class Training:
     def facts(self) -> dict[str, str]:
         """The recipe in a few lines: what, and its value."""
         recipe, split = self.recorded["recipe"], self.recorded["split"]
-        parts = {kind: str(recipe[kind].get("name")) for kind in ("conditioner", "denoiser", "sampler") if kind in recipe}
+        parts = {
+            kind: str(recipe[kind].get("name")) for kind in ("conditioner", "denoiser", "sampler") if kind in recipe
+        }
         subjects = ", ".join(f"{len(ids)} {part}" for part, ids in split.items())
         done = f"{self.lines[-1]['step']} of {recipe['training']['steps']}" if self.lines else "none recorded"
         return {

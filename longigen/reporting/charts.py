@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from longigen.hub.metrics_file import COPY_LAST
-from longigen.report.results import Result
-from longigen.report.training import Training
+from longigen.reporting.results import Result
+from longigen.reporting.training import Training
 from longigen.utils.intervals import Summary
 
 if TYPE_CHECKING:
@@ -66,17 +66,19 @@ def training_curves(training: Training) -> str | None:
             everything = [value for _, values in curves.values() for value in values]
             if min(everything) > 0:
                 axis.set_yscale("log")
-            axis.legend(fontsize=7, frameon=False)
+            figure.legend(
+                *axis.get_legend_handles_labels(), loc="outside lower left", ncols=6, fontsize=7, frameon=False
+            )
     return as_uri(figure)
 
 
 def similarity_by_visit(result: Result) -> str | None:
     """Draw a metric by visit (frame) in each setting, of each method and copy-last, with 95 % intervals.
 
-    None if the result has no scores of several visits.
+    None if the result has no scores of several visits of each subject.
     """
     metric = result.ranking
-    if metric is None:
+    if metric is None or result.protocol["targets"] != "all":  # else each visit would be of other subjects
         return None
     shown = {
         setting: {method: result.by_visit(setting, method, metric) for method in (COPY_LAST, *result.methods)}
@@ -84,6 +86,8 @@ def similarity_by_visit(result: Result) -> str | None:
     }
     if max((len(visits) for of in shown.values() for visits in of.values()), default=0) < 2:
         return None
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _axes(len(shown))
     for axis, (setting, methods) in zip(axes, shown.items(), strict=True):
         for number, (method, visits) in enumerate(methods.items()):
@@ -91,7 +95,7 @@ def similarity_by_visit(result: Result) -> str | None:
             _curve(axis, visits, colour, method, dashed=method == COPY_LAST)
         axis.set_title(f"setting {setting}", fontsize=9)
         axis.set_xlabel("visit (index, from 0)", fontsize=8)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     bounds = [axis.get_ylim() for axis in axes]
     for axis in axes:
         axis.set_ylim(min(low for low, _ in bounds), max(high for _, high in bounds))
@@ -104,7 +108,13 @@ def _curve(axis: "Axes", visits: Mapping[int, Summary], colour: str, label: str,
     places = [visit for visit, summary in visits.items() if summary.subjects]
     kept = [visits[place] for place in places]
     axis.plot(
-        places, [s.mean for s in kept], "o--" if dashed else "o-", markersize=3, linewidth=1.3, color=colour, label=label
+        places,
+        [s.mean for s in kept],
+        "o--" if dashed else "o-",
+        markersize=3,
+        linewidth=1.3,
+        color=colour,
+        label=label,
     )
     axis.fill_between(
         places,

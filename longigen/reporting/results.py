@@ -12,9 +12,9 @@ from longigen.errors import LongigenError
 from longigen.evaluation.evaluate import SCORES
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.scoring import Score
-from longigen.hub.manifest import METRICS
+from longigen.hub.manifest import METRICS, MODEL_FOLDER
 from longigen.hub.metrics_file import COPIES, COPY_LAST, MALFORMED, PLACES, ResultRow
-from longigen.report.sources import BENCHMARK
+from longigen.reporting.sources import BENCHMARK
 from longigen.utils.files import read_json, reason
 from longigen.utils.intervals import Summary
 
@@ -81,6 +81,12 @@ class Result:
     def samples(self) -> int:
         """The number of samples of each visit."""
         return int(self.protocol.get("samples", 1))
+
+    @property
+    def name(self) -> str:
+        """The name of the folder; of scores beside a run's weights, that of the run."""
+        folder = self.folder.resolve()
+        return folder.parent.name if folder.name == MODEL_FOLDER else folder.name
 
     @property
     def title(self) -> str:
