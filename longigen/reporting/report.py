@@ -214,8 +214,8 @@ def _shown_in_viewer(scenes: int, shown: int) -> str:
     if scenes == shown:
         return ""
     return (
-        f"So that the page stays small, it has the volumes of {scenes} of the {shown} subjects above: of the first, the "
-        "middle and the last one, and then of the first others; 'longigen view FOLDER' shows all."
+        f"So that the page stays small, it has the volumes of {scenes} of the {shown} subjects above: of the first, "
+        "the middle and the last one, and then of the first others; 'longigen view FOLDER' shows all."
     )
 
 
