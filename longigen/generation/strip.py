@@ -22,7 +22,7 @@ from longigen.generation.planes import (
     spread_colours,
     stacked,
 )
-from longigen.generation.trajectory import GeneratedVisit, Trajectory
+from longigen.generation.trajectory import FOREGROUND, GeneratedVisit, Trajectory
 from longigen.utils.files import atomic
 from longigen.utils.time_units import time_text
 
@@ -77,7 +77,7 @@ class Strip:
         """
         last, window = trajectory.visits[-1], Window.of(trajectory.volumes)
         cut = cut_of(last, window)
-        limit = _limit(last, cut, window)
+        limit = difference_limit(last.shown_change, cut, window)
         affine, panels = trajectory.affine, []
 
         def add(title: str, colours: np.ndarray) -> None:
@@ -107,19 +107,14 @@ class Strip:
 
 def cut_of(visit: GeneratedVisit, window: Window) -> Cut:
     """Return the planes where a visit changes most; where its foreground is largest if no other visit is known."""
-    for change in (visit.true_change, visit.change, visit.error):
-        if change is not None:
-            return Cut.through(np.abs(change))
-    return Cut.through(window.scaled(visit.generated.data) > 0.2)
+    change = visit.shown_change
+    return Cut.through(window.scaled(visit.generated.data) > FOREGROUND if change is None else np.abs(change))
 
 
-def _limit(visit: GeneratedVisit, cut: Cut, window: Window) -> float:
-    changes = [change for change in (visit.true_change, visit.change, visit.error) if change is not None]
+def difference_limit(change: np.ndarray | None, cut: Cut, window: Window) -> float:
+    """Return the end of the colour scale of differences: the 99.5th percentile of a change in the axial plane."""
     least = LEAST_LIMIT * (window.high - window.low)
-    if not changes:
-        return least if visit.std is None else max(least, float(np.percentile(visit.std.data, 99.5)))
-    plane = np.abs(cut.plane(changes[0], "axial"))
-    return max(least, float(np.percentile(plane, 99.5)))
+    return least if change is None else max(least, float(np.percentile(np.abs(cut.plane(change, "axial")), 99.5)))
 
 
 def write_contact_sheet(strips: Sequence[Strip], path: Path) -> None:

@@ -54,6 +54,12 @@ class GeneratedVisit:
         """The generated minus the last given visit (W, H, D); None if that is not known."""
         return None if self.previous is None else self.generated.data - self.previous[1].data
 
+    @property
+    def shown_change(self) -> np.ndarray | None:
+        """What places and scales a picture (W, H, D): the true change, else the generated one, else the error."""
+        known = (change for change in (self.true_change, self.change, self.error) if change is not None)
+        return next(known, None)
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:

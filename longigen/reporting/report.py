@@ -29,8 +29,8 @@ MOST_STRIPS = 60
 """The largest number of subjects with pictures."""
 VIEWER_CHARACTERS, SCENE_CHARACTERS = 16_000_000, 5_000_000
 """How long the volumes of the viewer may be in the page, of all subjects and of one."""
-PICTURE_SIDE = 126
-"""The longest side of a plane's picture, in pixels: eight beside each other fit into the page."""
+PICTURE_SIDE = 112
+"""The longest side of a plane's picture, in pixels: nine beside each other fit into the page."""
 PICTURE_COLOURS = 128
 """The number of colours of a picture in the page, which takes a third of the space of all colours."""
 NO_VOLUMES = "Trajectories of regional volumes are left out: no file in the folders has any."
@@ -281,18 +281,18 @@ def _table(result: Result, setting: str) -> dict[str, Any]:
         arrow = result.arrows.get(name, "")
         if any(name in row.values and row.values[name].subjects for row in rows):
             lines.append({"name": f"{name} {arrow}".rstrip(), "cells": [_cell(row, name, arrow) for row in rows]})
-    heads = [{"name": row.method, "copy": row.method in COPIES} for row in rows]
+    heads = [{"name": row.method, "is_copy": row.method in COPIES} for row in rows]
     return {"setting": setting, "visits": max(row.visits for row in rows), "heads": heads, "lines": lines}
 
 
 def _cell(row: ResultRow, metric: str, arrow: str) -> dict[str, Any]:
     value, gain = row.values.get(metric, Summary.from_dict(None)), row.gains.get(metric)
     if row.method in COPIES or gain is None or not gain.subjects:
-        return {"value": value.cell(), "gain": "", "verdict": "", "copy": row.method in COPIES}
+        return {"value": value.cell(), "gain": "", "verdict": "", "is_copy": row.method in COPIES}
     better = {"↑": gain.low > 0, "↓": gain.high < 0}.get(arrow, False)
     worse = {"↑": gain.high < 0, "↓": gain.low > 0}.get(arrow, False)
     verdict = "better" if better else "worse" if worse else ""
-    return {"value": value.cell(), "gain": gain.cell(signed=True), "verdict": verdict, "copy": False}
+    return {"value": value.cell(), "gain": gain.cell(signed=True), "verdict": verdict, "is_copy": False}
 
 
 def _training(training: Training, left_out: list[str]) -> dict[str, Any]:

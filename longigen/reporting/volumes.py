@@ -11,7 +11,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 
 from longigen.data.volume import Volume
 from longigen.generation.planes import Cut, Window
-from longigen.generation.strip import LEAST_LIMIT
+from longigen.generation.strip import difference_limit
 from longigen.generation.trajectory import FOREGROUND, Trajectory
 from longigen.utils.time_units import time_text
 
@@ -111,9 +111,8 @@ class Scene:
                 against.append(Compared(f"last given, {last} {unit}", f"{name}-own-{last}"))
             stops.append(Stop(f"generated, {time_text(time)} {unit}", key, against))
         setting = f" ({trajectory.setting})" if trajectory.setting else ""
-        last = trajectory.visits[-1]
-        change = next((c for c in (last.true_change, last.change, last.error) if c is not None), None)
-        return cls._of(f"{trajectory.subject}{setting}", stops, images, change, fine=fine, largest=largest)
+        title, change = f"{trajectory.subject}{setting}", trajectory.visits[-1].shown_change
+        return cls._of(title, stops, images, change, fine=fine, largest=largest)
 
     @classmethod
     def of_volumes(cls, title: str, volumes: Sequence[tuple[str, Volume]], name: str) -> "Scene":
@@ -143,11 +142,9 @@ class Scene:
         largest: int | None,
     ) -> "Scene":
         window = Window.of(list(images.values()))
-        least = LEAST_LIMIT * (window.high - window.low)
-        limit = least if change is None else max(least, float(np.percentile(np.abs(change), 99.8)))
         volumes = list(images.values())
-        shown = window.scaled(volumes[-1].data) > FOREGROUND if change is None else np.abs(change)
-        place = apply_affine(volumes[-1].affine, Cut.through(shown).index).tolist()
+        cut = Cut.through(window.scaled(volumes[-1].data) > FOREGROUND if change is None else np.abs(change))
+        limit, place = difference_limit(change, cut, window), apply_affine(volumes[-1].affine, cut.index).tolist()
         box = foreground_box(volumes, window)
         kind = np.uint16 if fine else np.uint8
         cropped = {key: _cropped(volume, box) for key, volume in images.items()}

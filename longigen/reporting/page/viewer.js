@@ -2,8 +2,10 @@
 // stop and is cut off where the wipe is, so that the lower one, with what it is compared with, shows beside it.
 "use strict";
 
-// Differences are the more opaque the larger they are.
+// Differences are the more opaque the larger they are, up to this part of the end of their scale.
 const COLOURS = { above: [255, 90, 64], below: [64, 153, 255] };
+const OPAQUE = 0.6;
+const TRANSLUCENT_BELOW_MIN = 1; // as NiiVue 0.69 draws volumes, whatever its COLORMAP_TYPE says
 
 const viewer = (() => {
   const root = document.getElementById("viewer");
@@ -71,12 +73,13 @@ const viewer = (() => {
     const shown = await read(at.key), compared = other ? await read(other.key) : shown;
     const layers = [[await image(shown, "shown.nii", grey)], [await image(compared, "compared.nii", grey)]];
     if (other && overlay.checked) {
-      const least = scene.limit * 1e-3, changed = difference(compared, shown);
+      const least = scene.limit * OPAQUE, changed = difference(compared, shown);
       const colours = { colormap: "above", colormapNegative: "below", cal_min: least, cal_max: scene.limit };
       for (const layer of layers) {
         const drawn = await image(changed, "difference.nii", { ...colours, opacity: Number(opacity.value) });
-        drawn.cal_minNeg = -least;
-        drawn.cal_maxNeg = -scene.limit;
+        drawn.cal_minNeg = -scene.limit;
+        drawn.cal_maxNeg = -least;
+        drawn.colormapType = TRANSLUCENT_BELOW_MIN;
         layer.push(drawn);
       }
     }
