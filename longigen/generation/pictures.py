@@ -6,7 +6,14 @@ from longigen.components.base import parameters
 from longigen.components.privacy import public_values
 from longigen.generation.index import DATA
 from longigen.generation.session import GenerationSession
-from longigen.generation.strip import MOST_STRIPS, Strip, write_animation, write_contact_sheet
+from longigen.generation.strip import (
+    MOST_GENERATED,
+    MOST_GIVEN,
+    MOST_STRIPS,
+    Strip,
+    write_animation,
+    write_contact_sheet,
+)
 from longigen.generation.trajectory import find_trajectories
 from longigen.utils.files import write_json
 
@@ -33,7 +40,7 @@ def write_pictures(session: GenerationSession, folder: Path, *, animate: bool) -
     subjects = {prepared.subject.id: prepared.subject for prepared in session.subjects}
     found = [files for files in find_trajectories(folder) if files.subject in subjects]
     strips = []
-    for files in found if animate else found[:MOST_STRIPS]:
+    for files in found if animate else [files.ending(MOST_GENERATED, MOST_GIVEN) for files in found[:MOST_STRIPS]]:
         trajectory = files.read(subjects[files.subject])
         if len(strips) < MOST_STRIPS:
             strips.append(Strip.of(trajectory))

@@ -5,7 +5,7 @@ The folder holds the generated visits alone. The given and the true ones are tho
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,12 @@ class TrajectoryFiles:
         """The provenance of the last visit, from its sidecar."""
         return read_json(sidecar_path(self._path(self.times[-1], self._first_sample)))
 
+    def ending(self, visits: int, given: int) -> "TrajectoryFiles":
+        """Return the last generated visits alone, each with the last ones that were given for it."""
+        kept = self.times[-visits:]
+        rows = [row for row in self.rows if float(row["time"]) in kept]
+        return replace(self, rows=[{**row, "given": " ".join(row["given"].split()[-given:])} for row in rows])
+
     def read(self, subject: Subject | None) -> Trajectory:
         """Read the visits, and those that the subject has.
 
@@ -183,7 +189,8 @@ class TrajectoryFiles:
                 f"of those that were given ({', '.join(f'{time:g}' for time in given)} {self.time_unit}), but at "
                 f"{found}; give the data as they were read for generating (--set time_unit)."
             ]
-        digests = {visit["time"]: known for visit, known in zip(*map(self.sidecar.get, HISTORY), strict=False)}
+        recorded = (self.sidecar.get(name) or [] for name in HISTORY)
+        digests = {visit["time"]: known for visit, known in zip(*recorded, strict=False)}
         if any(voxel_digest(own[time]).hex() != known for time, known in digests.items() if time in own):
             return {}, [
                 f"The given and true visits of {self.subject} are left out: those of the data are other images than "
@@ -234,6 +241,10 @@ def find_trajectories(folder: Path) -> list[TrajectoryFiles]:
             _ = [float(text) for text in (row["time"], *row["given"].split())]
             if row["sample"] not in STATISTICS:
                 int(row["sample"])
+            if not (folder / row["path"]).resolve().is_relative_to(folder.resolve()):
+                raise LongigenError(  # else the page of somebody's folder would show files of this machine
+                    f"{path} lists {row['path']}, which is outside of its folder; restore it with 'longigen generate'."
+                )
             groups.setdefault((row["subject"], row["setting"]), []).append(row)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:
         problem = reason(error) if isinstance(error, OSError | csv.Error) else f"it needs {', '.join(COLUMNS)}"

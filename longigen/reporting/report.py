@@ -187,7 +187,7 @@ def _gains(
                 if (
                     files.setting == setting
                     and files.subject in of_subjects
-                    and files.sidecar["model"]["weights_sha256"] == weights
+                    and files.sidecar.get("model", {}).get("weights_sha256") == weights
                 ):
                     gains[files], named = of_subjects[files.subject], metric
     return gains, named

@@ -1,7 +1,7 @@
 """The viewer of volumes in a page: NiiVue, which comes with longigen, and the page's own script."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -23,9 +23,7 @@ def viewer_parts(scenes: Sequence[Scene], *, inside: bool = True) -> dict[str, A
         scenes: what the viewer shows.
         inside: put the volumes into the page; otherwise a server has them under ``volumes/KEY``.
     """
-    volumes: Mapping[str, bytes] = {}
-    for scene in scenes if inside else ():
-        volumes = {**volumes, **scene.volumes}
+    volumes = {key: content for scene in scenes if inside for key, content in scene.volumes.items()}
     return {
         "scenes": [scene.description for scene in scenes],
         "volumes": {key: base64.b64encode(content).decode() for key, content in volumes.items()},

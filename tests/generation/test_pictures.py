@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from helpers.models import FIXTURE
-from longigen import generate
+from longigen import LongigenError, generate
 from longigen.data.volume import Volume
 from longigen.generation.planes import PLANES, Cut, Window, column, difference_colours, grey, stacked
 from longigen.generation.strip import Strip
@@ -60,8 +60,14 @@ def test_generate_writes_a_contact_sheet_and_animations(manifest: Path, tmp_path
     assert [(files.subject, files.setting, files.samples, files.times) for files in found] == [
         (name, "single", 2, [1.1, 2.2, 3.3]) for name in ("s0", "s1")
     ]
+    ending = found[0].ending(2, 1)
+    assert (ending.times, {row["given"] for row in ending.rows}) == ([2.2, 3.3], {"0"})
     alone = found[0].read(None)
     assert alone.given == []
     titles = [panel.title for panel in Strip.of(alone).panels]
     assert titles[:-1] == ["generated 1.1", "generated 2.2", "generated 3.3"]
     assert titles[-1].startswith("std, 0 to ")
+    index = out / "visits.csv"
+    index.write_text(index.read_text().replace("s0/s0_time", "../s0_time"))
+    with pytest.raises(LongigenError, match="which is outside of its folder"):
+        find_trajectories(out)
