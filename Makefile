@@ -18,7 +18,8 @@ demo: $(VENV)/installed  ## Train on the simulated brains, generate, evaluate, d
 	$(BIN)/longigen train --conditioner sadm --denoiser unet3d --out $(DEMO)/run
 	$(BIN)/longigen generate $(DEMO)/run --out $(DEMO)/generated
 	$(BIN)/longigen evaluate $(DEMO)/run --setting full --out $(DEMO)/evaluation
-	@echo "Look at $(DEMO)/evaluation/strip.png (given visits, generated, true, differences),"
+	$(BIN)/longigen report $(DEMO)
+	@echo "Look at $(DEMO)/report.html (all of it), $(DEMO)/evaluation/strip.png (given visits, generated, true, differences),"
 	@echo "at the volumes in $(DEMO)/generated, and at the table above ($(DEMO)/evaluation/table.txt)."
 
 test: $(VENV)/installed  ## All tests that two cores can run.

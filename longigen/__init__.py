@@ -23,8 +23,10 @@ if TYPE_CHECKING:
         open_dataset,
         plan,
         pull,
+        report,
         train,
         train_segmenter,
+        view,
     )
     from longigen.components.conditioner import Conditioner
     from longigen.components.conditioning import Conditioning, Routes
@@ -81,6 +83,8 @@ if TYPE_CHECKING:
         register_sampler,
         register_segmenter,
     )
+    from longigen.reporting.report import Report
+    from longigen.reporting.view import View
     from longigen.training.recipe import Recipe
     from longigen.training.run import Run
     from longigen.training.settings import TrainingSettings
@@ -132,6 +136,7 @@ _MODULES = {
     "RegionMasks": "components.metric",
     "RegionMetric": "components.metric",
     "Release": "hub.publish",
+    "Report": "reporting.report",
     "Routes": "components.conditioning",
     "Run": "training.run",
     "Sampler": "components.sampler",
@@ -148,6 +153,7 @@ _MODULES = {
     "TIME_UNITS": "utils.time_units",
     "Trainer": "training.trainer",
     "TrainingSettings": "training.settings",
+    "View": "reporting.view",
     "Visit": "data.dataset",
     "VisitSequence": "components.visit_sequence",
     "Volume": "data.volume",
@@ -181,6 +187,7 @@ _MODULES = {
     "plan": "api",
     "prediction_target": "components.parameterization",
     "pull": "api",
+    "report": "api",
     "randn_like": "utils.randomness",
     "read_sidecar": "data.sidecar",
     "read_table": "data.tables",
@@ -198,6 +205,7 @@ _MODULES = {
     "time_unit": "utils.time_units",
     "train": "api",
     "train_segmenter": "api",
+    "view": "api",
     "unpatchify": "components.patches",
     "warp": "components.deformation",
 }
@@ -249,6 +257,7 @@ __all__ = [
     "RegionMasks",
     "RegionMetric",
     "Release",
+    "Report",
     "Routes",
     "Run",
     "Sampler",
@@ -263,6 +272,7 @@ __all__ = [
     "TableRow",
     "Trainer",
     "TrainingSettings",
+    "View",
     "Visit",
     "VisitSequence",
     "Volume",
@@ -309,12 +319,14 @@ __all__ = [
     "register_metric",
     "register_sampler",
     "register_segmenter",
+    "report",
     "require_fetched",
     "spatial_shape",
     "time_unit",
     "train",
     "train_segmenter",
     "unpatchify",
+    "view",
     "warp",
 ]
 

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from longigen.models.tasks import Scenario, Targets
     from longigen.planning.plan import Plan
     from longigen.registry.new_plugin import PluginTemplate
+    from longigen.reporting.report import Report
+    from longigen.reporting.view import View
     from longigen.training.experiment import Experiment
     from longigen.training.recipe import Recipe
     from longigen.training.run import Run
@@ -74,8 +76,10 @@ __all__ = [
     "plan",
     "publication",
     "pull",
+    "report",
     "train",
     "train_segmenter",
+    "view",
 ]
 
 log: logging.Logger = logging.getLogger("longigen")
@@ -472,15 +476,16 @@ def generate(
     detail: bool = True,
     explain: bool = False,
     overwrite: bool = False,
+    animate: bool = False,
     batch_size: "Size" = 4,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "WrittenVisits":
     """Generate visits for the subjects of a data set and write them as NIfTI files, each with a JSON sidecar.
 
-    ``visits.csv`` lists them. Visits that are in `out` already, whole and of the same model, settings and inputs, stay
-    as they are, so that the same call goes on after an interruption. For one subject of your own see
-    `LongitudinalModel.forecast`.
+    ``visits.csv`` lists them, and ``contact-sheet.png`` shows the first subjects in three planes. Visits that are in
+    `out` already, whole and of the same model, settings and inputs, stay as they are, so that the same call goes on
+    after an interruption. For one subject of your own see `LongitudinalModel.forecast`.
 
     Args:
         model: a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
@@ -513,6 +518,7 @@ def generate(
         explain: also write maps of how much each earlier visit contributed.
         overwrite: replace files of the same visits that are in `out` already, instead of keeping those of the same
             model, settings and inputs and refusing others.
+        animate: also write each subject's visits in order of time as a GIF, with the true ones beside them.
         batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
@@ -557,6 +563,7 @@ def generate(
             detail=detail,
             explain=explain,
             overwrite=overwrite,
+            animate=animate,
             batch_size=batch_size,
             callback=update,
         )
@@ -1014,6 +1021,73 @@ def examine(
         log.info(caution)
     with shown("reading visits") as update:
         return examine(dataset, workers=workers, callback=update)
+
+
+def report(
+    folders: Path | str | Sequence[Path | str],
+    out: Path | str | None = None,
+    *,
+    data: Path | str | None = None,
+    changes: Changes = (),
+    progress: bool = True,
+) -> "Report":
+    """Write one HTML page of runs, results and generated visits; it is complete in itself and loads nothing.
+
+    It has the scores beside copy-last with their intervals and protocol, curves of training, pictures of each subject
+    in three planes, the worst first, and a viewer of the volumes. `Report.left_out` says what is missing and why.
+
+    Args:
+        folders: folders that `train`, `evaluate`, `bench` and `generate` wrote, or folders that hold such folders.
+        out: path of the page; by default ``report.html`` in the first folder.
+        data: data set with the given and true visits of the generated ones: a name, a file or folder, or ``NAME:PATH``;
+            by default that of a run among the folders, or the one that the generated visits name if it needs no files.
+        changes: parameters of the data set, by name or as strings ``name=value``.
+        progress: show a progress bar.
+
+    Raises:
+        LongigenError: if a folder holds nothing to report on, a file is damaged, the data set cannot be opened, or the
+            page cannot be written.
+    """
+    from longigen.reporting.report import default_path, write_report
+    from longigen.reporting.sources import KnownSubjects, Sources
+    from longigen.utils.files import user_path
+
+    given = [folders] if isinstance(folders, str | Path) else list(folders)
+    sources = Sources.find(given)
+    path = default_path(sources, given) if out is None else user_path(out)
+    subjects = KnownSubjects(None if data is None else str(data), as_changes(changes), sources.runs)
+    return write_report(sources, subjects, path, progress=_bars(progress))
+
+
+def view(
+    paths: Path | str | Sequence[Path | str],
+    *,
+    data: Path | str | None = None,
+    changes: Changes = (),
+    progress: bool = True,
+) -> "View":
+    """Open generated visits or image files in a viewer: three planes, a slider over visits, a wipe, differences.
+
+    `View.serve` shows it in the browser until Ctrl-C, and `View.save` writes it as one HTML file.
+
+    Args:
+        paths: folders that `generate` wrote, or image files; the frames of a 4D image are shown one by one.
+        data: data set with the given and true visits, for folders; see `report`.
+        changes: parameters of the data set, by name or as strings ``name=value``.
+        progress: show a progress bar.
+
+    Raises:
+        LongigenError: if a path is neither, an image cannot be read, or the data set cannot be opened.
+    """
+    from longigen.reporting.view import View
+
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    opened = View.open(
+        given, data=None if data is None else str(data), changes=as_changes(changes), progress=_bars(progress)
+    )
+    for note in opened.notes:
+        log.info(note)
+    return opened
 
 
 def list_models() -> "list[ModelSummary]":

@@ -18,6 +18,7 @@ from longigen.hub.manifest import FILES
 
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists())
 TEMPLATES = "longigen/registry/templates"
+PAGE = "longigen/reporting/page"
 SHIPPED = {"longigen_models"}
 """Plugins without a component: they are there for the models in them."""
 
@@ -48,8 +49,10 @@ def test_wheel_holds_our_packages_only(wheel: Path) -> None:
     templates = [path.relative_to(ROOT) for path in (ROOT / TEMPLATES).rglob("*") if path.is_file()]
     assert templates
     assert {str(path) for path in templates} == {name for name in names if name.startswith(f"{TEMPLATES}/")}
+    page = {name for name in names if name.startswith(f"{PAGE}/")}
+    assert page == {f"{PAGE}/{path.name}" for path in (ROOT / PAGE).iterdir()} >= {f"{PAGE}/NIIVUE.txt"}
     code = (".py", ".yaml", ".template", "/py.typed")
-    others = [name for name in names if ".dist-info/" not in name and not name.endswith(code)]
+    others = [name for name in names if ".dist-info/" not in name and not name.endswith(code) and name not in page]
     models = {tuple(path.parts) for path in map(Path, others)}
     assert all(len(parts) == 3 and parts[0] in SHIPPED and parts[2] in FILES for parts in models)
     folders = {

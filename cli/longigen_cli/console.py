@@ -26,6 +26,15 @@ Data = Annotated[
         autocompletion=names_in("datasets"),
     ),
 ]
+TrueData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Data set with the given and true visits: a name, a file or folder, or NAME:PATH; by default that of a "
+        "run among the folders, or the one that the generated visits name if it needs no files.",
+        autocompletion=names_in("datasets"),
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a hyperparameter, e.g. --set denoiser.width=32."),

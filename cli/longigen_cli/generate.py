@@ -92,6 +92,9 @@ def generate(
             "model, settings and inputs and refusing others.",
         ),
     ] = False,
+    animate: Annotated[
+        bool, typer.Option("--animate", help="Also write each subject's visits in order of time as a GIF.")
+    ] = False,
     batch_size: BatchSize = "4",
     changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
@@ -119,9 +122,11 @@ def generate(
         detail=detail,
         explain=explain,
         overwrite=overwrite,
+        animate=animate,
         batch_size=size_of(batch_size),
         skip_bad=skip_bad,
     )
     also = ", and the mean and standard deviation of each visit's samples," if samples > 1 else ""
     if api.is_main_process():
         say(f"Wrote {len(written.files)} volumes{also} to {written.folder}, listed in visits.csv")
+        say(f"{written.folder / 'contact-sheet.png'} shows the first subjects")

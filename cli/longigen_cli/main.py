@@ -26,8 +26,10 @@ from longigen_cli import (
     plan,
     pull,
     push,
+    report,
     train,
     train_segmenter,
+    view,
 )
 from longigen_cli import list as listing
 
@@ -77,6 +79,8 @@ app.command("generate", cls=_Command)(generate.generate)
 app.command("evaluate", cls=_Command)(evaluate.evaluate)
 app.command("bench", cls=_Command)(bench.bench)
 app.command("compare", cls=_Command)(compare.compare)
+app.command("report", cls=_Command)(report.report)
+app.command("view", cls=_Command)(view.view)
 app.command("pull", cls=_Command)(pull.pull)
 app.command("push", cls=_Command)(push.push)
 app.command("list", cls=_Command)(listing.list_)

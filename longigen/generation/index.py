@@ -11,7 +11,7 @@ from longigen.models.visit_files import FILE
 from longigen.utils.files import atomic, read_json, write_errors
 from longigen.utils.time_units import time_text
 
-INDEX, LOCK = "visits.csv", ".visits.lock"
+INDEX, LOCK, DATA = "visits.csv", ".visits.lock", "data.json"
 COLUMNS: Sequence[str] = ("subject", "time", "time_unit", "sample", "path", "given", "setting", "seed", "sha256")
 
 

@@ -9,6 +9,7 @@ from longigen.errors import LongigenWarning
 from longigen.generation.earlier import Expected
 from longigen.generation.explanation import require_explaining, write_explanations
 from longigen.generation.index import write_index
+from longigen.generation.pictures import write_pictures
 from longigen.generation.session import GenerationSession
 from longigen.models.batch_size import BatchSize, Size
 from longigen.models.cautions import subject_cautions
@@ -23,7 +24,8 @@ class WrittenVisits:
     """The files that `write_cohort` wrote.
 
     Attributes:
-        folder: the folder, with a subfolder for each subject, and ``visits.csv`` (`longigen.generation.index`).
+        folder: the folder, with a subfolder for each subject, ``visits.csv`` (`longigen.generation.index`), and
+            ``contact-sheet.png`` (`longigen.generation.pictures`).
         files: the NIfTI files of all visits and samples that were written now, by all processes.
         kept: number of visits that were there already, whole and of the same model, settings and inputs.
         caution: a warning if the standard deviation of the samples does not measure uncertainty, else None.
@@ -46,6 +48,7 @@ def write_cohort(
     detail: bool = True,
     explain: bool = False,
     overwrite: bool = False,
+    animate: bool = False,
     batch_size: Size = 4,
     callback: Callable[[int, int], None] | None = None,
 ) -> WrittenVisits:
@@ -65,6 +68,7 @@ def write_cohort(
         detail: keep the last given visits' own voxels; see `Generated.volume`.
         explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
         overwrite: replace files of the same visits that are there already, instead of refusing.
+        animate: also write each trajectory as a GIF.
         batch_size: number of volumes generated in one batch: samples of subjects; see `BatchSize`.
         callback: called as ``callback(done, total)``, counting tasks times samples.
 
@@ -135,6 +139,7 @@ def write_cohort(
     files = gathered(written)
     if state.is_main_process:
         write_index(folder)
+        write_pictures(session, folder, animate=animate)
     max_std = max(gathered([max_std]))
     central = settings.sampler_of(session.model).central
     caution = spread_caution(samples, record.steps, max_std, central=central) if files else None

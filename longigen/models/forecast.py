@@ -23,6 +23,7 @@ from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
 from longigen.models.visit_files import GenerationRecord, make_way, spread_caution, write_mean_and_std, write_visits
 from longigen.utils.moments import Moments
+from longigen.utils.optional import optional_import
 from longigen.utils.progress import Progress, silent
 from longigen.utils.time_units import conversion_text, time_factor, time_text
 
@@ -176,6 +177,34 @@ class Forecast:
             images.std(axis=0, ddof=1) if len(images) > 1 else None,
             title=f"{subject.id} ({self.time_unit})",
         )
+
+    def view(self) -> Any:
+        """Show the given visits and the mean of each generated one in a notebook, in NiiVue; needs ipyniivue.
+
+        The last generated visit is shown in three planes; the others are in the widget's list, with opacity 0.
+
+        Returns:
+            The widget, an ``ipyniivue.NiiVue``. Its `volumes` are in order of time.
+
+        Raises:
+            LongigenError: if ipyniivue is not installed.
+        """
+        niivue = optional_import("ipyniivue", "Forecast.view (longigen[view])")
+        given = self._samples[0].task.given
+        images = [(self.subject.times[index], "given", self._prepared.own(index).image) for index in given]
+        images += [(time, "generated", image) for time, image in zip(self.times, self.to_nibabel(), strict=True)]
+        widget = niivue.NiiVue()
+        widget.load_volumes(
+            [
+                {
+                    "name": f"{kind}-{time_text(time)}.nii",
+                    "data": image.to_bytes(),
+                    "opacity": float(number == len(images)),
+                }
+                for number, (time, kind, image) in enumerate(sorted(images, key=lambda item: item[0]), 1)
+            ]
+        )
+        return widget
 
     @property
     def _prepared(self) -> Prepared:

@@ -43,7 +43,7 @@ def test_folds_and_order_reach_the_run_and_its_files(longigen: Longigen, manifes
     assert config["model"]["order"] == "direct"
     longigen("generate", run, "--times", "+1,+2", "--subject", tested[-1], "--out", out)
     longigen("generate", run, "--times", "+2", "--subject", tested[-1], "--order", "autoregressive", "--out", out / "b")
-    found = {path.name: json.loads(path.read_text()) for path in sorted(out.glob("*/*.json"))}
+    found = {path.name: json.loads(path.read_text()) for path in sorted(out.glob(f"{tested[-1]}/*.json"))}
     assert [(side["order"], side["generated_before"]) for side in found.values()] == [("direct", [])] * 2
     (other,) = (out / "b").glob("*/*.json")
     assert json.loads(other.read_text())["order"] == "autoregressive"
@@ -55,7 +55,7 @@ def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, mani
     longigen("generate", run, "--out", tmp_path, "--samples", 2, "--setting", "single")
     split = json.loads((run / "run.json").read_text())["split"]
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [".visits.lock", *sorted(split["test"]), "visits.csv"]
+    assert names == [".visits.lock", "contact-sheet.png", "data.json", *sorted(split["test"]), "visits.csv"]
     subject = split["test"][0]
     source = nibabel.load(manifest.parent / f"{subject}_0.nii.gz")
     paths = sorted((tmp_path / subject).glob("*.nii.gz"))

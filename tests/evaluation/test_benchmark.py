@@ -360,7 +360,10 @@ def test_folds_score_each_subject_once_by_models_that_never_saw_it(manifest: Pat
     one = alone.run(METRICS, scenarios=("full",))
     assert one.rows[-1].values["psnr"].mean == pytest.approx(content["rows"][-2]["by_fold"]["psnr"]["1"])
     assert one.protocol.hash != result.protocol.hash
-    assert set(again.generate(result.protocol, "full", subjects=1)) == {"linear", "without attention"}  # of the first fold
+    assert set(again.generate(result.protocol, "full", subjects=1)) == {
+        "linear",
+        "without attention",
+    }  # of the first fold
 
 
 def test_folds_that_a_table_cannot_have(manifest: Path, tmp_path: Path) -> None:

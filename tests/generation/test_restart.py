@@ -43,7 +43,7 @@ def test_processes_write_the_files_of_one_and_an_interrupted_one_goes_on(
     assert printed.count("2 processes share the subjects") == printed.count("Wrote 18 volumes") == 1, printed
     expected = contents(one)
     assert contents(two) == expected
-    assert len(expected) == 1 + 3 * 3 * (2 + 2) * 2  # the index; subjects, visits, samples and statistics, sidecars
+    assert len(expected) == 3 + 3 * 3 * (2 + 2) * 2  # index, contact sheet, data; subjects, visits, samples, sidecars
     rows = list(csv.DictReader(expected["visits.csv"].decode().splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert {(row["subject"], row["time"], row["sample"], row["given"], row["seed"]) for row in rows} == {

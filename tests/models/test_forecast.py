@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel
@@ -149,6 +150,18 @@ def test_a_figure_has_a_panel_for_each_visit(model: LongitudinalModel, paths: li
     assert titles[:3] == ["given t=0", "given t=1", "generated t=2"]
     assert sum(title.startswith("change") for title in titles) == 1
     assert sum(title.startswith("std") for title in titles) == 1
+
+
+def test_a_notebook_views_the_visits_in_niivue(model: LongitudinalModel, paths: list[Path]) -> None:
+    result = forecast(model, paths, samples=2)
+    if find_spec("ipyniivue") is None:
+        with pytest.raises(LongigenError, match="needs ipyniivue; install it with 'pip install ipyniivue'"):
+            result.view()
+        return
+    shown = result.view().volumes
+    assert [(volume.name, volume.opacity) for volume in shown] == [
+        ("given-0.nii", 0.0), ("given-1.nii", 0.0), ("generated-2.nii", 1.0),
+    ]  # fmt: skip
 
 
 def test_reprs_are_one_line(model: LongitudinalModel, paths: list[Path]) -> None:

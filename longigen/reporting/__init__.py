@@ -1,0 +1,1 @@
+"""Pages to look at: a report of a run, of results and of generated visits, and a viewer of volumes."""

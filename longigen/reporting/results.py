@@ -1,0 +1,164 @@
+"""The results of an evaluation or a benchmark, read from the files in its folder; nothing is computed again."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from longigen.errors import LongigenError
+from longigen.evaluation.evaluate import SCORES
+from longigen.evaluation.metrics import load_metrics
+from longigen.evaluation.scoring import Score
+from longigen.hub.manifest import METRICS, MODEL_FOLDER
+from longigen.hub.metrics_file import COPIES, COPY_LAST, MALFORMED, PLACES, ResultRow
+from longigen.reporting.sources import BENCHMARK
+from longigen.utils.files import read_json, reason
+from longigen.utils.intervals import Summary
+
+RUN_COLUMNS = ("seed", "fold")
+"""Columns of a benchmark's scores that say which run they are of."""
+PREFERRED = ("ssim", "psnr")
+"""The metrics by which subjects are ranked and visits compared, the first that a result has."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the files of a result say.
+
+    Attributes:
+        folder: its folder.
+        content: the content of ``metrics.json`` or ``table.json``.
+        scores: the score of every visit and method, of ``subjects.csv``; none if there is no such file.
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+    scores: Sequence[Score]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Result":
+        """Read a result.
+
+        Raises:
+            LongigenError: if a file is damaged.
+        """
+        path = folder / (BENCHMARK if (folder / BENCHMARK).is_file() else METRICS)
+        content = read_json(path)
+        try:
+            result = cls(folder, content, _scores(folder / SCORES))
+            _ = result.rows, result.protocol["data"], content["protocol_hash"]
+        except (*MALFORMED, csv.Error) as error:
+            raise LongigenError(
+                f"{folder} is not a whole result ({type(error).__name__}: {reason(error)}); score again with 'longigen "
+                "evaluate' or 'bench'."
+            ) from error
+        return result
+
+    @cached_property
+    def rows(self) -> list[ResultRow]:
+        """One row per scenario and method."""
+        return [ResultRow.from_dict(row, self.metrics) for row in self.content["rows"]]
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The names of the metrics."""
+        return list(self.protocol["metrics"])
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """The protocol of the scores."""
+        return self.content["protocol"]
+
+    @property
+    def protocol_hash(self) -> str:
+        """The hash of the protocol."""
+        return str(self.content["protocol_hash"])
+
+    @property
+    def samples(self) -> int:
+        """The number of samples of each visit."""
+        return int(self.protocol.get("samples", 1))
+
+    @property
+    def name(self) -> str:
+        """The name of the folder; of scores beside a run's weights, that of the run."""
+        folder = self.folder.resolve()
+        return folder.parent.name if folder.name == MODEL_FOLDER else folder.name
+
+    @property
+    def title(self) -> str:
+        """One line on the data, its subjects, the scored visits and the space in which they are scored."""
+        protocol = self.protocol
+        simulated = self.content.get("data", {}).get("simulated", self.content.get("simulated"))
+        place = PLACES.get(protocol.get("space", "model"), "")
+        table = f"{self.content['table']} on " if "table" in self.content else ""
+        return (
+            f"{table}{protocol['data']}{', simulated' if simulated else ''}: {protocol['subjects']} subjects, part "
+            f"{protocol['part']}, target: {protocol['targets']}, {place}"
+        )
+
+    @cached_property
+    def arrows(self) -> Mapping[str, str]:
+        """The direction of better values of each metric: ``↑``, ``↓`` or ``→ VALUE``; empty if it is not known."""
+        known = self.content.get("arrows")
+        if known is not None:
+            return known
+        try:
+            return {name: metric.arrow(self.samples) for name, metric in load_metrics(self.metrics, samples=2).items()}
+        except LongigenError:  # a metric of a package that is not installed
+            return {}
+
+    def settings(self) -> list[str]:
+        """The scenarios, in the order of the rows."""
+        return list(dict.fromkeys(row.setting for row in self.rows))
+
+    def of_setting(self, setting: str) -> list[ResultRow]:
+        """Return the rows of a scenario, those of copies first."""
+        return sorted((row for row in self.rows if row.setting == setting), key=lambda row: row.method not in COPIES)
+
+    @property
+    def ranking(self) -> str | None:
+        """The metric by which subjects are ranked; None if no metric is better for being larger."""
+        larger = [name for name in self.metrics if self.arrows.get(name) == "↑"]
+        return next((name for name in (*PREFERRED, *larger) if name in larger), None)
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods other than copies, in the order of the rows."""
+        return [name for name in dict.fromkeys(row.method for row in self.rows) if name not in COPIES]
+
+    def by_visit(self, setting: str, method: str, metric: str) -> dict[int, Summary]:
+        """Return the mean and interval over subjects of a metric, by index of the visit (frame)."""
+        grouped: dict[int, dict[str, list[float]]] = {}
+        for score in self.scores:
+            if score.setting == setting and score.method == method:
+                grouped.setdefault(score.visit, {}).setdefault(score.subject, []).append(score.values[metric])
+        return {
+            visit: Summary.of([sum(values) / len(values) for values in subjects.values()])
+            for visit, subjects in sorted(grouped.items())
+        }
+
+    def gains(self, setting: str, method: str, metric: str) -> dict[str, float]:
+        """Return a metric's gain over copy-last by subject, the mean over its visits, the lowest first."""
+        values: dict[str, dict[str, list[float]]] = {}
+        for score in self.scores:
+            if score.setting == setting and score.method in (method, COPY_LAST):
+                values.setdefault(score.subject, {}).setdefault(score.method, []).append(score.values[metric])
+        gains = {
+            subject: sum(of[method]) / len(of[method]) - sum(of[COPY_LAST]) / len(of[COPY_LAST])
+            for subject, of in values.items()
+            if method in of and COPY_LAST in of
+        }
+        known = {subject: gain for subject, gain in gains.items() if not math.isnan(gain)}
+        return dict(sorted(known.items(), key=lambda item: item[1]))
+
+
+def _scores(path: Path) -> list[Score]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [Score.of_row({key: text for key, text in row.items() if key not in RUN_COLUMNS}) for row in rows]
