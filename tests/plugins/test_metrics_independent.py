@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from scipy.ndimage import correlate1d, laplace
-from scipy.stats import linregress, pearsonr
+from scipy.stats import linregress, pearsonr, spearmanr
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch import Tensor
@@ -20,15 +20,20 @@ from longigen_metrics import (
     KID,
     NRMSE,
     PSNR,
+    SSIM,
+    AUROCDistance,
     ChangeAUROC,
     ChangeCorrelation,
+    CorrelationDistance,
     Coverage,
     DeltaRMAE,
+    EdgeRMSE,
     Flicker,
     LaplacianError,
     Monotonicity,
     SlopeError,
     SpreadSkill,
+    UnitRMSE,
 )
 from longigen_metrics.similarity import ssim_map
 
@@ -246,3 +251,37 @@ def test_monotonicity_and_flicker_by_loops_over_visits(series: tuple[Tensor, Ten
     assert Flicker().of_series(copies, true, foreground, TIMES) == 0.0
     assert math.isnan(Monotonicity().of_series(copies, true, foreground, TIMES))
     assert math.isnan(Monotonicity()(true[1], true[1], true[0], foreground))  # one visit
+
+
+# The protocol cronos-acdc
+
+
+def test_ssim_of_the_images_own_range_is_torchmetrics(visit: tuple[Tensor, ...]) -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    generated, true = (0.4 * volume + 0.1 for volume in visit[:2])
+    for x, y in ((generated, true), (true, generated)):
+        expected = structural_similarity_index_measure(((x + 1) / 2)[None].double(), ((y + 1) / 2)[None].double())
+        assert SSIM(data_range="images")(x, y, *visit[2:]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_rmse_and_edge_rmse_are_those_of_numpy_and_scipy(visit: tuple[Tensor, ...]) -> None:
+    x, y = ((volume[0].double().numpy() + 1) / 2 for volume in visit[:2])
+    assert UnitRMSE()(*visit) == pytest.approx(np.sqrt(np.mean((x - y) ** 2)), rel=1e-6)
+    edges = laplace(x, mode="constant") - laplace(y, mode="constant")
+    assert EdgeRMSE()(*visit) == pytest.approx(np.sqrt(np.mean(edges**2)), rel=1e-6)
+
+
+def test_distances_of_correlation_and_auroc_are_those_of_scipy_and_scikit_learn(visit: tuple[Tensor, ...]) -> None:
+    generated, true, previous = (volume[0].numpy().ravel() / 2 for volume in visit[:3])
+    made, change = generated - previous, true - previous
+    chosen = np.abs(change) > 0.02
+    assert chosen.sum() < 5000
+    rho = spearmanr(made[chosen], change[chosen]).statistic
+    assert CorrelationDistance()(*visit) == pytest.approx((1 - rho) / 2, rel=1e-6)
+    areas = []
+    for sign in (1, -1):
+        moved = sign * change
+        largest = moved >= np.percentile(moved[moved > 0], 95)
+        areas.append(roc_auc_score(largest, sign * made))
+    assert AUROCDistance()(*visit) == pytest.approx(1 - np.mean(areas), rel=1e-6)
