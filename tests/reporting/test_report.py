@@ -47,7 +47,8 @@ def made(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("made")
     quiet: dict[str, Any] = {"data": manifest, "progress": False}
     generate(FIXTURE, folder / "generated", setting="full", subjects=["s0", "s1", "s2"], **quiet)
-    evaluate(FIXTURE, out=folder / "scores", settings=["single", "full"], targets="all", samples=2, part="all", **quiet)
+    scored: dict[str, Any] = {"settings": ["single", "full"], "targets": "all", "metrics": ["ssim", "psnr", "coverage"]}
+    evaluate(FIXTURE, out=folder / "scores", samples=2, part="all", **scored, **quiet)
     written = report(folder, folder / "report.html", **quiet)
     assert written.subjects == 3
     return Made(folder, manifest, written.path.read_text("utf-8"))
