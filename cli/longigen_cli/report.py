@@ -13,7 +13,7 @@ def report(
     folders: Annotated[
         list[str],
         typer.Argument(
-            metavar="FOLDER…",
+            metavar="FOLDER",
             help="Folders that train, evaluate, bench and generate wrote, or folders that hold such folders.",
         ),
     ],

@@ -11,7 +11,7 @@ from longigen_cli.console import DataChanges, TrueData, say
 
 def view(
     paths: Annotated[
-        list[str], typer.Argument(metavar="FOLDER|NIFTI…", help="Folders that generate wrote, or image files.")
+        list[str], typer.Argument(metavar="FOLDER|NIFTI", help="Folders that generate wrote, or image files.")
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Write one HTML file, complete in itself, instead of serving the page.")

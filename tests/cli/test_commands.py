@@ -318,7 +318,7 @@ def test_mistakes_about_models(longigen: Longigen, run: Path, manifest: Path, tm
         longigen("evaluate", run, "--data", "sim-brain", "--part", "test", status=2), "not the data that the model"
     )
     assert_one_sentence(longigen("info", "sdam", status=2), "nothing named 'sdam'", "Did you mean 'sadm'")
-    assert_one_sentence(longigen("check", "unet", status=2), "no component 'unet'")
+    assert_one_sentence(longigen("check", "unet4d", status=2), "no component 'unet4d'")
 
 
 def test_debug_shows_the_traceback(longigen: Longigen) -> None:

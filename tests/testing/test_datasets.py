@@ -67,6 +67,7 @@ CONFIGURATION = "can be made again from its configuration"
 SUBJECTS = "has subjects with ascending times"
 VOLUMES = "loads volumes as it describes them"
 AGAIN = "loads the same again"
+REGIONS = "labels regions that it names"
 GLOBAL = "leaves global random generators alone"
 UNIT = "has times in a known unit"
 VISITS = "knows its visits apart"
@@ -105,7 +106,8 @@ class Listing(Good):
 
 
 @caught(SUBJECTS=r"subjects\(\) returns a generator, not a sequence", VOLUMES="not subscriptable",
-        AGAIN="not subscriptable", GLOBAL="not subscriptable", PROCESSES="not subscriptable")  # fmt: skip
+        AGAIN="not subscriptable", REGIONS="not subscriptable", GLOBAL="not subscriptable",
+        PROCESSES="not subscriptable")  # fmt: skip
 class Generating(Listing):
     def listed(self, subjects: list[Subject]) -> Iterator[Subject]:
         yield from subjects
@@ -306,6 +308,28 @@ class Opening(Good):
     @classmethod
     def claims(cls, path: Path) -> bool:
         return path.read_bytes().startswith(b"noise")
+
+
+def mark() -> Volume:
+    data = np.zeros(SHAPE, dtype=np.float32)
+    data[2:4, 2:5, 3:6] = 7
+    return Volume(data, draw(0).affine)
+
+
+@caught(REGIONS=r"the label map of s0 at 0 has \[7\], which `regions` does not name")
+class NamingNoRegion(Good):
+    def visit(self, name: str, index: int, time: float) -> Visit:
+        return replace(super().visit(name, index, time), labels=mark)
+
+
+class NamingItsRegion(NamingNoRegion):
+    @property
+    def regions(self) -> dict[int, str]:
+        return {7: "box"}
+
+
+def test_a_named_region_is_right() -> None:
+    assert problems("dataset", NamingItsRegion) == {}
 
 
 @pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers.conformance import assert_caught, assert_each_is_broken, problems
-from longigen import Metric, SeriesMetric, SetMetric
+from longigen import Metric, RegionMasks, RegionMetric, SeriesMetric, SetMetric
 
 
 class Good(Metric):
@@ -111,7 +111,22 @@ class OfSeries(SeriesMetric):
         return float((series.diff(dim=0) / gaps).abs().mean())
 
 
-@pytest.mark.parametrize("cls", [Good, Similarity, OfSet, Calibrated, Ratio, OfSeries])
+class OfRegion(RegionMetric):
+    """The volume of a region, generated minus true, over the true one."""
+
+    higher_is_better = False
+
+    @property
+    def definition(self) -> str:
+        return f"|generated - true| volume / true volume of the {self.region}"
+
+    def of_region(self, generated: RegionMasks, true: RegionMasks) -> float:
+        if generated.visit is None or true.visit is None or not true.visit.any():
+            return math.nan
+        return abs(float(generated.visit.sum()) / float(true.visit.sum()) - 1)
+
+
+@pytest.mark.parametrize("cls", [Good, Similarity, OfSet, Calibrated, Ratio, OfSeries, OfRegion])
 def test_a_good_one_passes(cls: type) -> None:
     assert problems("metric", cls) == {}
 
@@ -123,6 +138,7 @@ CLOSER = "prefers what is closer"
 CALIBRATION = "aims at calibration"
 ORDER = "pools in any order"
 SERIES = "keeps to series"
+REGIONS = "keeps to regions, where it is of regions"
 GLOBAL = "leaves global random generators alone"
 
 BROKEN: dict[type, dict[str, str]] = {}
@@ -340,6 +356,19 @@ class MadeAtRandom(Good):
     def __init__(self, *, power: float = 1.0) -> None:
         super().__init__(power=power)
         self.weights = torch.rand(3)
+
+
+@caught(REGIONS="its definition does not name the region")
+class NamingNoRegion(OfRegion):
+    definition = "|generated - true| volume / true volume"
+
+
+@caught(REGIONS="of a region that is nowhere it is 0.0, not NaN")
+class CountingNothing(OfRegion):
+    def of_region(self, generated: RegionMasks, true: RegionMasks) -> float:
+        if true.visit is not None and not true.visit.any():
+            return 0.0
+        return super().of_region(generated, true)
 
 
 @pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
