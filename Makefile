@@ -23,7 +23,7 @@ demo: $(VENV)/installed  ## Train on the simulated brains, generate, evaluate, d
 	@echo "at the volumes in $(DEMO)/generated, and at the table above ($(DEMO)/evaluation/table.txt)."
 
 test: $(VENV)/installed  ## All tests that two cores can run.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not gpu and not slow"  # a third, since many wait
 
 define AT_LOWEST
 import sys

@@ -204,13 +204,13 @@ def keeps_to_regions(case: Case) -> None:
 
 CHECKS: dict[str, Callable[[Case], None]] = {
     "can be made again from its configuration": keeps_its_configuration,
-    "keeps to regions, where it is of regions": keeps_to_regions,
     "is defined in one line": is_defined,
     "is best for the truth": is_best_for_the_truth,
     "prefers what is closer": prefers_what_is_closer,
     "aims at calibration": aims_at_calibration,
     "pools in any order": pools_in_any_order,
     "keeps to series": keeps_to_series,
+    "keeps to regions": keeps_to_regions,
     "leaves global random generators alone": draws_nothing_global,
 }
 """By what a metric is to do; see `Metric`. A check that does not concern a metric passes."""

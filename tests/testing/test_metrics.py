@@ -138,7 +138,7 @@ CLOSER = "prefers what is closer"
 CALIBRATION = "aims at calibration"
 ORDER = "pools in any order"
 SERIES = "keeps to series"
-REGIONS = "keeps to regions, where it is of regions"
+REGIONS = "keeps to regions"
 GLOBAL = "leaves global random generators alone"
 
 BROKEN: dict[type, dict[str, str]] = {}
