@@ -73,10 +73,7 @@ def main() -> None:
         f"{arguments.rounds} rounds in turn."
     )
     table = Table("3×3×3 convolutions on a CPU", [*columns, "× as fast", "largest difference"], rows, note)
-    print(table.markdown)
-    if arguments.out is not None:
-        with arguments.out.open("a", encoding="utf-8") as file:
-            file.write(f"{table.markdown}\n")
+    table.show(arguments.out)
 
 
 if __name__ == "__main__":

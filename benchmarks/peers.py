@@ -145,10 +145,7 @@ def main() -> None:
     )
     columns = [column for head in heads for column in head.split(" | ")]
     table = Table(f"unet3d and {arguments.table}, on a CPU", ["network", "parameters", "GFLOP", *columns], rows, note)
-    print(table.markdown)
-    if arguments.out is not None:
-        with arguments.out.open("a", encoding="utf-8") as file:
-            file.write(f"{table.markdown}\n")
+    table.show(arguments.out)
 
 
 if __name__ == "__main__":
