@@ -38,6 +38,9 @@ class LongigenError(Exception):
     exits with status 2. Any other exception is a bug in longigen or in a plugin and keeps its traceback.
     """
 
+    raised_by_all: bool = False
+    """Whether every process of the command raises it (`longigen.utils.processes.agreeing`)."""
+
     def __str__(self) -> str:
         """Return the message in one line, with control characters escaped."""
         return sentence(super().__str__())

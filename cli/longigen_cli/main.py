@@ -156,7 +156,7 @@ def main() -> None:
         rich_utils.rich_abort_error()
         sys.exit(1)
     except LongigenError as error:
-        with api.failing() as first:
+        with api.failing(alike=error.raised_by_all) as first:
             if first and os.environ.get("LONGIGEN_DEBUG"):
                 raise
             if first:

@@ -150,6 +150,7 @@ def agreeing() -> Iterator[None]:
     errors = gathered([None if raised is None else _portable(raised)])
     found = next((error for error in errors if error is not None), None)
     if found is not None:
+        found.raised_by_all = True
         raise found
 
 

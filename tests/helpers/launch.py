@@ -15,22 +15,34 @@ def together(number: int, *arguments: object, folder: Path, status: int = 0) -> 
 
     They are forked from one that has the imports done; see `commandline`. `torchrun` starts real ones.
     """
+    words = [str(argument) for argument in arguments]
+    with ThreadPoolExecutor(number) as pool:
+        done = list(pool.map(lambda given: commandline.run(words, folder, given, timeout=300), _environments(number)))
+    printed = "".join(stderr for _, _, stderr in done)
+    assert {code for code, _, _ in done} == {status}, printed
+    return printed
+
+
+def scripts(number: int, text: str) -> list[tuple[int, str, str]]:
+    """Run a Python script in several processes; return the status, stdout and stderr of each."""
+    command = [sys.executable, "-c", text]
+
+    def one(environment: dict[str, str]) -> tuple[int, str, str]:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=300)
+        return done.returncode, done.stdout, done.stderr
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(one, _environments(number)))
+
+
+def _environments(number: int) -> list[dict[str, str]]:
+    """Return the variables that a launcher sets for each of its processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-
-    def one(rank: int) -> tuple[int, str, str]:
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
-        words = [str(argument) for argument in arguments]
-        environment = shared | {key: str(value) for key, value in place.items()}
-        return commandline.run(words, folder, environment, timeout=300)
-
-    with ThreadPoolExecutor(number) as pool:
-        done = list(pool.map(one, range(number)))
-    printed = "".join(stderr for _, _, stderr in done)
-    assert {code for code, _, _ in done} == {status}, printed
-    return printed
+    shared |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(number)]
 
 
 def torchrun(number: int, *arguments: object, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:

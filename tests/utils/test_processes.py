@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.launch import together
+from helpers.launch import scripts, together
 from longigen import LongigenError
 from longigen.utils.processes import agreeing, divided, gathered, is_first, launched, processes, says_first
 
@@ -62,6 +62,30 @@ def test_an_error_of_one_process_ends_all_and_is_said_once(manifest: Path, tmp_p
     assert "cut.nii.gz" in lines[0]
     assert "run 'longigen doctor" in lines[0]
     assert "Traceback" not in printed
+
+
+SECOND_IS_LATE = """
+import time
+from longigen import LongigenError
+from longigen.utils.processes import agreeing, failing, is_first, processes
+
+processes()
+try:
+    with agreeing():
+        raise LongigenError("wrong here")
+except LongigenError as error:
+    time.sleep(0 if is_first() else 1)
+    with failing(alike=error.raised_by_all) as says:
+        if says:
+            print(error)
+"""
+
+
+def test_what_all_raise_is_said_once_though_one_is_late() -> None:
+    """The first process keeps what they tell each other, so it may not end before the second one has asked."""
+    done = scripts(2, SECOND_IS_LATE)
+    assert [code for code, _, _ in done] == [0, 0], done
+    assert "".join(printed for _, printed, _ in done) == "wrong here\n", done
 
 
 def test_wrong_words_are_said_once(tmp_path: Path) -> None:
