@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 LOWEST ?= .venv-lowest
 SELECTION := tests/journeys/test_every_command.py tests/cli/test_completion.py tests/hub/test_download.py
 DEMO ?= demo
+CONSTRAINTS ?= -c constraints.txt
 
-.PHONY: demo test test-lowest lint format clean
+.PHONY: demo test test-lowest lint docs format clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
 	touch $@
 
 demo: $(VENV)/installed  ## Train on the simulated brains, generate, evaluate, draw: a few minutes on two cores.
@@ -23,7 +24,7 @@ demo: $(VENV)/installed  ## Train on the simulated brains, generate, evaluate, d
 	@echo "at the volumes in $(DEMO)/generated, and at the table above ($(DEMO)/evaluation/table.txt)."
 
 test: $(VENV)/installed  ## All tests that two cores can run.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not gpu and not slow"  # a third, since many wait
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "not gpu and not slow and not docs"  # a third, since many wait
 
 define AT_LOWEST
 import sys
@@ -64,9 +65,13 @@ lint: $(VENV)/installed  ## Format, lint, types and layers, as CI checks them.
 		| $(BIN)/python -c "$$TYPED"
 	$(BIN)/lint-imports
 
+docs: $(VENV)/installed  ## The documentation site, in site/; runs its notebooks and the code of its pages.
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m docs tests/docs
+
 format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(DEMO) dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(DEMO) dist site .pytest_cache .ruff_cache

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+import longigen
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
-from longigen.utils.intervals import INTERVAL, Summary
+from longigen.utils.intervals import INTERVAL, Summary, holm
 
 ABLATION, ATTENTION, DEPARTURES = "sadm-ablation", "sadm-attention", "sadm-departures"
 SETTINGS = ("full", "missing", "single")
@@ -172,6 +173,26 @@ def seeds(folder: Path, file: Path, command: str, others: Sequence[str]) -> None
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def departures(folder: Path, file: Path) -> None:
+    """Test each row of a benchmark with several seeds against the row before it, over subjects and seeds."""
+    spec, lines, found = BenchmarkSpec.of(DEPARTURES), [], []
+    for before, row in itertools.pairwise(spec.rows):
+        places = {each.name: sorted((folder / each.folder).glob("seed-*/evaluation")) for each in (before, row)}
+        compared = longigen.compare(places, against=before.name, metrics=spec.metrics).rows
+        found += [(row.name, each) for each in compared if each.model == row.name and each.difference is not None]
+    adjusted = holm([each.difference.p for _, each in found])
+    for metric in spec.metrics:
+        lines.append(f"\n{metric}")
+        for (name, each), p in zip(found, adjusted, strict=True):
+            if each.metric == metric:
+                change, chance = each.difference.summary, f"p {p:.3f}" if p >= 0.001 else "p <.001"
+                lines.append(
+                    f"  {name}".ljust(28) + f"{change.mean:+.4f} [{change.low:+.4f}, {change.high:+.4f}]  {chance}"
+                )
+    head = f"each row minus the row before it [{INTERVAL}]; p over subjects and seeds (Hillis 2014), adjusted for "
+    file.write_text("\n".join([f"{head}{len(found)} tests (Holm 1979)", *lines]) + "\n", encoding="utf-8")
+
+
 def order(folder: Path, file: Path) -> None:
     """Test the order of the settings for each trained row, and of the rows in each setting, paired by subject."""
     describe, lines = comparison(folder), [PAIRED]
@@ -224,9 +245,11 @@ def measure(name: str, work: Path, acdc: str | None) -> None:
     (results / "pictures.png").write_bytes((folder / "pictures.png").read_bytes())
     table = (folder / "table.txt").read_text(encoding="utf-8")
     (results / "table.txt").write_text(f"$ {' '.join([*shown, *options])}\n\n{table}", encoding="utf-8")
+    if spec.table == DEPARTURES:
+        departures(folder, results / "steps.txt")
     if spec.table == ATTENTION:
-        others = [row.name for row in BenchmarkSpec.of(ATTENTION).rows if row.name != ORDER[0]]
-        seeds(folder, results / "seeds.txt", shlex.join([*shown, *options]), others)
+        command = ["longigen", "compare", str(folder), "--against", ORDER[0]]
+        call(command, ["longigen", "compare", name, "--against", ORDER[0]], results / "compared.txt")
     if spec.table != ABLATION:
         return  # the losses of methods with different objectives cannot be compared
     curves(folder, results / "curves.png", f"{ABLATION} on {spec.data}")

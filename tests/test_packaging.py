@@ -1,6 +1,7 @@
 """The wheel: what is in it, and that it works where the checkout is not."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -85,7 +86,7 @@ def test_every_plugin_has_entry_points(wheel: Path) -> None:
 def test_the_index_describes_every_entry_point(wheel: Path) -> None:
     index = yaml.safe_load((ROOT / "registry.yaml").read_text())
     found = entry_points(wheel)
-    for kind in ("conditioners", "denoisers", "samplers", "datasets", "metrics"):
+    for kind in ("conditioners", "denoisers", "samplers", "datasets", "metrics", "segmenters"):
         assert sorted(index[kind]) == sorted(found[f"longigen.{kind}"])
         assert all(entry["summary"] for entry in index[kind].values())
 
@@ -99,6 +100,26 @@ def test_constraints_pin_what_the_project_asks_for() -> None:
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
     assert {name.partition(">=")[0] for name in asked} | {"torchvision"} == pinned
     assert not any("==" in name for name in asked)
+
+
+def test_the_citation_agrees_with_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["title"] == f"{project['name']}: {project['description'][0].lower()}{project['description'][1:]}"
+    assert (citation["license"], citation["keywords"]) == (project["license"], project["keywords"])
+    assert {"cff-version", "message", "authors"} <= citation.keys()  # what the format requires besides
+
+
+def test_workflows_call_what_is_there() -> None:
+    """Each line of a workflow that calls make or a script of the repository names one that exists."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = []
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            called += [line.split() for step in job["steps"] for line in step.get("run", "").splitlines()]
+    assert {words[1] for words in called if words[:1] == ["make"]} == {"test", "test-lowest"} <= targets
+    assert [words for words in called if words == [".ci/run"]]
+    assert set(re.findall(r"^make ([a-z-]+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)) <= targets
 
 
 def test_wheel_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
