@@ -16,8 +16,8 @@ from longigen_cli.main import app
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("CONTRIBUTING*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 MARK = "--- end of block ---"
-PYTHON = re.compile(r"```python\n(.*?)```\n(?:\n((?:    .*\n|\n)+))?", re.DOTALL)
-NUMBER = re.compile(r"\d+(?:\.\d+)?|[0-9a-f]{12}")
+PYTHON = re.compile(r"```python\n(.*?)```\n(?:\n((?:    [^\n]*\n|\n)+))?", re.DOTALL)
+NUMBER = re.compile(r"[0-9a-f]{12}|[+-]?\d+(?:\.\d+)?")
 
 
 def commands(text: str) -> Iterator[list[str]]:
