@@ -10,8 +10,7 @@ Fixtures (see `conftest.py`):
         assert hub.requests("GET", "*/model.safetensors")[-1].range == "bytes=10485760-"
         desk.longigen("pull", "hf-hub:lab/brain", HF_HUB_OFFLINE="1")
         machine().longigen("pull", "hf-hub:lab/brain", status=2)     # another machine, no token: not found
-        desk.longigen("push", "run", "lab/mine", typed="y\n")        # with what is typed when it asks
-        desk.python("import huggingface_hub; ...", "argument")       # returns what it prints
+            desk.python("import huggingface_hub; ...", "argument")       # returns what it prints
         process = desk.start("-m", "longigen_cli", "pull", "…")      # a Popen: to kill it, or to run several
 
 huggingface_hub reads its environment when it is imported: what runs in the tests' own process must be given endpoint,

@@ -74,13 +74,11 @@ class Machine:
                 raise
         return _finished(process.args, process.returncode, stdout, stderr, status).stdout
 
-    def longigen(
-        self, *arguments: object, status: int = 0, typed: str = "", **environment: str
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run the command line, with what is typed when it asks; see `commandline.run`."""
+    def longigen(self, *arguments: object, status: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command line; see `commandline.run`."""
         words = [str(argument) for argument in arguments]
         every = {**self.environment, **environment}
-        return _finished(words, *commandline.run(words, self.home, every, timeout=300, typed=typed), status)
+        return _finished(words, *commandline.run(words, self.home, every, timeout=300), status)
 
 
 def _finished(command: Any, found: int, stdout: str, stderr: str, status: int) -> "subprocess.CompletedProcess[str]":
