@@ -41,7 +41,8 @@ PRELOAD = [
 
 READS_ENVIRONMENT = "huggingface_hub"
 """The package that keeps what it reads from the environment when it is imported. longigen imports it where it is used,
-so that a command gets one that knows the command's environment."""
+so that a command gets one that knows the command's environment. timm keeps the first one: what downloads timm's weights
+needs a new process."""
 
 
 def run(
@@ -52,7 +53,7 @@ def run(
     *,
     module: str = "longigen_cli",
 ) -> tuple[int, str, str]:
-    """Run a module, as ``python -m`` does; return exit status, stdout and stderr.
+    """Run a module, as ``python -m`` does, without input; return exit status, stdout and stderr.
 
     Args:
         arguments: `sys.argv[1:]`.
