@@ -7,7 +7,6 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from typer import rich_utils
 from typer.core import TyperCommand
 
 from longigen import __version__, api
@@ -148,11 +147,15 @@ def main() -> None:
         api.join_processes()
         sys.exit(app(standalone_mode=False))  # the status of typer.Exit, or None
     except WRONG_WORDS as error:
+        from typer import rich_utils  # with the package for Markdown it takes a third of the command line's start
+
         with api.failing(alike=True) as first:
             if first:
                 rich_utils.rich_format_error(error)
         sys.exit(error.exit_code)
     except typer.Abort:  # the answer to a question
+        from typer import rich_utils
+
         rich_utils.rich_abort_error()
         sys.exit(1)
     except LongigenError as error:

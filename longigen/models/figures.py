@@ -151,7 +151,7 @@ def forecast_figure(
         if std is not None:
             spread = cut(torch.from_numpy(np.ascontiguousarray(std[place])))
             axes[2, column].imshow(spread, cmap="magma", vmin=0, vmax=limit, interpolation="nearest")
-            axes[2, column].set_title(f"std (0 to {limit:.2f})", fontsize=7)
+            set_title(axes[2, column], f"std (0 to {limit:.2f})")
     return figure
 
 
@@ -177,13 +177,22 @@ class Slice:
         return np.rot90(np.take(volume[0].numpy(), self.index, axis=self.axis))
 
 
+def set_title(axis: object, text: str) -> None:
+    """Write the title of an image.
+
+    Its height is said, though it is the usual one: matplotlib finds it otherwise by measuring every tick, which takes
+    more than half of the time of a figure.
+    """
+    axis.set_title(text, fontsize=7, y=1.0)  # type: ignore[attr-defined]
+
+
 def draw_grey(axis: object, image: np.ndarray, name: str) -> None:
     """Draw a 2D image in grey values from -1 to 1."""
     axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")  # type: ignore[attr-defined]
-    axis.set_title(name, fontsize=7)  # type: ignore[attr-defined]
+    set_title(axis, name)
 
 
 def draw_difference(axis: object, image: np.ndarray, name: str, limit: float) -> None:
     """Draw a 2D difference image in colours from blue (-limit) to red (limit)."""
     axis.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")  # type: ignore[attr-defined]
-    axis.set_title(name, fontsize=7)  # type: ignore[attr-defined]
+    set_title(axis, name)

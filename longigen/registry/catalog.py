@@ -1,8 +1,9 @@
 """The catalog: the merged ``registry.yaml`` files, which describe components, recipes, tables and models."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,15 @@ def _registry_path(package: str) -> Path:
     return folder / "registry.yaml"
 
 
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """Parse a file, once for each content of it: many recipes are resolved for one table."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def _read_registry(path: Path) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        content = deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise LongigenError(f"{path} cannot be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):

@@ -18,7 +18,7 @@ LONGIGEN = Path(sysconfig.get_path("scripts")) / "longigen"
 def ask(environment: dict[str, str], *command: str | Path) -> str:
     """Return what a process prints; it must end well, and say nothing on stderr."""
     result = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=300
     )
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     return result.stdout

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from helpers import commandline
 from helpers.files import ball, write_image
 from helpers.processes import Longigen
 from longigen import LongigenError
@@ -108,24 +109,29 @@ import sys, torch
 from pathlib import Path
 from longigen.data.cache import VisitCache
 cache = VisitCache(Path(sys.argv[1]), 10**9)
-print("ready", flush=True)
 for number in range(10**6):
     cache.put(f"{number % 256:02x}", torch.full((1, 64, 64, 64), float(number % 256)), {"n": str(number % 256)})
 """
 
 
-def test_killed_process_leaves_no_partial_entry(tmp_path: Path) -> None:
+def test_killed_process_leaves_no_partial_entry(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = tmp_path_factory.mktemp("writer")
+    (place / "writer.py").write_text(WRITER)
+    streams = [Path(os.devnull), place / "stdout", place / "stderr"]
     for moment in (0.0, 0.01, 0.037, 0.1, 0.2):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        for path in entries(tmp_path):
+            path.unlink()
+        process = commandline.start([str(tmp_path)], place, dict(os.environ), streams, module="writer")
+        while not entries(tmp_path) and process.is_alive():
+            time.sleep(0.001)
         time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert entries(tmp_path)
-    for path in entries(tmp_path):
-        with safe_open(path, framework="pt") as file:
-            assert (file.get_tensor("visit") == float(file.metadata()["n"])).all()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, streams[2].read_text()
+        assert entries(tmp_path)
+        for path in entries(tmp_path):
+            with safe_open(path, framework="pt") as file:
+                assert (file.get_tensor("visit") == float(file.metadata()["n"])).all()
     part = tmp_path / "00" / ".part-x.safetensors"
     part.write_bytes(b"half")
     before = time.time() - 2 * TEMPORARY_FILE_SECONDS

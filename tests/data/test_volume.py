@@ -65,7 +65,7 @@ def test_broken_file_is_refused_with_one_sentence(name: str, tmp_path: Path) -> 
     file, content = BROKEN[name]
     path = tmp_path / file
     path.write_bytes(content)
-    began = time.perf_counter()
+    began = time.process_time()
     tracemalloc.start()
     with pytest.raises(LongigenError) as caught:
         read_volume(path, "sub-7")
@@ -76,7 +76,7 @@ def test_broken_file_is_refused_with_one_sentence(name: str, tmp_path: Path) -> 
     assert "\n" not in message
     assert message.endswith(".")
     assert peak < 10 * 2**20
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_random_corruption_raises_bad_data_only(tmp_path: Path) -> None:

@@ -23,13 +23,16 @@ def together(number: int, *arguments: object, folder: Path, status: int = 0) -> 
     return printed
 
 
-def scripts(number: int, text: str) -> list[tuple[int, str, str]]:
-    """Run a Python script in several processes; return the status, stdout and stderr of each."""
-    command = [sys.executable, "-c", text]
+def scripts(number: int, text: str, *, folder: Path) -> list[tuple[int, str, str]]:
+    """Run a Python script, which is written to a folder, in several processes, forked as those of `together` are.
+
+    Returns:
+        The exit status, stdout and stderr of each.
+    """
+    (folder / "script.py").write_text(text)
 
     def one(environment: dict[str, str]) -> tuple[int, str, str]:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=300)
-        return done.returncode, done.stdout, done.stderr
+        return commandline.run([], folder, environment, timeout=300, module="script")
 
     with ThreadPoolExecutor(number) as pool:
         return list(pool.map(one, _environments(number)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from helpers import commandline
 from helpers.files import ROOT
 from longigen.registry import packages
 
@@ -59,23 +60,29 @@ class Site:
 
     def python(self, code: str) -> str:
         """Run code in a fresh process that sees the folder, and return its output."""
-        path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": ""}
+        command = [sys.executable, "-c", code]
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=self.folder, check=False
+            command, capture_output=True, text=True, env=self._environment(), cwd=self.folder, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def longigen(self, *words: str) -> str:
-        """Run ``longigen`` in a fresh process that sees the folder, and return its output."""
-        return self.python(f"import sys; sys.argv[1:] = {list(words)}; from longigen_cli.main import main; main()")
+        """Run ``longigen`` in a process that sees the folder, and return its output; see `commandline.run`."""
+        status, stdout, stderr = commandline.run(list(words), self.folder, self._environment(), timeout=300)
+        assert status == 0, stderr
+        return stdout
+
+    def _environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
+        return {**os.environ, "PYTHONPATH": path, "COLUMNS": ""}
 
 
 def clear_package_caches() -> None:
     importlib.invalidate_caches()
-    for found in (packages.installed_entry_points, packages.find_module, packages.parse_module):
-        found.cache_clear()
+    for found in vars(packages).values():
+        if hasattr(found, "cache_clear"):
+            found.cache_clear()
 
 
 def add_registry(site: Site, name: str, text: str | bytes) -> None:

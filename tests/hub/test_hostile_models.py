@@ -110,10 +110,10 @@ TENSOR = '"dtype": "F32", "data_offsets": [0, 4]'
 )
 def test_a_hostile_model_is_a_sentence(folder: Path, damage: Callable[[Path], None], problem: str) -> None:
     damage(folder)
-    memory, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    memory, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(LongigenError) as caught:
         LongitudinalModel.from_pretrained(folder)
-    assert time.perf_counter() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < KILOBYTES
     assert problem in str(caught.value)
     assert str(folder) in str(caught.value)

@@ -352,7 +352,7 @@ def test_partial_file_of_a_killed_process_is_not_used_by_the_client(hub: Hub, ma
     stall = hub.faults.stall("*/model.safetensors", after=CHUNK + 1_000_000)
     process = desk.start("-c", DOWNLOAD, "lab/brain", "main")
     with process:
-        assert stall.reached.wait(60)
+        assert stall.reached.wait(300)
         process.kill()
     stall.release()
     digest = hashlib.sha256(LARGE).hexdigest()
@@ -409,7 +409,7 @@ def test_concurrent_downloads_into_one_cache(hub: Hub, machine: NewMachine) -> N
     hub.seed("lab/brain", {**FILES, "model.safetensors": LARGE})
     desk = machine()
     processes = [desk.start("-c", DOWNLOAD, "lab/brain", "main") for _ in range(3)]
-    printed = {process.communicate(timeout=60)[0].strip() for process in processes}
+    printed = {process.communicate(timeout=300)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert contents(printed.pop()) == {**FILES, "model.safetensors": LARGE}
     assert not printed
@@ -422,7 +422,7 @@ def test_concurrent_commits(hub: Hub, api: HfApi) -> None:
     ready = threading.Barrier(12)
 
     def commit(number: int) -> None:
-        ready.wait(30)
+        ready.wait(300)
         weights = CommitOperationAdd("same.safetensors", WEIGHTS)
         api.create_commit("lab/brain", [*add(**{f"f{number}": b"x"}), weights], commit_message=f"{number}")
 

@@ -42,9 +42,9 @@ def test_summary_of_a_folder(tmp_path: Path) -> None:
 def test_the_licence_of_a_card(tmp_path: Path, head: str, licence: str) -> None:
     card = tmp_path / "README.md"
     card.write_text(f"---\n{head}\n---\n\nlicense: gpl\n")
-    started = time.perf_counter()
+    started = time.process_time()
     assert card_licence(card) == licence
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     card.write_text(f"# No head\n{head}\n")
     assert card_licence(card) == ""
 

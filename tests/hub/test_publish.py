@@ -7,8 +7,6 @@ import platform
 import pty
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -18,6 +16,7 @@ from huggingface_hub import ModelCard, constants
 from safetensors import safe_open
 
 import hubserver
+from helpers import commandline
 from helpers.files import ball, write_image
 from helpers.processes import Longigen, NewMachine
 from longigen import LongigenError, LongitudinalModel, api
@@ -359,18 +358,20 @@ def test_push_without_a_terminal_needs_yes(hub: hubserver.Hub, machine: NewMachi
 
 
 @pytest.mark.parametrize(("answer", "status"), [("n", 1), ("y", 0)])
-def test_push_asks_on_a_terminal(hub: hubserver.Hub, machine: NewMachine, run: Path, answer: str, status: int) -> None:
+def test_push_asks_on_a_terminal(
+    hub: hubserver.Hub, machine: NewMachine, run: Path, tmp_path: Path, answer: str, status: int
+) -> None:
     ours, theirs = pty.openpty()
-    desk = machine(token=hub.token)
-    command = [sys.executable, "-m", "longigen_cli", "push", str(run), "lab/ward"]
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=desk.environment
-    ) as process:
-        os.write(ours, f"{answer}\n".encode())
-        stdout, stderr = process.communicate(timeout=120)
+    desk, printed = machine(token=hub.token), [tmp_path / "stdout", tmp_path / "stderr"]
+    streams = [Path(os.ttyname(theirs)), *printed]
+    words = ["push", str(run), "lab/ward"]
+    process = commandline.start(words, desk.home, desk.environment, streams, module="longigen_cli")
+    os.write(ours, f"{answer}\n".encode())
+    process.join(300)
     os.close(ours)
     os.close(theirs)
-    assert process.returncode == status, stderr
+    stdout, stderr = (path.read_text() for path in printed)
+    assert process.exitcode == status, stderr
     assert "Publish? [y/N]" in stderr
     assert ("lab/ward" in hub.repositories) == (status == 0)
     assert ("Nothing was published." in stderr) == (status == 1)

@@ -10,13 +10,12 @@ Fixtures (see `conftest.py`):
         assert hub.requests("GET", "*/model.safetensors")[-1].range == "bytes=10485760-"
         desk.longigen("pull", "hf-hub:lab/brain", HF_HUB_OFFLINE="1")
         machine().longigen("pull", "hf-hub:lab/brain", status=2)     # another machine, no token: not found
-        desk.longigen("push", "run", "lab/mine", typed="y\n")        # with what is typed when it asks
-        desk.python("import huggingface_hub; ...", "argument")       # returns what it prints
+            desk.python("import huggingface_hub; ...", "argument")       # returns what it prints
         process = desk.start("-m", "longigen_cli", "pull", "…")      # a Popen: to kill it, or to run several
 
 huggingface_hub reads its environment when it is imported: what runs in the tests' own process must be given endpoint,
-token and cache (`HfApi(endpoint=hub.endpoint, token=hub.token)`), and the processes that `commandline.run` forks, in
-which it is imported already, cannot be told of the hub. `Machine` starts a new process each time.
+token and cache (`HfApi(endpoint=hub.endpoint, token=hub.token)`). `Machine.longigen` forks a process that imports it
+anew, see `commandline.run`; `Machine.python` and `Machine.start` start new ones.
 
 What it serves: repositories of models (create, delete, private or not), tokens that may write, read or nothing
 (`Hub.token`, `read_token`, `stranger_token`, or any text for a wrong one), LFS by `basic` uploads checked for size and

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from helpers import commandline
 
 FOREIGN = (
     "HF_",
@@ -55,28 +58,29 @@ class Machine:
             [sys.executable, *map(str, command)],
             cwd=self.home,
             env={**self.environment, **environment},
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
     def python(self, code: str, *arguments: object, status: int = 0, **environment: str) -> str:
-        """Run code, with `sys.argv[1:]`, and return what it prints."""
-        return self._finish(self.start("-c", code, *arguments, **environment), "", status).stdout
-
-    def longigen(
-        self, *arguments: object, status: int = 0, typed: str = "", **environment: str
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run the command line, with what is typed when it asks."""
-        return self._finish(self.start("-m", "longigen_cli", *arguments, **environment), typed, status)
-
-    def _finish(self, process: "subprocess.Popen[str]", typed: str, status: int) -> "subprocess.CompletedProcess[str]":
-        with process:
+        """Run code in a new process, with `sys.argv[1:]`, and return what it prints."""
+        with self.start("-c", code, *arguments, **environment) as process:
             try:
-                stdout, stderr = process.communicate(typed, timeout=300)
+                stdout, stderr = process.communicate(timeout=300)
             except BaseException:
                 process.kill()
                 raise
-        assert process.returncode == status, f"exit status {process.returncode}\n{stdout}\n{stderr}"
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        return _finished(process.args, process.returncode, stdout, stderr, status).stdout
+
+    def longigen(self, *arguments: object, status: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command line; see `commandline.run`."""
+        words = [str(argument) for argument in arguments]
+        every = {**self.environment, **environment}
+        return _finished(words, *commandline.run(words, self.home, every, timeout=300), status)
+
+
+def _finished(command: Any, found: int, stdout: str, stderr: str, status: int) -> "subprocess.CompletedProcess[str]":
+    assert found == status, f"exit status {found}\n{stdout}\n{stderr}"
+    return subprocess.CompletedProcess(command, found, stdout, stderr)

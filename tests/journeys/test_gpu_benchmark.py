@@ -2,20 +2,21 @@
 
 import importlib
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from helpers import commandline
 from helpers.files import ROOT
 
 
 def test_a_rehearsal_writes_every_table_and_a_scored_model(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--tiny", "--minutes", "0.05", "--out"]
-    result = subprocess.run([*command, str(tmp_path / "out")], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    words = ["--tiny", "--minutes", "0.05", "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")}
+    status, _, stderr = commandline.run(words, tmp_path, environment, timeout=600, module="gpu")
+    assert status == 0, stderr
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["failures"] == {}
     tables = results["tables"]

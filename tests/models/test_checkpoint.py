@@ -35,11 +35,11 @@ def test_config_of_a_huge_network_uses_neither_time_nor_memory(
     folder: Path, part: str, changes: dict[str, Any], problem: str
 ) -> None:
     edit_config(folder, lambda config: config[part]["config"].update(changes))
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(LongigenError) as caught:
         LongitudinalModel.from_pretrained(folder)
     assert problem in str(caught.value)
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 

@@ -114,6 +114,15 @@ def test_missing_file_or_package(site: Site) -> None:
     assert "'of_module'" in catalog.problems["module"]
 
 
+def test_a_changed_description_changes_no_other_and_a_changed_file_is_read_again(site: Site) -> None:
+    add_registry(site, "one", "schema_version: 1\nrecipes: {mine: {summary: first, data: {name: csv}}}\n")
+    first = Catalog().recipe("mine").content
+    first["data"]["name"] = "other"
+    assert Catalog().recipe("mine").content == {"summary": "first", "data": {"name": "csv"}}
+    (site.folder / "of_one" / "registry.yaml").write_text("schema_version: 1\nrecipes: {mine: {summary: second}}\n")
+    assert Catalog().recipe("mine").summary == "second"
+
+
 def test_file_of_nested_package_is_found_without_import(site: Site) -> None:
     files = {
         "outer/__init__.py": "raise RuntimeError",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers import commandline
 from helpers.files import ROOT, ball, write_image
 from helpers.processes import Longigen
 from longigen import LongigenError
@@ -59,8 +60,17 @@ def installed(plugins: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     return {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
 
-def run(*command: object, folder: Path, **environment: str) -> str:
-    """Run a Python module in a folder and return its output; the exit status must be 0."""
+def run(module: str, *arguments: object, folder: Path, status: int = 0, **environment: str) -> tuple[str, str]:
+    """Run a Python module in a folder and return what it prints to stdout and stderr; see `commandline.run`."""
+    words = [str(argument) for argument in arguments]
+    every = {**os.environ, **environment}
+    found, *printed = commandline.run(words, folder, every, timeout=300, module=module)
+    assert found == status, "".join(printed)
+    return printed[0], printed[1]
+
+
+def tool(*command: object, folder: Path, **environment: str) -> str:
+    """Run a program that checks code in a folder and return its output; the exit status must be 0."""
     result = subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         cwd=folder,
@@ -110,7 +120,7 @@ def test_plugins_are_listed(installed: dict[str, str], longigen: Longigen) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_tests_of_the_plugin_pass(kind: str, plugins: dict[str, Path], installed: dict[str, str]) -> None:
     """All tests of the plugin but the matrix of compositions, which takes half a minute."""
-    output = run("pytest", "-p", "no:cacheprovider", "-k", "not composes", folder=plugins[kind], **installed)
+    output, _ = run("pytest", "-p", "no:cacheprovider", "-k", "not composes", folder=plugins[kind], **installed)
     passed = re.search(r"(\d+) passed", output)
     assert passed
     assert int(passed[1]) >= 7
@@ -154,8 +164,8 @@ def test_recipes_of_the_plugins(installed: dict[str, str], tmp_path: Path) -> No
     code += "print(*[Recipe.resolve(name).names for name in sys.argv[1:]], sep='\\n')"
     (tmp_path / "resolve.py").write_text(code)
     kinds = [kind for kind in KINDS if TEMPLATES[kind].has_recipe]
-    lines = run("resolve", *(f"my-{kind}-tiny" for kind in kinds), folder=tmp_path, **installed).splitlines()
-    for kind, names in zip(kinds, lines, strict=True):
+    printed, _ = run("resolve", *(f"my-{kind}-tiny" for kind in kinds), folder=tmp_path, **installed)
+    for kind, names in zip(kinds, printed.splitlines(), strict=True):
         assert ast.literal_eval(names)["data" if kind == "dataset" else kind] == f"my-{kind}"
 
 
@@ -164,8 +174,8 @@ def test_ruff_reports_nothing(name: str, tmp_path: Path) -> None:
     """Also for the shortest and longest names: no line is too long, and the formatter changes nothing."""
     for kind in KINDS:
         PluginTemplate(name, kind).write(tmp_path / kind)
-    run("ruff", "check", "--no-cache", ".", folder=tmp_path)
-    run("ruff", "format", "--no-cache", "--check", ".", folder=tmp_path)
+    tool("ruff", "check", "--no-cache", ".", folder=tmp_path)
+    tool("ruff", "format", "--no-cache", "--check", ".", folder=tmp_path)
 
 
 def test_pyright_reports_nothing(plugins: dict[str, Path]) -> None:
@@ -175,7 +185,7 @@ def test_pyright_reports_nothing(plugins: dict[str, Path]) -> None:
     everything = {"include": [*KINDS], "extraPaths": [f"{kind}/src" for kind in KINDS], "pythonVersion": "3.11"}
     folder = plugins["denoiser"].parent
     (folder / "pyrightconfig.json").write_text(json.dumps(everything))
-    report = json.loads(run("pyright", "--pythonpath", sys.executable, "--outputjson", folder=folder))
+    report = json.loads(tool("pyright", "--pythonpath", sys.executable, "--outputjson", folder=folder))
     assert report["generalDiagnostics"] == []
     assert report["summary"]["filesAnalyzed"] == 3 * len(KINDS)
 
@@ -186,7 +196,7 @@ def test_mypy_finds_nothing(plugins: dict[str, Path]) -> None:
     folder = plugins["denoiser"].parent
     places = [f"{kind}/{place}" for kind in KINDS for place in (f"src/my_{kind}", "tests")]
     sources = os.pathsep.join(f"{kind}/src" for kind in KINDS)
-    said = run("mypy", "--strict", "--cache-dir", folder / "cache", *places, folder=folder, MYPYPATH=sources)
+    said = tool("mypy", "--strict", "--cache-dir", folder / "cache", *places, folder=folder, MYPYPATH=sources)
     assert said == f"Success: no issues found in {3 * len(KINDS)} source files\n"
 
 
@@ -225,10 +235,8 @@ def test_folder_with_the_name_of_a_component(tmp_path: Path) -> None:
     """`info NAME` describes the component, even if a folder NAME exists; without a component it is an error."""
     for name in ("sadm", "mine"):
         (tmp_path / name).mkdir()
-    assert "longigen_sadm:SADMConditioner" in run("longigen_cli", "info", "sadm", folder=tmp_path)
-    command = [sys.executable, "-m", "longigen_cli", "info", "mine"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert (result.returncode, result.stderr.startswith("longigen: mine has no model")) == (2, True)
+    assert "longigen_sadm:SADMConditioner" in run("longigen_cli", "info", "sadm", folder=tmp_path)[0]
+    assert run("longigen_cli", "info", "mine", folder=tmp_path, status=2)[1].startswith("longigen: mine has no model")
 
 
 def test_name_of_an_installed_plugin(installed: dict[str, str], longigen: Longigen, tmp_path: Path) -> None:
@@ -265,7 +273,7 @@ def test_full_disk_leaves_no_folder(tmp_path: Path) -> None:
     code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
     code += "from longigen_cli.main import main; main()"
     command = [sys.executable, "-c", code, "new-plugin", "mine", "--kind", "dataset", "--out", str(tmp_path / "mine")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
         f"longigen: {tmp_path / 'mine'} cannot be written (File too large); choose another output folder.\n"
@@ -273,11 +281,9 @@ def test_full_disk_leaves_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_default_folder(longigen: Longigen, tmp_path: Path) -> None:
+def test_default_folder(tmp_path: Path) -> None:
     """Without --out the folder is ./NAME, and the printed commands refer to it."""
-    code = f"import os, sys; os.chdir({str(tmp_path)!r}); sys.argv[1:] = ['new-plugin', 'mine', '--kind', 'metric']"
-    code += "; from longigen_cli.main import main; main()"
-    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    output, _ = run("longigen_cli", "new-plugin", "mine", "--kind", "metric", folder=tmp_path)
     assert "    pip install -e mine\n" in output
     assert (tmp_path / "mine" / "src" / "mine" / "metric.py").exists()
 
@@ -312,7 +318,7 @@ class TestGuide:
         code += "from longigen.testing import cases, run_check\n"
         code += "for kind, label in cases('denoiser')[:-1]:\n    run_check(kind, label, 'sharp')\n    print(label)\n"
         (tmp_path / "sharp.py").write_text(code)
-        assert "has losses, named and of each sample" in run("sharp", folder=tmp_path, **installed)
+        assert "has losses, named and of each sample" in run("sharp", folder=tmp_path, **installed)[0]
 
     def test_its_reader(self, tmp_path: Path) -> None:
         """The data set in the guide reads a folder, and reports a bad file."""

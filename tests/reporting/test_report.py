@@ -160,7 +160,7 @@ def test_the_server_gives_the_page_and_its_volumes_to_this_machine_alone(made: M
         try:
 
             def get(path: str, host: str | None = None) -> tuple[int, bytes]:
-                connection = HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+                connection = HTTPConnection("127.0.0.1", server.server_port, timeout=300)
                 connection.request("GET", path, headers={} if host is None else {"Host": host})
                 answer = connection.getresponse()
                 return answer.status, answer.read()

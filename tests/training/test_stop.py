@@ -18,7 +18,7 @@ from longigen.errors import Interruption
 from longigen.training.run import Run
 from longigen.training.stop import StopRequests
 
-START = 120
+START = 300
 """Seconds that a process may take to its first steps."""
 
 
@@ -97,7 +97,7 @@ def test_a_process_group_with_workers(manifest: Path, tmp_path: Path) -> None:
         while not Run(folder).checkpoints() and time.monotonic() < end:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGTERM)
-        message = process.communicate(timeout=60)[1]
+        message = process.communicate(timeout=300)[1]
     assert process.returncode == 128 + signal.SIGTERM, message
     assert "Traceback" not in message
     last = Run(folder).checkpoints()[-1]

@@ -81,9 +81,9 @@ except LongigenError as error:
 """
 
 
-def test_what_all_raise_is_said_once_though_one_is_late() -> None:
+def test_what_all_raise_is_said_once_though_one_is_late(tmp_path: Path) -> None:
     """The first process keeps what they tell each other, so it may not end before the second one has asked."""
-    done = scripts(2, SECOND_IS_LATE)
+    done = scripts(2, SECOND_IS_LATE, folder=tmp_path)
     assert [code for code, _, _ in done] == [0, 0], done
     assert "".join(printed for _, printed, _ in done) == "wrong here\n", done
 
