@@ -114,7 +114,7 @@ def generate(
     changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Generate visits as NIfTI files in each subject's own space, with a JSON sidecar of their provenance."""
+    """Generate visits as NIfTI files in each subject's own space, as BIDS derivatives with sidecars of their origin."""
     written = api.generate(
         model,
         out,

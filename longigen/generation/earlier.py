@@ -62,9 +62,14 @@ class Expected:
                 whole &= _is_whole(path, expected)
             for path in self.layout.volumes(subject, time_):
                 if path not in volumes:
-                    found = read_json(sidecar_path(path)).get("samples") if sidecar_path(path).exists() else None
-                    raise _other(path, _difference("samples", found, samples))
+                    raise _other(path, self._of_other_samples(path))
         return whole
+
+    def _of_other_samples(self, path: Path) -> str:
+        """Return in a few words how many samples there are of the visit of a volume, which are not so many as asked."""
+        sidecar = sidecar_path(path)  # missing if its process was killed
+        found = read_json(sidecar).get("samples") if sidecar.exists() else "of another number"
+        return _difference("samples", found, self.samples)
 
     def _volumes(self, time_: float) -> Iterator[Path]:
         for kind in (*range(self.samples), *(STATISTICS if self.samples > 1 else ())):

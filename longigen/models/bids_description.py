@@ -69,7 +69,7 @@ class SourceFolder:
         None otherwise, since any other way would tell names of folders on this machine.
         """
         if self.doi:
-            return f"https://doi.org/{self.doi}"
+            return f"doi:{self.doi}"
         way = os.path.relpath(self.path, folder.resolve())
         return way if set(Path(way).parts) == {".."} else None
 

@@ -32,6 +32,9 @@ def test_entities_are_in_the_order_of_bids(record: GenerationRecord) -> None:
     one, mean = layout.volume(subject, 0.0, 0, 1), layout.volume(subject, 0.0, "mean", 2)
     assert one.as_posix() == f"{start}_space-MNI_desc-synthetic_T2w.nii.gz"
     assert mean.as_posix() == f"{start}_space-MNI_desc-mean_T2w.nii.gz"
+    assert layout.explanation(one).as_posix() == (
+        "made/sub-01/ses-a/explain/sub-01_ses-a_acq-x_ce-gd_rec-norm_space-MNI_desc-synthetic_T2w_explain.nii.gz"
+    )
     assert layout.volume(subject, 0.0, 1, 2).as_posix() == f"{start}_run-2_space-MNI_desc-synthetic_T2w.nii.gz"
 
 
