@@ -1,5 +1,6 @@
 """The layout of BIDS derivatives: a visit is a session, and the folder is a data set that describes itself."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from longigen.models.bids_names import (
     time_label,
 )
 from longigen.models.layout import Layout
-from longigen.models.visit_files import GenerationRecord, Statistic, sidecar_path
+from longigen.models.visit_files import GenerationRecord, Statistic
 from longigen.models.visit_index import write_index
 from longigen.utils.files import read_json
 from longigen.utils.time_units import time_text
@@ -198,7 +199,8 @@ class BIDSLayout(Layout):
 
     @staticmethod
     def _sidecar(visit: Visit) -> Mapping[str, Any]:
+        """Return the sidecar of a given visit's image; empty if there is none."""
         try:
-            return read_sidecar(sidecar_path(Path(visit.source)))
+            return read_sidecar(Path(re.sub(r"\.nii(\.gz)?$", "", visit.source) + ".json"))
         except BadData:  # the reader says it where the data need it
             return {}
