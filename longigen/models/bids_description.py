@@ -34,8 +34,7 @@ simulated; the JSON file beside each image says from which ones, with which mode
   `sessions.json`.
 - `desc-synthetic` is a generated image. Several samples of a visit are `run-1`, `run-2` and so on, with their voxelwise
   mean (`desc-mean`) and standard deviation (`desc-std`).
-- `SkullStripped` is what the input says, or else whether more than half of the voxels of the subject's first visit
-  are 0.
+- `SkullStripped` is what the input's own JSON file says, and false if it says nothing.
 - `{INDEX}` lists all images. `participants.tsv` lists the subjects; ages, diagnoses and other columns of the input are
   not copied.
 - `{IGNORE}` lists what BIDS has no names for: pictures (`figures`), 4D series (`cine`) and maps of how much each

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from longigen.data.dataset import Subject
-from longigen.data.preprocess import Prepared
 from longigen.models.visit_files import GenerationRecord, Statistic
 
 LayoutName = Literal["bids", "flat"]
@@ -62,8 +61,8 @@ class Layout(abc.ABC):
     def series(self, subject: Subject, setting: str, sample: int) -> Path:
         """Return the path of the 4D series of a subject's visits in one setting."""
 
-    def fields(self, prepared: Prepared, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the layout adds to the sidecar of a volume that has this content."""
+    def fields(self, subject: Subject, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the layout adds to the sidecar of a subject's volume that has this content."""
         return {}
 
     def prepare(self) -> None:  # noqa: B027 (a layout needs no check)

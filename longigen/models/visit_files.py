@@ -192,7 +192,7 @@ def write_visits(generated: Generated, layout: "Layout", *, sample: int, samples
         volume = generated.volume(index, detail=record.detail)
         write_volume(volume, path, description)
         content = {**record.sidecar(generated, time, volume, samples), "sample": sample, FILE: _described(path)}
-        write_json(content | layout.fields(generated.prepared, content), sidecar_path(path))
+        write_json(content | layout.fields(generated.prepared.subject, content), sidecar_path(path))
         paths.append(path)
     return paths
 
@@ -232,7 +232,7 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
                 "sample_files": [file.name for file in files],
                 FILE: _described(path),
             }
-            write_json(content | layout.fields(generated.prepared, content), sidecar_path(path))
+            write_json(content | layout.fields(generated.prepared.subject, content), sidecar_path(path))
     return max_std
 
 

@@ -148,7 +148,7 @@ def renamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("renamed")
     lines = ["subject,time,path"]
     for number in range(2):
-        path = write_image(folder / f"scan{number}.nii.gz", np.where(ball((13, 12, 10), 0.5) > 400, 1.0, 0.0) + number)
+        path = write_image(folder / f"scan{number}.nii.gz", ball((13, 12, 10), 0.5) + number)
         lines.append(f"patient_1,{number},{path.name}")
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
     chosen: dict[str, Any] = {"data": folder / "table.csv", "times": ["+0.5", "+1", "+3"], "samples": 2, **QUIET}
@@ -157,6 +157,7 @@ def renamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = [str(warning.message) for warning in caught]
     assert any("such as sub-patient1 for 'patient_1'; participants.tsv lists both" in text for text in said)
     assert any("named T1w, though their contrast is not known" in text for text in said)
+    assert any("not recorded whether images are skull-stripped" in text for text in said)
     return folder / "out"
 
 
@@ -169,7 +170,7 @@ def test_names_that_bids_does_not_have_are_made_and_listed(renamed: Path) -> Non
         for kind in ("desc-mean", "desc-std", "run-1_desc-synthetic", "run-2_desc-synthetic")
     ]
     of_last = json.loads((renamed / volumes[-1].replace(".nii.gz", ".json")).read_text())
-    assert of_last["SkullStripped"] is True  # most voxels are 0
+    assert of_last["SkullStripped"] is False  # not known, as was said
     assert "Sources" not in of_last  # the folder of the input is nobody's business
     assert validated(renamed) == []
 
@@ -256,3 +257,15 @@ def test_a_saved_forecast_is_a_data_set_too(raw: Path, tmp_path: Path) -> None:
     assert model.impute(paths, times=[0, 1, 2], at=0.5, progress=False, steps=1).save(tmp_path)[0].parents[1].name == (
         "ses-0p5years"
     )
+
+
+@pytest.mark.slow
+def test_real_images(shared: Path, tmp_path: Path) -> None:
+    changes = ["preprocess.shape=0,0,0"]
+    generate(FIXTURE, tmp_path, data=shared / "ms_bids", changes=changes, part="all", times=["+1"], **QUIET)
+    stems = [f"sub-{name}/ses-{time}days/anat/sub-{name}_ses-{time}days" for name, time in (("01", 204), ("12", 82))]
+    assert [name for name in files(tmp_path) if "/anat/" in name] == [
+        f"{stem}_desc-synthetic_FLAIR.{end}" for stem in stems for end in ("json", "nii.gz")
+    ]
+    assert (tmp_path / "participants.tsv").read_text() == "participant_id\nsub-01\nsub-12\n"
+    assert validated(tmp_path) == []

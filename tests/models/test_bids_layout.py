@@ -27,7 +27,9 @@ def layout_of(record: GenerationRecord, *sources: str, id: str = "s") -> tuple[B
 def test_entities_are_in_the_order_of_bids(record: GenerationRecord) -> None:
     source = "sub-01_ses-a_rec-norm_acq-x_ce-gd_run-3_space-MNI_res-2_desc-preproc_T2w.nii.gz"
     layout, subject = layout_of(record, source, id="sub-01")
-    assert layout.notes == ()
+    assert layout.notes == (
+        "It is not recorded whether images are skull-stripped; SkullStripped, which BIDS requires, is false.",
+    )
     start = "made/sub-01/ses-a/anat/sub-01_ses-a_acq-x_ce-gd_rec-norm"
     one, mean = layout.volume(subject, 0.0, 0, 1), layout.volume(subject, 0.0, "mean", 2)
     assert one.as_posix() == f"{start}_space-MNI_desc-synthetic_T2w.nii.gz"
@@ -51,5 +53,5 @@ def test_a_visit_has_the_label_of_its_time_unless_its_file_has_one_of_its_own(re
 
 
 def test_a_guess_is_said(record: GenerationRecord) -> None:
-    (note,) = layout_of(record, "scan-T1.nii.gz")[0].notes
+    note, _ = layout_of(record, "scan-T1.nii.gz")[0].notes
     assert note.startswith("The images are named T1w, as scan-T1.nii.gz suggests")
