@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from longigen.hub.resolve import ModelSource, Pulled
     from longigen.models.batch_size import Size
     from longigen.models.compilation import Compile
+    from longigen.models.layout import LayoutName
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.network_segmenter import NetworkSegmenter
     from longigen.models.settings import Order
@@ -477,14 +478,17 @@ def generate(
     explain: bool = False,
     overwrite: bool = False,
     animate: bool = False,
+    series: bool = False,
+    layout: "LayoutName | None" = None,
     batch_size: "Size" = 4,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> "WrittenVisits":
     """Generate visits for the subjects of a data set and write them as NIfTI files, each with a JSON sidecar.
 
-    ``visits.csv`` lists them, and ``contact-sheet.png`` shows the first subjects in three planes. Visits that are in
-    `out` already, whole and of the same model, settings and inputs, stay as they are, so that the same call goes on
+    The folder is a BIDS data set of derivatives, which `train`, `examine` and `evaluate` read (or see `layout`).
+    ``visits.csv`` lists the visits, and ``contact-sheet.png`` shows the first subjects in three planes. Visits that are
+    in `out` already, whole and of the same model, settings and inputs, stay as they are, so that the same call goes on
     after an interruption. For one subject of your own see `LongitudinalModel.forecast`.
 
     Args:
@@ -519,6 +523,9 @@ def generate(
         overwrite: replace files of the same visits that are in `out` already, instead of keeping those of the same
             model, settings and inputs and refusing others.
         animate: also write each subject's visits in order of time as a GIF, with the true ones beside them.
+        series: also write each subject's generated visits as one 4D NIfTI file, such as the frames of a heart.
+        layout: how the folder is laid out: ``bids``, as BIDS derivatives, or ``flat``, with one folder for each
+            subject; by default that of the visits that it holds already, or else ``bids``.
         batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
         progress: show progress bars.
@@ -564,6 +571,8 @@ def generate(
             explain=explain,
             overwrite=overwrite,
             animate=animate,
+            series=series,
+            layout=layout,
             batch_size=batch_size,
             callback=update,
         )

@@ -94,7 +94,8 @@ def test_the_values_that_are_read(case: Case) -> None:
 def test_outputs_lie_on_the_visits_in_any_orientation(case: Case, longigen: Longigen, tmp_path: Path) -> None:
     folder = case("mgz_ipl")
     longigen("train", "--data", folder / "visits.csv", "--steps", 2, "--out", tmp_path / "run")
-    longigen("generate", tmp_path / "run", "--times", "+1", "--part", "all", "--out", tmp_path / "out")
+    chosen = ("--times", "+1", "--part", "all", "--layout", "flat")
+    longigen("generate", tmp_path / "run", *chosen, "--out", tmp_path / "out")
     files = sorted((tmp_path / "out").rglob("*_sample-0.nii.gz"))
     assert len(files) == 8
     for file in files:

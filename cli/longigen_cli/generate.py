@@ -95,11 +95,26 @@ def generate(
     animate: Annotated[
         bool, typer.Option("--animate", help="Also write each subject's visits in order of time as a GIF.")
     ] = False,
+    series: Annotated[
+        bool,
+        typer.Option(
+            "--4d",
+            help="Also write each subject's generated visits as one 4D NIfTI file, such as the frames of a heart.",
+        ),
+    ] = False,
+    layout: Annotated[
+        Literal["bids", "flat"] | None,
+        typer.Option(
+            metavar="LAYOUT",
+            help="How the folder is laid out: as BIDS derivatives (bids), or with one folder for each subject (flat); "
+            "by default that of the visits it holds already, or else bids.",
+        ),
+    ] = None,
     batch_size: BatchSize = "4",
     changes: DataOrGridChanges = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Generate visits as NIfTI files in each subject's own space, with a JSON sidecar of their provenance."""
+    """Generate visits as NIfTI files in each subject's own space, as BIDS derivatives with sidecars of their origin."""
     written = api.generate(
         model,
         out,
@@ -123,6 +138,8 @@ def generate(
         explain=explain,
         overwrite=overwrite,
         animate=animate,
+        series=series,
+        layout=layout,
         batch_size=size_of(batch_size),
         skip_bad=skip_bad,
     )

@@ -297,13 +297,15 @@ def format_shape(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape))
 
 
-def write_volume(volume: Volume, path: Path, description: str) -> None:
+def write_volume(volume: Volume, path: Path, description: str, frames: tuple[float, str] | None = None) -> None:
     """Write a volume as NIfTI, atomically; the header keeps the code of its space (`Volume.form`).
 
     Args:
         volume: the volume; `data` of shape (W, H, D, L) is written as a 4D image.
         path: path of the file.
         description: text for the header's field ``descrip``, cut off after 79 characters.
+        frames: the time between the frames of a series, 0 if it is not the same, and its unit in NIfTI: ``sec``,
+            ``msec`` or ``unknown``. None for an image whose fourth axis is no time.
 
     Raises:
         LongigenError: if the file cannot be written.
@@ -311,6 +313,10 @@ def write_volume(volume: Volume, path: Path, description: str) -> None:
     image = volume.image
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
     image.header.set_xyzt_units("mm")
+    if frames is not None:
+        step, unit = frames
+        image.header.set_zooms((*image.header.get_zooms()[:3], step))
+        image.header.set_xyzt_units("mm", unit)
     with atomic(path) as part:
         nibabel.save(image, part)
 

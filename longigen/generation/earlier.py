@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from longigen.errors import LongigenError
+from longigen.models.bids_layout import FIELDS
+from longigen.models.layout import Layout
 from longigen.models.predict import SubjectTask
-from longigen.models.visit_files import FILE, GenerationRecord, sidecar_path
+from longigen.models.visit_files import FILE, STATISTICS, sidecar_path
 from longigen.utils.files import read_json
 
-OF_ONE_FILE = ("sample", "statistic", "sample_files", FILE)
-"""Fields of a sidecar that follow from the file's name or its content."""
+OF_ONE_FILE = ("sample", "statistic", "sample_files", FILE, *FIELDS)
+"""Fields of a sidecar that follow from the file's name, its content or the other fields."""
+FIRST_SAID = ("subject", "setting")
+"""Fields of which a difference is said first, since others follow from it."""
 LEFTOVER_SECONDS = 3600
 """A temporary file that is older is of a process that was killed."""
 
@@ -24,16 +28,14 @@ class Expected:
     """The files of a task of `write_cohort`, and what their sidecars say if this call wrote them.
 
     Attributes:
-        record: provenance of the visits.
-        folder: the folder to write to.
+        layout: the layout of the folder to write to, with the provenance of the visits.
         item: the subject and the task.
         times: times of the visits, in the data set's unit.
         samples: number of samples of each visit.
         explain: whether the visits have explanations.
     """
 
-    record: GenerationRecord
-    folder: Path
+    layout: Layout
     item: SubjectTask
     times: Sequence[float]
     samples: int
@@ -46,30 +48,39 @@ class Expected:
         Raises:
             LongigenError: if a file is of others; the message says what differs.
         """
-        whole = True
-        subject_folder = self.folder / self.item[0].subject.id
-        if not subject_folder.is_dir():
+        subject, samples = self.item[0].subject, self.samples
+        if not self.layout.subject_folder(subject).is_dir():
             return False
-        _remove_leftovers(subject_folder)
+        whole = True
         for time_ in self.times:
-            expected = json.loads(json.dumps(self.record.provenance(*self.item, self.times, time_, self.samples)))
-            for path in self._files(subject_folder, time_):
+            content = self.layout.record.provenance(*self.item, self.times, time_, samples)
+            expected = json.loads(json.dumps(content))
+            volumes = list(self._volumes(time_))
+            for folder in {path.parent for path in self._with_explanations(volumes)}:
+                _remove_leftovers(folder)
+            for path in self._with_explanations(volumes):
                 whole &= _is_whole(path, expected)
-            self._require_no_more_samples(subject_folder, time_)
+            for path in self.layout.volumes(subject, time_):
+                if path not in volumes:
+                    raise _other(path, self._of_other_samples(path))
         return whole
 
-    def _files(self, folder: Path, time_: float) -> Iterator[Path]:
-        stem = self.record.stem(self.item[0].subject.id, time_)
-        statistics = ("mean", "std") if self.samples > 1 else ()
-        for end in (*(f"sample-{number}" for number in range(self.samples)), *statistics):
-            yield folder / f"{stem}_{end}.nii.gz"
-            if self.explain and end.startswith("sample"):
-                yield folder / f"{stem}_{end}_explain.nii.gz"
+    def _of_other_samples(self, path: Path) -> str:
+        """Return in a few words how many samples there are of the visit of a volume, which are not so many as asked."""
+        sidecar = sidecar_path(path)  # missing if its process was killed
+        found = read_json(sidecar).get("samples") if sidecar.exists() else "of another number"
+        return _difference("samples", found, self.samples)
 
-    def _require_no_more_samples(self, folder: Path, time_: float) -> None:
-        further = folder / f"{self.record.stem(self.item[0].subject.id, time_)}_sample-{self.samples}.nii.gz"
-        if further.exists():
-            raise _other(further, f"as one of more than {self.samples} samples")
+    def _volumes(self, time_: float) -> Iterator[Path]:
+        for kind in (*range(self.samples), *(STATISTICS if self.samples > 1 else ())):
+            yield self.layout.volume(self.item[0].subject, time_, kind, self.samples)
+
+    def _with_explanations(self, volumes: Sequence[Path]) -> Iterator[Path]:
+        """Yield the volumes, and the explanation of each sample."""
+        for number, path in enumerate(volumes):
+            yield path
+            if self.explain and number < self.samples:
+                yield self.layout.explanation(path)
 
 
 def _is_whole(path: Path, expected: Mapping[str, Any]) -> bool:
@@ -81,7 +92,7 @@ def _is_whole(path: Path, expected: Mapping[str, Any]) -> bool:
     found = read_json(sidecar)
     if isinstance(grid := found.get("grid"), dict):
         grid.pop("voxels", None)  # known only with the volume; it follows from the rest
-    for key in dict.fromkeys((*expected, *found)):
+    for key in dict.fromkeys((*FIRST_SAID, *expected, *found)):
         if key not in OF_ONE_FILE and found.get(key) != expected.get(key):
             raise _other(path, _difference(key, found.get(key), expected.get(key)))
     return path.exists() and found.get(FILE, {}).get("bytes") == path.stat().st_size

@@ -19,11 +19,12 @@ from longigen.data.training_pairs import make_sequence
 from longigen.data.volume import Volume, write_volume
 from longigen.errors import LongigenError
 from longigen.models.figures import Slice, draw_grey
+from longigen.models.layout import Layout
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.predict import Generated
 from longigen.models.pretrained import describe
 from longigen.models.settings import Order
-from longigen.models.visit_files import GenerationRecord
+from longigen.models.visit_files import sidecar_path
 from longigen.utils.files import atomic, write_json
 from longigen.utils.time_units import time_text
 
@@ -145,10 +146,8 @@ def _joined(given: VisitSequence, generated: Generated) -> VisitSequence:
     return joined.select(times.argsort(dim=1))
 
 
-def write_explanations(
-    model: LongitudinalModel, generated: Generated, paths: Sequence[Path], record: GenerationRecord
-) -> None:
-    """Write the explanation of each generated visit beside its image.
+def write_explanations(model: LongitudinalModel, generated: Generated, paths: Sequence[Path], layout: Layout) -> None:
+    """Write the explanation of each generated visit, where the layout of the folder has it.
 
     ``…_explain.nii.gz`` holds the share of each visit along its fourth axis, in the subject's own space, 0 outside the
     model's grid. ``…_explain.json`` lists these visits with their mean shares; ``…_explain.png`` shows them.
@@ -157,13 +156,13 @@ def write_explanations(
         model: the model that generated the visits.
         generated: one sample of a subject's visits.
         paths: paths of the visits, as `write_visits` returned them.
-        record: provenance of the visits.
+        layout: the layout of the folder, with the provenance of the visits.
     """
-    unit = record.time_unit
+    record, unit = layout.record, layout.record.time_unit
     for explanation, path in zip(explanations(model, generated, record.order), paths, strict=True):
-        name = f"{path.name.removesuffix('.nii.gz')}_explain"
+        file = layout.explanation(path)
         description = f"longigen: share of each visit in the visit generated at {time_text(explanation.time)} {unit}"
-        write_volume(explanation.volume, path.with_name(f"{name}.nii.gz"), description)
+        write_volume(explanation.volume, file, description)
         content = {
             "subject": generated.prepared.subject.id,
             "time": explanation.time,
@@ -175,8 +174,8 @@ def write_explanations(
             "simulated_history": record.simulated,
             "model": dict(record.model),
         }
-        write_json(content, path.with_name(f"{name}.json"))
-        draw_explanation(explanation, path.with_name(f"{name}.png"), title=path.name, unit=unit)
+        write_json(content, sidecar_path(file))
+        draw_explanation(explanation, sidecar_path(file).with_suffix(".png"), title=path.name, unit=unit)
 
 
 def draw_explanation(explanation: Explanation, path: Path, *, title: str, unit: str) -> None:

@@ -1,10 +1,7 @@
 """Pictures beside generated visits: a contact sheet of a few subjects, and an animation of each trajectory."""
 
-from pathlib import Path
-
 from longigen.components.base import parameters
 from longigen.components.privacy import public_values
-from longigen.generation.index import DATA
 from longigen.generation.session import GenerationSession
 from longigen.generation.strip import (
     MOST_GENERATED,
@@ -15,12 +12,12 @@ from longigen.generation.strip import (
     write_contact_sheet,
 )
 from longigen.generation.trajectory import find_trajectories
+from longigen.models.layout import Layout
+from longigen.models.visit_index import DATA, SHEET
 from longigen.utils.files import write_json
 
-SHEET = "contact-sheet.png"
 
-
-def write_pictures(session: GenerationSession, folder: Path, *, animate: bool) -> None:
+def write_pictures(session: GenerationSession, layout: Layout, *, animate: bool) -> None:
     """Write ``contact-sheet.png``, of the first of the session's subjects, and with `animate` a GIF per trajectory.
 
     The given and the true visits are read from the session's data set. ``data.json`` records its name and its settings
@@ -28,13 +25,13 @@ def write_pictures(session: GenerationSession, folder: Path, *, animate: bool) -
 
     Args:
         session: the model and its subjects.
-        folder: the folder, in which ``visits.csv`` is complete.
-        animate: write ``SUBJECT/SUBJECT[_setting-SETTING].gif`` for each subject.
+        layout: the layout of the folder, in which ``visits.csv`` is complete.
+        animate: write a GIF for each subject and setting; see `Layout.animation`.
 
     Raises:
         LongigenError: if a file cannot be read or written.
     """
-    dataset = session.cohort.dataset
+    dataset, folder = session.cohort.dataset, layout.folder
     settings = public_values(parameters(type(dataset)), dataset.config)
     write_json({"name": session.cohort.name, "parameters": settings}, folder / DATA)
     subjects = {prepared.subject.id: prepared.subject for prepared in session.subjects}
@@ -45,6 +42,5 @@ def write_pictures(session: GenerationSession, folder: Path, *, animate: bool) -
         if len(strips) < MOST_STRIPS:
             strips.append(Strip.of(trajectory))
         if animate:
-            setting = f"_setting-{files.setting}" if files.setting else ""
-            write_animation(trajectory, folder / files.subject / f"{files.subject}{setting}.gif")
+            write_animation(trajectory, layout.animation(subjects[files.subject], files.setting))
     write_contact_sheet(strips, folder / SHEET)

@@ -10,6 +10,7 @@ from typing import Any
 from longigen._version import __version__
 from longigen.components.base import parameters
 from longigen.components.changes import parse_change
+from longigen.components.privacy import public_values
 from longigen.data.cohort import Cohort, listed, require_pairs
 from longigen.data.dataset import Dataset
 from longigen.data.open_dataset import find_dataset
@@ -227,7 +228,11 @@ class GenerationSession:
     def record(
         self, scenario: Scenario | None, settings: GenerationSettings, *, detail: bool = True
     ) -> GenerationRecord:
-        """Return the provenance to write beside each visit generated with these settings; see `Generated.volume`."""
+        """Return the provenance to write beside each visit generated with these settings; see `Generated.volume`.
+
+        Of the sampler's configuration it has what cannot be private, see `public_values`.
+        """
+        sampler = settings.sampler_of(self.model)
         return GenerationRecord(
             time_unit=self.cohort.dataset.time_unit,
             model_time_unit=self.model.statistics.time_unit,
@@ -235,7 +240,7 @@ class GenerationSession:
             causal=self.model.conditioner.causal,
             scenario=scenario,
             model=self.provenance,
-            sampler_config=settings.sampler_of(self.model).config,
+            sampler_config=public_values(parameters(type(sampler)), sampler.config),
             detail=detail,
             **generation_metadata(self.model, settings),
         )

@@ -17,11 +17,10 @@ from longigen.data.grid import on_grid_of
 from longigen.data.issues import BadData
 from longigen.data.volume import Volume, read_volume, voxel_digest
 from longigen.errors import LongigenError
-from longigen.generation.index import COLUMNS, INDEX
-from longigen.models.visit_files import sidecar_path
+from longigen.models.visit_files import STATISTICS, sidecar_path
+from longigen.models.visit_index import COLUMNS, INDEX
 from longigen.utils.files import read_json, reason
 
-STATISTICS = ("mean", "std")
 FOREGROUND = 0.05
 """The part of the range from black to white above which a voxel is foreground, in pictures."""
 
@@ -172,6 +171,14 @@ class TrajectoryFiles:
         return Trajectory(
             self.subject, self.setting, self.time_unit, [(time, known[time]) for time in given], visits, notes
         )
+
+    def volume(self, row: Mapping[str, str]) -> Volume:
+        """Read the volume of one row.
+
+        Raises:
+            LongigenError: if it cannot be read.
+        """
+        return self._read(self.folder / row["path"])
 
     def _own(self, subject: Subject | None) -> tuple[dict[float, Volume], list[str]]:
         """Return the subject's own given and true visits by time, and what is not known, in sentences."""

@@ -8,11 +8,13 @@ from pathlib import Path
 from longigen.errors import LongigenWarning
 from longigen.generation.earlier import Expected
 from longigen.generation.explanation import require_explaining, write_explanations
-from longigen.generation.index import write_index
 from longigen.generation.pictures import write_pictures
+from longigen.generation.series import write_all_series
 from longigen.generation.session import GenerationSession
 from longigen.models.batch_size import BatchSize, Size
 from longigen.models.cautions import subject_cautions
+from longigen.models.layout import LayoutName
+from longigen.models.open_layout import open_layout
 from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario
 from longigen.models.visit_files import make_way, spread_caution, write_mean_and_std, write_visits
@@ -24,7 +26,7 @@ class WrittenVisits:
     """The files that `write_cohort` wrote.
 
     Attributes:
-        folder: the folder, with a subfolder for each subject, ``visits.csv`` (`longigen.generation.index`), and
+        folder: the folder, with a subfolder for each subject, ``visits.csv`` (`longigen.models.visit_index`), and
             ``contact-sheet.png`` (`longigen.generation.pictures`).
         files: the NIfTI files of all visits and samples that were written now, by all processes.
         kept: number of visits that were there already, whole and of the same model, settings and inputs.
@@ -49,6 +51,8 @@ def write_cohort(
     explain: bool = False,
     overwrite: bool = False,
     animate: bool = False,
+    series: bool = False,
+    layout: LayoutName | None = None,
     batch_size: Size = 4,
     callback: Callable[[int, int], None] | None = None,
 ) -> WrittenVisits:
@@ -69,6 +73,8 @@ def write_cohort(
         explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
         overwrite: replace files of the same visits that are there already, instead of refusing.
         animate: also write each trajectory as a GIF.
+        series: also write each trajectory as a 4D NIfTI file; see `longigen.generation.series`.
+        layout: the layout of the folder; see `open_layout`.
         batch_size: number of volumes generated in one batch: samples of subjects; see `BatchSize`.
         callback: called as ``callback(done, total)``, counting tasks times samples.
 
@@ -87,6 +93,7 @@ def write_cohort(
     wanted = task_times or [[item.subject.times[index] for index in task.targets] for item, task in subject_tasks]
     numbers = range(len(subject_tasks))
     record = session.record(scenario, settings, detail=detail)
+    chosen = open_layout(layout, folder, record, session.cohort.subjects, session.cohort.name)
     direct = record.order == "direct"
     written: list[Path] = []
     cautioned: set[str] = set()
@@ -109,24 +116,28 @@ def write_cohort(
                 callback(done * samples + number + 1, total * samples)
             if indices[number // samples] not in todo:
                 continue
-            paths.append(write_visits(generated, folder, record, sample=number % samples, samples=samples))
+            paths.append(write_visits(generated, chosen, sample=number % samples, samples=samples))
             if explain:
-                write_explanations(session.model, generated, paths[-1], record)
+                write_explanations(session.model, generated, paths[-1], chosen)
             if len(paths) == samples:
                 if samples > 1:
-                    max_std = max(max_std, write_mean_and_std(generated, paths, record))
+                    max_std = max(max_std, write_mean_and_std(generated, paths, chosen))
                 written.extend(file for files in paths for file in files)
                 paths = []
 
     def missing(part: Sequence[int]) -> Iterator[bool]:
         for index in part:
-            expected = Expected(record, folder, subject_tasks[index], wanted[index], samples, explain)
+            expected = Expected(chosen, subject_tasks[index], wanted[index], samples, explain)
             yield not expected.is_whole
 
     with agreeing():
-        if overwrite and state.is_main_process:
-            visits = [(subject_tasks[index][0].subject.id, time) for index in numbers for time in wanted[index]]
-            make_way(record, folder, visits, overwrite=True)
+        if state.is_main_process:
+            chosen.prepare()
+            for note in chosen.notes:
+                warnings.warn(note, LongigenWarning, stacklevel=3)
+            if overwrite:
+                visits = [(subject_tasks[index][0].subject, time) for index in numbers for time in wanted[index]]
+                make_way(chosen, visits, overwrite=True)
     session.check_box(list(dict.fromkeys(prepared for prepared, _ in subject_tasks)))
     todo = {index for index, is_missing in zip(numbers, divided(missing, numbers), strict=True) if is_missing}
     at_once = BatchSize(batch_size, session.model.device)
@@ -138,8 +149,10 @@ def write_cohort(
         done += len(batch)
     files = gathered(written)
     if state.is_main_process:
-        write_index(folder)
-        write_pictures(session, folder, animate=animate)
+        chosen.complete()
+        write_pictures(session, chosen, animate=animate)
+        if series:
+            write_all_series(session, chosen)
     max_std = max(gathered([max_std]))
     central = settings.sampler_of(session.model).central
     caution = spread_caution(samples, record.steps, max_std, central=central) if files else None

@@ -18,6 +18,8 @@ from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.model_config import COMPONENTS
 from longigen.models.batch_size import Size
 from longigen.models.cautions import box_cautions, data_cautions, subject_cautions
+from longigen.models.layout import LayoutName
+from longigen.models.open_layout import open_layout
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_samples, target_times
 from longigen.models.pretrained import describe
 from longigen.models.tasks import Task
@@ -139,11 +141,13 @@ class Forecast:
             )
         return [(visit.mean if sample is None else visit.samples[sample]).image for visit in self.visits]
 
-    def save(self, folder: Path | str, *, overwrite: bool = False) -> list[Path]:
+    def save(self, folder: Path | str, *, layout: LayoutName | None = None, overwrite: bool = False) -> list[Path]:
         """Write each sample of each visit as NIfTI with a JSON sidecar; with several samples, their mean and std too.
 
         Args:
             folder: the folder to write to; the files go into a subfolder named after the subject.
+            layout: how the folder is laid out: ``bids``, as BIDS derivatives, or ``flat``; by default that of the
+                visits that it holds already, or else ``bids``.
             overwrite: replace files of the same visits that are there already, instead of refusing.
 
         Returns:
@@ -152,14 +156,19 @@ class Forecast:
         Raises:
             LongigenError: if a file cannot be written, or a visit has files in the folder already.
         """
-        visits = [(self.subject.id, time) for time in self.times]
-        make_way(self._record, Path(folder), visits, overwrite=overwrite)
+        chosen = open_layout(layout, Path(folder), self._record, [self.subject], "files")
+        make_way(chosen, [(self.subject, time) for time in self.times], overwrite=overwrite)
+        chosen.prepare()
+        for note in chosen.notes:
+            warnings.warn(note, LongigenWarning, stacklevel=2)
         paths = [
-            write_visits(generated, Path(folder), self._record, sample=number, samples=len(self._samples))
+            write_visits(generated, chosen, sample=number, samples=len(self._samples))
             for number, generated in enumerate(self._samples)
         ]
         if len(paths) > 1:
-            write_mean_and_std(self._samples[0], paths, self._record)
+            write_mean_and_std(self._samples[0], paths, chosen)
+        if chosen.is_data_set:  # a flat folder has an index only if `generate` wrote it
+            chosen.complete()
         return [path for of_sample in paths for path in of_sample]
 
     def plot(self) -> "Figure":

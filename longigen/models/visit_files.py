@@ -1,14 +1,15 @@
 """Write generated visits as NIfTI files in the subject's own space, with JSON sidecars of their provenance."""
 
-import glob
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from nibabel.affines import voxel_sizes
 
+from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared
 from longigen.data.volume import Volume, read_volume, write_volume
 from longigen.errors import LongigenError
@@ -21,10 +22,18 @@ from longigen.utils.moments import Moments
 from longigen.utils.precision import ComputingType
 from longigen.utils.time_units import time_text
 
+if TYPE_CHECKING:
+    from longigen.models.layout import Layout
+
+Statistic = Literal["mean", "std"]
+
 FILE = "file"
 """The field of a sidecar with the size in bytes and the SHA-256 of its volume."""
-FILE_ENDS = ("_sample-*", "_mean.*", "_std.*")
-"""How the names of a visit's files go on after `GenerationRecord.stem`."""
+STATISTICS: Mapping[Statistic, str] = {
+    "mean": "mean of the samples",
+    "std": "standard deviation of the samples, divisor samples - 1",
+}
+"""The statistics of the samples, and what the sidecar of each says that it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +73,6 @@ class GenerationRecord:
     model: Mapping[str, Any]
     detail: bool = True
     sampler_config: Mapping[str, Any] | None = None
-
-    def stem(self, subject: str, time: float) -> str:
-        """Return the common start of the names of all files of one visit."""
-        scenario = f"_setting-{self.scenario}" if self.scenario else ""
-        return f"{subject}_time-{time_text(time)}{scenario}"
 
     def sidecar(self, generated: Generated, time: float, volume: Volume, samples: int = 1) -> dict[str, Any]:
         """Return the content of the JSON sidecar of one visit, without the fields of a single file.
@@ -141,23 +145,21 @@ class GenerationRecord:
         return {key: value for key, value in content.items() if value is not None}
 
 
-def make_way(record: GenerationRecord, folder: Path, visits: Iterable[tuple[str, float]], *, overwrite: bool) -> None:
+def make_way(layout: "Layout", visits: Iterable[tuple[Subject, float]], *, overwrite: bool) -> None:
     """Check that no visit that is going to be written has files in a folder, or delete those files.
 
     All files of a visit are deleted together, so that the samples of one generation never stand beside another's.
 
     Args:
-        record: provenance of the visits that are going to be written.
-        folder: the folder to write to.
-        visits: the subject's id and the time of each visit.
+        layout: the layout of the folder to write to.
+        visits: the subject and the time of each visit.
         overwrite: delete the files instead of refusing.
 
     Raises:
         LongigenError: naming a file of such a visit, and the seed that it was generated with.
     """
     for subject, time in visits:
-        start = glob.escape(record.stem(subject, time))
-        files = sorted(file for end in FILE_ENDS for file in (folder / subject).glob(f"{start}{end}"))
+        files = layout.files(subject, time)
         if files and not overwrite:
             sidecar = next((file for file in files if file.suffix == ".json"), None)
             seed = read_json(sidecar).get("seed") if sidecar else None
@@ -171,34 +173,31 @@ def make_way(record: GenerationRecord, folder: Path, visits: Iterable[tuple[str,
                 path.unlink()
 
 
-def write_visits(
-    generated: Generated, folder: Path, record: GenerationRecord, *, sample: int, samples: int
-) -> list[Path]:
+def write_visits(generated: Generated, layout: "Layout", *, sample: int, samples: int) -> list[Path]:
     """Write each generated visit as NIfTI, in the subject's own space, with a JSON sidecar; see `Generated.volume`.
 
     Args:
         generated: one sample of a subject's visits.
-        folder: the folder to write to; the files go into a subfolder named after the subject.
-        record: provenance of the visits.
+        layout: the layout of the folder to write to, with the provenance of the visits.
         sample: index of the sample.
         samples: number of samples of each visit.
 
     Returns:
         The paths of the NIfTI files, in order of time.
     """
-    subject, paths = generated.prepared.subject.id, []
+    record, paths = layout.record, []
     for index, time in enumerate(generated.times):
-        path = folder / subject / f"{record.stem(subject, time)}_sample-{sample}.nii.gz"
+        path = layout.volume(generated.prepared.subject, time, sample, samples)
         description = f"synthetic: longigen, time {time_text(time)} {record.time_unit}, sample {sample}"
         volume = generated.volume(index, detail=record.detail)
         write_volume(volume, path, description)
-        content = record.sidecar(generated, time, volume, samples)
-        write_json({**content, "sample": sample, FILE: _described(path)}, sidecar_path(path))
+        content = {**record.sidecar(generated, time, volume, samples), "sample": sample, FILE: _described(path)}
+        write_json(content | layout.fields(generated.prepared.subject, content), sidecar_path(path))
         paths.append(path)
     return paths
 
 
-def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], record: GenerationRecord) -> float:
+def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], layout: "Layout") -> float:
     """Write the voxelwise mean and standard deviation of the samples of each visit, beside the samples.
 
     Each sample is a whole trajectory, whose later visits are generated from its earlier ones, so the standard deviation
@@ -208,29 +207,32 @@ def write_mean_and_std(generated: Generated, samples: Sequence[Sequence[Path]], 
     Args:
         generated: any one of the samples.
         samples: for each of K ≥ 2 samples, the paths that `write_visits` returned.
-        record: provenance of the visits.
+        layout: the layout of the folder to write to, with the provenance of the visits.
 
     Returns:
         The largest standard deviation of all voxels.
     """
-    subject, max_std = generated.prepared.subject.id, 0.0
+    subject, record, max_std = generated.prepared.subject, layout.record, 0.0
     for time, *files in zip(generated.times, *samples, strict=True):
         moments = Moments()
         for file in files:
-            moments.add(read_volume(file, subject).data)
-        first = read_volume(files[0], subject)
+            moments.add(read_volume(file, subject.id).data)
+        first = read_volume(files[0], subject.id)
         max_std = max(max_std, float(moments.std.max()))
-        for name, data, statistic in (
-            ("mean", moments.mean, "mean of the samples"),
-            ("std", moments.std, "standard deviation of the samples, divisor samples - 1"),
-        ):
-            path = files[0].with_name(f"{record.stem(subject, time)}_{name}.nii.gz")
+        statistics: dict[Statistic, np.ndarray] = {"mean": moments.mean, "std": moments.std}
+        for name, data in statistics.items():
+            path = layout.volume(subject, time, name, len(files))
             description = (
                 f"synthetic: longigen, time {time_text(time)} {record.time_unit}, {name} of {len(files)} samples"
             )
             write_volume(replace(first, data=data), path, description)
-            content = {"statistic": statistic, "sample_files": [file.name for file in files], FILE: _described(path)}
-            write_json({**record.sidecar(generated, time, first, len(files)), **content}, sidecar_path(path))
+            content = {
+                **record.sidecar(generated, time, first, len(files)),
+                "statistic": STATISTICS[name],
+                "sample_files": [file.name for file in files],
+                FILE: _described(path),
+            }
+            write_json(content | layout.fields(generated.prepared.subject, content), sidecar_path(path))
     return max_std
 
 

@@ -13,9 +13,9 @@ from longigen.data.dataset import Subject
 from longigen.data.issues import Finding
 from longigen.data.open_dataset import find_dataset, open_dataset
 from longigen.errors import LongigenError
-from longigen.generation.index import DATA
 from longigen.generation.trajectory import is_generated
 from longigen.hub.manifest import METRICS, RUN_FILE
+from longigen.models.visit_index import DATA
 from longigen.registry.registry import registry
 from longigen.utils.files import read_json, user_path
 

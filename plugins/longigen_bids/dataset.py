@@ -24,6 +24,7 @@ from longigen_bids.covariates import Covariates
 from longigen_bids.layout import Image, choose_suffix, distinguishing_advice, list_images, select, spell
 from longigen_bids.tables import Table, read_participants, read_table
 from longigen_bids.times import (
+    TIME,
     Column,
     by_preference,
     choose_column,
@@ -52,7 +53,8 @@ class BIDSDataset(Dataset):
     3. dates, as days since the subject's first session with a date: ``acq_time``, ``acq_date``, ``session_date``,
        ``scan_date``, ``visit_date``, ``examination_date``. Shifted dates are fine;
     4. ``weeks``, ``months``, ``years``, like ``days``;
-    5. ``age`` in whole numbers.
+    5. ``age`` in whole numbers;
+    6. ``time``, if its JSON file states the unit.
 
     If no subject has any of them, the time is the image's ``acq_time`` in the session's ``*_scans.tsv`` (without a row
     of its own, as for derivatives, the earliest of its kind, or else of all, which is said), or else
@@ -122,9 +124,9 @@ class BIDSDataset(Dataset):
                 subject: table.over(of_sessions[subject]) if subject in of_sessions else table
                 for subject, table in self._sessions.items()
             }
+        self._described = described
         self._time = self._find_time(time)
         self._cautions += self._time.cautions
-        self._described = described
         stated = stated_units(self._time.name, self.path, described)
         self.time_unit = unit_of(self._time, stated, time_unit)
         others = {known_spelling(text) for text in stated.values()} - {self.time_unit}
@@ -300,9 +302,10 @@ class BIDSDataset(Dataset):
             for session in sessions[subject]
         }
         columns = session_columns(self.path, self._sessions)
+        with_unit = bool(stated_units(TIME, self.path, self._described))
         broken = list(self._broken.values())
         sources: tuple[Callable[[], Sequence[Column]], ...] = (
-            lambda: by_preference(columns) if chosen is None else columns,
+            lambda: by_preference(columns, time_has_unit=with_unit) if chosen is None else columns,
             lambda: [scans_column(self.path, files)],
             lambda: [sidecar_column(files)],
             lambda: [label_column(self.path, files)],

@@ -16,6 +16,8 @@ from longigen_bids.tables import Table, date, read_table
 Session = tuple[str, str]
 """A subject and a session, by their labels."""
 
+TIME = "time"
+"""A column that is the time of the visit if its unit is stated, and else may be the time of the day."""
 LABEL, LABEL_DATE = "session_label", re.compile(r"ses-(\d{4}-?\d\d-?\d\d)")
 DATES = ("acq_time", "acq_date", "session_date", "scan_date", "visit_date", "examination_date")
 DATES += ("acquisitiondatetime", LABEL)
@@ -153,8 +155,13 @@ def session_columns(root: Path, tables: Mapping[str, Table]) -> list[Column]:
     return columns
 
 
-def by_preference(columns: Sequence[Column]) -> list[Column]:
-    """Return the columns that contain times by their names, in order of preference (see `BIDSDataset`)."""
+def by_preference(columns: Sequence[Column], *, time_has_unit: bool) -> list[Column]:
+    """Return the columns that contain times by their names, in order of preference (see `BIDSDataset`).
+
+    Args:
+        columns: the columns.
+        time_has_unit: whether a JSON file states the unit of the column `TIME`.
+    """
     order = {"day": 0, "week": 3, "month": 4, "year": 5}
     ranked = []
     for column in columns:
@@ -163,6 +170,8 @@ def by_preference(columns: Sequence[Column]) -> list[Column]:
             ranked.append((6 if column.whole_years else 1, column))
         elif column.name.lower() in DATES:
             ranked.append((2, column))
+        elif column.name == TIME and time_has_unit:
+            ranked.append((7, column))
         elif since and column.name.lower() not in CALENDAR:
             ranked.append((order[since[1].lower()], column))
     return [column for _, column in sorted(ranked, key=lambda item: item[0])]

@@ -43,16 +43,17 @@ def test_folds_and_order_reach_the_run_and_its_files(longigen: Longigen, manifes
     assert config["model"]["order"] == "direct"
     longigen("generate", run, "--times", "+1,+2", "--subject", tested[-1], "--out", out)
     longigen("generate", run, "--times", "+2", "--subject", tested[-1], "--order", "autoregressive", "--out", out / "b")
-    found = {path.name: json.loads(path.read_text()) for path in sorted(out.glob(f"{tested[-1]}/*.json"))}
+    sidecars = sorted(out.glob(f"sub-{tested[-1]}/ses-*/anat/*.json"))
+    found = {path.name: json.loads(path.read_text()) for path in sidecars}
     assert [(side["order"], side["generated_before"]) for side in found.values()] == [("direct", [])] * 2
-    (other,) = (out / "b").glob("*/*.json")
+    (other,) = (out / "b").glob("sub-*/ses-*/anat/*.json")
     assert json.loads(other.read_text())["order"] == "autoregressive"
     evaluated = longigen("evaluate", run, "--setting", "full", "--json")
     assert json.loads(evaluated.stdout)["generation"]["order"] == "direct"
 
 
 def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, manifest: Path, tmp_path: Path) -> None:
-    longigen("generate", run, "--out", tmp_path, "--samples", 2, "--setting", "single")
+    longigen("generate", run, "--out", tmp_path, "--samples", 2, "--setting", "single", "--layout", "flat")
     split = json.loads((run / "run.json").read_text())["split"]
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".visits.lock", "contact-sheet.png", "data.json", *sorted(split["test"]), "visits.csv"]
@@ -89,7 +90,7 @@ def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, mani
         assert [visit["time"] for visit in sidecar["history"]] == [0.0]
         assert (sidecar["detail"], sidecar["reference"]) == (True, sidecar["history"][0])
         assert len(sidecar["model"]["weights_sha256"]) == 64
-    again, chosen = tmp_path / "again", ("--setting", "single", "--subject", subject)
+    again, chosen = tmp_path / "again", ("--setting", "single", "--subject", subject, "--layout", "flat")
     longigen("generate", run, "--out", tmp_path / "bare", *chosen, "--no-detail")
     bare = tmp_path / "bare" / subject / f"{subject}_time-1.1_setting-single_sample-0.json"
     assert json.loads(bare.read_text())["detail"] is False
@@ -105,7 +106,9 @@ def test_generate_writes_nifti_with_sidecars(longigen: Longigen, run: Path, mani
 
 def test_generate_forecasts_and_explains(longigen: Longigen, run: Path, tmp_path: Path) -> None:
     subject = json.loads((run / "run.json").read_text())["split"]["test"][0]
-    longigen("generate", run, "--out", tmp_path, "--times", "+1,6.5", "--subject", subject, "--explain")
+    longigen(
+        "generate", run, "--out", tmp_path, "--times", "+1,6.5", "--subject", subject, "--explain", "--layout", "flat"
+    )
     stems = [f"{subject}_time-{t}_setting-full_sample-0" for t in ("4.3", "6.5")]
     names = sorted(path.name for path in (tmp_path / subject).glob("*.nii.gz"))
     assert names == sorted(f"{stem}{end}.nii.gz" for stem in stems for end in ("", "_explain"))

@@ -51,7 +51,7 @@ def test_generate_writes_a_contact_sheet_and_animations(manifest: Path, tmp_path
     with Image.open(out / "contact-sheet.png") as sheet:
         assert sheet.width > 600  # a given, three generated and the true visit, two differences
         assert sheet.height > 2 * 3 * 50
-    with Image.open(out / "s1" / "s1_setting-single.gif") as animation:
+    with Image.open(out / "sub-s1" / "figures" / "sub-s1_setting-single_desc-synthetic.gif") as animation:
         assert getattr(animation, "n_frames", 1) == 4
     recorded = json.loads((out / "data.json").read_text())
     assert recorded["name"] == "csv"
@@ -68,6 +68,6 @@ def test_generate_writes_a_contact_sheet_and_animations(manifest: Path, tmp_path
     assert titles[:-1] == ["generated 1.1", "generated 2.2", "generated 3.3"]
     assert titles[-1].startswith("std, 0 to ")
     index = out / "visits.csv"
-    index.write_text(index.read_text().replace("s0/s0_time", "../s0_time"))
+    index.write_text(index.read_text().replace("sub-s0/ses", "../ses"))
     with pytest.raises(LongigenError, match="which is outside of its folder"):
         find_trajectories(out)

@@ -18,7 +18,8 @@ from helpers.launch import together, torchrun
 from helpers.models import FIXTURE
 from helpers.processes import Longigen
 from longigen import LongigenError, generate
-from longigen.generation.index import COLUMNS
+from longigen.models.visit_files import sidecar_path
+from longigen.models.visit_index import COLUMNS
 
 SUBJECTS = ("--subject", "s0", "--subject", "s1", "--subject", "s2")
 CHOSEN = ("--setting", "single", "--batch-size", 2, "--samples", 2, *SUBJECTS)
@@ -34,16 +35,37 @@ def started(folder: Path, manifest: Path, *options: object) -> list[str]:
     return [str(word) for word in ("generate", FIXTURE, "--data", manifest, "--out", folder, *options)]
 
 
+FLAT = {
+    (name, time, kind): f"{name}/{name}_time-{time}_setting-single_{kind}.nii.gz"
+    for name in ("s0", "s1", "s2") for time in ("1.1", "2.2", "3.3") for kind in ("sample-0", "sample-1", "mean", "std")
+}  # fmt: skip
+BIDS_KINDS = {"sample-0": "run-1_desc-synthetic", "sample-1": "run-2_desc-synthetic", "mean": "desc-mean"}
+BIDS_KINDS["std"] = "desc-std"
+BIDS = {
+    (name, time, kind): f"sub-{name}/ses-{(visit := time.replace('.', 'p') + 'years')}/anat/"
+    f"sub-{name}_ses-{visit}_{BIDS_KINDS[kind]}_T1w.nii.gz"
+    for name, time, kind in FLAT
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "paths", "others"),
+    [
+        ("bids", BIDS, 3 + 4 + 3),  # index, contact sheet, data; description, README, units, subjects; times of each
+        pytest.param("flat", FLAT, 3, marks=pytest.mark.slow),
+    ],
+)
 def test_processes_write_the_files_of_one_and_an_interrupted_one_goes_on(
-    longigen: Longigen, manifest: Path, tmp_path: Path
+    longigen: Longigen, manifest: Path, tmp_path: Path, layout: str, paths: dict[tuple[str, str, str], str], others: int
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    longigen(*started(one, manifest, *CHOSEN))
-    printed = together(2, *started(two, manifest, *CHOSEN), folder=tmp_path)
+    one, two, chosen = tmp_path / "one", tmp_path / "two", (*CHOSEN, "--layout", layout)
+    longigen(*started(one, manifest, *chosen))
+    printed = together(2, *started(two, manifest, *chosen), folder=tmp_path)
     assert printed.count("2 processes share the subjects") == printed.count("Wrote 18 volumes") == 1, printed
     expected = contents(one)
     assert contents(two) == expected
-    assert len(expected) == 3 + 3 * 3 * (2 + 2) * 2  # index, contact sheet, data; subjects, visits, samples, sidecars
+    assert set(paths.values()) == {name for name in expected if name.endswith(".nii.gz")}
+    assert len(expected) == others + 3 * 3 * (2 + 2) * 2  # subjects, visits, samples, sidecars
     rows = list(csv.DictReader(expected["visits.csv"].decode().splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert {(row["subject"], row["time"], row["sample"], row["given"], row["seed"]) for row in rows} == {
@@ -53,17 +75,17 @@ def test_processes_write_the_files_of_one_and_an_interrupted_one_goes_on(
     for row in rows:
         assert row["sha256"] == hashlib.sha256(expected[row["path"]]).hexdigest()
     # As a killed process leaves it: a visit without its sidecar, one of fewer bytes, a temporary file, no index.
-    (one / "s0" / "s0_time-2.2_setting-single_sample-1.json").unlink()
-    cut = one / "s1" / "s1_time-1.1_setting-single_sample-0.nii.gz"
+    sidecar_path(one / paths["s0", "2.2", "sample-1"]).unlink()
+    cut = one / paths["s1", "1.1", "sample-0"]
     cut.write_bytes(cut.read_bytes()[:100])
-    (one / "s1" / ".part-half.nii.gz").write_bytes(b"half")
+    (cut.parent / ".part-half.nii.gz").write_bytes(b"half")
     (one / "visits.csv").unlink()
-    kept = (one / "s2" / "s2_time-3.3_setting-single_mean.nii.gz").stat().st_mtime_ns
-    written = longigen(*started(one, manifest, *CHOSEN))
+    kept = (one / paths["s2", "3.3", "mean"]).stat().st_mtime_ns
+    written = longigen(*started(one, manifest, *CHOSEN))  # the layout is that of what is there
     assert "3 visits were there already, of this model and these settings, and stay as they are" in written.stderr
     assert "Wrote 12 volumes" in written.stderr
     assert contents(one) == expected
-    assert (one / "s2" / "s2_time-3.3_setting-single_mean.nii.gz").stat().st_mtime_ns == kept
+    assert (one / paths["s2", "3.3", "mean"]).stat().st_mtime_ns == kept
 
 
 def test_what_differs_is_named(manifest: Path, tmp_path: Path) -> None:
@@ -82,7 +104,7 @@ def test_what_differs_is_named(manifest: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(LongigenError, match=f"is there already, generated {difference}.*--overwrite"):
             again(**options)
-    sidecar = next((tmp_path / "out" / "s0").glob("*.json"))
+    sidecar = next((tmp_path / "out" / "sub-s0").rglob("*.json"))
     content = json.loads(sidecar.read_text())
     for key, value, difference in (
         ("given_voxels", ["0" * 32], "from other images of the given visits"),

@@ -57,7 +57,7 @@ def test_pulled_model_is_used_without_the_network(hub: Hub, machine: NewMachine)
     hub.forget()
     out = desk.home / "out"
     desk.longigen("generate", "lab/brain", "--subject", "sim-0001", "--times", "+1", "--out", out)
-    assert len(list(out.glob("sim-0001/*.nii.gz"))) == 1
+    assert len(list(out.glob("sub-sim0001/ses-*/anat/*.nii.gz"))) == 1
     listed = desk.longigen("list", "models").stdout
     assert "hf-hub:lab/brain@main" in listed
     assert "3,708 parameters" in listed

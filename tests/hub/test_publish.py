@@ -233,7 +233,7 @@ def test_pulled_model_generates_the_same_volumes(
     folder = tmp_path / "run"
     longigen("train", "--set", "data.spacing=4", "--set", "data.subject_count=6", *SMALL, "--steps", 2, "--out", folder)
     subject = json.loads((folder / "run.json").read_text())["split"]["test"][0]
-    asked = ("--subject", subject, "--setting", "single", "--steps", 2)
+    asked = ("--subject", subject, "--setting", "single", "--steps", 2, "--layout", "flat")
     longigen("generate", folder, *asked, "--out", tmp_path / "made")
     words = ("--metric", "change-correlation", "--metric", "psnr")
     longigen("evaluate", folder, "--setting", "full", *words)

@@ -57,7 +57,7 @@ def test_what_there_is(longigen: Longigen) -> None:
 def test_generate(longigen: Longigen, run: Path, tmp_path: Path) -> None:
     subject = json.loads((run / "run.json").read_text())["split"]["test"][0]
     longigen("generate", run, "--times", "+1", "--subject", subject, "--explain", "--out", tmp_path)
-    assert len(list(tmp_path.glob(f"{subject}/*.nii.gz"))) == 2
+    assert len(list(tmp_path.glob(f"sub-{subject}/ses-*/*/*.nii.gz"))) == 2
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "unipc", "euler"])
@@ -66,7 +66,7 @@ def test_generate_with_another_sampler(longigen: Longigen, run: Path, tmp_path: 
     longigen(
         "generate", run, "--times", "+1", "--subject", subject, "--sampler", sampler, "--steps", 2, "--out", tmp_path
     )
-    assert len(list(tmp_path.glob(f"{subject}/*.nii.gz"))) == 1
+    assert len(list(tmp_path.glob(f"sub-{subject}/ses-*/anat/*.nii.gz"))) == 1
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_a_model_that_ships(longigen: Longigen, tmp_path: Path) -> None:
     assert "verified" in longigen("pull", "sadm-sim-brain").stdout
     words = ["generate", "sadm-sim-brain", "--subject", "sim-0001", "--times", "+1", "--out", tmp_path]
     longigen(*words, "--part", "all")
-    assert len(list(tmp_path.glob("sim-0001/*.nii.gz"))) == 1
+    assert len(list(tmp_path.glob("sub-sim0001/ses-*/anat/*.nii.gz"))) == 1
 
 
 def test_a_model_goes_to_the_hub_and_comes_back(hub: Hub, machine: NewMachine, run: Path) -> None:
@@ -129,4 +129,4 @@ def test_a_model_of_an_older_longigen(hub: Hub, machine: NewMachine) -> None:
     desk.longigen("pull", "lab/brain")
     out = desk.home / "out"
     desk.longigen("generate", "lab/brain", "--subject", "sim-0001", "--times", "+1", "--out", out)
-    assert len(list(out.glob("sim-0001/*.nii.gz"))) == 1
+    assert len(list(out.glob("sub-sim0001/ses-*/anat/*.nii.gz"))) == 1

@@ -37,7 +37,7 @@ def test_journey(name: str, request: pytest.FixtureRequest, longigen: Longigen, 
     run, generated, evaluation = tmp_path / "run", tmp_path / "generated", tmp_path / "evaluation"
     longigen("train", "--data", data, *options(*changes, f"preprocess.shape={shape}"), *SMALL, "--out", run)
     part = ["--part", "train"] if "no-split" in expected else []
-    longigen("generate", run, "--setting", "single", *part, "--out", generated)
+    longigen("generate", run, "--setting", "single", *part, "--layout", "flat", "--out", generated)
     paths = sorted(generated.glob("*/*.nii.gz"))
     assert paths
     inputs = sources(data)
@@ -71,7 +71,8 @@ def test_stacks_of_different_sizes_in_one_data_set(longigen: Longigen, tmp_path:
     assert "grid 30 × 30 × all mm" in result.stderr
     made = [tmp_path / f"made-{size}" for size in (1, 8)]
     for folder, size in zip(made, (1, 8), strict=True):
-        longigen("generate", run, "--setting", "single", "--part", "all", "--batch-size", size, "--out", folder)
+        chosen = ("--setting", "single", "--part", "all", "--layout", "flat")
+        longigen("generate", run, *chosen, "--batch-size", size, "--out", folder)
     files = sorted(made[0].glob("*/*.nii.gz"))
     assert len(files) == 16
     for path in files:

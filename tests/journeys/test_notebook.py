@@ -47,8 +47,9 @@ def test_it_shows_a_forecast(outputs: dict[str, dict[str, str]]) -> None:
 
 def test_it_writes_samples_mean_and_standard_deviation(outputs: dict[str, dict[str, str]]) -> None:
     written = ast.literal_eval(outputs["save"]["text/plain"])
-    volumes = ["mean", "sample-0", "sample-1", "sample-2", "std"]
-    assert written == [f"baseline_time-2_{name}{suffix}" for name in volumes for suffix in (".json", ".nii.gz")]
+    volumes = ["desc-mean", "desc-std", *(f"run-{number}_desc-synthetic" for number in (1, 2, 3))]
+    stem = "sub-baseline_ses-2years"
+    assert written == [f"{stem}_{name}_T1w{suffix}" for name in volumes for suffix in (".json", ".nii.gz")]
 
 
 def test_the_forecast_is_nearer_to_the_truth_than_the_last_visit(outputs: dict[str, dict[str, str]]) -> None:

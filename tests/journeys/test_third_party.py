@@ -115,6 +115,6 @@ def test_a_third_party_denoiser(site: Path, longigen: Longigen, manifest: Path, 
     config = json.loads((run / "model" / "config.json").read_text())
     assert config["denoiser"]["distribution"] == "longigen-outside"
     longigen("generate", run, "--out", tmp_path / "generated", **environment)
-    assert list((tmp_path / "generated").glob("*/*.nii.gz"))
+    assert list((tmp_path / "generated").glob("sub-*/ses-*/anat/*.nii.gz"))
     without = longigen("generate", run, "--out", tmp_path / "generated", status=2)
     assert "pip install longigen-outside" in without.stderr

@@ -74,7 +74,7 @@ def test_a_subject_is_the_same_as_its_paths(model: LongitudinalModel, paths: lis
 
 def test_saved_files_contain_the_forecast(model: LongitudinalModel, paths: list[Path], tmp_path: Path) -> None:
     result = forecast(model, paths, samples=2)
-    files = result.save(tmp_path)
+    files = result.save(tmp_path, layout="flat")
     assert [file.name for file in files] == [f"year0_time-2_sample-{sample}.nii.gz" for sample in range(2)]
     for sample, file in enumerate(files):
         image = nibabel.load(file)
@@ -97,7 +97,7 @@ def test_late_times_have_files_of_their_own(
     model: LongitudinalModel, paths: list[Path], tmp_path: Path, given: Sequence[float], asked: Sequence[float]
 ) -> None:
     found = forecast(model, paths, times=given, at=asked)
-    assert len({*found.save(tmp_path)}) == len([*tmp_path.glob("*/*.nii.gz")]) == 2
+    assert len({*found.save(tmp_path)}) == len([*tmp_path.glob("sub-*/ses-*/anat/*.nii.gz")]) == 2
 
 
 def test_times_that_are_one_to_a_model_are_refused(model: LongitudinalModel, paths: list[Path]) -> None:
@@ -110,7 +110,7 @@ def test_times_that_are_one_to_a_model_are_refused(model: LongitudinalModel, pat
 def test_files_of_a_visit_are_replaced_only_if_asked(
     model: LongitudinalModel, paths: list[Path], tmp_path: Path
 ) -> None:
-    forecast(model, paths, samples=3).save(tmp_path)
+    forecast(model, paths, samples=3).save(tmp_path, layout="flat")
     other = forecast(model, paths, samples=2, seed=1)
     before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
     with pytest.raises(LongigenError, match=r"is there already, generated with seed 0; .*--overwrite"):
@@ -268,7 +268,7 @@ def test_times_in_another_unit_are_converted(model: LongitudinalModel, paths: li
     assert (result.times, result.time_unit) == ((730.5,), "days")
     in_years = forecast(model, paths, at=2.0, steps=1)
     assert np.array_equal(result.mean[0].data, in_years.mean[0].data)
-    (file,) = result.save(tmp_path)
+    (file,) = result.save(tmp_path, layout="flat")
     assert file.name == "year0_time-730.5_sample-0.nii.gz"
     sidecar = json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())
     assert (sidecar["time"], sidecar["time_unit"]) == (730.5, "days")

@@ -154,6 +154,20 @@ def test_ages_in_whole_years_are_used_last_and_equal_ones_are_findings(tree: Tre
     assert "whole years" in dataset.cautions[0]
 
 
+def test_a_time_is_used_if_its_unit_is_stated_and_there_is_nothing_better(tree: Tree) -> None:
+    for subject in ("01", "02"):
+        tree.sessions(subject, "session_id time", "ses-a 0.25", "ses-b 0.5")
+    with pytest.raises(LongigenError, match=r"columns: time\)"):  # it may be the time of the day
+        tree.open()
+    tree.json("sessions.json", {"time": {"Units": "cycle"}})
+    dataset = tree.open()
+    assert read(dataset) == ({"sub-01": (0.25, 0.5), "sub-02": (0.25, 0.5)}, [])
+    assert (dataset.time_unit, dataset.subjects()[0].visits[0].covariates) == ("cycle", {})
+    for subject in ("01", "02"):
+        tree.sessions(subject, "session_id time age", "ses-a 0.25 70", "ses-b 0.5 71")
+    assert tree.open().time_unit == "years"
+
+
 def test_dates_are_days_since_the_first_session(tree: Tree) -> None:
     header = "session_id acq_time"
     tree.sessions("01", header, "ses-x 1900-02-27T12:00:00", "ses-a 1900-03-01T12:00:00", "ses-b 1900-03-03T00:00:00")

@@ -89,7 +89,7 @@ def test_pull_and_generate_on_a_new_machine(name: str, longigen: Longigen, tmp_p
         subject, options = "cine", ("--data", cine(tmp_path / "cine.nii.gz"), "--times", "0.5,1")
     made = longigen("generate", name, *options, "--setting", "single", "--out", out, **offline)
     assert ("read as 0 at the first image and 1 at the last" in made.stderr) is not data["simulated"]
-    generated = sorted(out.glob(f"{subject}/*.nii.gz"))
+    generated = sorted(out.glob("sub-*/ses-*/anat/*.nii.gz"))
     assert generated
     for path in generated:
         image = np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]

@@ -109,7 +109,7 @@ def test_the_viewers_volumes_are_the_files_rounded(made: Made) -> None:
     assert [other["label"] for other in last["against"]] == ["true, 3.3 years", "last given, 2.2 years"]
     low, high = scene["window"]
     for key, path in (
-        (last["key"], made.generated / "s1" / "s1_time-3.3_setting-full_sample-0.nii.gz"),
+        (last["key"], made.generated / "sub-s1/ses-3p3years/anat/sub-s1_ses-3p3years_desc-synthetic_T1w.nii.gz"),
         (last["against"][0]["key"], made.manifest.parent / "s1_3.nii.gz"),
     ):
         shown, own = volume_of(made.page, key), nibabel.as_closest_canonical(nibabel.load(path))

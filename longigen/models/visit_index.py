@@ -7,16 +7,18 @@ from typing import Any
 
 from filelock import FileLock
 
-from longigen.models.visit_files import FILE
+from longigen.models.visit_files import FILE, STATISTICS
 from longigen.utils.files import atomic, read_json, write_errors
 from longigen.utils.time_units import time_text
 
-INDEX, LOCK, DATA = "visits.csv", ".visits.lock", "data.json"
+INDEX, LOCK, DATA, SHEET = "visits.csv", ".visits.lock", "data.json", "contact-sheet.png"
 COLUMNS: Sequence[str] = ("subject", "time", "time_unit", "sample", "path", "given", "setting", "seed", "sha256")
+SIDECARS = ("*/*.json", "sub-*/ses-*/anat/*.json")
+"""Where sidecars are, in the flat layout and in that of BIDS."""
 
 
-def write_index(folder: Path) -> Path:
-    """Write ``visits.csv``: a row for each volume that the sidecars in the subjects' folders describe.
+def write_index(folder: Path) -> list[dict[str, Any]]:
+    """Write ``visits.csv``: a row for each volume that the sidecars in the subjects' folders describe; return the rows.
 
     - ``sample`` is a number, or ``mean`` or ``std`` of the samples.
     - ``path`` is relative to the folder.
@@ -36,18 +38,18 @@ def write_index(folder: Path) -> Path:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-    return path
+    return rows
 
 
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    for sidecar in folder.glob("*/*.json"):
+    for sidecar in (path for pattern in SIDECARS for path in folder.glob(pattern)):
         if sidecar.name.startswith("."):
             continue
         content = read_json(sidecar)
         volume = sidecar.with_suffix(".nii.gz")
         if FILE not in content or not volume.exists():
             continue  # an explanation, or of a process that was killed
-        statistic = sidecar.stem.rpartition("_")[2]
+        statistic = next((name for name, text in STATISTICS.items() if text == content.get("statistic")), None)
         yield {
             "subject": content["subject"],
             "time": time_text(float(content["time"])),
