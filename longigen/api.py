@@ -620,8 +620,9 @@ def evaluate(
         protocol: name of a published protocol (``longigen list protocols``), which sets settings, targets, space and
             metrics as its authors have them, and the preparation of its data set; nothing is then written beside the
             weights, and regions are not scored.
-        segmenter: marks regions in images, which are then scored: a folder that `train_segmenter` wrote, the name of a
-            segmenter, ``NAME:VALUE``, such as ``command:PROGRAM --i {image} --o {labels}``, or a `Segmenter`.
+        segmenter: marks regions in images, which are then scored: a folder that `train_segmenter` wrote,
+            ``hf-hub:org/repo``, the name of a segmenter, ``NAME:VALUE``, such as ``command:PROGRAM --i {image} --o
+            {labels}``, or a `Segmenter`.
         regions: the regions of the segmenter's labels, each as ``NAME=LABELS``; by default its own, or the data set's.
         samples: number of samples of each visit; with several, their distribution is scored too.
         sampler: sampler, or its name, to use instead of the model's own.
@@ -1145,7 +1146,7 @@ def info(name: Path | str) -> dict[str, Any]:
 
 
 def pull(name_or_path: str, *, token: str | None = None, progress: bool = True) -> "Pulled":
-    """Download a model, or update it to its revision on the Hub, and verify its files.
+    """Download a model or a segmenter, or update it to its revision on the Hub, and verify its files.
 
     Args:
         name_or_path: a published model's name or ``hf-hub:org/repo[@revision]``.
@@ -1157,10 +1158,11 @@ def pull(name_or_path: str, *, token: str | None = None, progress: bool = True) 
     """
     from huggingface_hub.utils import logging as hub_logging
 
+    from longigen.hub.manifest import DESCRIPTIONS
     from longigen.hub.resolve import ModelSource
 
     hub_logging.set_verbosity_error()  # without messages about retries and locks; failures are raised as errors
-    source = ModelSource.parse(name_or_path, token=token)
+    source = ModelSource.parse(name_or_path, token=token, accepted=tuple(DESCRIPTIONS))
     with (show_transfer if progress and is_first() else silent)("pulling") as update:
         return source.pull(update)
 
@@ -1175,12 +1177,12 @@ def publication(
     notes: str = "",
     token: str | None = None,
 ) -> "AbstractContextManager[Publication]":
-    """Prepare a model for publication on the Hub, to inspect first; the result's ``publish`` method uploads it.
+    """Prepare a model or a segmenter for publication on the Hub; the result's ``publish`` method uploads it.
 
     `LongitudinalModel.push_to_hub` does both in one call.
 
     Args:
-        model: a run, a run's or a model's folder, or a published model's name.
+        model: a run, a run's or a model's folder, a published model's name, or a folder of `train_segmenter`.
         repository: the repository, ``org/name``.
         tag: tag of the version; by default v1, v2 …
         private: visibility of a new repository, by default True; for an existing one, the visibility to require.
@@ -1192,14 +1194,19 @@ def publication(
         LongigenError: if there is no such model, its metrics belong to other weights, or private values of its
             configuration cannot be removed.
     """
+    from longigen.hub.manifest import SEGMENTER
     from longigen.hub.publish import publication
     from longigen.models.longitudinal import LongitudinalModel
-    from longigen.models.pretrained import loader
+    from longigen.models.network_segmenter import NetworkSegmenter, load_segmenter
+    from longigen.models.pretrained import load_folder
+
+    def load(folder: Path) -> LongitudinalModel | NetworkSegmenter:
+        return load_segmenter(folder) if (folder / SEGMENTER).exists() else load_folder(LongitudinalModel, folder)
 
     return publication(
         _name_of(model),
         repository,
-        load=loader(LongitudinalModel),
+        load=load,
         tag=tag,
         private=private,
         licence=licence,

@@ -57,8 +57,8 @@ def evaluate(
         typer.Option(
             "--segmenter",
             metavar="SEGMENTER",
-            help="Score regions too, which this segmenter marks: a folder that 'longigen train-segmenter' wrote, a "
-            "name (see 'longigen list segmenters'), or 'command:PROGRAM --i {image} --o {labels}'.",
+            help="Score regions too, which this segmenter marks: a folder that 'longigen train-segmenter' wrote, "
+            "hf-hub:org/repo, a name (see 'longigen list segmenters'), or 'command:PROGRAM --i {image} --o {labels}'.",
             autocompletion=names_in("segmenters"),
         ),
     ] = None,

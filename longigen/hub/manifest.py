@@ -1,4 +1,4 @@
-"""The files of a model, and manifests with their sizes and hashes, against which a download is verified."""
+"""The files of a model or a segmenter, and manifests with their hashes, against which a download is verified."""
 
 import hashlib
 import re
@@ -10,9 +10,14 @@ from typing import Any, Literal
 from longigen.errors import LongigenError
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.json", "model.safetensors", "README.md", "metrics.json"
-FILES = (CONFIG, CARD, METRICS, WEIGHTS)
-"""All files of a model, the weights last; no other file is downloaded or read."""
-MAX_BYTES = {CONFIG: 2**23, CARD: 2**20, METRICS: 2**20}
+SEGMENTER = "segmenter.json"
+DESCRIPTIONS: Mapping[str, str] = {CONFIG: "model", SEGMENTER: "segmenter"}
+"""The file that says what a folder or a repository holds, one of these, and the word for it."""
+MODEL_FILES = (CONFIG, CARD, METRICS, WEIGHTS)
+"""All files of a model, the weights last."""
+FILES = (*DESCRIPTIONS, CARD, METRICS, WEIGHTS)
+"""All files of a model or a segmenter, the weights last; no other file is downloaded or read."""
+MAX_BYTES = {CONFIG: 2**23, SEGMENTER: 2**20, CARD: 2**20, METRICS: 2**20}
 """Larger files are neither downloaded nor read."""
 RUN_FILE, MODEL_FOLDER = "run.json", "model"
 """Names inside a run's folder: the file with its recipe and split, and the folder of its model."""
@@ -60,7 +65,7 @@ Manifest = Mapping[str, Content]
 
 
 def build_manifest(folder: Path) -> dict[str, Content]:
-    """Compute the manifest of a model's folder."""
+    """Compute the manifest of a folder of a model or a segmenter."""
     return {name: Content.from_file(folder / name) for name in FILES if (folder / name).is_file()}
 
 
@@ -83,9 +88,9 @@ def read_manifest(given: Any, owner: str) -> dict[str, Content]:
         raise LongigenError(f"{owner} must have the key 'files', with sha256 and size of each file.")
     manifest = {}
     for name, content in given.items():
-        if name not in FILES:
+        if name not in MODEL_FILES:
             raise LongigenError(
-                f"{owner} has the file '{name}', which is not a file of a model; use only {', '.join(FILES)}."
+                f"{owner} has the file '{name}', which is not a file of a model; use only {', '.join(MODEL_FILES)}."
             )
         if not isinstance(content, Mapping) or set(content) != {"sha256", "size"}:
             raise LongigenError(f"{owner} must have exactly the keys sha256 and size for {name}.")
