@@ -92,9 +92,7 @@ def test_a_damaged_download_is_refused(here: hubserver.Hub, folder: Path) -> Non
     publish(folder, "lab/damaged")
     cached = api.pull("lab/damaged", progress=False).folder / WEIGHTS
     cached.resolve().write_bytes(cached.read_bytes()[:-1])
-    with pytest.raises(
-        LongigenError, match=r"has the wrong content.*'longigen pull lab/damaged' downloads it"
-    ):
+    with pytest.raises(LongigenError, match=r"has the wrong content.*'longigen pull lab/damaged' downloads it"):
         open_segmenter("lab/damaged")
 
 
