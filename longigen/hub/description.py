@@ -19,7 +19,7 @@ MOST_REGIONS = 1000
 
 def description_of(folder: Path) -> str | None:
     """Return the name of the file that says what a folder holds, among `DESCRIPTIONS`; None if there is none."""
-    return next((name for name in DESCRIPTIONS if (folder / name).is_file()), None)
+    return next((name for name in DESCRIPTIONS if (folder / name).exists()), None)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

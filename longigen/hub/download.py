@@ -7,8 +7,8 @@ The cache's folder, offline mode, the Hub's URL and the token are configured as 
   files and the model's entry in a ``registry.yaml``, if it has one.
 - A download that was interrupted, even by killing its process, continues where it stopped: the received part is in the
   cache as ``….incomplete``. (huggingface_hub itself starts again in a new process.)
-- Only the files of a model or a segmenter are downloaded (`longigen.hub.manifest.FILES`), the one that says what it is
-  first, so that other repositories are refused before their weights are downloaded.
+- Only the files of a model or a segmenter are downloaded (`longigen.hub.manifest.ALL_FILES`), the one that says what it
+  is first, so that other repositories are refused before their weights are downloaded.
 """
 
 import re
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from longigen.errors import LongigenError
 from longigen.hub.description import read_description, require_accepted
 from longigen.hub.hub_cache import COMMIT, blob_path, cached_model, require_names, verify_cached
-from longigen.hub.manifest import CONFIG, DESCRIPTIONS, FILES, MAX_BYTES, WEIGHTS, Content, Manifest, verify
+from longigen.hub.manifest import ALL_FILES, CONFIG, DESCRIPTIONS, MAX_BYTES, WEIGHTS, Content, Manifest, verify
 from longigen.hub.safetensors_header import read_header
 from longigen.utils.files import atomic, reason
 from longigen.utils.progress import transfer
@@ -136,7 +136,7 @@ class _Fetch:
             return Download(cached, cached.name, 0, note=str(error))
         described = self._description(files, commit)
         others = {*DESCRIPTIONS} - {described}
-        known = [name for name in FILES if name in files and name not in others]
+        known = [name for name in ALL_FILES if name in files and name not in others]
         names = [name for name in known if not self.manifest or name in self.manifest]
         wanted = {name: self._content(files[name]) for name in names}
         self._check_file_list(wanted, commit)
@@ -205,9 +205,8 @@ class _Fetch:
         found = [name for name in (*self.accepted, *DESCRIPTIONS) if name in files]
         where = self._place(commit)
         if not found:
-            wanted = " or ".join(DESCRIPTIONS[name] for name in self.accepted)
-            missing = f"{' and '.join(self.accepted)} {'are' if self.accepted[1:] else 'is'} missing"
-            raise LongigenError(f"{where} has no longigen {wanted} ({missing}); check its name.")
+            missing = " and no ".join(f"{DESCRIPTIONS[name]} ({name} is missing)" for name in self.accepted)
+            raise LongigenError(f"{where} has no longigen {missing}; check its name.")
         require_accepted(where, found[0], self.accepted)
         return found[0]
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from longigen.errors import LongigenError
-from longigen.hub.manifest import CONFIG, FILES, REQUIRED_FILES, WEIGHTS, Content, verify
+from longigen.hub.manifest import ALL_FILES, CONFIG, REQUIRED_FILES, WEIGHTS, Content, verify
 from longigen.hub.model_config import read_config
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -65,7 +65,7 @@ def verify_cached(folder: Path, name: str) -> None:
         LongigenError: if a file was changed or damaged after its download.
     """
     manifest = {}
-    for file in FILES:
+    for file in ALL_FILES:
         digest = blob_path(folder / file).name
         if re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", digest) and (folder / file).is_file():
             algorithm = "sha256" if len(digest) == 64 else "git"

@@ -13,9 +13,9 @@ CONFIG, WEIGHTS, CARD, METRICS = "config.json", "model.safetensors", "README.md"
 SEGMENTER = "segmenter.json"
 DESCRIPTIONS: Mapping[str, str] = {CONFIG: "model", SEGMENTER: "segmenter"}
 """The file that says what a folder or a repository holds, one of these, and the word for it."""
-MODEL_FILES = (CONFIG, CARD, METRICS, WEIGHTS)
+FILES = (CONFIG, CARD, METRICS, WEIGHTS)
 """All files of a model, the weights last."""
-FILES = (*DESCRIPTIONS, CARD, METRICS, WEIGHTS)
+ALL_FILES = (*DESCRIPTIONS, CARD, METRICS, WEIGHTS)
 """All files of a model or a segmenter, the weights last; no other file is downloaded or read."""
 MAX_BYTES = {CONFIG: 2**23, SEGMENTER: 2**20, CARD: 2**20, METRICS: 2**20}
 """Larger files are neither downloaded nor read."""
@@ -61,12 +61,12 @@ class Content:
 
 
 Manifest = Mapping[str, Content]
-"""The expected content of files, by name; the names are among `FILES`."""
+"""The expected content of files, by name; the names are among `ALL_FILES`."""
 
 
 def build_manifest(folder: Path) -> dict[str, Content]:
     """Compute the manifest of a folder of a model or a segmenter."""
-    return {name: Content.from_file(folder / name) for name in FILES if (folder / name).is_file()}
+    return {name: Content.from_file(folder / name) for name in ALL_FILES if (folder / name).is_file()}
 
 
 def manifest_to_dict(manifest: Manifest) -> dict[str, dict[str, Any]]:
@@ -88,9 +88,9 @@ def read_manifest(given: Any, owner: str) -> dict[str, Content]:
         raise LongigenError(f"{owner} must have the key 'files', with sha256 and size of each file.")
     manifest = {}
     for name, content in given.items():
-        if name not in MODEL_FILES:
+        if name not in FILES:
             raise LongigenError(
-                f"{owner} has the file '{name}', which is not a file of a model; use only {', '.join(MODEL_FILES)}."
+                f"{owner} has the file '{name}', which is not a file of a model; use only {', '.join(FILES)}."
             )
         if not isinstance(content, Mapping) or set(content) != {"sha256", "size"}:
             raise LongigenError(f"{owner} must have exactly the keys sha256 and size for {name}.")

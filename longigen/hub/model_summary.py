@@ -10,7 +10,7 @@ from typing import Any
 
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.description import description_of, read_description
-from longigen.hub.manifest import CARD, FILES, MAX_BYTES, METRICS, SEGMENTER, WEIGHTS
+from longigen.hub.manifest import ALL_FILES, CARD, MAX_BYTES, METRICS, SEGMENTER, WEIGHTS
 from longigen.hub.metrics_file import COPY_LAST, MALFORMED, MODEL, ResultRow
 from longigen.hub.model_config import COMPONENTS
 from longigen.hub.safetensors_header import number_count, read_header
@@ -88,7 +88,7 @@ class ModelSummary:
             parts=parts,
             data=f"{trained_on}{simulated}",
             parameters=number_count(read_header(folder / WEIGHTS)),
-            size=sum((folder / name).stat().st_size for name in FILES if (folder / name).is_file()),
+            size=sum((folder / name).stat().st_size for name in ALL_FILES if (folder / name).is_file()),
             licence=card_licence(folder / CARD),
             protocol=protocol,
             metrics=metrics,

@@ -16,8 +16,8 @@ from longigen.hub.manifest import (
     CARD,
     CONFIG,
     DESCRIPTIONS,
+    FILES,
     METRICS,
-    MODEL_FILES,
     SEGMENTER,
     WEIGHTS,
     Manifest,
@@ -248,7 +248,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix="longigen-export-") as temporary:
         model = _collect_files(source, Path(temporary), load)
         (Path(temporary) / CARD).write_text(model.card(name, name, licence, notes).text, encoding="utf-8")
-        for file in MODEL_FILES:
+        for file in FILES:
             (folder / file).unlink(missing_ok=True)
             if (Path(temporary) / file).exists():
                 with atomic(folder / file) as part:
