@@ -839,6 +839,8 @@ def bench(
     space: "Space" = "subject",
     metrics: Sequence[str] = (),
     protocol: str | None = None,
+    segmenter: "Segmenter | str | None" = None,
+    regions: Sequence[str] = (),
     changes: Changes = (),
     precision: "Precision" = "auto",
     skip_bad: bool = False,
@@ -865,6 +867,8 @@ def bench(
         space: where volumes are compared: ``subject`` or ``model`` (see `evaluate`).
         metrics: names of metrics, or ``name:key=value``; by default the table's.
         protocol: name of a published protocol to train and score by (see `evaluate`).
+        segmenter: marks regions in images, which are then scored (see `evaluate`).
+        regions: the regions of the segmenter's labels, each as ``NAME=LABELS``.
         changes: hyperparameters, applied to every row that has them.
         precision: the type that the networks compute in when visits are generated for the scores (see `generate`); in
             training it is the hyperparameter ``mixed_precision``.
@@ -885,7 +889,8 @@ def bench(
     from longigen.evaluation.benchmark_spec import BenchmarkSpec
 
     folder = Path(out) if out is not None else Path("bench") / table
-    published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics)
+    others = {"segmenter": segmenter, "region": regions}
+    published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics, **others)
     spec = BenchmarkSpec.of(table, recipe=recipe)
     chosen_rows = spec.only(rows)
     if published:
@@ -894,18 +899,17 @@ def bench(
         changes = published.changes(as_changes(changes), "data.")
 
     from longigen.components.metric import RegionMetric
+    from longigen.data.regions import parse_regions
     from longigen.evaluation.benchmark import Benchmark
     from longigen.evaluation.metrics import load_metrics
+    from longigen.evaluation.regions import Regions
+    from longigen.models.open_segmenter import open_segmenter
     from longigen.models.tasks import ordered
     from longigen.utils.memory import keep_freed_memory
 
     chosen = load_metrics(published.metrics if published else metrics or spec.metrics)
-    regional = [name for name, metric in chosen.items() if isinstance(metric, RegionMetric)]
-    if regional:
-        raise LongigenError(
-            f"A benchmark does not score regions, which the metric '{regional[0]}' is of; leave it out, and score the "
-            f"table's runs with 'longigen evaluate {folder}/RUN --segmenter SEGMENTER'."
-        )
+    marks = open_segmenter(segmenter) if isinstance(segmenter, str) else segmenter
+    named = parse_regions(regions, "--region")
     keep_freed_memory()
     benchmark = Benchmark(
         spec,
@@ -925,8 +929,16 @@ def bench(
     for name, unused in benchmark.unused.items():
         if unused:
             log.info(f"Row '{name}' does not have these hyperparameters of --set: {', '.join(unused)}")
-    scenarios = ordered(settings)
-    result = benchmark.run(chosen, scenarios=scenarios, targets=targets, space=space, published=published)
+    regional = None
+    if marks is not None or named or any(isinstance(metric, RegionMetric) for metric in chosen.values()):
+        regional = Regions.of(benchmark.cohort.dataset, benchmark.tested, marks, named)
+        chosen = regional.metrics(chosen)
+        regional.check_unseen(benchmark.cohort.subjects, benchmark.cohort.prepared(benchmark.tested))
+        if regional.caution:
+            log.info(regional.caution)
+    result = benchmark.run(
+        chosen, scenarios=ordered(settings), targets=targets, space=space, published=published, regions=regional
+    )
     result.save(folder)
     benchmark.draw(result, folder)
     return result
