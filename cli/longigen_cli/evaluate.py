@@ -139,7 +139,8 @@ def evaluate(
         say(caution)
     show_result(evaluation, evaluation.summary, form, as_json=as_json)
     if out is not None:
-        say(f"Wrote table.txt, summary.json, metrics.json, subjects.csv and strip.png to {out}")
+        volumes = ", volumes.csv" if any(score.volumes for score in evaluation.scores) else ""
+        say(f"Wrote table.txt, summary.json, metrics.json, subjects.csv{volumes} and strip.png to {out}")
     if evaluation.metrics_path is not None:
         say(
             f"Saved the scores to {evaluation.metrics_path}; 'longigen push {model} ORG/NAME' publishes them with the "
