@@ -203,26 +203,23 @@ class Regions:
             before, marked[COPY_LAST] = [first, previous], previous
         elif self.true:
             marked[SEGMENTED] = self._marked(compared.true, compared)
+        names = self.true if self.segmenter is None else self.marked
         values: dict[tuple[str, str], float] = {}
         for name, metric in metrics.items():
             truth = RegionMasks(
                 *(_mask(labels, self.true or self.marked, metric) for labels in (first, previous, true))
             )
-            names = self.true if self.segmenter is None else self.marked
             for method, labels in marked.items():
                 masks = RegionMasks(*(_mask(each, names, metric) for each in (*before, labels)))
                 values[method, name] = metric.of_region(masks, truth)
         voxel = abs(float(np.linalg.det(compared.volume(compared.true).affine[:3, :3])))
-        names = self.true if self.segmenter is None else self.marked
-        volumes = {
-            method: {
-                region: RegionVolume(
-                    _volume(labels, names, region, voxel), _volume(true, self.true or self.marked, region, voxel)
-                )
-                for region in self.names
+        truth_volumes = _volumes(true, self.true or self.marked, voxel)
+        volumes = {}
+        for method, labels in marked.items():
+            made = _volumes(labels, names, voxel)
+            volumes[method] = {
+                region: RegionVolume(made.get(region, 0.0), truth_volumes.get(region, 0.0)) for region in self.names
             }
-            for method, labels in marked.items()
-        }
         return RegionScores(values, volumes)
 
     def _true(self, prepared: Prepared, index: int, compared: Comparison) -> Volume | None:
@@ -256,9 +253,15 @@ class RegionScores:
     volumes: Mapping[str, Mapping[str, RegionVolume]] = field(default_factory=dict)
 
 
-def _volume(labels: Volume | None, regions: Mapping[int, str], region: str, voxel: float) -> float:
-    """Return the volume of a region in mm³, with voxels of a size in mm³; NaN without a label map."""
-    return float("nan") if labels is None else voxel * int(region_mask(labels, regions, region).sum())
+def _volumes(labels: Volume | None, regions: Mapping[int, str], voxel: float) -> Mapping[str, float]:
+    """Return the volume in mm³ of each region that a label map has, with voxels of a size in mm³; NaN without one."""
+    if labels is None:
+        return dict.fromkeys(regions.values(), float("nan"))
+    found: dict[str, float] = {}
+    for label, count in zip(*np.unique(labels.data, return_counts=True), strict=True):
+        if int(label) in regions:
+            found[regions[int(label)]] = found.get(regions[int(label)], 0.0) + voxel * int(count)
+    return found
 
 
 def _mask(labels: Volume | None, regions: Mapping[int, str], metric: RegionMetric) -> Tensor | None:

@@ -53,5 +53,5 @@ def open_segmenter(text: str) -> Segmenter:
 
 def _may_be_repository(text: str) -> bool:
     """Return whether a text is ``hf-hub:org/repo``, or ``org/repo`` where no folder ``org`` exists."""
-    is_path = text.startswith((".", "/", "~")) or text.count("/") != 1 or user_path(text).parent.is_dir()
-    return text.startswith(HUB) or not is_path
+    named = text.count("/") == 1 and not text.startswith((".", "/", "~")) and not any(mark in text for mark in ": ")
+    return text.startswith(HUB) or (named and not user_path(text).parent.is_dir())

@@ -10,7 +10,6 @@ from nibabel.affines import apply_affine
 from longigen.data.dataset import Visit
 from longigen.data.grid import to_canonical
 from longigen.data.issues import BadData, Finding
-from longigen.data.regions import region_mask
 from longigen.data.volume import Volume, format_shape
 
 MAX_SHIFT = 0.1
@@ -50,8 +49,9 @@ class LabelStats:
             return cls(source, replace(error.finding, severity="warning"))
         if labels is None:
             return None
-        names = dict.fromkeys(regions.values())
-        empty = tuple(name for name in names if not region_mask(labels, regions, name).any())
+        present = {int(label) for label in np.unique(labels.data)}
+        shown = {name for label, name in regions.items() if label in present}
+        empty = tuple(name for name in dict.fromkeys(regions.values()) if name not in shown)
         return cls(source, grid=None if image is None else _difference(labels, image), empty=empty)
 
 
