@@ -50,17 +50,24 @@ def read_segmenter(folder: Path) -> dict[str, Any]:
     if version > SEGMENTER_SCHEMA_VERSION:
         raise LongigenError(f"{path} has schema_version {version}, newer than this longigen reads; upgrade longigen.")
 
-    def require(key: str, problem: bool, expected: str) -> None:
-        if problem:
-            raise LongigenError(f"{path}: '{key}' must be {expected}, got {shortened(content.get(key))}.")
+    def wrong(key: str, expected: str) -> LongigenError:
+        return LongigenError(f"{path}: '{key}' must be {expected}, got {shortened(content.get(key))}.")
 
     described, names = content.get("segmenter"), content.get("regions")
-    known = isinstance(described, dict) and isinstance(described.get("name"), str)
-    require("segmenter", not known or not isinstance(described.get("config"), dict), "an object with name and config")
-    named = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
-    expected = f"a list of 1 to {MOST_REGIONS} different names"
-    require("regions", not named or not 1 <= len({*names}) == len(names) <= MOST_REGIONS, expected)
-    require("training", not isinstance(content.get("training", {}), dict), "an object of keys and values")
+    if (
+        not isinstance(described, dict)
+        or not isinstance(described.get("name"), str)
+        or not isinstance(described.get("config"), dict)
+    ):
+        raise wrong("segmenter", "an object with name and config")
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) and name for name in names)
+        or not 1 <= len({*names}) == len(names) <= MOST_REGIONS
+    ):
+        raise wrong("regions", f"a list of 1 to {MOST_REGIONS} different names")
+    if not isinstance(content.get("training", {}), dict):
+        raise wrong("training", "an object of keys and values")
     Parameter("spacing", VoxelSizes).check(content.get("spacing"), str(path))
     return content
 
