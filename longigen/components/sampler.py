@@ -303,7 +303,7 @@ class Sampler(Component, abc.ABC):
             x = predict(z_t, log_snr)
             done += 1
             if callback is not None:
-                callback(done, count)
+                callback(done, max(done, count))
             return x
 
         end = self.walk(counted, z, generator, count, within)
