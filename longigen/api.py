@@ -629,8 +629,9 @@ def evaluate(
         protocol: name of a published protocol (``longigen list protocols``), which sets settings, targets, space and
             metrics as its authors have them, and the preparation of its data set; nothing is then written beside the
             weights, and regions are not scored.
-        segmenter: marks regions in images, which are then scored: a folder that `train_segmenter` wrote, the name of a
-            segmenter, ``NAME:VALUE``, such as ``command:PROGRAM --i {image} --o {labels}``, or a `Segmenter`.
+        segmenter: marks regions in images, which are then scored: a folder that `train_segmenter` wrote,
+            ``hf-hub:org/repo``, the name of a segmenter, ``NAME:VALUE``, such as ``command:PROGRAM --i {image} --o
+            {labels}``, or a `Segmenter`.
         regions: the regions of the segmenter's labels, each as ``NAME=LABELS``; by default its own, or the data set's.
         samples: number of samples of each visit; with several, their distribution is scored too.
         sampler: sampler, or its name, to use instead of the model's own.
@@ -847,6 +848,8 @@ def bench(
     space: "Space" = "subject",
     metrics: Sequence[str] = (),
     protocol: str | None = None,
+    segmenter: "Segmenter | str | None" = None,
+    regions: Sequence[str] = (),
     changes: Changes = (),
     precision: "Precision" = "auto",
     skip_bad: bool = False,
@@ -873,6 +876,8 @@ def bench(
         space: where volumes are compared: ``subject`` or ``model`` (see `evaluate`).
         metrics: names of metrics, or ``name:key=value``; by default the table's.
         protocol: name of a published protocol to train and score by (see `evaluate`).
+        segmenter: marks regions in images, which are then scored (see `evaluate`).
+        regions: the regions of the segmenter's labels, each as ``NAME=LABELS``.
         changes: hyperparameters, applied to every row that has them.
         precision: the type that the networks compute in when visits are generated for the scores (see `generate`); in
             training it is the hyperparameter ``mixed_precision``.
@@ -893,7 +898,8 @@ def bench(
     from longigen.evaluation.benchmark_spec import BenchmarkSpec
 
     folder = Path(out) if out is not None else Path("bench") / table
-    published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics)
+    others = {"segmenter": segmenter, "region": regions}
+    published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics, **others)
     spec = BenchmarkSpec.of(table, recipe=recipe)
     chosen_rows = spec.only(rows)
     if published:
@@ -902,18 +908,17 @@ def bench(
         changes = published.changes(as_changes(changes), "data.")
 
     from longigen.components.metric import RegionMetric
+    from longigen.data.regions import parse_regions
     from longigen.evaluation.benchmark import Benchmark
     from longigen.evaluation.metrics import load_metrics
+    from longigen.evaluation.regions import Regions
+    from longigen.models.open_segmenter import open_segmenter
     from longigen.models.tasks import ordered
     from longigen.utils.memory import keep_freed_memory
 
     chosen = load_metrics(published.metrics if published else metrics or spec.metrics)
-    regional = [name for name, metric in chosen.items() if isinstance(metric, RegionMetric)]
-    if regional:
-        raise LongigenError(
-            f"A benchmark does not score regions, which the metric '{regional[0]}' is of; leave it out, and score the "
-            f"table's runs with 'longigen evaluate {folder}/RUN --segmenter SEGMENTER'."
-        )
+    marks = open_segmenter(segmenter) if isinstance(segmenter, str) else segmenter
+    named = parse_regions(regions, "--region")
     keep_freed_memory()
     benchmark = Benchmark(
         spec,
@@ -933,8 +938,16 @@ def bench(
     for name, unused in benchmark.unused.items():
         if unused:
             log.info(f"Row '{name}' does not have these hyperparameters of --set: {', '.join(unused)}")
-    scenarios = ordered(settings)
-    result = benchmark.run(chosen, scenarios=scenarios, targets=targets, space=space, published=published)
+    regional = None
+    if marks is not None or named or any(isinstance(metric, RegionMetric) for metric in chosen.values()):
+        regional = Regions.of(benchmark.cohort.dataset, benchmark.tested, marks, named)
+        chosen = regional.metrics(chosen)
+        regional.check_unseen(benchmark.cohort.subjects, benchmark.cohort.prepared(benchmark.tested))
+        if regional.caution:
+            log.info(regional.caution)
+    result = benchmark.run(
+        chosen, scenarios=ordered(settings), targets=targets, space=space, published=published, regions=regional
+    )
     result.save(folder)
     benchmark.draw(result, folder)
     return result
@@ -1154,7 +1167,7 @@ def info(name: Path | str) -> dict[str, Any]:
 
 
 def pull(name_or_path: str, *, token: str | None = None, progress: bool = True) -> "Pulled":
-    """Download a model, or update it to its revision on the Hub, and verify its files.
+    """Download a model or a segmenter, or update it to its revision on the Hub, and verify its files.
 
     Args:
         name_or_path: a published model's name or ``hf-hub:org/repo[@revision]``.
@@ -1166,10 +1179,11 @@ def pull(name_or_path: str, *, token: str | None = None, progress: bool = True) 
     """
     from huggingface_hub.utils import logging as hub_logging
 
+    from longigen.hub.manifest import DESCRIPTIONS
     from longigen.hub.resolve import ModelSource
 
     hub_logging.set_verbosity_error()  # without messages about retries and locks; failures are raised as errors
-    source = ModelSource.parse(name_or_path, token=token)
+    source = ModelSource.parse(name_or_path, token=token, accepted=tuple(DESCRIPTIONS))
     with (show_transfer if progress and is_first() else silent)("pulling") as update:
         return source.pull(update)
 
@@ -1184,12 +1198,12 @@ def publication(
     notes: str = "",
     token: str | None = None,
 ) -> "AbstractContextManager[Publication]":
-    """Prepare a model for publication on the Hub, to inspect first; the result's ``publish`` method uploads it.
+    """Prepare a model or a segmenter for publication on the Hub; the result's ``publish`` method uploads it.
 
     `LongitudinalModel.push_to_hub` does both in one call.
 
     Args:
-        model: a run, a run's or a model's folder, or a published model's name.
+        model: a run, a run's or a model's folder, a published model's name, or a folder of `train_segmenter`.
         repository: the repository, ``org/name``.
         tag: tag of the version; by default v1, v2 …
         private: visibility of a new repository, by default True; for an existing one, the visibility to require.
@@ -1201,14 +1215,19 @@ def publication(
         LongigenError: if there is no such model, its metrics belong to other weights, or private values of its
             configuration cannot be removed.
     """
+    from longigen.hub.manifest import SEGMENTER
     from longigen.hub.publish import publication
     from longigen.models.longitudinal import LongitudinalModel
-    from longigen.models.pretrained import loader
+    from longigen.models.network_segmenter import NetworkSegmenter, load_segmenter
+    from longigen.models.pretrained import load_folder
+
+    def load(folder: Path) -> LongitudinalModel | NetworkSegmenter:
+        return load_segmenter(folder) if (folder / SEGMENTER).exists() else load_folder(LongitudinalModel, folder)
 
     return publication(
         _name_of(model),
         repository,
-        load=loader(LongitudinalModel),
+        load=load,
         tag=tag,
         private=private,
         licence=licence,

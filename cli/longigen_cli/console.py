@@ -188,6 +188,25 @@ Model = Annotated[
 ]
 
 
+Segmenter = Annotated[
+    str | None,
+    typer.Option(
+        "--segmenter",
+        metavar="SEGMENTER",
+        help="Score regions too, which this segmenter marks: a folder that 'longigen train-segmenter' wrote, "
+        "hf-hub:org/repo, a name (see 'longigen list segmenters'), or 'command:PROGRAM --i {image} --o {labels}'.",
+        autocompletion=names_in("segmenters"),
+    ),
+]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--region",
+        metavar="NAME=LABELS",
+        help="Name a region of the segmenter's labels, e.g. 'ventricles=4+43' (may be repeated); by default they are "
+        "those that it knows, or the data set's.",
+    ),
+]
 Published = Annotated[
     str | None,
     typer.Option(

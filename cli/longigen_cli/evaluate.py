@@ -7,7 +7,6 @@ import typer
 
 from longigen import api
 from longigen.errors import LongigenError
-from longigen_cli.completion import names_in
 from longigen_cli.console import (
     AsJSON,
     BatchSize,
@@ -24,7 +23,9 @@ from longigen_cli.console import (
     Part,
     Precision,
     Published,
+    Regions,
     Sampler,
+    Segmenter,
     Settings,
     SkipBad,
     Space,
@@ -52,25 +53,8 @@ def evaluate(
     part: Part = None,
     metric: Metrics = None,
     protocol: Published = None,
-    segmenter: Annotated[
-        str | None,
-        typer.Option(
-            "--segmenter",
-            metavar="SEGMENTER",
-            help="Score regions too, which this segmenter marks: a folder that 'longigen train-segmenter' wrote, a "
-            "name (see 'longigen list segmenters'), or 'command:PROGRAM --i {image} --o {labels}'.",
-            autocompletion=names_in("segmenters"),
-        ),
-    ] = None,
-    region: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--region",
-            metavar="NAME=LABELS",
-            help="Name a region of the segmenter's labels, e.g. 'ventricles=4+43' (may be repeated); by default they "
-            "are those that it knows, or the data set's.",
-        ),
-    ] = None,
+    segmenter: Segmenter = None,
+    region: Regions = None,
     sampler: Sampler = None,
     steps: Evaluations = None,
     guidance: Guidance = None,
@@ -155,7 +139,8 @@ def evaluate(
         say(caution)
     show_result(evaluation, evaluation.summary, form, as_json=as_json)
     if out is not None:
-        say(f"Wrote table.txt, summary.json, metrics.json, subjects.csv and strip.png to {out}")
+        volumes = ", volumes.csv" if any(score.volumes for score in evaluation.scores) else ""
+        say(f"Wrote table.txt, summary.json, metrics.json, subjects.csv{volumes} and strip.png to {out}")
     if evaluation.metrics_path is not None:
         say(
             f"Saved the scores to {evaluation.metrics_path}; 'longigen push {model} ORG/NAME' publishes them with the "

@@ -1,17 +1,17 @@
-"""``longigen pull``: download a model and verify its files."""
+"""``longigen pull``: download a model or a segmenter and verify its files."""
 
 from longigen import api
 from longigen_cli.console import AsJSON, Model, print_json, say, show, show_sentence
 
 
 def pull(model: Model, as_json: AsJSON = False) -> None:
-    """Download a model or update it, verify its files, and print where it is stored.
+    """Download a model or a segmenter or update it, verify its files, and print where it is stored.
 
     An interrupted download continues where it stopped.
     """
     pulled = api.pull(model)
     summary = pulled.summary
-    command = f"longigen generate {model}"
+    command = f"longigen evaluate MODEL --segmenter {model}" if summary.regions else f"longigen generate {model}"
     if pulled.note:
         say(f"{pulled.note} The files downloaded before are used instead.")
     if as_json:

@@ -1,4 +1,4 @@
-"""``longigen push``: publish a model on the Hugging Face Hub, with its model card."""
+"""``longigen push``: publish a model or a segmenter on the Hugging Face Hub, with its card."""
 
 import sys
 from pathlib import Path
@@ -40,7 +40,7 @@ def push(
     yes: Annotated[bool, typer.Option("--yes", help="Publish without asking for confirmation.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Publish a model on the Hugging Face Hub: list the files, ask for confirmation, upload and tag them."""
+    """Publish a model or a segmenter on the Hugging Face Hub: list the files, ask, upload and tag them."""
     if not yes and not sys.stdin.isatty():
         raise LongigenError(
             "There is no terminal to ask for confirmation, so nothing was published; add --yes to publish without it."
@@ -77,5 +77,7 @@ def _show(ready: "Publication", model: str) -> None:
     say(f"Licence of the weights: {ready.licence or 'not stated; --licence states one'}")
     if ready.covariates:
         say(f"The model card names these covariates of your data: {', '.join(ready.covariates)}.")
-    if not ready.evaluated:
+    if ready.regions:
+        say(f"The card names these regions of your data: {', '.join(ready.regions)}.")
+    elif not ready.evaluated:
         say(f"No metrics will be published; 'longigen evaluate {model}' computes them.")

@@ -29,6 +29,10 @@ class Conditioning:
     - `embedding` (B, E): added (after a projection) to the embedding of the noise level.
     - `tokens` (B, N, E): for cross-attention.
 
+    `drift` (B, E) is what `embedding` gains on the way, where a conditioner tells of something that moves with the
+    process: at λ it is embedding + τ drift with τ = α / (α + σ), from 0 at the start to 1 at the end. A denoiser that
+    takes a noise level uses `embedding_at`; one that does not sees the start.
+
     For a denoiser with `needs_base`, the model adds two tensors that condition dropout keeps: `base` (B, C, W, H, D),
     the last visit, and `gap` (B,), the time from it to the target in typical gaps between visits.
 
@@ -42,6 +46,7 @@ class Conditioning:
     base: Tensor | None = None
     gap: Tensor | None = None
     features: tuple[Tensor, ...] | None = None
+    drift: Tensor | None = None
 
     @property
     def routes(self) -> Routes:
@@ -53,6 +58,13 @@ class Conditioning:
         return Routes(
             channels(self.concat, 1), channels(self.stem, 1), channels(self.embedding, 1), channels(self.tokens, 2)
         )
+
+    def embedding_at(self, log_snr: Tensor) -> Tensor | None:
+        """Return the embedding (B, E) at noise levels λ (B,); None if the route is not set."""
+        if self.embedding is None or self.drift is None:
+            return self.embedding
+        way = torch.sigmoid(0.5 * log_snr).to(self.embedding.dtype)
+        return self.embedding + way[:, None] * self.drift
 
     def null(self) -> Self:
         """Return the null conditioning ∅ of classifier-free guidance: the same routes, all zero."""

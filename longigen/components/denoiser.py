@@ -43,7 +43,8 @@ class Denoiser(Component, nn.Module, abc.ABC):
       variable that is diffused, ``"image"`` the follow-up image itself, which the model converts to x (see
       `DiffusionTarget`).
     - Any W, H, D is accepted: pad to the stride inside and crop at the end.
-    - All four routes are supported; a route with 0 channels in `routes` is None in the conditioning. Where `needs_base`
+    - All four routes are supported; a route with 0 channels in `routes` is None in the conditioning. A denoiser that
+      uses λ takes the embedding by `Conditioning.embedding_at`. Where `needs_base`
       is true, the conditioning also has the last visit (`base`) and the time since (`gap`), whatever the conditioner,
       and condition dropout keeps them; otherwise they may be None.
     - `prepared(conditioning)` may compute once, before the first step of generation, what depends on the conditioning

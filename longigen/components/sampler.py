@@ -35,8 +35,10 @@ class Sampler(Component, abc.ABC):
       is the squared error of that prediction, so with ``epsilon`` it is the noise-prediction loss.
       Training draws its times by `training_times`; `trained_range` is the range of λ that the network then knows.
     - `step` is generation, and the one method that a new sampler must write: from z_t and x̂ to z_s. It gets x̂, so a
-      sampler can use a model that was trained with another one, within that model's `trained_range`. `sample`
-      holds the loop. A sampler whose steps depend on those before keeps what it must know in `stepper`.
+      sampler can use a model that was trained with another one, within that model's `trained_range`. `sample` checks,
+      counts and reports, and is not overridden. `walk` holds the loop: from `begin`, where another z than the given one
+      may be chosen, through the `timesteps`. A sampler whose steps depend on those before keeps what it must know in
+      `stepper`; a solver that chooses for itself where it evaluates the network overrides `walk`.
     - With the true x as x̂, `step` keeps z at its noise level: z_s has the mean α_s x and about the deviation σ_s.
     - `start` is where a process starts, at t = 1: from ``noise``, or from the ``base``, the last visit. The base then
       has the place of ε: z_t = α_t x + σ_t base, plus noise of the deviation `noise_std(t)`, little at both ends. What
@@ -229,6 +231,45 @@ class Sampler(Component, abc.ABC):
         """Return the step function of one run over `times`: here `step`, which does not depend on earlier steps."""
         return self.step
 
+    def begin(self, z: Tensor, t: Tensor) -> Tensor:
+        """Return z at the first time `t` of a run (a scalar), from where the process starts: here, that itself.
+
+        Args:
+            z: standard normal noise (B, ...), or the base as x; see `start`.
+            t: the first of the `timesteps`.
+        """
+        return z
+
+    def walk(
+        self,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        z: Tensor,
+        generator: Generators,
+        steps: int,
+        within: tuple[float, float] | None,
+    ) -> Tensor:
+        """Return the end of the reverse process (B, ...): here, by `step` from each of the `timesteps` to the next.
+
+        Args:
+            predict: from z_t and λ (B,) to x̂, as in `sample`; it counts the evaluations.
+            z: where the process starts (B, ...); see `begin`.
+            generator: draws the noise that is added at each step.
+            steps: network evaluations, at most.
+            within: the range of λ, as in `sample`.
+
+        Raises:
+            LongigenError: as `timesteps`.
+        """
+        times = self.timesteps(steps, within).to(z.device)
+        step = self.stepper(times)
+        x = z = self.begin(z, times[0])
+        for index, t in enumerate(times):
+            log_snr = self.log_snr(t).to(z.dtype).repeat(z.shape[0])  # strides as with guidance, see `compiled`
+            x = predict(z, log_snr)
+            if index + 1 < len(times):
+                z = step(z, x, t, times[index + 1], generator)
+        return x
+
     def sample(
         self,
         predict: Callable[[Tensor, Tensor], Tensor],
@@ -247,7 +288,7 @@ class Sampler(Component, abc.ABC):
             generator: draws the noise that is added at each step.
             steps: network evaluations, at least 1; the sampler's own `steps` if None.
             within: the `trained_range` of the sampler that trained the network, if that is another one.
-            callback: called as ``callback(done, steps)`` after each step.
+            callback: called as ``callback(done, steps)`` after each network evaluation.
 
         Returns:
             x̂ of the last step, as in Ho and Salimans 2022, Algorithm 2.
@@ -255,14 +296,17 @@ class Sampler(Component, abc.ABC):
         Raises:
             LongigenError: for a number of steps that is not allowed, or a schedule that cannot go within the range.
         """
-        times = self.timesteps(self.evaluations(steps), within).to(z.device)
-        step = self.stepper(times)
-        x = z
-        for index, t in enumerate(times):
-            log_snr = self.log_snr(t).to(z.dtype).repeat(z.shape[0])  # strides as with guidance, see `compiled`
-            x = predict(z, log_snr)
-            if index + 1 < len(times):
-                z = step(z, x, t, times[index + 1], generator)
+        count, done = self.evaluations(steps), 0
+
+        def counted(z_t: Tensor, log_snr: Tensor) -> Tensor:
+            nonlocal done
+            x = predict(z_t, log_snr)
+            done += 1
             if callback is not None:
-                callback(index + 1, len(times))
-        return x
+                callback(done, max(done, count))
+            return x
+
+        end = self.walk(counted, z, generator, count, within)
+        if callback is not None and done < count:
+            callback(count, count)
+        return end

@@ -162,7 +162,7 @@ class Placement:
     @classmethod
     def from_first_visit(cls, first: Volume, grid: Grid) -> Self:
         """Place the model's grid in the space of a subject's first visit."""
-        canonical = _canonical(first)
+        canonical = to_canonical(first)
         size, spacing = np.array(canonical.data.shape), voxel_sizes(canonical.affine)
         low, high = (np.zeros(3, int), size) if grid.box == "image" else _foreground_box(canonical.data)
         own = grid.shape_of(_triple((high - low).tolist()), _triple(spacing.tolist()))
@@ -190,7 +190,7 @@ class Placement:
         Raises:
             BadData: if the visit does not overlap with the part of the first visit that is inside the model's grid.
         """
-        canonical = _canonical(volume)
+        canonical = to_canonical(volume)
         self._check_overlap(canonical, source, subject)
         return _regrid(canonical, self.affine, self.shape, fill)
 
@@ -254,8 +254,8 @@ def on_grid_of(volume: Volume, other: Volume, fill: float) -> Volume:
     It is not interpolated where the two grids are the same, but for flips, permutations and shifts by whole voxels.
     Voxels outside the volume are set to `fill`.
     """
-    grid = _canonical(other)
-    return Volume(_regrid(_canonical(volume), grid.affine, _triple(grid.data.shape), fill), grid.affine)
+    grid = to_canonical(other)
+    return Volume(_regrid(to_canonical(volume), grid.affine, _triple(grid.data.shape), fill), grid.affine)
 
 
 def labels_on_grid_of(labels: Volume, other: Volume) -> Volume:
@@ -263,12 +263,12 @@ def labels_on_grid_of(labels: Volume, other: Volume) -> Volume:
 
     Voxels outside the label map are 0.
     """
-    grid = _canonical(other)
-    data = _regrid(_canonical(labels), grid.affine, _triple(grid.data.shape), 0.0, nearest=True)
+    grid = to_canonical(other)
+    data = _regrid(to_canonical(labels), grid.affine, _triple(grid.data.shape), 0.0, nearest=True)
     return Volume(data, grid.affine)
 
 
-def _canonical(volume: Volume) -> Volume:
+def to_canonical(volume: Volume) -> Volume:
     """Return a volume with its axes flipped and permuted to RAS, as `nibabel.as_closest_canonical` does."""
     orientation = io_orientation(volume.affine)
     affine = volume.affine @ inv_ornt_aff(orientation, volume.data.shape)

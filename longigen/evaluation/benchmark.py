@@ -18,6 +18,7 @@ import torch
 from longigen._version import __version__
 from longigen.components.metric import Metric, metric_notes
 from longigen.data.cohort import Cohort
+from longigen.data.dataset import Subject
 from longigen.data.seen import seen_hashes
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError, LongigenWarning
@@ -28,12 +29,13 @@ from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
 from longigen.evaluation.protocol import Protocol
 from longigen.evaluation.published import PublishedSpec
+from longigen.evaluation.regions import Regions
 from longigen.evaluation.result_table import ResultTable
 from longigen.evaluation.scoring import Score, summarise
 from longigen.evaluation.tables import benchmark_tables, cost_table, fold_tables, means_note
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
-from longigen.hub.metrics_file import PLACES, ResultRow
+from longigen.hub.metrics_file import MODEL, PLACES, ResultRow
 from longigen.hub.resolve import LOCAL
 from longigen.models.figures import write_comparison
 from longigen.models.longitudinal import LongitudinalModel
@@ -186,6 +188,7 @@ class Benchmark:
         targets: Targets = "last",
         space: Space = "subject",
         published: PublishedSpec | None = None,
+        regions: Regions | None = None,
     ) -> BenchmarkResult:
         """Train the runs that are not finished, score those that are not scored, and return the results.
 
@@ -197,6 +200,7 @@ class Benchmark:
             targets: visits to score: each subject's ``last`` one, or ``all``.
             space: where volumes are compared: ``subject`` or ``model``.
             published: a published protocol that sets scenarios, targets and space instead.
+            regions: the regions of the metrics that are of regions.
 
         Raises:
             LongigenError: if a row cannot be trained, there is no such space, or rows would be scored by different
@@ -211,7 +215,7 @@ class Benchmark:
             if published:
                 protocol = published.protocol(session, metrics, SETTING_SEED)
             else:
-                protocol = protocol_of(session, metrics, scenarios, targets, SETTING_SEED, space=space)
+                protocol = protocol_of(session, metrics, scenarios, targets, SETTING_SEED, space=space, regions=regions)
             first = protocols.setdefault(run.fold, protocol)
             if protocol.hash != first.hash:
                 other = next(each.name for each in self.runs if each.fold == run.fold)
@@ -219,21 +223,28 @@ class Benchmark:
                     f"'{run.name}' would be scored by protocol {protocol.hash} and '{other}' by "
                     f"{first.hash}, so they cannot be compared in one table; train both again in a new --out."
                 )
-            scores.setdefault((run.row.name, run.seed), []).extend(self._score(run, session, first, metrics))
-        return self._result(self._together(protocols), scores, metrics)
+            scores.setdefault((run.row.name, run.seed), []).extend(self._score(run, session, first, metrics, regions))
+        return self._result(self._together(protocols, regions), scores, metrics)
 
-    def _together(self, protocols: Mapping[int | None, Protocol]) -> Protocol:
+    @property
+    def tested(self) -> list[Subject]:
+        """The subjects that are scored: those of the test part, or of the test parts of all folds."""
+        return [subject for cohort in self.cohorts.values() for subject in cohort.split.test]
+
+    def _together(self, protocols: Mapping[int | None, Protocol], regions: Regions | None) -> Protocol:
         """Return the protocol of all folds, which scores the subjects of all their test parts."""
         first, *others = protocols.values()
         if not others:
             return first
-        tested = [subject for fold in protocols for subject in self.cohorts[fold].split.test]
+        tested = self.tested
+        prepared = self.cohort.prepared(tested)
         return replace(
             first,
             part=f"test parts of {len(protocols)} folds",
             subjects=len(tested),
             fingerprint=fingerprint(tested),
-            images=self.cohort.images(self.cohort.prepared(tested)),
+            images=self.cohort.images(prepared),
+            regions=regions and regions.to_dict([] if self.cohort.dataset.simulated else prepared),
         )
 
     def generate(self, protocol: Protocol, scenario: str, *, subjects: int) -> dict[str, list[Generated]]:
@@ -363,7 +374,12 @@ class Benchmark:
         return max(1, int(60 * minutes / float(np.median(np.diff(times)[1:-1]))))
 
     def _score(
-        self, run: BenchmarkRun, session: GenerationSession, protocol: Protocol, metrics: dict[str, Metric]
+        self,
+        run: BenchmarkRun,
+        session: GenerationSession,
+        protocol: Protocol,
+        metrics: dict[str, Metric],
+        regions: Regions | None,
     ) -> Sequence[Score]:
         """Return the scores of a run, cached ones if model and protocol are the same, and record the costs."""
         session.model.to(self.device)  # an automatic precision is that of the device
@@ -377,7 +393,7 @@ class Benchmark:
         def progress(scenario: str) -> AbstractContextManager[Update]:
             return self.progress(f"scoring {run.name}, {scenario}")
 
-        evaluation = Evaluation.of(session, generation, protocol, metrics, progress=progress)
+        evaluation = Evaluation.of(session, generation, protocol, metrics, regions=regions, progress=progress)
         run.record_cost(
             nfe=evaluation.generation["steps"],
             guidance=evaluation.generation["guidance"],
@@ -403,14 +419,16 @@ class Benchmark:
                     if row == name
                 }
                 together = [score for of_run in of_seed.values() for score in of_run]
-                *copies, model = summarise(together, metrics, average)
+                *others, model = _model_last(summarise(together, metrics, average))
                 of_fold = {
-                    fold: summarise(
-                        [score for score in together if self._fold_of[score.subject] == fold], metrics, average
+                    fold: _model_last(
+                        summarise(
+                            [score for score in together if self._fold_of[score.subject] == fold], metrics, average
+                        )
                     )
                     for fold in self.folds
                 }
-                new = [model] if place else [*copies, model]
+                new = [model] if place else [*others, model]
                 by_fold += [
                     {
                         name: {fold: found[index].values[name].mean for fold, found in of_fold.items()}
@@ -418,10 +436,10 @@ class Benchmark:
                     }
                     for index in range(-len(new), 0)
                 ]
-                means = {seed: summarise(of_run, metrics, average)[-1] for seed, of_run in of_seed.items()}
+                means = {seed: _model_last(summarise(of_run, metrics, average))[-1] for seed, of_run in of_seed.items()}
                 if not place:
-                    rows += copies
-                    by_seed += [{} for _ in copies]
+                    rows += others
+                    by_seed += [{} for _ in others]
                 rows.append(replace(model, method=name))
                 by_seed.append({m: {seed: mean.values[m].mean for seed, mean in means.items()} for m in metrics})
         costs = self._costs()
@@ -552,3 +570,8 @@ def _require_distinct(runs: Sequence[BenchmarkRun]) -> None:
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:
     return Recipe.from_dict(recipe.to_dict(), [f"training.steps={steps}"], recipe.origin)
+
+
+def _model_last(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Return the rows of one scenario with the model's last, after those that all rows of a table share."""
+    return sorted(rows, key=lambda row: row.method == MODEL)

@@ -11,7 +11,7 @@ from longigen.evaluation.protocol import Protocol
 from longigen.evaluation.result_table import ResultTable, Tabular
 from longigen.evaluation.scoring import Score
 from longigen.evaluation.tables import row_records
-from longigen.hub.metrics_file import COPIES, ResultRow
+from longigen.hub.metrics_file import MODEL, ResultRow
 from longigen.utils.files import atomic, write_json
 from longigen.utils.optional import optional_import
 
@@ -85,11 +85,11 @@ def csv_rows(scores: Mapping[tuple[str, int], Sequence[Score]], fold_of: Mapping
             "seed": seed,
             **({"fold": fold_of[score.subject]} if fold_of else {}),
             **score.to_row(),
-            "method": score.method if score.method in COPIES else row,
+            "method": row if score.method == MODEL else score.method,
         }
         for place, ((row, seed), of_run) in enumerate(scores.items())
         for score in of_run
-        if not place or score.method not in COPIES
+        if not place or score.method == MODEL
     ]
 
 

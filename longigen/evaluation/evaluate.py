@@ -21,6 +21,7 @@ from longigen.evaluation.regions import Regions
 from longigen.evaluation.result_table import ResultTable, Tabular
 from longigen.evaluation.scoring import Score, score, summarise
 from longigen.evaluation.tables import evaluation_table, row_records
+from longigen.evaluation.volumes import VOLUMES
 from longigen.generation.session import GenerationSession
 from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, MetricsFile, ResultRow
 from longigen.models.batch_size import BatchSize, Size
@@ -251,13 +252,17 @@ class Evaluation(Tabular):
     def write_scores(self, folder: Path) -> None:
         """Write ``subjects.csv`` and then ``summary.json``, whose presence means that both are complete.
 
-        The features of set metrics (FID, KID), if there are any, go to ``described.safetensors``.
+        The features of set metrics (FID, KID), if there are any, go to ``described.safetensors``, and the volumes of
+        regions to ``volumes.csv``.
         """
         from safetensors.torch import save_file
 
-        for name in (SUMMARY, FEATURES):
+        for name in (SUMMARY, FEATURES, VOLUMES):
             (folder / name).unlink(missing_ok=True)
         write_csv([score.to_row() for score in self.scores], folder / SCORES)
+        volumes = [row for score in self.scores for row in score.to_volume_rows()]
+        if volumes:
+            write_csv(volumes, folder / VOLUMES)
         features = {
             f"{line}/{name}": tensor for line, item in enumerate(self.scores) for name, tensor in item.features.items()
         }

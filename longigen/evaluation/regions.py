@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import numpy as np
 from torch import Tensor
 
 from longigen.components.metric import Metric, RegionMasks, RegionMetric
@@ -20,6 +21,7 @@ from longigen.data.volume import Volume, voxel_digest
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.evaluation.comparison import Comparison
 from longigen.evaluation.metrics import loadable
+from longigen.evaluation.volumes import RegionVolume
 from longigen.hub.metrics_file import COPY_LAST, SEGMENTED
 from longigen.models.network_segmenter import NetworkSegmenter
 
@@ -177,8 +179,8 @@ class Regions:
         metrics: Mapping[str, RegionMetric],
         prepared: Prepared,
         visits: tuple[int, int, int],
-    ) -> dict[tuple[str, str], float]:
-        """Return the metrics of regions in one generated visit, by method and name; see `RegionMasks`.
+    ) -> "RegionScores":
+        """Return the metrics and the volumes of regions in one generated visit; see `RegionMasks`.
 
         The method `SEGMENTED` is of the true image: its scores are the segmenter's own error. It is there where the
         data set has labels.
@@ -201,16 +203,24 @@ class Regions:
             before, marked[COPY_LAST] = [first, previous], previous
         elif self.true:
             marked[SEGMENTED] = self._marked(compared.true, compared)
-        values = {}
+        names = self.true if self.segmenter is None else self.marked
+        values: dict[tuple[str, str], float] = {}
         for name, metric in metrics.items():
             truth = RegionMasks(
                 *(_mask(labels, self.true or self.marked, metric) for labels in (first, previous, true))
             )
-            names = self.true if self.segmenter is None else self.marked
             for method, labels in marked.items():
                 masks = RegionMasks(*(_mask(each, names, metric) for each in (*before, labels)))
                 values[method, name] = metric.of_region(masks, truth)
-        return values
+        voxel = abs(float(np.linalg.det(compared.volume(compared.true).affine[:3, :3])))
+        truth_volumes = _volumes(true, self.true or self.marked, voxel)
+        volumes = {}
+        for method, labels in marked.items():
+            made = _volumes(labels, names, voxel)
+            volumes[method] = {
+                region: RegionVolume(made.get(region, 0.0), truth_volumes.get(region, 0.0)) for region in self.names
+            }
+        return RegionScores(values, volumes)
 
     def _true(self, prepared: Prepared, index: int, compared: Comparison) -> Volume | None:
         """Return the true label map of a visit on the grid of a comparison; None if the visit has none."""
@@ -228,6 +238,30 @@ class Regions:
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return self._kept[key]
+
+
+@dataclass(frozen=True)
+class RegionScores:
+    """The scores of regions in one visit.
+
+    Attributes:
+        values: the metrics of regions, by method and name.
+        volumes: the volume of each region, by method.
+    """
+
+    values: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    volumes: Mapping[str, Mapping[str, RegionVolume]] = field(default_factory=dict)
+
+
+def _volumes(labels: Volume | None, regions: Mapping[int, str], voxel: float) -> Mapping[str, float]:
+    """Return the volume in mm³ of each region that a label map has, with voxels of a size in mm³; NaN without one."""
+    if labels is None:
+        return dict.fromkeys(regions.values(), float("nan"))
+    found: dict[str, float] = {}
+    for label, count in zip(*np.unique(labels.data, return_counts=True), strict=True):
+        if int(label) in regions:
+            found[regions[int(label)]] = found.get(regions[int(label)], 0.0) + voxel * int(count)
+    return found
 
 
 def _mask(labels: Volume | None, regions: Mapping[int, str], metric: RegionMetric) -> Tensor | None:

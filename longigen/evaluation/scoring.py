@@ -11,7 +11,8 @@ from torch import Tensor
 
 from longigen.components.metric import LEAST_VISITS, Metric, RegionMetric, SeriesMetric, SetMetric
 from longigen.evaluation.comparison import Comparison, Space
-from longigen.evaluation.regions import Regions
+from longigen.evaluation.regions import Regions, RegionScores
+from longigen.evaluation.volumes import RegionVolume
 from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, SEGMENTED, ResultRow, mean_method
 from longigen.models.predict import Generated
 from longigen.models.tasks import Targets
@@ -30,6 +31,7 @@ class Score:
         time: time of the visit.
         values: values by name of the metric.
         features: features of the set metrics (FID, KID), by name of the metric.
+        volumes: volumes of the regions, by name; empty if no regions are scored.
     """
 
     setting: str
@@ -39,11 +41,22 @@ class Score:
     time: float
     values: Mapping[str, float]
     features: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    volumes: Mapping[str, RegionVolume] = field(default_factory=dict, compare=False)
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("setting", "method", "subject", "visit", "time")}
 
     def to_row(self) -> dict[str, Any]:
-        """Return the score as a row of a CSV, without the features."""
-        head = {name: value for name, value in vars(self).items() if name not in ("values", "features")}
-        return {**head, **self.values}
+        """Return the score as a row of a CSV, without features and volumes."""
+        return {**self._head, **self.values}
+
+    def to_volume_rows(self) -> list[dict[str, Any]]:
+        """Return the volumes as rows of a CSV; see `longigen.evaluation.volumes`."""
+        return [
+            {**self._head, "region": region, "mm3": volume.made, "true_mm3": volume.true}
+            for region, volume in self.volumes.items()
+        ]
 
     @classmethod
     def of_row(cls, row: Mapping[str, str], features: Mapping[str, Tensor] | None = None) -> "Score":
@@ -89,7 +102,7 @@ def score(
         compared = Comparison.of(samples, index, space)
         others = compared.true, compared.previous, compared.foreground
         methods, time = _methods(compared), first.times[index]
-        of_regions: dict[tuple[str, str], float] = {}
+        of_regions = RegionScores()
         if regions is not None:
             of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), visit))
         for method, images in methods.items():
@@ -102,13 +115,15 @@ def score(
                 elif isinstance(metric, SeriesMetric):
                     values[name] = series.get((method, name), math.nan)
                 elif isinstance(metric, RegionMetric):
-                    values[name] = of_regions.get((method, name), math.nan)
+                    values[name] = of_regions.values.get((method, name), math.nan)
                 else:
                     values[name] = metric(generated, *others)
-            scores.append(Score(scenario, method, prepared.subject.id, visit, time, values, features))
-        if any(method == SEGMENTED for method, _ in of_regions):
-            values = {name: of_regions.get((SEGMENTED, name), math.nan) for name in metrics}
-            scores.append(Score(scenario, SEGMENTED, prepared.subject.id, visit, time, values))
+            volumes = of_regions.volumes.get(method, {})
+            scores.append(Score(scenario, method, prepared.subject.id, visit, time, values, features, volumes))
+        if any(method == SEGMENTED for method, _ in of_regions.values):
+            values = {name: of_regions.values.get((SEGMENTED, name), math.nan) for name in metrics}
+            volumes = of_regions.volumes[SEGMENTED]
+            scores.append(Score(scenario, SEGMENTED, prepared.subject.id, visit, time, values, volumes=volumes))
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Download a model from the Hub into huggingface_hub's cache, verify its files, and resume interrupted downloads.
+"""Download a model or a segmenter from the Hub into huggingface_hub's cache, verified; continue what was interrupted.
 
 The cache's folder, offline mode, the Hub's URL and the token are configured as for huggingface_hub: ``HF_HOME``,
 ``HF_HUB_OFFLINE``, ``HF_ENDPOINT``, ``HF_TOKEN``. In addition to huggingface_hub:
@@ -7,22 +7,22 @@ The cache's folder, offline mode, the Hub's URL and the token are configured as 
   files and the model's entry in a ``registry.yaml``, if it has one.
 - A download that was interrupted, even by killing its process, continues where it stopped: the received part is in the
   cache as ``….incomplete``. (huggingface_hub itself starts again in a new process.)
-- Only the files of a model are downloaded (`longigen.hub.manifest.FILES`), the configuration first, so that other
-  repositories are refused before their weights are downloaded.
+- Only the files of a model or a segmenter are downloaded (`longigen.hub.manifest.ALL_FILES`), the one that says what it
+  is first, so that other repositories are refused before their weights are downloaded.
 """
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from longigen.errors import LongigenError
+from longigen.hub.description import read_description, require_accepted
 from longigen.hub.hub_cache import COMMIT, blob_path, cached_model, require_names, verify_cached
-from longigen.hub.manifest import CONFIG, FILES, MAX_BYTES, WEIGHTS, Content, Manifest, verify
-from longigen.hub.model_config import read_config
+from longigen.hub.manifest import ALL_FILES, CONFIG, DESCRIPTIONS, MAX_BYTES, WEIGHTS, Content, Manifest, verify
 from longigen.hub.safetensors_header import read_header
 from longigen.utils.files import atomic, reason
 from longigen.utils.progress import transfer
@@ -67,6 +67,7 @@ def download(
     manifest: Manifest | None = None,
     progress: ByteCallback | None = None,
     token: str | None = None,
+    accepted: Sequence[str] = (CONFIG,),
 ) -> Download:
     """Download a model into the cache, if it is not there, and return its location.
 
@@ -79,13 +80,14 @@ def download(
         progress: called with the number of bytes; by default a bar is shown, unless HF_HUB_DISABLE_PROGRESS_BARS is
             set.
         token: Hub token for a private repository; by default that of ``hf auth login`` or HF_TOKEN.
+        accepted: the files of which one must say what the repository holds, a model or a segmenter.
 
     Raises:
         LongigenError: if the model cannot be downloaded, or a file has the wrong content. Files that were in the cache
             before are not changed.
     """
     with _progress_callback(progress) as callback:
-        return _Fetch(repository, revision, dict(manifest or {}), callback, token).run()
+        return _Fetch(repository, revision, dict(manifest or {}), callback, token, accepted).run()
 
 
 @contextmanager
@@ -111,6 +113,7 @@ class _Fetch:
     manifest: dict[str, Content]
     progress: ByteCallback
     token: str | None = field(repr=False)
+    accepted: Sequence[str]
     done: int = 0
     total: int = 0
     received: int = 0
@@ -120,7 +123,7 @@ class _Fetch:
         from huggingface_hub import constants
 
         require_names(self.repository, self.revision)
-        cached = cached_model(self.repository, self.revision)
+        cached = cached_model(self.repository, self.revision, self.accepted)
         pinned = self.revision is not None and COMMIT.fullmatch(self.revision) is not None
         if cached is not None and (pinned or constants.HF_HUB_OFFLINE) and self._is_intact(cached):
             return Download(cached, cached.name, 0)
@@ -131,7 +134,10 @@ class _Fetch:
                 raise LongigenError(str(error)) from error.__cause__
             self._verify(cached)
             return Download(cached, cached.name, 0, note=str(error))
-        names = [name for name in FILES if name in files and (not self.manifest or name in self.manifest)]
+        described = self._description(files, commit)
+        others = {*DESCRIPTIONS} - {described}
+        known = [name for name in ALL_FILES if name in files and name not in others]
+        names = [name for name in known if not self.manifest or name in self.manifest]
         wanted = {name: self._content(files[name]) for name in names}
         self._check_file_list(wanted, commit)
         self.total = sum(content.size for content in wanted.values())
@@ -139,8 +145,8 @@ class _Fetch:
         try:
             for name, content in wanted.items():
                 folder = self._fetch(name, content, commit).parent
-                if name == CONFIG:
-                    read_config(folder)
+                if name == described:
+                    read_description(folder)
         except _UnreachableError as error:
             raise LongigenError(str(error)) from error.__cause__
         self._write_ref(commit)
@@ -194,11 +200,22 @@ class _Fetch:
             return Content(entry.lfs.size, entry.lfs.sha256)
         return Content(entry.size, entry.blob_id, "git")
 
+    def _description(self, files: Mapping[str, Any], commit: str) -> str:
+        """Return the file that says what a repository holds; refuse, by its list of files, what is not accepted."""
+        found = [name for name in (*self.accepted, *DESCRIPTIONS) if name in files]
+        where = self._place(commit)
+        if not found:
+            missing = " and no ".join(f"{DESCRIPTIONS[name]} ({name} is missing)" for name in self.accepted)
+            raise LongigenError(f"{where} has no longigen {missing}; check its name.")
+        require_accepted(where, found[0], self.accepted)
+        return found[0]
+
+    def _place(self, commit: str) -> str:
+        return f"The repository '{self.repository}' at {commit[:12]}"
+
     def _check_file_list(self, wanted: Mapping[str, Content], commit: str) -> None:
-        """Refuse, by its list of files, a repository that has no valid model or does not match the manifest."""
-        where = f"The repository '{self.repository}' at {commit[:12]}"
-        if CONFIG not in wanted:
-            raise LongigenError(f"{where} has no longigen model ({CONFIG} is missing); check its name.")
+        """Refuse, by its list of files, a repository that has no valid weights or does not match the manifest."""
+        where = self._place(commit)
         if WEIGHTS not in wanted:
             raise LongigenError(
                 f"{where} has no {WEIGHTS}, and weights in other formats, such as pickle, are never loaded; ask its "

@@ -1,29 +1,35 @@
-"""Find and verify models in huggingface_hub's local cache, without using the network."""
+"""Find and verify models and segmenters in huggingface_hub's local cache, without using the network."""
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from longigen.errors import LongigenError
-from longigen.hub.manifest import FILES, REQUIRED_FILES, Content, verify
+from longigen.hub.manifest import ALL_FILES, CONFIG, REQUIRED_FILES, WEIGHTS, Content, verify
 from longigen.hub.model_config import read_config
 
 COMMIT = re.compile("[0-9a-f]{40}")
 """The full hash of a commit."""
 
 
-def cached_model(repository: str, revision: str | None = None) -> Path | None:
+def cached_model(repository: str, revision: str | None = None, accepted: Sequence[str] = (CONFIG,)) -> Path | None:
     """Return the folder of a model in the cache, or None if it is not there; the network is not used.
 
     Args:
         repository: ``org/name``.
         revision: a commit, or a branch or tag, meaning the commit at its last pull; ``main`` by default.
+        accepted: the files of which one says what the folder holds; see `longigen.hub.manifest.DESCRIPTIONS`.
     """
     from huggingface_hub import try_to_load_from_cache
 
     require_names(repository, revision)
-    paths = [try_to_load_from_cache(repository, name, revision=revision or "main") for name in REQUIRED_FILES]
-    return Path(paths[0]).parent if all(isinstance(path, str) for path in paths) else None  # type: ignore[arg-type]
+    found = {
+        name: Path(path).parent
+        for name in (*accepted, WEIGHTS)
+        if isinstance(path := try_to_load_from_cache(repository, name, revision=revision or "main"), str)
+    }
+    return found.get(WEIGHTS) if any(name in found for name in accepted) else None
 
 
 def cached_models() -> list[tuple[str, str, Path]]:
@@ -59,7 +65,7 @@ def verify_cached(folder: Path, name: str) -> None:
         LongigenError: if a file was changed or damaged after its download.
     """
     manifest = {}
-    for file in FILES:
+    for file in ALL_FILES:
         digest = blob_path(folder / file).name
         if re.fullmatch("[0-9a-f]{64}|[0-9a-f]{40}", digest) and (folder / file).is_file():
             algorithm = "sha256" if len(digest) == 64 else "git"

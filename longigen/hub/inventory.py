@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from longigen.errors import LongigenError, did_you_mean
+from longigen.hub.description import description_of, read_description
 from longigen.hub.hub_cache import cached_models
-from longigen.hub.manifest import CONFIG, MODEL_FOLDER
-from longigen.hub.model_config import read_config
+from longigen.hub.manifest import CONFIG, DESCRIPTIONS, MODEL_FOLDER
 from longigen.hub.model_summary import ModelSummary
 from longigen.hub.resolve import ModelSource
 from longigen.hub.zoo import HUB, ZooModel
@@ -128,7 +128,7 @@ def _describe_entries(name: str) -> dict[str, Any]:
 def _must_be_model(name: str) -> bool:
     """Return whether a name can only be a model's; a plugin's folder may have its component's name, but no model."""
     folders = user_path(name), user_path(name) / MODEL_FOLDER
-    return any(mark in name for mark in "/:") or any((folder / CONFIG).exists() for folder in folders)
+    return any(mark in name for mark in "/:") or any(description_of(folder) for folder in folders)
 
 
 def _find_published_model(described: Description) -> dict[str, Any]:
@@ -141,11 +141,12 @@ def _find_published_model(described: Description) -> dict[str, Any]:
 
 
 def _describe_model(name: str) -> dict[str, Any]:
-    """Return the summary and the configuration of a model on this machine."""
-    folder = ModelSource.parse(name).local_folder()
+    """Return the summary and the configuration of a model or a segmenter on this machine."""
+    folder = ModelSource.parse(name, accepted=tuple(DESCRIPTIONS)).local_folder()
     if folder is None:
         raise LongigenError(f"The model '{name}' is not on this machine; download it with 'longigen pull {name}'.")
-    config = read_config(folder)
+    config = read_description(folder)
     hidden = ("seen", "earlier")  # hashes
-    config["data"] = {key: value for key, value in config.get("data", {}).items() if key not in hidden}
+    if "data" in config:
+        config["data"] = {key: value for key, value in config["data"].items() if key not in hidden}
     return {"folder": str(folder), **ModelSummary.from_folder(folder).to_dict(), **config}

@@ -1,4 +1,4 @@
-"""The files of a model, and manifests with their sizes and hashes, against which a download is verified."""
+"""The files of a model or a segmenter, and manifests with their hashes, against which a download is verified."""
 
 import hashlib
 import re
@@ -10,9 +10,14 @@ from typing import Any, Literal
 from longigen.errors import LongigenError
 
 CONFIG, WEIGHTS, CARD, METRICS = "config.json", "model.safetensors", "README.md", "metrics.json"
+SEGMENTER = "segmenter.json"
+DESCRIPTIONS: Mapping[str, str] = {CONFIG: "model", SEGMENTER: "segmenter"}
+"""The file that says what a folder or a repository holds, one of these, and the word for it."""
 FILES = (CONFIG, CARD, METRICS, WEIGHTS)
-"""All files of a model, the weights last; no other file is downloaded or read."""
-MAX_BYTES = {CONFIG: 2**23, CARD: 2**20, METRICS: 2**20}
+"""All files of a model, the weights last."""
+ALL_FILES = (*DESCRIPTIONS, CARD, METRICS, WEIGHTS)
+"""All files of a model or a segmenter, the weights last; no other file is downloaded or read."""
+MAX_BYTES = {CONFIG: 2**23, SEGMENTER: 2**20, CARD: 2**20, METRICS: 2**20}
 """Larger files are neither downloaded nor read."""
 RUN_FILE, MODEL_FOLDER = "run.json", "model"
 """Names inside a run's folder: the file with its recipe and split, and the folder of its model."""
@@ -56,12 +61,12 @@ class Content:
 
 
 Manifest = Mapping[str, Content]
-"""The expected content of files, by name; the names are among `FILES`."""
+"""The expected content of files, by name; the names are among `ALL_FILES`."""
 
 
 def build_manifest(folder: Path) -> dict[str, Content]:
-    """Compute the manifest of a model's folder."""
-    return {name: Content.from_file(folder / name) for name in FILES if (folder / name).is_file()}
+    """Compute the manifest of a folder of a model or a segmenter."""
+    return {name: Content.from_file(folder / name) for name in ALL_FILES if (folder / name).is_file()}
 
 
 def manifest_to_dict(manifest: Manifest) -> dict[str, dict[str, Any]]:

@@ -110,7 +110,7 @@ class Card:
         yield (
             "Generates missing and future visits of a subject as 3D volumes, from the existing visits. "
             f"A longigen model: conditioner `{self._name('conditioner')}`, denoiser `{self._name('denoiser')}`, "
-            f"sampler `{self._name('sampler')}`, {_count_text(self.parameters)} parameters, trained on "
+            f"sampler `{self._name('sampler')}`, {count_text(self.parameters)} parameters, trained on "
             f"`{data.get('name', 'unnamed data')}`{' (simulated)' if self._simulated else ''}."
         )
         if recipe is not None:
@@ -199,14 +199,14 @@ class Card:
         rows = []
         for kind in COMPONENTS:
             part, entry = self._part(kind), self._entry(kind)
-            config = ", ".join(f"{key} {_value_text(value)}" for key, value in part.get("config", {}).items())
+            config = ", ".join(f"{key} {value_text(value)}" for key, value in part.get("config", {}).items())
             package = f"{part.get('distribution', '')} {part.get('version', '')}".strip()
             rows.append([f"{kind} `{self._name(kind)}`", entry.summary if entry else "", config, package])
-        yield from _markdown_table(["component", "description", "configuration", "package"], rows)
+        yield from markdown_table(["component", "description", "configuration", "package"], rows)
         settings = self.config.get("model", {})
         if settings:
             yield ""
-            yield f"Model settings: {', '.join(f'{key} {_value_text(value)}' for key, value in settings.items())}."
+            yield f"Model settings: {', '.join(f'{key} {value_text(value)}' for key, value in settings.items())}."
 
     def _data(self) -> Iterator[str]:
         data, entry = self.config.get("data", {}), self._entry("data")
@@ -221,7 +221,7 @@ class Card:
                 f"- {data['subjects']} subjects" + (f" ({divided})" if divided else "") + f", {data['visits']} visits."
             )
         if data.get("parameters"):
-            yield f"- Parameters: {', '.join(f'{k} {_value_text(v)}' for k, v in data['parameters'].items())}."
+            yield f"- Parameters: {', '.join(f'{k} {value_text(v)}' for k, v in data['parameters'].items())}."
         if entry:
             for label, key in (("Source", "source"), ("Licence", "licence")):
                 if entry.content.get(key):
@@ -313,7 +313,7 @@ class Card:
             ]
             rows.append([label if label != last else "", f"{name} {self.result.arrows[name]}".strip(), *cells])
             last = label
-        yield from _markdown_table(["setting", "metric", *self.result.copies, "model", "gain"], rows)
+        yield from markdown_table(["setting", "metric", *self.result.copies, "model", "gain"], rows)
         yield ""
         counted = f"n = {data['subjects']}"
         yield f"Means over subjects, {counted} [95 % interval]; gain: model minus copy-last, paired by subject."
@@ -411,15 +411,16 @@ class Card:
 PART_LABELS = {"train": "for training", "validation": "for validation", "test": "for testing"}
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
     for row in (head, ["---"] * len(head), *rows):
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in row)} |"
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return a parameter's value as text for a reader."""
     if isinstance(value, list | tuple):
-        return f"({', '.join(map(_value_text, value))})" if value else "none"
+        return f"({', '.join(map(value_text, value))})" if value else "none"
     if value is None or isinstance(value, bool):
         return "yes" if value else "none" if value is None else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -438,7 +439,8 @@ def _repository(source: str | None) -> str | None:
     return name if "/" in name else None
 
 
-def _count_text(number: int) -> str:
+def count_text(number: int) -> str:
+    """Return a number of parameters as text."""
     return f"{number / 1e6:.2f} million" if number >= 10_000 else f"{number:,}"
 
 

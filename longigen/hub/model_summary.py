@@ -1,4 +1,4 @@
-"""`ModelSummary`: a model's components, training data, size and metrics, read without loading it."""
+"""`ModelSummary`: the parts, training data, size and metrics of a model or a segmenter, read without loading it."""
 
 import math
 import re
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from longigen.errors import LongigenError, LongigenWarning
-from longigen.hub.manifest import CARD, FILES, MAX_BYTES, METRICS, WEIGHTS
+from longigen.hub.description import description_of, read_description
+from longigen.hub.manifest import ALL_FILES, CARD, MAX_BYTES, METRICS, SEGMENTER, WEIGHTS
 from longigen.hub.metrics_file import COPY_LAST, MALFORMED, MODEL, ResultRow
-from longigen.hub.model_config import COMPONENTS, read_config
+from longigen.hub.model_config import COMPONENTS
 from longigen.hub.safetensors_header import number_count, read_header
 from longigen.hub.zoo import ZooModel
 from longigen.utils.files import read_json, read_text, reason
@@ -38,6 +39,7 @@ class ModelSummary:
         licence: licence of the weights; empty if it is not stated.
         protocol: hash of the protocol of the metrics; empty if there are no metrics.
         metrics: means of the model and of copy-last.
+        regions: what a segmenter marks; empty for a model.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelSummary:
     licence: str
     protocol: str = ""
     metrics: MetricTable = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
 
     @classmethod
     def from_entry(cls, model: ZooModel) -> "ModelSummary":
@@ -67,15 +70,16 @@ class ModelSummary:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ModelSummary":
-        """Return the summary of a model from the files in its folder.
+        """Return the summary of a model or a segmenter from the files in its folder.
 
         Raises:
             LongigenError: if a required file is missing or invalid.
         """
-        config = read_config(folder)
-        parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
-        data = config.get("data", {})
-        trained_on = str(data.get("name") or "unknown data")
+        config = read_description(folder)
+        is_segmenter = description_of(folder) == SEGMENTER
+        parts = " + ".join(config[kind]["name"] for kind in (("segmenter",) if is_segmenter else COMPONENTS))
+        data = config.get("training" if is_segmenter else "data", {})
+        trained_on = str(data.get("data" if is_segmenter else "name") or "unknown data")
         simulated = ", simulated" if data.get("simulated") else ""
         protocol, metrics = _read_means(folder / METRICS)
         return cls(
@@ -84,10 +88,11 @@ class ModelSummary:
             parts=parts,
             data=f"{trained_on}{simulated}",
             parameters=number_count(read_header(folder / WEIGHTS)),
-            size=sum((folder / name).stat().st_size for name in FILES if (folder / name).is_file()),
+            size=sum((folder / name).stat().st_size for name in ALL_FILES if (folder / name).is_file()),
             licence=card_licence(folder / CARD),
             protocol=protocol,
             metrics=metrics,
+            regions=tuple(config["regions"]) if is_segmenter else (),
         )
 
     @property
@@ -103,9 +108,10 @@ class ModelSummary:
 
     @property
     def line(self) -> str:
-        """Parameters, size, data, metrics and licence in one line."""
+        """Regions, parameters, size, data, metrics and licence in one line."""
+        marked = f"marks {', '.join(self.regions)}" if self.regions else ""
         count = f"{self.parameters / 1e6:.2f} M" if self.parameters >= 1e5 else f"{self.parameters:,}"
-        texts = [f"{count} parameters", megabytes(self.size), self.data, self.measured]
+        texts = [marked, f"{count} parameters", megabytes(self.size), self.data, self.measured]
         return ", ".join(filter(None, [*texts, self.licence or "licence not stated"]))
 
     def __repr__(self) -> str:
@@ -119,6 +125,7 @@ class ModelSummary:
         }
         content: dict[str, Any] = {"summary": self.summary, "parameters": self.parameters, "size": self.size}
         content |= {"data": self.data, "licence": self.licence or None}
+        content |= {"regions": list(self.regions)} if self.regions else {}
         return content | ({"metrics": {"protocol": self.protocol, **metrics}} if metrics else {})
 
 

@@ -1,4 +1,4 @@
-"""Publish a model on the Hugging Face Hub, or export it for a package, without private values in its configuration."""
+"""Publish a model or a segmenter on the Hugging Face Hub, or export a model for a package, without private values."""
 
 import shutil
 import tempfile
@@ -11,8 +11,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 from longigen.components.base import Parameter, parameters
 from longigen.components.privacy import accepts_path, is_path, public_values
 from longigen.errors import LongigenError
-from longigen.hub.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Manifest, build_manifest, manifest_to_dict
-from longigen.hub.model_config import COMPONENTS, read_config
+from longigen.hub.description import description_of, read_description
+from longigen.hub.manifest import (
+    CARD,
+    CONFIG,
+    DESCRIPTIONS,
+    FILES,
+    METRICS,
+    SEGMENTER,
+    WEIGHTS,
+    Manifest,
+    build_manifest,
+    manifest_to_dict,
+)
+from longigen.hub.model_config import COMPONENTS
 from longigen.hub.repository import HubRepository, hub_errors
 from longigen.hub.resolve import ModelSource
 from longigen.hub.zoo import HUB
@@ -24,6 +36,7 @@ if TYPE_CHECKING:
 
     from longigen.hub.metrics_file import MetricsFile
     from longigen.hub.model_card import Card
+    from longigen.hub.segmenter_card import SegmenterCard
 
 HEADER = ("schema_version", "library_name", "longigen_version")
 PUBLISHED_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -56,10 +69,12 @@ PUBLISHED_KEYS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """The published keys of each section of a configuration; () means all. `published_config` adds some more."""
+PUBLISHED_TRAINING = ("data", "simulated", "fingerprint", "split", "settings", "dice")
+"""The published keys of a segmenter's training."""
 
 
 class LoadedModel(Protocol):
-    """The attributes of a loaded model that publishing uses."""
+    """The attributes of a loaded model or segmenter that publishing uses."""
 
     @property
     def parameter_count(self) -> int: ...
@@ -97,12 +112,14 @@ class Release:
 
 @dataclass(frozen=True)
 class Publication:
-    """A model's files in a temporary folder, ready for upload, and their destination.
+    """The files of a model or a segmenter in a temporary folder, ready for upload, and their destination.
 
-    - ``config.json`` without private values (`published_config`); the model was loaded from it once, as a check;
+    - ``config.json`` or ``segmenter.json`` without private values; it was loaded once, as a check;
     - ``model.safetensors``, unchanged;
     - ``README.md``, the model card (`longigen.hub.model_card`);
-    - ``metrics.json``, if the weights were evaluated.
+    - ``metrics.json``, if the weights of a model were evaluated.
+
+    `covariates` and `regions` are names that the publisher's data gave.
     """
 
     folder: Path
@@ -111,6 +128,7 @@ class Publication:
     private: bool
     licence: str | None
     covariates: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
 
     @property
@@ -177,7 +195,7 @@ def publication(
     notes: str = "",
     token: str | None = None,
 ) -> Iterator[Publication]:
-    """Prepare a model for publication; nothing is changed on the Hub, and the folder is deleted at the end.
+    """Prepare a model or a segmenter for publication; the Hub is not changed, and the folder is deleted at the end.
 
     Args:
         source: name of the model; see `longigen.hub.resolve`.
@@ -199,12 +217,14 @@ def publication(
         folder = Path(temporary)
         model = _collect_files(source, folder, load)
         destination = _fetch_destination(repository, HfApi(token=token), private)
+        _require_same_kind(model.described, destination)
         version = destination.version(tag)
         card = model.card(repository.partition("/")[2], f"{HUB}{repository}@{version}", licence, notes)
         (folder / CARD).write_text(card.text, encoding="utf-8")
         is_private = destination.private if destination.private is not None else private is not False
-        covariates = tuple(model.config["statistics"].get("covariates", ()))
-        yield Publication(folder, destination, version, is_private, card.chosen_licence, covariates, token)
+        covariates = tuple(model.config.get("statistics", {}).get("covariates", ()))
+        regions = tuple(model.config.get("regions", ()))
+        yield Publication(folder, destination, version, is_private, card.chosen_licence, covariates, regions, token)
 
 
 def export(
@@ -238,28 +258,35 @@ def export(
 
 @dataclass(frozen=True)
 class _PreparedModel:
-    """Configuration, parameter count and metrics of the model to publish, from which its card is written."""
+    """What is known of the model or segmenter to publish, from which its card is written."""
 
+    described: str
     config: Mapping[str, Any]
     parameters: int
     result: "MetricsFile | None"
 
-    def card(self, name: str, full_name: str, licence: str | None, notes: str) -> "Card":
+    def card(self, name: str, full_name: str, licence: str | None, notes: str) -> "Card | SegmenterCard":
         from longigen.hub.model_card import Card
+        from longigen.hub.segmenter_card import SegmenterCard
 
+        if self.described == SEGMENTER:
+            return SegmenterCard(name, full_name, self.config, self.parameters, licence, notes)
         return Card(name, full_name, self.config, self.parameters, self.result, licence, notes)
 
 
 def _collect_files(source: str, folder: Path, load: Loader) -> _PreparedModel:
-    """Copy a model's files, apart from the card, into a folder without private values, and load it as a check."""
+    """Copy the files, apart from the card, into a folder without private values, and load it as a check."""
     from longigen.hub.metrics_file import MetricsFile
 
-    origin = ModelSource.parse(source).find()
+    origin = ModelSource.parse(source, accepted=tuple(DESCRIPTIONS)).find()
+    described = description_of(origin) or CONFIG
     if not (origin / WEIGHTS).exists():
-        raise LongigenError(f"{origin} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
-    config = published_config(read_config(origin))
+        noun = DESCRIPTIONS[described]
+        raise LongigenError(f"{origin} has a {described} but no {WEIGHTS}; copy the whole {noun} folder.")
+    content = read_description(origin)
+    config = published_segmenter(content) if described == SEGMENTER else published_config(content)
     shutil.copyfile(origin / WEIGHTS, folder / WEIGHTS)  # a copy, since training may replace the original meanwhile
-    write_json(config, folder / CONFIG)
+    write_json(config, folder / described)
     _check_header_metadata(folder / WEIGHTS, origin / WEIGHTS)
     result = MetricsFile.read(origin, weights=folder / WEIGHTS)
     if result is not None:
@@ -268,7 +295,7 @@ def _collect_files(source: str, folder: Path, load: Loader) -> _PreparedModel:
         model = load(folder)
     except LongigenError as error:
         raise LongigenError(str(error).replace(str(folder), str(origin))) from None
-    return _PreparedModel(config, model.parameter_count, result)
+    return _PreparedModel(described, config, model.parameter_count, result)
 
 
 def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,6 +331,24 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
         starts = training["initialised"]
         content["training"]["initialised"] = {part: None if is_path(start) else start for part, start in starts.items()}
     return content
+
+
+def published_segmenter(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a ``segmenter.json`` without private values, as `published_config` does of a model.
+
+    Raises:
+        LongigenError: if the component has a required parameter that is a path.
+    """
+    training = content.get("training") or {}
+    return {
+        **{key: content[key] for key in HEADER if key in content},
+        "segmenter": _published_component("segmenter", content["segmenter"]),
+        "regions": content["regions"],
+        "spacing": content["spacing"],
+        "training": {
+            key: training[key] for key in PUBLISHED_TRAINING if key in training and not is_path(training[key])
+        },
+    }
 
 
 def _published_seen(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -348,6 +393,16 @@ def _check_header_metadata(weights: Path, origin: Path) -> None:
         raise LongigenError(
             f"{origin} has metadata in its header ('{min(metadata)}') that longigen did not write and that would be "
             "published; load the model and save it again with save_pretrained."
+        )
+
+
+def _require_same_kind(described: str, destination: HubRepository) -> None:
+    """Refuse to publish a segmenter into the repository of a model, whose weights it would replace, or the reverse."""
+    others = [word for name, word in DESCRIPTIONS.items() if name != described and name in destination.files]
+    if others:
+        raise LongigenError(
+            f"{destination.repository} has a {others[0]}, whose weights a {DESCRIPTIONS[described]} would replace; "
+            "choose another repository (nothing was published)."
         )
 
 

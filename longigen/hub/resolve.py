@@ -1,4 +1,4 @@
-"""Resolve the name of a model to its folder: a published name, a local folder or a repository on the Hub.
+"""Resolve the name of a model, or of a segmenter, to its folder: a published name, a folder or a repository.
 
 Every command and function that takes a MODEL accepts:
 
@@ -6,14 +6,18 @@ Every command and function that takes a MODEL accepts:
 - a folder: a run's or a model's; ``local-dir:PATH`` if a published model has the same name;
 - ``hf-hub:org/repo``, ``hf-hub:org/repo@REVISION``, or both without ``hf-hub:``.
 
+A segmenter has a folder or a repository too, and no published name.
+
 A model that was pulled from the Hub is not updated until it is pulled again; others are downloaded at their first use.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from longigen.errors import LongigenError, did_you_mean
+from longigen.hub.description import description_of, require_accepted
 from longigen.hub.download import ByteCallback, download
 from longigen.hub.hub_cache import cached_model, verify_cached
 from longigen.hub.manifest import CONFIG, MODEL_FOLDER, RUN_FILE, build_manifest, manifest_to_dict, verify
@@ -37,6 +41,7 @@ class ModelSource:
         repository: ``org/name`` of a repository on the Hub, or None.
         revision: a branch, a tag or a commit of the repository; None is ``main``.
         token: Hub token for a private repository; None for the one that huggingface_hub finds.
+        accepted: the files of which one must say what is there: a model's, a segmenter's, or both.
     """
 
     text: str
@@ -45,21 +50,30 @@ class ModelSource:
     repository: str | None = None
     revision: str | None = None
     token: str | None = field(default=None, repr=False)
+    accepted: tuple[str, ...] = (CONFIG,)
 
     @classmethod
-    def parse(cls, text: str, revision: str | None = None, *, token: str | None = None) -> "ModelSource":
+    def parse(
+        cls,
+        text: str,
+        revision: str | None = None,
+        *,
+        token: str | None = None,
+        accepted: tuple[str, ...] = (CONFIG,),
+    ) -> "ModelSource":
         """Parse the name of a model; the network is not used.
 
         Args:
             text: the name; see the module's description for the accepted forms.
             revision: revision of a repository, unless `text` has ``@REVISION``.
             token: Hub token for a private repository; by default that of ``hf auth login`` or HF_TOKEN.
+            accepted: the files of which one must say what is there; by default a model's.
 
         Raises:
             LongigenError: if there is no such model, or the name is ambiguous.
         """
         if text.startswith(LOCAL):
-            source = cls(text, path=_model_folder(text.removeprefix(LOCAL)))
+            source = cls(text, path=_model_folder(text.removeprefix(LOCAL), accepted))
         elif text.startswith(HUB):
             source = cls._parse_repository(text, text.removeprefix(HUB), revision)
         elif text in (known := Catalog().sections["models"]):
@@ -70,7 +84,7 @@ class ModelSource:
                 )
             source = cls(text, zoo_model=zoo_model(text))
         elif user_path(text).exists():
-            source = cls(text, path=_model_folder(text))
+            source = cls(text, path=_model_folder(text, accepted))
         elif text.count("/") != 1 or text.startswith((".", "/", "~")):
             model = f"at {text}" if "/" in text else f"'{text}'"
             meant = did_you_mean(text, [*known, *_beside(text)])
@@ -84,7 +98,7 @@ class ModelSource:
             source = cls._parse_repository(text, text, revision)
         if revision is not None and source.repository is None:
             raise LongigenError(f"'{text}' is not a repository, so it has no revision '{revision}'; leave it out.")
-        return replace(source, token=token)
+        return replace(source, token=token, accepted=accepted)
 
     @classmethod
     def _parse_repository(cls, text: str, rest: str, revision: str | None) -> "ModelSource":
@@ -115,10 +129,10 @@ class ModelSource:
             LongigenError: if it ships in a package that is not installed or is incomplete.
         """
         if self._hub is not None:
-            return cached_model(*self._hub)
+            return cached_model(*self._hub, self.accepted)
         if self.zoo_model is not None:
             return self.zoo_model.folder()
-        if self.path is None or (self.path / CONFIG).exists():
+        if self.path is None or description_of(self.path) in self.accepted:
             return self.path
         return self.path / MODEL_FOLDER
 
@@ -150,7 +164,7 @@ class ModelSource:
         if self._hub is None:
             return Pulled(self, self.find())
         manifest = self.zoo_model.files if self.zoo_model is not None else None
-        found = download(*self._hub, manifest=manifest, progress=progress, token=self.token)
+        found = download(*self._hub, manifest=manifest, progress=progress, token=self.token, accepted=self.accepted)
         return Pulled(self, found.folder, found.received, found.note)
 
     def commit(self, folder: Path) -> str | None:
@@ -240,10 +254,14 @@ def _has_model(path: Path) -> bool:
     return (path / CONFIG).exists() or (path / MODEL_FOLDER / CONFIG).exists()
 
 
-def _model_folder(path: str) -> Path:
+def _model_folder(path: str, accepted: Sequence[str]) -> Path:
     folder = user_path(path)
     if not folder.exists():
         raise LongigenError(f"There is no model at {folder}; give {ACCEPTED_NAMES}.")
+    found = description_of(folder) if path else None
+    if found is not None:
+        require_accepted(str(folder), found, accepted)
+        return folder
     if not path or not _has_model(folder):
         raise LongigenError(f"{folder} has no model ({CONFIG} is missing); give a folder that 'longigen train' wrote.")
     return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from longigen.errors import LongigenError
-from longigen.hub.manifest import CONFIG, WEIGHTS
+from longigen.hub.manifest import CONFIG, DESCRIPTIONS, WEIGHTS
 from longigen.hub.safetensors_header import Layout, number_count, read_header
 from longigen.utils.files import reason
 
@@ -19,8 +19,8 @@ EXTRA_TENSORS, EXTRA_NUMBERS = 10_000, 2**26
 """How many tensors and numbers (in buffers) a network may have beyond those in its weights file."""
 
 
-def compose_checked(compose: Callable[[], M], folder: Path) -> M:
-    """Compose the model of a configuration, after checking that the weights in its folder fit.
+def compose_checked(compose: Callable[[], M], folder: Path, described: str = CONFIG) -> M:
+    """Compose the model or the segmenter of a configuration, after checking that the weights in its folder fit.
 
     The model is composed twice: first on torch's ``meta`` device, which allocates no memory, to compare the shape of
     every tensor with the header of the weights file; this stops early if the model has far more tensors than the
@@ -29,6 +29,7 @@ def compose_checked(compose: Callable[[], M], folder: Path) -> M:
     Args:
         compose: function that composes the model.
         folder: the model's folder, with its configuration and weights.
+        described: name of the file with the configuration.
 
     Raises:
         LongigenError: if there are no weights, they are damaged, or they belong to another configuration, or `compose`
@@ -38,31 +39,33 @@ def compose_checked(compose: Callable[[], M], folder: Path) -> M:
 
     path = folder / WEIGHTS
     if not path.exists():
-        raise LongigenError(f"{folder} has a {CONFIG} but no {WEIGHTS}; copy the whole model folder.")
+        raise LongigenError(
+            f"{folder} has a {described} but no {WEIGHTS}; copy the whole {DESCRIPTIONS[described]} folder."
+        )
     header = read_header(path)
     try:
-        with torch.device("meta"), _limit_tensors(4 * len(header) + EXTRA_TENSORS, path):
+        with torch.device("meta"), _limit_tensors(4 * len(header) + EXTRA_TENSORS, path, described):
             outline = compose()
     except LongigenError as error:
         if str(folder) in str(error):
             raise
-        raise LongigenError(f"{folder / CONFIG}: {error}") from error
+        raise LongigenError(f"{folder / described}: {error}") from error
     except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError, ZeroDivisionError) as error:
         raise LongigenError(
-            f"{folder / CONFIG} describes networks that cannot be composed ({reason(error)}); the file is damaged, or "
-            "was written by another version of their package."
+            f"{folder / described} describes networks that cannot be composed ({reason(error)}); the file is damaged, "
+            "or was written by another version of their package."
         ) from error
-    _require_fitting(outline.state_dict(), header, path)
+    _require_fitting(outline.state_dict(), header, path, described)
     numbers = sum(tensor.numel() for tensor in [*outline.parameters(), *outline.buffers()])
     if numbers > number_count(header) + EXTRA_NUMBERS:
         raise LongigenError(
-            f"{folder / CONFIG} describes networks with {numbers:,} numbers, far more than {WEIGHTS} holds; the file "
-            "is damaged or was written to exhaust the memory, so get another copy of the model."
+            f"{folder / described} describes networks with {numbers:,} numbers, far more than {WEIGHTS} holds; the "
+            "file is damaged or was written to exhaust the memory, so get another copy of the model."
         )
     return compose()
 
 
-def _require_fitting(model: Mapping[str, "Tensor"], saved: Mapping[str, Layout], path: Path) -> None:
+def _require_fitting(model: Mapping[str, "Tensor"], saved: Mapping[str, Layout], path: Path, described: str) -> None:
     """Raise a `LongigenError` if the names, shapes or types of saved tensors differ from those of the model."""
     missing = [name for name in model if name not in saved]
     unexpected = [name for name in saved if name not in model]
@@ -86,13 +89,13 @@ def _require_fitting(model: Mapping[str, "Tensor"], saved: Mapping[str, Layout],
         problems.append(f"{len(retyped)} tensors have another type, such as '{name}', {saved[name].dtype} in the file")
     if problems:
         raise LongigenError(
-            f"{path} does not fit the {CONFIG} beside it: {'; '.join(problems)}. Copy both files from the same version "
-            "of the model."
+            f"{path} does not fit the {described} beside it: {'; '.join(problems)}. Copy both files from the same "
+            "version of the model."
         )
 
 
 @contextmanager
-def _limit_tensors(limit: int, path: Path) -> Iterator[None]:
+def _limit_tensors(limit: int, path: Path, described: str) -> Iterator[None]:
     """Raise a `LongigenError` as soon as networks composed in this context have more than `limit` tensors."""
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -103,7 +106,7 @@ def _limit_tensors(limit: int, path: Path) -> Iterator[None]:
         count += 1
         if count > limit:
             raise LongigenError(
-                f"{path} does not fit the {CONFIG} beside it, which describes many times as many tensors; copy both "
+                f"{path} does not fit the {described} beside it, which describes many times as many tensors; copy both "
                 "files from the same version of the model."
             )
 

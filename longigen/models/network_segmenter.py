@@ -16,14 +16,13 @@ from longigen.data.grid import on_grid_of
 from longigen.data.segmenter import Segmenter
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
-from longigen.hub.manifest import WEIGHTS
+from longigen.hub.description import SEGMENTER_SCHEMA_VERSION, read_segmenter
+from longigen.hub.manifest import SEGMENTER, WEIGHTS
+from longigen.models.checkpoint import compose_checked
 from longigen.models.pretrained import describe, weights_checksum
 from longigen.registry.registry import registry
-from longigen.utils.files import atomic, read_json, write_json
+from longigen.utils.files import atomic, write_json
 
-SEGMENTER = "segmenter.json"
-"""The file that describes the segmenter of a folder."""
-SCHEMA_VERSION = 1
 PERCENTILES = (0.5, 99.5)
 """The intensities of an image that are mapped to -1 and 1."""
 BRIGHTEST = 1.5
@@ -39,7 +38,8 @@ class NetworkSegmenter(Segmenter, nn.Module, abc.ABC):
 
     Contract, in addition to that of `Segmenter`:
 
-    - The constructor takes hyperparameters. `build` is called once, when the regions are known, and creates the layers.
+    - The constructor takes hyperparameters. `build` is called once, when the regions are known, and creates the layers:
+      on torch's meta device too, where tensors have no values.
     - `forward(images)`: (B, 1, W, H, D), -1 for dark to 1 for bright; the result has the logits of each class (B,
       classes, W, H, D), of which class 0 is everything else. Any W, H, D is accepted.
     - It is deterministic in ``eval()`` mode.
@@ -71,6 +71,11 @@ class NetworkSegmenter(Segmenter, nn.Module, abc.ABC):
     @property
     def regions(self) -> Mapping[int, str]:
         return dict(enumerate(self.names, start=1))
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters of the network."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def identity(self) -> str:
@@ -120,7 +125,7 @@ class NetworkSegmenter(Segmenter, nn.Module, abc.ABC):
         with atomic(folder / WEIGHTS) as part:
             save_file(tensors, part, metadata={"format": "pt"})
         content = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": SEGMENTER_SCHEMA_VERSION,
             "library_name": "longigen",
             "longigen_version": __version__,
             "segmenter": describe(self),
@@ -152,23 +157,25 @@ def load_segmenter(folder: Path) -> NetworkSegmenter:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / SEGMENTER
-    if not path.is_file():
+    content = read_segmenter(folder)
+    described, names = content["segmenter"], content["regions"]
+    if described["name"] not in registry.entries("segmenter"):
+        distribution = described.get("distribution", "an unknown package")
         raise LongigenError(
-            f"{folder} has no segmenter ({SEGMENTER} is missing); give a folder that 'longigen train-segmenter' wrote."
+            f"The segmenter in {folder} needs the component '{described['name']}' of {distribution}, which is not "
+            f"installed; install it with 'pip install {distribution}'."
         )
-    content = read_json(path)
-    version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise LongigenError(f"{path} has schema_version {version}, newer than this longigen reads; upgrade longigen.")
-    try:
-        described, names = content["segmenter"], [str(name) for name in content["regions"]]
-        width, height, depth = map(float, content["spacing"])
+    width, height, depth = map(float, content["spacing"])
+
+    def compose() -> NetworkSegmenter:
         segmenter = registry.make("segmenter", described["name"], described["config"])
         segmenter.compose(names, (width, height, depth))
+        return segmenter
+
+    registry.load("segmenter", described["name"])  # before torch's meta device, where an import may fail
+    segmenter = compose_checked(compose, folder, SEGMENTER)
+    try:
         segmenter.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LongigenError(f"{path} is damaged ({error}); copy it again, or train the segmenter again.") from error
     except (RuntimeError, SafetensorError, OSError) as error:
         problem = str(error).splitlines()[0]
         raise LongigenError(f"{folder / WEIGHTS} does not fit {SEGMENTER} ({problem}); copy both again.") from error

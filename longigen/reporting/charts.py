@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from longigen.hub.metrics_file import COPY_LAST
-from longigen.reporting.results import Result
+from longigen.reporting.results import TRUE, Result
 from longigen.reporting.training import Training
 from longigen.utils.intervals import Summary
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0b6e99", "#c8553d", "#588157", "#7b4b94", "#b07d2b", "#46494c")
 GREY = "#8a8f94"
+MOST_REGIONS = 6
+"""The largest number of regions in a chart."""
 MOST_POINTS = 600
 """The largest number of points of a curve; of longer ones every so-many-th is drawn."""
 
@@ -100,6 +102,29 @@ def similarity_by_visit(result: Result) -> str | None:
     for axis in axes:
         axis.set_ylim(min(low for low, _ in bounds), max(high for _, high in bounds))
     axes[0].set_ylabel(f"{metric} {result.arrows.get(metric, '')}", fontsize=8)
+    axes[0].legend(fontsize=7, frameon=False)
+    return as_uri(figure)
+
+
+def volumes_of_regions(result: Result, setting: str) -> str:
+    """Draw the volume of each region by visit (frame): true, of copy-last and of each method, with 95 % intervals.
+
+    The setting is one of `Result.volume_settings`. Of many regions the first `MOST_REGIONS` are drawn.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    shown = {region: result.volumes_by_visit(setting, region) for region in result.regions}
+    shown = dict([(region, methods) for region, methods in shown.items() if methods][:MOST_REGIONS])
+    figure, axes = _axes(len(shown))
+    for axis, (region, methods) in zip(axes, shown.items(), strict=True):
+        for method, visits in methods.items():
+            number = result.methods.index(method) if method in result.methods else 0
+            colour = {TRUE: "black", COPY_LAST: GREY}.get(method, COLOURS[number % len(COLOURS)])
+            _curve(axis, visits, colour, method, dashed=method == COPY_LAST)
+        axis.set_title(region, fontsize=9)
+        axis.set_xlabel("visit (index, from 0)", fontsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("volume in mL", fontsize=8)
     axes[0].legend(fontsize=7, frameon=False)
     return as_uri(figure)
 

@@ -15,7 +15,14 @@ from longigen.generation.strip import Panel, Strip
 from longigen.generation.trajectory import Trajectory, TrajectoryFiles, find_trajectories
 from longigen.hub.manifest import METRICS
 from longigen.hub.metrics_file import COPIES, MODEL, MetricsFile, ResultRow
-from longigen.reporting.charts import calibration, gains_of_subjects, similarity_by_visit, training_curves
+from longigen.reporting.charts import (
+    MOST_REGIONS,
+    calibration,
+    gains_of_subjects,
+    similarity_by_visit,
+    training_curves,
+    volumes_of_regions,
+)
 from longigen.reporting.results import Result
 from longigen.reporting.sources import KnownSubjects, Sources
 from longigen.reporting.training import Training
@@ -33,7 +40,10 @@ PICTURE_SIDE = 112
 """The longest side of a plane's picture, in pixels: nine beside each other fit into the page."""
 PICTURE_COLOURS = 128
 """The number of colours of a picture in the page, which takes a third of the space of all colours."""
-NO_VOLUMES = "Trajectories of regional volumes are left out: no file in the folders has any."
+NO_VOLUMES = (
+    "Trajectories of regional volumes are left out: no result has volumes of several visits; 'longigen evaluate "
+    "--segmenter SEGMENTER --targets all --out FOLDER' writes them."
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,8 @@ def write_report(sources: Sources, subjects: KnownSubjects, path: Path, *, progr
         left_out.append("Training curves are left out: none of the folders is a run.")
     if not shown:
         left_out.append("Pictures are left out: no folder has generated visits; 'longigen generate' writes them.")
-    left_out.append(NO_VOLUMES)
+    if not any(result.volume_settings for result in results):
+        left_out.append(NO_VOLUMES)
     names = ", ".join(dict.fromkeys(folder.resolve().name for folder in sources.folders))
     page = render(
         "report.html",
@@ -244,6 +255,7 @@ def _result(result: Result, left_out: list[str]) -> dict[str, Any]:
             f"Similarity by visit is left out for {result.name}: it has no scores of several visits of a subject; "
             "'longigen evaluate --targets all --out FOLDER' writes them."
         )
+    charts += _volumes(result, left_out)
     for setting in result.settings()[-1:]:
         for method in result.methods[:1]:
             uri = gains_of_subjects(result, setting, method)
@@ -271,6 +283,21 @@ def _result(result: Result, left_out: list[str]) -> dict[str, Any]:
         "charts": charts,
         "definitions": result.protocol["metrics"],
     }
+
+
+def _volumes(result: Result, left_out: list[str]) -> list[dict[str, Any]]:
+    """Return the charts of the volumes of regions by visit, one for each setting, if there are any."""
+    note = (
+        "Mean over subjects with its 95 % interval. True volumes are of the label maps, or where the data have none, "
+        "of the segmenter's of the true images; the others are as the segmenter marks them."
+    )
+    number = len(result.regions)
+    if result.volume_settings and number > MOST_REGIONS:
+        left_out.append(f"Of {number} regions of {result.name}, volumes of the first {MOST_REGIONS} are drawn.")
+    return [
+        {"title": f"Volumes of regions, setting {setting}", "note": note, "uri": volumes_of_regions(result, setting)}
+        for setting in result.volume_settings
+    ]
 
 
 def _table(result: Result, setting: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from longigen.errors import LongigenError
 from longigen.evaluation.evaluate import SCORES
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.scoring import Score
+from longigen.evaluation.volumes import VOLUMES, VolumeRow, read_volumes
 from longigen.hub.manifest import METRICS, MODEL_FOLDER
 from longigen.hub.metrics_file import COPIES, COPY_LAST, MALFORMED, PLACES, ResultRow
 from longigen.reporting.sources import BENCHMARK
@@ -20,6 +21,9 @@ from longigen.utils.intervals import Summary
 
 RUN_COLUMNS = ("seed", "fold")
 """Columns of a benchmark's scores that say which run they are of."""
+TRUE = "true"
+"""What the volumes of the true label maps are called beside those of methods."""
+MM3_PER_ML = 1000
 PREFERRED = ("ssim", "psnr")
 """The metrics by which subjects are ranked and visits compared, the first that a result has."""
 
@@ -32,11 +36,13 @@ class Result:
         folder: its folder.
         content: the content of ``metrics.json`` or ``table.json``.
         scores: the score of every visit and method, of ``subjects.csv``; none if there is no such file.
+        volumes: the volumes of regions, of ``volumes.csv``; none if there is no such file.
     """
 
     folder: Path
     content: Mapping[str, Any]
     scores: Sequence[Score]
+    volumes: Sequence[VolumeRow] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Result":
@@ -48,7 +54,7 @@ class Result:
         path = folder / (BENCHMARK if (folder / BENCHMARK).is_file() else METRICS)
         content = read_json(path)
         try:
-            result = cls(folder, content, _scores(folder / SCORES))
+            result = cls(folder, content, _scores(folder / SCORES), read_volumes(folder / VOLUMES))
             _ = result.rows, result.protocol["data"], content["protocol_hash"]
         except (*MALFORMED, csv.Error) as error:
             raise LongigenError(
@@ -139,6 +145,39 @@ class Result:
         return {
             visit: Summary.of([sum(values) / len(values) for values in subjects.values()])
             for visit, subjects in sorted(grouped.items())
+        }
+
+    @property
+    def regions(self) -> list[str]:
+        """The regions whose volumes are known."""
+        return list(dict.fromkeys(row.region for row in self.volumes))
+
+    @property
+    def volume_settings(self) -> list[str]:
+        """The scenarios in which some region has volumes of several visits."""
+        return [
+            setting
+            for setting in self.settings()
+            if any(self.volumes_by_visit(setting, region) for region in self.regions)
+        ]
+
+    def volumes_by_visit(self, setting: str, region: str) -> dict[str, dict[int, Summary]]:
+        """Return the mean and interval over subjects of a region's volume in mL, by method and index of the visit.
+
+        The method ``true`` is of the true label maps. Without several visits in the setting there is none.
+        """
+        grouped: dict[str, dict[int, dict[str, float]]] = {}
+        for row in self.volumes:
+            if row.setting == setting and row.region == region:
+                for method, volume in ((TRUE, row.volume.true), (row.method, row.volume.made)):
+                    if not math.isnan(volume):
+                        grouped.setdefault(method, {}).setdefault(row.visit, {})[row.subject] = volume / MM3_PER_ML
+        if len({visit for visits in grouped.values() for visit in visits}) < 2:
+            return {}
+        return {
+            method: {visit: Summary.of(list(of.values())) for visit, of in sorted(visits.items())}
+            for method, visits in grouped.items()
+            if method in (TRUE, COPY_LAST, *self.methods)
         }
 
     def gains(self, setting: str, method: str, metric: str) -> dict[str, float]:

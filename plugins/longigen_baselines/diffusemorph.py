@@ -107,7 +107,8 @@ class DiffuseMorph(Denoiser):
         # gaps is designed for values up to 100.
         time = torch.atan(torch.exp(-0.5 * log_snr.float())) * (200.0 / math.pi)
         level = self.level(time[:, None], torch.ones_like(time[:, None], dtype=torch.bool))
-        vector = torch.cat([level, *([] if conditioning.embedding is None else [conditioning.embedding])], dim=1)
+        embedding = conditioning.embedding_at(log_snr)
+        vector = level if embedding is None else torch.cat([level, embedding], dim=1)
         volume = concatenate(conditioning, z_t)
         return self.diffusion(volume, vector, stem=conditioning.stem, tokens=conditioning.tokens)
 

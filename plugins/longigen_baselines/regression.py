@@ -1,7 +1,5 @@
 """Regression as a sampler: one network evaluation without diffusion."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -44,16 +42,11 @@ class RegressionSampler(Sampler):
         """Return `z_t` itself, the network's input at every time."""
         return z_t
 
-    def sample(
-        self,
-        predict: Callable[[Tensor, Tensor], Tensor],
-        z: Tensor,
-        generator: Generators,
-        *,
-        steps: int | None = None,
-        within: tuple[float, float] | None = None,
-        callback: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Return the prediction from zeros, or with `noise` from `z`; `steps` is ignored."""
-        start = z if self.noise else torch.zeros_like(z)
-        return super().sample(predict, start, generator, steps=1, within=within, callback=callback)
+    def evaluations(self, steps: int | None) -> int:
+        """Return 1, since a second evaluation would repeat the first."""
+        super().evaluations(steps)
+        return 1
+
+    def begin(self, z: Tensor, t: Tensor) -> Tensor:
+        """Return zeros, or with `noise` z itself."""
+        return z if self.noise else torch.zeros_like(z)

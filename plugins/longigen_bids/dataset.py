@@ -17,11 +17,13 @@ from longigen import (
     Visit,
     did_you_mean,
     is_missing,
+    parse_regions,
     read_sidecar,
     refuse,
 )
 from longigen_bids.covariates import Covariates
-from longigen_bids.layout import Image, choose_suffix, distinguishing_advice, list_images, select, spell
+from longigen_bids.labels import LabelMaps
+from longigen_bids.layout import Image, Listing, choose_suffix, distinguishing_advice, list_images, select, spell
 from longigen_bids.tables import Table, read_participants, read_table
 from longigen_bids.times import (
     TIME,
@@ -68,6 +70,11 @@ class BIDSDataset(Dataset):
     (`levels`); ``n/a`` is missing. A column ``split`` in ``participants.tsv`` (train, validation, test) assigns
     subjects to parts of the split.
 
+    **Label maps** of regions are the ``*_dseg.nii.gz`` of a session, or its ``*_mask.nii.gz`` with a ``label-``, beside
+    the image or in ``derivatives/*``. They belong to the image with the same entities and space; ``desc``, ``seg``,
+    ``label``, ``atlas``, ``res`` and ``den`` do not count. The regions of a ``dseg`` are named by `regions`, or by the
+    nearest ``*_dseg.tsv`` (columns ``index`` and ``name``); a mask's region is its ``label-``.
+
     Sessions without an image and subjects without any image are left out. Images outside sessions are not read, since
     they have no time.
 
@@ -83,6 +90,10 @@ class BIDSDataset(Dataset):
         time: the column of ``sessions.tsv`` to use as time, or ``acq_time`` of ``scans.tsv``, or
             ``AcquisitionDateTime``.
         time_unit: unit of that column, one of `longigen.TIME_UNITS`; it has precedence over the JSON file.
+        labels: entities that label maps must have, such as ``desc-aseg`` or ``label-GM,label-WM``; ``mask`` for masks
+            where there are ``dseg`` files too.
+        labels_from: a folder in ``derivatives/`` to read label maps from; None looks beside the images and in all.
+        regions: the regions of a ``dseg``, each as ``NAME=LABELS``: ``ventricles=4+43,hippocampus=17+53``.
 
     Raises:
         LongigenError: if there are no such images in sessions, their times cannot be found, or the unit of the times
@@ -99,11 +110,26 @@ class BIDSDataset(Dataset):
         derivatives: str | None = None,
         time: str | None = None,
         time_unit: str | None = None,
+        labels: tuple[str, ...] = (),
+        labels_from: str | None = None,
+        regions: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.path = Path(path)
         self._cautions: list[str] = []
-        self._images = self._find_images(suffix, select, datatype, derivatives)
+        root = self.path if derivatives is None else self._pipeline(derivatives)
+        if not root.is_dir():
+            raise LongigenError(
+                f"{root} is not a folder; give the folder of a BIDS data set, which contains sub-*/ses-*."
+            )
+        listing = list_images(root, datatype)
+        self._images = self._find_images(root, listing, suffix, select, datatype)
+        named = parse_regions(regions, "bids: regions")
+        roots = dict.fromkeys((root, self.path, *self._pipelines().values()))
+        roots = roots if labels_from is None else {self._pipeline(labels_from): None}
+        listings = {place: listing if place == root else list_images(place, datatype) for place in roots}
+        self._labels = LabelMaps(listings, datatype, self._images, labels, named)
+        self._cautions += self._labels.cautions
         self._broken: dict[str, Finding] = {}
         self._sessions: dict[str, Table] = {}
         described: dict[Path, Mapping[str, Any]] = {}
@@ -158,6 +184,10 @@ class BIDSDataset(Dataset):
         return self._covariates.levels
 
     @property
+    def regions(self) -> Mapping[int, str]:
+        return self._labels.regions
+
+    @property
     def covariate_units(self) -> Mapping[str, str]:
         stated = {
             name: set(stated_units(name, self.path, self._described).values()) for name in self._covariates.numeric
@@ -209,7 +239,8 @@ class BIDSDataset(Dataset):
         row = self._sessions[subject]
         if session in row.repeated:
             raise BadData(Finding("repeated-row", str(row.path), f"has several rows of {session}", "keep one", subject))
-        return Visit.of_file(path, subject=subject, time=time, covariates=self._covariates.of(subject, session))
+        covariates, labels = self._covariates.of(subject, session), self._labels.reader(images[0], subject)
+        return Visit.of_file(path, subject=subject, time=time, covariates=covariates, labels=labels)
 
     def _part(self, subject: str) -> Assigned | None:
         """Return the part of the split that a subject is assigned to.
@@ -238,16 +269,10 @@ class BIDSDataset(Dataset):
         return BadData(Finding("duplicate-time", source, problem, advice, subject))
 
     def _find_images(
-        self, suffix: str | None, entities: Sequence[str], datatype: str, derivatives: str | None
+        self, root: Path, listing: Listing, suffix: str | None, entities: Sequence[str], datatype: str
     ) -> Mapping[str, Mapping[str, Sequence[Image]]]:
         """Return the images by subject and session."""
-        root = self.path if derivatives is None else self._pipeline(derivatives)
         where = f"{root}/sub-*/ses-*/{datatype}"
-        if not root.is_dir():
-            raise LongigenError(
-                f"{root} is not a folder; give the folder of a BIDS data set, which contains sub-*/ses-*."
-            )
-        listing = list_images(root, datatype)
         if not listing.subjects:
             raise LongigenError(f"{root} holds no sub-*; {_suggest_folder(root)}")
         if not listing.images and listing.outside:
@@ -284,14 +309,19 @@ class BIDSDataset(Dataset):
             )
         return by_subject
 
-    def _pipeline(self, name: str) -> Path:
+    def _pipelines(self) -> Mapping[str, Path]:
+        """Return the folders in ``derivatives/`` by name."""
         folder = self.path / "derivatives"
-        known = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+        return {child.name: child for child in sorted(folder.iterdir()) if child.is_dir()} if folder.is_dir() else {}
+
+    def _pipeline(self, name: str) -> Path:
+        known = self._pipelines()
         if name not in known:
             raise LongigenError(
-                f"{folder} has no folder '{name}'.{did_you_mean(name, known)} Folders: {', '.join(known) or 'none'}."
+                f"{self.path / 'derivatives'} has no folder '{name}'.{did_you_mean(name, known)} "
+                f"Folders: {', '.join(known) or 'none'}."
             )
-        return folder / name
+        return known[name]
 
     def _find_time(self, chosen: str | None) -> Column:
         """Return the column of times: the chosen one, or the best one."""

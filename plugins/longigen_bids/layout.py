@@ -24,7 +24,7 @@ class Image:
     Attributes:
         path: path of the image.
         subject: the subject of the folder, ``sub-…``.
-        session: the session of the folder, ``ses-…``.
+        session: the session of the folder, ``ses-…``; empty outside of sessions.
         entities: entities in the name, other than ``sub`` and ``ses``.
         suffix: suffix of the name, such as ``T1w``.
         misnamed: whether the name has another subject or session than the folder.
@@ -74,6 +74,15 @@ def list_images(root: Path, datatype: str) -> Listing:
                 parsed = (_parse(folder / name, subject, session) for name in _niftis(folder))
                 images.extend(image for image in parsed if image is not None)
     return Listing(images, datatypes, outside, subjects)
+
+
+def list_outside(root: Path, datatype: str) -> Sequence[Image]:
+    """List the images of a data type that lie in a subject's folder, outside any session."""
+    listed = []
+    for subject in _folders(root, "sub-"):
+        folder = root / subject / datatype
+        listed += [image for name in _niftis(folder) if (image := _parse(folder / name, subject)) is not None]
+    return listed
 
 
 def choose_suffix(images: Sequence[Image], suffix: str | None, where: str) -> str:
@@ -129,11 +138,16 @@ def select(images: Sequence[Image], entities: Sequence[str], where: str) -> Sequ
     return images
 
 
-def distinguishing_advice(images: Sequence[Image]) -> str:
-    """Return advice on how to select one of several images of a session by their entities."""
+def distinguishing_entities(images: Sequence[Image]) -> Sequence[str]:
+    """Return what differs between the names of images, as ``entity-label``, or ``entity-`` where one has none."""
     entities = sorted({name for image in images for name in image.entities})
     labels = {name: sorted({image.entities.get(name, "") for image in images}) for name in entities}
-    choices = [f"{name}-{label}" for name, values in labels.items() if len(values) > 1 for label in values]
+    return [f"{name}-{label}" for name, values in labels.items() if len(values) > 1 for label in values]
+
+
+def distinguishing_advice(images: Sequence[Image]) -> str:
+    """Return advice on how to select one of several images of a session by their entities."""
+    choices = distinguishing_entities(images)
     return f"choose with --set select={' or '.join(choices)}" if choices else "keep one of them"
 
 
@@ -142,11 +156,12 @@ def spell(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({number})" for name, number in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
 
 
-def _parse(path: Path, subject: str, session: str) -> Image | None:
+def _parse(path: Path, subject: str, session: str = "") -> Image | None:
     """Return the image of a path, or None if the name does not follow BIDS."""
     stem = stem_of(path)
-    named = stem.startswith(f"{subject}_{session}_")
-    *parts, suffix = (stem.removeprefix(f"{subject}_{session}_") if named else stem).split("_")
+    beginning = f"{subject}_{session}_" if session else f"{subject}_"
+    named = stem.startswith(beginning)
+    *parts, suffix = (stem.removeprefix(beginning) if named else stem).split("_")
     entities = dict(part.split("-", 1) for part in parts if "-" in part)
     if "-" in suffix or not suffix or (named and len(entities) < len(parts)):
         return None

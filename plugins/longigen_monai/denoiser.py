@@ -107,7 +107,8 @@ class MONAIDenoiser(Denoiser):
         volumes = [volume for volume in (z_t, conditioning.concat, conditioning.stem) if volume is not None]
         x = self._pad(torch.cat([volume.to(dtype) for volume in volumes], dim=1))
         tokens, embedding = (
-            None if route is None else route.to(dtype) for route in (conditioning.tokens, conditioning.embedding)
+            None if route is None else route.to(dtype)
+            for route in (conditioning.tokens, conditioning.embedding_at(log_snr))
         )
         time = torch.atan(torch.exp(-0.5 * log_snr.float())) * (2.0 / math.pi)
         x = self.network(x, 1000.0 * time, context=tokens, class_labels=embedding)

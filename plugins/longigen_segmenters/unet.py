@@ -3,7 +3,6 @@
 import math
 from typing import Annotated
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -85,9 +84,9 @@ class _Block(nn.Module):
 
 def _strides(spacing: tuple[float, float, float], number: int) -> list[tuple[int, int, int]]:
     """Return by how much each level shortens each axis: 2, or 1 where its voxels are long already."""
-    voxel, strides = torch.tensor(spacing), []
+    voxel, strides = spacing, []
     for _ in range(number):
-        width, height, depth = (1 if length >= COARSE * voxel.min() else 2 for length in voxel)
+        width, height, depth = (1 if length >= COARSE * min(voxel) else 2 for length in voxel)
         strides.append((width, height, depth))
-        voxel = voxel * torch.tensor(strides[-1])
+        voxel = (voxel[0] * width, voxel[1] * height, voxel[2] * depth)
     return strides

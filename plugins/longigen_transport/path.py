@@ -1,7 +1,6 @@
 """The path from a visit to the next, which `transport` and `bridge` share."""
 
 import abc
-from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -68,20 +67,9 @@ class PathSampler(Sampler, abc.ABC):
         y = x + kept.to(x.dtype) * (z_t / scale(start).to(x.dtype) - x)
         return scale(end).to(x.dtype) * y
 
-    def sample(
-        self,
-        predict: Callable[[Tensor, Tensor], Tensor],
-        z: Tensor,
-        generator: Generators,
-        *,
-        steps: int | None = None,
-        within: tuple[float, float] | None = None,
-        callback: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Return the end of the path from the base `z` (B, ...); see `Sampler.sample`."""
-        begin = self.log_snr(self.timesteps(self.evaluations(steps), within)[0]).to(z.dtype)
-        z = scale(begin).to(z.device) * z
-        return super().sample(predict, z, generator, steps=steps, within=within, callback=callback)
+    def begin(self, z: Tensor, t: Tensor) -> Tensor:
+        """Return the base `z` (B, ...) as the input of a denoiser at the beginning of the path."""
+        return scale(self.log_snr(t)).to(z.dtype) * z
 
     def answer(self, image: Tensor) -> Tensor:
         """Return the mean over the contexts (B, C, ...), or the last one."""

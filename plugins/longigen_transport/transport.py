@@ -63,37 +63,25 @@ class TransportSampler(PathSampler):
         z_t, log_snr, _ = super().corrupt(x, generator)
         return z_t, log_snr, prediction_target(self.prediction, x, self.base, log_snr)
 
-    def sample(
+    def walk(
         self,
         predict: Callable[[Tensor, Tensor], Tensor],
         z: Tensor,
         generator: Generators,
-        *,
-        steps: int | None = None,
-        within: tuple[float, float] | None = None,
-        callback: Callable[[int, int], None] | None = None,
+        steps: int,
+        within: tuple[float, float] | None,
     ) -> Tensor:
-        """Return the end of the path from the base `z` (B, ...), by the sampler's method; see `Sampler.sample`."""
+        """Return the end of the path from the base `z` (B, ...), by the sampler's method; see `Sampler.walk`."""
         if self.method == "euler":
-            return super().sample(predict, z, generator, steps=steps, within=within, callback=callback)
-        evaluations, done = self.evaluations(steps), 0
-        lowest, highest = self.span(evaluations, within)
+            return super().walk(predict, z, generator, steps, within)
+        lowest, highest = self.span(steps, within)
 
         def velocity(y: Tensor, tau: Tensor) -> Tensor:
-            nonlocal done
             level = (2 * torch.logit(tau)).clamp(lowest, highest)
             log_snr, left = level.to(y.dtype), remaining(level).to(y.dtype)
             factor, left = (each.view(-1, *[1] * (y.ndim - 1)) for each in (scale(log_snr), left))
-            x = predict(factor * y, log_snr)
-            done += 1
-            if callback is not None:
-                callback(done, evaluations)
-            return (x - y) / left
+            return (predict(factor * y, log_snr) - y) / left
 
         if self.method == "midpoint":
-            end = midpoint(velocity, z, evaluations)
-        else:
-            end = adaptive(velocity, z, evaluations, self.tolerance)
-        if callback is not None and done < evaluations:
-            callback(evaluations, evaluations)
-        return end
+            return midpoint(velocity, z, steps)
+        return adaptive(velocity, z, steps, self.tolerance)

@@ -185,7 +185,7 @@ class UNet3D(Denoiser):
             z_t = z_t * torch.sigmoid(log_snr).sqrt().view(-1, 1, 1, 1, 1)
         volume = self._padded(z_t)
         tokens = None if conditioning.tokens is None else conditioning.tokens.to(dtype)
-        embedding = self.embedding(log_snr, conditioning.embedding)
+        embedding = self.embedding(log_snr, conditioning.embedding_at(log_snr))
         given = self._features(conditioning) if conditioning.features is None else conditioning.features
 
         x = self.stem.of_channels(patchify(volume, self.patch), 0)

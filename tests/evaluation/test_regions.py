@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from longigen.evaluation.evaluate import Evaluation
 from longigen.evaluation.regions import Regions
 from longigen.evaluation.scoring import score, summarise
 from longigen.evaluation.tables import evaluation_table
+from longigen.evaluation.volumes import RegionVolume
 from longigen.hub.metrics_file import SEGMENTED
 from longigen.models.network_segmenter import load_segmenter
 from longigen.models.open_segmenter import open_segmenter
@@ -268,9 +270,8 @@ def test_regions_of_generated_visits_are_scored_beside_copies_and_the_segmenter_
         f"{name}-left-ventricle" for name in ("dice", "volume-error", "volume-change-error", "ejection-fraction-error")
     }
     generated = Generated(prepared, Task((0,), (2,)), (2.0,), prepared.visit(1)[None])  # the ball of the visit between
-    scores = {
-        s.method: s.values for s in score([generated], "single", metrics, targets="last", space=space, regions=regions)
-    }
+    scored = score([generated], "single", metrics, targets="last", space=space, regions=regions)
+    scores = {s.method: s.values for s in scored}
     sizes = [float((ball(SIZE, radius) > 500).sum()) for radius in (0.9, 0.7, 0.5)]
     fraction = [100 * (1 - size / sizes[0]) for size in sizes]
     dice, error = "dice-left-ventricle", "ejection-fraction-error-left-ventricle"
@@ -280,6 +281,11 @@ def test_regions_of_generated_visits_are_scored_beside_copies_and_the_segmenter_
     assert scores["model"][dice] == pytest.approx(2 * sizes[2] / (sizes[1] + sizes[2]))
     assert scores["model"][error] == pytest.approx(fraction[2] - fraction[1])
     assert scores["copy-last"][error] == pytest.approx(fraction[2])
+    volumes = {(s.method, region): volume for s in scored for region, volume in s.volumes.items()}
+    voxel = 1.0  # mm³
+    assert volumes["model", HEART] == RegionVolume(sizes[1] * voxel, sizes[2] * voxel)
+    assert volumes["copy-last", HEART] == RegionVolume(sizes[0] * voxel, sizes[2] * voxel)
+    assert volumes[SEGMENTED, HEART] == RegionVolume(sizes[2] * voxel, sizes[2] * voxel)
 
 
 def test_without_a_segmenter_copy_last_is_scored_by_its_true_labels() -> None:
@@ -314,6 +320,35 @@ def test_regions_that_cannot_be_scored_are_refused(bright: Segmenter) -> None:
     assert Regions.of(Hearts(), [subject()], command, {}).names == ("myocardium", HEART)  # the data set's labels
     with pytest.raises(LongigenError, match=r"no region 'left ventricel' to score.*Did you mean 'left ventricle'"):
         Regions.of(Hearts(), [subject()], bright, {}).metrics({"dice": Dice(region="left ventricel")})
+
+
+def test_a_benchmark_scores_regions(tmp_path: Path, bright: Segmenter) -> None:
+    """Shrinking balls, whose label maps are what the segmenter marks in the true images."""
+    lines = ["subject,time,path,split,labels"]
+    for number, part in enumerate(("train", "train", "validation", "test")):
+        for visit in range(3):
+            values = ball(SIZE, 0.9 - 0.15 * visit - 0.02 * number)
+            image = write_image(tmp_path / f"{number}-{visit}.nii", values)
+            labels = write_image(tmp_path / f"{number}-{visit}-labels.nii", np.float32(3 * (values > 500)))
+            lines.append(f"{number},{visit},{image.name},{part},{labels.name}")
+    table = tmp_path / "visits.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    options: dict[str, Any] = {"rows": ["linear"], "data": table, "steps": 1, "settings": "full", "progress": False}
+    result = longigen.bench(
+        "sadm-ablation",
+        tmp_path / "bench",
+        metrics=["dice"],
+        changes=[f"data.regions={HEART}=3"],
+        segmenter=bright,
+        **options,
+    )
+    dice = {row.method: row.values["dice-left-ventricle"].mean for row in result.rows}
+    assert dice[SEGMENTED] == 1
+    assert dice["linear"] > dice["copy-last"]
+    assert result.protocol.to_dict()["regions"]["segmenter"] == "above 500"
+    assert [row["method"] for row in result.scores].count(SEGMENTED) == 1
+    with pytest.raises(LongigenError, match="no label maps and there is no segmenter; give one with --segmenter"):
+        longigen.bench("sadm-ablation", tmp_path / "other", metrics=["dice"], **options)
 
 
 @pytest.fixture(scope="module")

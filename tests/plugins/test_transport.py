@@ -10,13 +10,24 @@ import torch
 from torch import Tensor
 
 import longigen
-from longigen import Batch, LongigenError, LongitudinalModel, ModelSettings, Recipe, Run, Sampler, Statistics
+from longigen import (
+    Batch,
+    LongigenError,
+    LongitudinalModel,
+    ModelSettings,
+    Recipe,
+    Run,
+    Sampler,
+    Statistics,
+    VisitSequence,
+)
 from longigen.models.predict import GenerationSettings
+from longigen.registry.registry import registry
 from longigen.testing.case import after, history
 from longigen.training.experiment import Experiment
-from longigen_baselines import RawConditioner
+from longigen_baselines import RawConditioner, RegressionSampler
 from longigen_ddpm import DDIMSampler, DistilledSampler
-from longigen_transport import BridgeSampler, TransportSampler
+from longigen_transport import BridgeSampler, CronosConditioner, TransportSampler
 from longigen_unet3d import UNet3D
 
 SIZE = (9, 8, 7)
@@ -252,6 +263,90 @@ def test_another_sampler_from_the_same_start_is_taken() -> None:
 def test_a_teacher_that_starts_elsewhere_is_refused() -> None:
     with pytest.raises(LongigenError, match="The teacher starts from the last visit and DistilledSampler from noise"):
         model_of(DistilledSampler()).learn_from(model_of(TransportSampler()))
+
+
+def cronos(time: str, frames: int = 3) -> CronosConditioner:
+    conditioner = CronosConditioner.from_config({"frames": frames, "time": time, "embedding": 8})
+    torch.manual_seed(0)
+    conditioner.build(channels=1, stem_features=0, time_scale=2.0, covariates=())
+    return conditioner.eval()
+
+
+def visits_at(*times_of: tuple[float, ...]) -> VisitSequence:
+    images = torch.zeros(len(times_of), len(times_of[0]), 1, 2, 2, 2)
+    there = torch.ones(images.shape[:2], dtype=torch.bool)
+    return VisitSequence(images=images, times=torch.tensor(times_of), observed=there, valid=there)
+
+
+def test_the_time_on_the_way_is_the_papers_and_begins_without_the_target() -> None:
+    """(1 - τ) t_context + τ t_target of each context, in typical gaps of 2 since the first (arXiv 2512.16577)."""
+    visits = visits_at((1.0, 2.0, 5.0, 9.0), (70.0, 71.0, 74.0, 78.0))
+    targets = torch.tensor([10.0, 83.0])
+    conditioning = cronos("way")(visits, targets)
+    first = torch.tensor([2.0, 71.0])
+    for tau in (0.0, 0.25, 0.5, 1.0):
+        log_snr = torch.full((2,), 2 * math.log(tau / (1 - tau)) if 0 < tau < 1 else math.copysign(80, tau - 0.5))
+        embedding = conditioning.embedding_at(log_snr)
+        assert embedding is not None
+        expected = ((1 - tau) * torch.tensor([0.0, 3.0, 7.0]) + tau * (targets - first)[:, None]) / 2
+        torch.testing.assert_close(embedding[:, :3], expected)
+        torch.testing.assert_close(embedding[:, 3:], torch.ones(2, 3))
+    later = cronos("way")(visits, targets + 30)
+    torch.testing.assert_close(later.embedding_at(torch.full((2,), -80.0)), conditioning.embedding)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(later.embedding_at(torch.zeros(2)), conditioning.embedding_at(torch.zeros(2)))
+    seen, other = (cronos("target")(visits, when).embedding for when in (targets, targets + 30))
+    assert seen is not None
+    assert not torch.equal(seen, other)
+
+
+def test_a_network_sees_the_time_on_the_way_where_it_walks() -> None:
+    """With the time on the way two targets begin alike, and differ from then on."""
+    torch.manual_seed(0)
+    model = LongitudinalModel(
+        CronosConditioner(frames=2, time="way"),
+        UNet3D(width=8, heads=2, blocks=1, refine=0),
+        TransportSampler(contexts=2),
+        settings=ModelSettings.from_config({"target": "image", "order": "direct"}, "model"),
+    ).eval()
+    for parameter in model.denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    visits = history(SIZE)
+    soon, late = (model.predictor(visits, after(visits) + wait) for wait in (0.0, 5.0))
+    z = torch.randn(len(visits.times), 2, *SIZE, generator=torch.Generator().manual_seed(0))
+    begin, middle = torch.full((len(z),), -80.0), torch.zeros(len(z))
+    torch.testing.assert_close(soon(z, begin), late(z, begin))
+    assert (soon(z, middle) - late(z, middle)).abs().max() > 1e-3
+
+
+def test_on_a_regular_grid_the_gaps_never_change() -> None:
+    """Temporal Flow Matching: whichever visit is next, the conditioning is one, so it needs no time."""
+    grid = visits_at((0.0, 1.0, 2.0, 3.0, 4.0))
+    made = [cronos("target")(grid, torch.tensor([time])).embedding for time in (3.0, 4.0, 5.0)]
+    assert made[0] is not None
+    assert all(torch.equal(made[0], each) for each in made[1:])
+    assert cronos("none")(grid, torch.tensor([5.0])).embedding is None
+
+
+def test_shipped_samplers_share_one_loop() -> None:
+    """Where a process starts and how it is solved are hooks; none repeats the arguments of `sample`."""
+    for name in registry.entries("sampler"):
+        assert registry.load("sampler", name).sample is Sampler.sample
+
+
+def test_regression_is_one_evaluation_from_zeros_whatever_is_asked() -> None:
+    asked: list[Tensor] = []
+    told: list[tuple[int, int]] = []
+
+    def predict(z: Tensor, log_snr: Tensor) -> Tensor:
+        asked.append(z)
+        return z + 1
+
+    made = RegressionSampler().sample(
+        predict, torch.ones(2, 1), generators(2), steps=7, callback=lambda *counts: told.append(counts)
+    )
+    assert (torch.equal(made, torch.ones(2, 1)), len(asked), told) == (True, 1, [(1, 1)])
+    assert torch.equal(asked[0], torch.zeros(2, 1))
 
 
 @pytest.mark.slow

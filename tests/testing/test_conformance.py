@@ -35,6 +35,7 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("sampler", "transport", {"method": "adaptive"}),
     ("conditioner", "cronos", {"frames": 3}),
     ("conditioner", "cronos", {"time": "none"}),
+    ("conditioner", "cronos", {"frames": 3, "time": "way"}),
 ]
 """What looks elsewhere, or draws something else, than by default."""
 

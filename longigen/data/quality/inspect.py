@@ -1,6 +1,6 @@
 """`examine`, the function behind `longigen doctor`: read every visit of a data set once and report its problems."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,8 @@ from longigen.data.issues import BadData, Finding
 from longigen.data.preprocess import Preprocess, PreprocessSettings
 from longigen.data.quality.cohort_checks import check_cohort
 from longigen.data.quality.duplicates import find_duplicates
+from longigen.data.quality.label_checks import check_labels
+from longigen.data.quality.label_stats import LabelStats
 from longigen.data.quality.registration import Motion, SmallImage, estimate_motion
 from longigen.data.quality.subject_checks import SubjectRecord, check_subject, natural_sort_key
 from longigen.data.quality.volume_stats import VolumeStats, thumbnail
@@ -69,7 +71,7 @@ class Examination:
 def examine(
     dataset: Dataset, *, workers: int | None = None, callback: Callable[[int, int], None] | None = None
 ) -> Examination:
-    """Read every visit of a data set once, and check visits, subjects and the cohort.
+    """Read every visit of a data set once, with its label map, and check visits, subjects and the cohort.
 
     An error is what training refuses with its default grid and split (`longigen.data.requirements`); what should be
     checked, and may be right, is a warning. A bad visit does not stop the others. Only the `VolumeStats` of a volume
@@ -87,13 +89,15 @@ def examine(
     subjects = dataset.subjects(findings.append)
     place = str(dataset.config.get("path") or type(dataset).__name__)
     pipeline = _pipeline(subjects, place, findings)
-    records = _read_subjects(subjects, pipeline, workers, callback or (lambda done, total: None))
+    read = partial(_read_subject, pipeline, dataset.regions)
+    records = _read_subjects(subjects, read, workers, callback or (lambda done, total: None))
     parts = _split_parts(subjects, place, findings)
     for record in records:
         findings += check_subject(record)
     copies = list(check_copied_subjects([r.subject for r in records], [r.digests for r in records], parts))
     findings += copies
     findings += find_duplicates(records, parts, known={finding.subject for finding in copies})
+    findings += check_labels(records, dataset.regions, place)
     findings += check_cohort(records, dataset.time_unit, place, dataset.covariate_units)
     visits = sum(len(record.readable) for record in records)
     return Examination.of(findings, dataset, subjects=len(subjects), visits=visits)
@@ -122,23 +126,27 @@ def _split_parts(subjects: Sequence[Subject], place: str, findings: list[Finding
 
 
 def _read_subjects(
-    subjects: Sequence[Subject], pipeline: Preprocess, workers: int | None, callback: Callable[[int, int], None]
+    subjects: Sequence[Subject],
+    read: Callable[[Subject], SubjectRecord],
+    workers: int | None,
+    callback: Callable[[int, int], None],
 ) -> list[SubjectRecord]:
     total = sum(len(subject.visits) for subject in subjects)
     records: list[SubjectRecord] = []
     done = 0
-    for record in in_parallel(partial(_read_subject, pipeline), subjects, workers=workers):
+    for record in in_parallel(read, subjects, workers=workers):
         records.append(record)
         done += len(record.subject.visits)
         callback(done, total)
     return records
 
 
-def _read_subject(pipeline: Preprocess, subject: Subject) -> SubjectRecord:
+def _read_subject(pipeline: Preprocess, regions: Mapping[int, str], subject: Subject) -> SubjectRecord:
     findings: list[Finding] = []
     stats: list[VolumeStats | None] = []
     picture: np.ndarray | None = None
     motions: list[Motion | None] = []
+    labels: list[LabelStats | None] = []
     first: SmallImage | None = None
     for prepared, index, finding in check_visits(subject, pipeline):
         if finding is not None:
@@ -148,12 +156,14 @@ def _read_subject(pipeline: Preprocess, subject: Subject) -> SubjectRecord:
         except BadData:
             stats.append(None)
             motions.append(None)
+            labels.append(LabelStats.of(subject.visits[index], subject.id, None, regions))
             continue
         volume_stats = VolumeStats.from_volume(volume)
         stats.append(volume_stats)
+        labels.append(LabelStats.of(subject.visits[index], subject.id, volume, regions))
         if picture is None and not volume_stats.constant:
             picture = thumbnail(volume)
         small = None if finding is not None or volume_stats.labels else SmallImage.of(volume)
         motions.append(None if small is None or first is None else estimate_motion(first, small))
         first = first or small
-    return SubjectRecord(subject, tuple(stats), picture, tuple(findings), tuple(motions))
+    return SubjectRecord(subject, tuple(stats), picture, tuple(findings), tuple(motions), tuple(labels))

@@ -11,6 +11,7 @@ from nibabel.orientations import aff2axcodes
 from longigen.data import requirements
 from longigen.data.dataset import Subject, Visit
 from longigen.data.issues import Finding
+from longigen.data.quality.label_stats import LabelStats
 from longigen.data.quality.registration import Motion
 from longigen.data.quality.volume_stats import VolumeStats
 from longigen.data.volume import canonical_shape, canonical_spacing, format_shape
@@ -43,6 +44,7 @@ class SubjectRecord:
         findings: problems found while reading the visits.
         motions: the rigid motion of each visit relative to the first that can be used; None for that visit, and where
             it is not known.
+        labels: what is known of each visit's label map; None where it has none.
     """
 
     subject: Subject
@@ -50,6 +52,7 @@ class SubjectRecord:
     thumbnail: np.ndarray | None
     findings: tuple[Finding, ...]
     motions: tuple[Motion | None, ...]
+    labels: tuple[LabelStats | None, ...]
 
     @property
     def readable(self) -> list[tuple[Visit, VolumeStats]]:
@@ -92,7 +95,7 @@ def _check_each_visit(subject: str, visits: Sequence[tuple[Visit, VolumeStats]])
         bad = [(visit, problem) for visit, stats in visits if (problem := find_problem(stats)) is not None]
         if bad:
             visit, problem = bad[0]
-            yield Finding(kind, visit.source, problem + _and_more(len(bad) - 1), advice, subject, "warning")
+            yield Finding(kind, visit.source, problem + and_more(len(bad) - 1), advice, subject, "warning")
 
     yield from check("label-mask", _label_mask_problem, "give the scan itself")
     yield from check("lost-zooms", _lost_voxel_size_problem, "write the true voxel size into its header")
@@ -109,7 +112,7 @@ def _check_headers(subject: str, visits: Sequence[Visit]) -> Iterator[Finding]:
         for caution in visit.cautions:
             by_kind.setdefault(caution.kind, []).append(caution)
     for first, *others in by_kind.values():
-        yield replace(first, problem=first.problem + _and_more(len(others)), subject=subject)
+        yield replace(first, problem=first.problem + and_more(len(others)), subject=subject)
 
 
 def _padding_problem(stats: VolumeStats) -> str | None:
@@ -162,7 +165,7 @@ def _check_geometry(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -
         different = [(visit, describe(stats)) for visit, stats in visits if describe(stats) != describe(first)]
         if different:
             visit, text = different[0]
-            problem = f"has {noun} {text} where the first visit has {describe(first)}{_and_more(len(different) - 1)}"
+            problem = f"has {noun} {text} where the first visit has {describe(first)}{and_more(len(different) - 1)}"
             yield Finding(kind, visit.source, problem, advice, subject, "warning")
 
     advice = "check that it is the same region, registered"
@@ -178,7 +181,7 @@ def _check_registration(record: SubjectRecord) -> Iterator[Finding]:
     misplaced = [(visit, motion) for visit, motion in pairs if motion is not None and motion.is_misplaced]
     if misplaced:
         visit, motion = max(misplaced, key=lambda pair: pair[1].shift)
-        problem = f"{motion}{_and_more(len(misplaced) - 1)}"
+        problem = f"{motion}{and_more(len(misplaced) - 1)}"
         advice = "register the visits to each other"
         yield Finding("misregistered", visit.source, problem, advice, record.subject.id, "warning")
 
@@ -218,7 +221,8 @@ def _check_intensity_scale(subject: str, visits: Sequence[tuple[Visit, VolumeSta
         yield finding
 
 
-def _and_more(others: int) -> str:
+def and_more(others: int) -> str:
+    """Return words for the other visits of a subject with the same problem."""
     return f" (and {others} more of its visits)" if others else ""
 
 
