@@ -12,6 +12,7 @@ from longigen_cli.console import (
     AsJSON,
     Changes,
     Data,
+    Device,
     Format,
     Metrics,
     Precision,
@@ -71,6 +72,7 @@ def bench(
     protocol: Published = None,
     changes: Changes = None,
     precision: Precision = "auto",
+    device: Device = None,
     skip_bad: SkipBad = False,
     form: Format = "terminal",
     as_json: AsJSON = False,
@@ -102,6 +104,7 @@ def bench(
             protocol=protocol,
             changes=changes or [],
             precision=precision,
+            device=device,
             skip_bad=skip_bad,
         )
     except KeyboardInterrupt as stop:

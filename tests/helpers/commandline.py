@@ -22,6 +22,7 @@ PRELOAD = [
     "longigen_unet3d",
     "matplotlib.figure",
     "nilearn.image",
+    "torch.utils.tensorboard",
     "torchmetrics",
 ]
 
