@@ -173,5 +173,5 @@ def train(
         part = next(part for part in ("test", "validation", "train") if parts[part])
         if part != "test":
             say(f"No subject was set apart for testing; scores of the {part} part are not of unseen subjects")
-        chosen = "" if part == "test" else f" --part {part}"
-        say(f"next: longigen evaluate {run.folder}{chosen} --out {run.folder / 'evaluation'}")
+        other_part = "" if part == "test" else f" --part {part}"
+        say(f"next: longigen evaluate {run.folder}{other_part} --out {run.folder / 'evaluation'}")

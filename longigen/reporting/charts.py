@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0b6e99", "#c8553d", "#588157", "#7b4b94", "#b07d2b", "#46494c")
 GREY = "#8a8f94"
 VALIDATED, GAIN = ("validation", "training_subjects"), "gain over copy-last"
-BY_NOISE = dict(zip(QUARTERS, ("least noise", "less noise", "more noise", "most noise"), strict=True))
+BY_NOISE: Mapping[str, str] = dict(
+    zip(QUARTERS, ("least noise", "less noise", "more noise", "most noise"), strict=True)
+)
 """The metrics of the loss by noise level, and their names in a legend."""
 MOST_COLUMNS = 3
 """The largest number of charts of training curves beside each other."""

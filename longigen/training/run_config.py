@@ -60,11 +60,11 @@ class RunConfig:
         if not isinstance(content, dict):
             raise LongigenError(f"{path} must hold keys and values, such as 'recipe:', as a run.json does.")
         for key in content:
-            if key in SECTIONS:
+            if key in SECTIONS and not (key == "split" and _is_split(content[key])):
                 raise LongigenError(f"{path}: the section '{key}' belongs under 'recipe:', as in a run.json.")
             _require_known(key, KEYS, f"{path}: there is no '{key}'.", "keys")
         recipe, origin, split = (content.get(key) or {} for key in ("recipe", "origin", "split"))
-        for key, value in (("recipe", recipe), ("origin", origin), ("split", split)):
+        for key, value in (("recipe", recipe), ("origin", origin)):
             if not isinstance(value, dict):
                 raise LongigenError(f"{path}: '{key}' must hold keys and values, got {value!r}.")
         for section, values in recipe.items():
@@ -104,6 +104,13 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(
     list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
 )
+
+
+def _is_split(value: Any) -> bool:
+    """Return whether this is a split as a run records it, and no settings of one."""
+    return isinstance(value, dict) and all(
+        isinstance(ids, list) and all(isinstance(name, str) for name in ids) for ids in value.values()
+    )
 
 
 def _require_known(key: Any, known: tuple[str, ...], problem: str, kind: str) -> None:

@@ -66,13 +66,12 @@ step that was read, less than `LOG_EVERY` steps ago.
 
 
 class Scorer(Protocol):
-    """Scores generated visits of a few validation subjects, by name; the layer of evaluations has one.
+    """Scores generated visits of a few validation subjects, by name; the layer of evaluations has one."""
 
-    Attributes:
-        best_by: name of the score by which weights are compared; larger is better.
-    """
-
-    best_by: str
+    @property
+    def best_by(self) -> str:
+        """The name of the score by which weights are compared; larger is better."""
+        ...
 
     def __call__(self, model: LongitudinalModel) -> Mapping[str, float]:
         """Return the scores of a model in ``eval()`` mode; those that are no finite numbers are left out."""

@@ -102,6 +102,7 @@ def test_what_is_changed_in_a_printed_config_is_a_change(tmp_path: Path) -> None
         ("recipe: {training: {steps: many}}", r"run\.yaml, training: steps must be a whole number .*, got 'many'"),
         ("recipe: {denoiser: {name: unet3}}", r"unet3.* Did you mean 'unet3d'\?"),
         ("training: {steps: 3}", r"the section 'training' belongs under 'recipe:'"),
+        ("split: {folds: 5}", r"the section 'split' belongs under 'recipe:'"),
         ("recipes: {}", r"there is no 'recipes'\. Did you mean 'recipe'\?"),
         ("recipe: [1]", "'recipe' must hold keys and values"),
         ("origin: {changes: 3}", r"origin\.changes cannot be 3"),
@@ -166,9 +167,13 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_read(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_prints_and_reads_a_config(longigen: Longigen, tmp_path: Path) -> None:
-    printed = longigen("train", "--print-config", "--steps", 3, "--set", "denoiser.width=8").stdout
-    assert yaml.safe_load(printed)["origin"]["changes"] == {"denoiser.width": 8, "training.steps": 3}
+def test_the_command_line_reads_and_prints_a_config(longigen: Longigen, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text(printed)
-    assert longigen("train", "--config", path, "--print-config").stdout == printed
+    path.write_text(config_text(changes={"denoiser.width": 8}, progress=False))
+    printed = longigen("train", "--config", path, "--print-config", "--steps", 3, "--set", "warmup=2").stdout
+    assert (
+        printed.rstrip() == config_text(config=path, changes=["warmup=2", "training.steps=3"], progress=False).rstrip()
+    )
+    assert yaml.safe_load(printed)["origin"]["changes"] == {
+        "denoiser.width": 8, "training.warmup": 2, "training.steps": 3,
+    }  # fmt: skip

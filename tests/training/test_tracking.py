@@ -85,8 +85,10 @@ def events(folder: Path) -> Any:
 
 def test_the_best_weights_are_kept_and_exactly_resumable(whole: Path, broken: Path) -> None:
     assert [line["validation_psnr_gain"] for line in lines(whole) if "validation_psnr_gain" in line] == [1, 3, 2]
-    for one, two in zip(lines(whole), lines(broken), strict=True):
-        assert {**one, "steps_per_second": 0} == {**two, "steps_per_second": 0}
+    again = {line["step"]: line for line in lines(broken)}
+    for line in lines(whole):  # the first step of a process has a line too, which ends the means of the quarters
+        for name in line.keys() - {"steps_per_second", *QUARTERS}:
+            assert again[line["step"]][name] == line[name]
     for folder in (whole, broken):
         assert Run(folder).best_step() == 4
     best = [load_file(folder / "best" / "model.safetensors") for folder in (whole, broken)]
@@ -146,7 +148,7 @@ def test_the_scores_are_those_of_evaluate(whole: Path, manifest: Path) -> None:
 
 def test_tensorboard_has_the_metrics_and_a_picture_also_after_a_restart(broken: Path, manifest: Path) -> None:
     found, written = events(broken), lines(broken)
-    assert [line["step"] for line in written] == [1, 2, 3, 4, 6]
+    assert [line["step"] for line in written] == [1, 2, 3, 4, 5, 6]
     names = {name for line in written for name in line} - {"step"}
     assert names >= {"loss", "learning_rate", "gradient_norm", "validation_loss", "validation_psnr_gain"}
     assert names & {*QUARTERS}
