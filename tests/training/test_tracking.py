@@ -25,6 +25,8 @@ from longigen.training.run import Run
 from longigen.training.tracking import installed_tracker, tracked, tracking_note
 from longigen.training.trainer import Trainer
 
+PLAIN = [change for change in SMALL if not change.startswith("conditioner.")]
+"""The settings of a small model whose conditioner has no weights."""
 CHANGES = ("training.steps=6", "training.score_every=2", "training.checkpoint_every=3")
 
 
@@ -40,8 +42,8 @@ class Scores:
         return {"psnr_gain": {2: 1.0, 4: 3.0, 6: 2.0}[self.training.step]}
 
 
-def scored(*arguments: Any, **options: Any) -> Trainer:
-    training = trainer(*arguments, **options)
+def scored(manifest: Path, folder: Path, *changes: str, resume: bool = False) -> Trainer:
+    training = trainer(manifest, folder, *changes, resume=resume, small=PLAIN, components={"conditioner": "source"})
     training.scorer = Scores(training)
     return training
 
@@ -191,7 +193,7 @@ def test_a_tracker_that_fails_does_not_end_the_training(whole: Path, tmp_path: P
 
 
 def test_the_loss_by_noise_level_is_the_mean_of_each_quarter_of_the_schedule(manifest: Path, tmp_path: Path) -> None:
-    training = trainer(manifest, tmp_path / "run", "training.steps=2")
+    training = scored(manifest, tmp_path / "run", "training.steps=2")
     model, pairs, noise = training.model, training._pairs(), training.noise_loss
     batch = Batch.collate([pairs[index % len(pairs)] for index in range(5)])
     example = model.example(batch, torch.Generator().manual_seed(0))
@@ -212,8 +214,9 @@ def test_the_loss_of_a_step_is_that_of_its_quarters(whole: Path) -> None:
 
 
 def test_one_noise_level_has_no_quarters(manifest: Path, tmp_path: Path) -> None:
-    small = [change for change in SMALL if not change.startswith("sampler.")]
-    training = trainer(manifest, tmp_path / "run", components={"sampler": "regression"}, small=small)
+    small = [change for change in PLAIN if not change.startswith("sampler.")]
+    components = {"conditioner": "source", "sampler": "regression"}
+    training = trainer(manifest, tmp_path / "run", components=components, small=small)
     with training.noise_loss.watching():
         training._train_step(training._batches())
     assert training.noise_loss.read(training.accelerator) == {}
