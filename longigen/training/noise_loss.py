@@ -19,7 +19,7 @@ They are named as in improved-diffusion (Nichol and Dhariwal 2021, arXiv 2102.09
 
 
 class NoiseLoss:
-    """The mean loss of the training pairs since the last reading, by quarter of the sampler's schedule.
+    """The mean loss of the training pairs since it was cleared, by quarter of the sampler's schedule.
 
     The quarters are those of the time t in [0, 1], which is uniform in training, so they have as many pairs. A pair's
     noise level is the λ that the denoiser is called with. There are no quarters where the sampler has one noise level,
@@ -64,14 +64,13 @@ class NoiseLoss:
         self._sums += torch.stack([loss.detach().float() @ members, members.sum(dim=0)])
 
     def read(self, accelerator: "Accelerator") -> dict[str, float]:
-        """Return the means by name, of quarters that have pairs, and begin anew; every process calls this."""
+        """Return the means by name, of quarters that have pairs; every process calls this."""
         if self._edges is None:
             return {}
         sums = accelerator.reduce(self._sums, "sum") if accelerator.num_processes > 1 else self._sums
         losses, counts = torch.as_tensor(sums).tolist()
-        self.clear()
         return {name: loss / count for name, loss, count in zip(QUARTERS, losses, counts, strict=True) if count}
 
     def clear(self) -> None:
-        """Begin anew, as a training does that goes on from a checkpoint."""
+        """Begin anew."""
         self._sums.zero_()

@@ -354,12 +354,19 @@ class Trainer:
         stop.obey()
 
     def _log(self, metrics: dict[str, Any], tracking: Tracking, first: int) -> None:
-        """Write the metrics of a step, if they are due, into the run and to the tracker."""
+        """Write the metrics of a step, if they are due, into the run and to the tracker.
+
+        The first step of a process is written too. That ends no mean over steps, nor does anything but the step itself
+        and a checkpoint, so that a resumed run has the lines of one that was not interrupted.
+        """
         settings = self.settings
-        due = any(every and self.step % every == 0 for every in (LOG_EVERY, settings.validate_every))
-        if not (due or self._is_scored or self.step in (first + 1, settings.steps)):
+        due = self.step % LOG_EVERY == 0 or self.step % settings.validate_every == 0 or self._is_scored
+        due = due or self.step == settings.steps
+        if not due and self.step != first + 1:
             return
         metrics |= self.noise_loss.read(self.accelerator)
+        if due:
+            self.noise_loss.clear()
         if self.accelerator.is_main_process:
             self.run.log({"step": self.step, **metrics})
             tracking.log(metrics, self.step)
@@ -479,7 +486,7 @@ class Trainer:
             if self.accelerator.is_main_process:
                 self.run.finish_checkpoint(part, final)
             self._export(self.run.model)
-        self.noise_loss.clear()
+        self.noise_loss.clear()  # what was added up is not in the checkpoint
 
     def _export(self, folder: Path) -> None:
         """Write the model with its averaged weights; every process calls this."""
