@@ -5,19 +5,20 @@ torch; each function imports what it needs.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 from longigen.components.base import Parameter
 from longigen.components.changes import as_changes
 from longigen.components.ranges import Count, Evaluations, GuidanceWeight, NoiseLevels, Range, Seed
 from longigen.errors import LongigenError
 from longigen.utils.processes import failing as failing
-from longigen.utils.processes import is_first, launched
+from longigen.utils.processes import is_first, launched, on_device
 from longigen.utils.processes import says_first as says_first
 from longigen.utils.progress import Progress, silent
 from longigen.utils.progress import progress as show_progress
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from longigen.generation.writer import WrittenVisits
     from longigen.hub.model_summary import ModelSummary
     from longigen.hub.publish import Publication
-    from longigen.hub.resolve import ModelSource, Pulled
+    from longigen.hub.resolve import ModelSource, Pulled, Weights
     from longigen.models.batch_size import Size
     from longigen.models.compilation import Compile
     from longigen.models.layout import LayoutName
@@ -102,12 +103,34 @@ ARGUMENTS: Mapping[str, Any] = {
 STUDENT_LEVEL = 10.0
 """The largest |λ| of a student: beyond it a volume is noise, or clean, for the teacher too."""
 
+DEFAULT_RECIPE = "sadm-tiny"
+OTHER_SPLIT = "The data or the settings of the split are not those of the run, so its subjects are split anew."
+
+SCORED_IN_TRAINING, BEST_BY = ("ssim", "psnr"), "psnr"
+"""The metrics of validation visits while a model is trained, and the one whose gain over copy-last says which weights
+are best."""
+
 Changes = Mapping[str, Any] | Sequence[str]
 """Hyperparameters by ``section.key`` (or ``key`` if only one section has it), or strings ``section.key=value``."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Place = Path | str
 Places = Place | Sequence[Place | tuple[str, Place]] | Mapping[str, Place | Sequence[Place]]
 """One or several results, also in pairs with the model's name, or by its name."""
+
+
+def _on_its_device(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function compute on the device that its argument `device` names."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> R:
+        device: Any = named.get("device")
+        with on_device(device):
+            return function(*arguments, **named)
+
+    return call
 
 
 def load(
@@ -117,6 +140,7 @@ def load(
     *,
     revision: str | None = None,
     token: str | None = None,
+    weights: "Weights" = "last",
     progress: bool = True,
 ) -> "LongitudinalModel":
     """Load a model in ``eval()`` mode; download it if it is not on this machine yet.
@@ -127,12 +151,13 @@ def load(
         dtype: type of the weights, e.g. ``torch.bfloat16``; float32 by default.
         revision: branch, tag or commit of a Hub repository.
         token: access token for a private repository; by default the one set by ``hf auth login`` or HF_TOKEN.
+        weights: which weights of a run: of its ``last`` step, or of the one with the ``best`` validation.
         progress: show a progress bar during the download.
 
     Raises:
         LongigenError: if there is no such model, or it is damaged or was saved by an incompatible version.
     """
-    source = _source(str(name_or_path), revision=revision, token=token, progress=progress)
+    source = _source(str(name_or_path), revision=revision, token=token, weights=weights, progress=progress)
 
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.pretrained import load_folder
@@ -155,11 +180,13 @@ def open_dataset(name_or_path: Path | str, **parameters: Any) -> "Dataset":
     return open_dataset(name_or_path, as_changes(parameters))[1]
 
 
+@_on_its_device
 def train(
     data: Path | str | None = None,
-    recipe: str = "sadm-tiny",
+    recipe: str | None = None,
     *,
     changes: Changes = (),
+    config: Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     conditioner: str | None = None,
@@ -168,6 +195,7 @@ def train(
     init: str | None = None,
     size: str | None = None,
     new_subjects: "NewSubjects | None" = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> "Run":
     """Train a model and return its run.
@@ -177,8 +205,10 @@ def train(
 
     Args:
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the recipe's data set.
-        recipe: name of the recipe, which the other arguments change.
+        recipe: name of the recipe, which the other arguments change; by default that of `config`, or ``sadm-tiny``.
         changes: hyperparameters, e.g. ``{"denoiser.width": 32, "training.steps": 2000}``.
+        config: file of hyperparameters in YAML or JSON, such as the ``run.json`` of a run to repeat; what `changes` and
+            the other arguments say replaces them.
         out: the run's folder; by default a new one under ``runs/``.
         resume: continue the run in `out`; ``training.steps`` is the only hyperparameter that `changes` may then hold.
         conditioner: name of a conditioner to use instead of the recipe's.
@@ -186,8 +216,10 @@ def train(
         sampler: name of a sampler to use instead of the recipe's.
         init: model to fine-tune; its components, settings and grid replace those of the recipe.
         size: name of one of the recipe's sizes (``longigen info RECIPE``), which `changes` may change further.
-        new_subjects: with `resume`, what becomes of subjects that were added to the data since: ``train`` adds them to
-            the training part, ``leave-out`` leaves them out; by default they are an error. The others keep their part.
+        new_subjects: with `resume` or `config`, what becomes of subjects that were added to the data since: ``train``
+            adds them to the training part, ``leave-out`` leaves them out; by default they are an error. The others keep
+            their part.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; by default a GPU, if there is one.
         progress: show progress bars.
 
     Raises:
@@ -198,12 +230,12 @@ def train(
     from longigen.utils.memory import keep_freed_memory
 
     components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-    if resume and (out is None or data or any(components.values()) or init or size):
+    if resume and (out is None or data or any(components.values()) or init or size or config or recipe):
         raise LongigenError(
             "resume continues a run with its own options; give only the run's folder as out, and training.steps."
         )
-    if new_subjects is not None and not resume:
-        raise LongigenError("new_subjects is for a run that is continued; give it with resume.")
+    if new_subjects is not None and not (resume or config):
+        raise LongigenError("new_subjects is for a run that is continued or repeated; give it with resume or config.")
     _require_folder(out)
     keep_freed_memory()
     folder = Path(out) if out is not None else new_folder("runs", "-".join(filter(None, components.values())) or "run")
@@ -217,17 +249,18 @@ def train(
         split = recorded["split"]
         resolved = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
     else:
-        resolved = _recipe(recipe, components, data, changed, init, size, progress)
+        resolved, split = _recipe(recipe, components, data, changed, init, size, config, progress)
     resolved.settings("training").batch_of(launched())
     with run.locked() if is_first() else nullcontext():
         return _fit(resolved, run, resume=resume, split=split, new=new_subjects, progress=_bars(progress))
 
 
 def plan(
-    recipe: str = "sadm-tiny",
+    recipe: str | None = None,
     data: Path | str | None = None,
     *,
     changes: Changes = (),
+    config: Path | str | None = None,
     device: str | None = None,
     visits: int | None = None,
     out: Path | str | None = None,
@@ -245,10 +278,11 @@ def plan(
     another device they are predicted.
 
     Args:
-        recipe: name of the recipe, which the other arguments change as those of `train` do.
+        recipe: name of the recipe, which the other arguments change as those of `train` do; by default ``sadm-tiny``.
         data: a data set's name, a file or folder, or ``NAME:PATH``, of which headers are read; by default the recipe's
             data set, or the recipe's own numbers if that needs a path.
         changes: as for `train`.
+        config: as for `train`.
         device: a device's name, e.g. ``NVIDIA A100 40GB``, or its memory, speed in 16 bits and bandwidth, as in
             ``24GB,165TFLOP/s,1008GB/s``; by default this machine's.
         visits: visits of a subject, instead of those of the data.
@@ -276,8 +310,10 @@ def plan(
     if out is not None:
         Run.require_empty(Path(out))
     components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-    absent = stand_in(recipe) if data is None and init is None and not read else None
-    resolved = _recipe(recipe, components, absent or data, as_changes(changes), init, size, progress)
+    absent = None
+    if data is None and init is None and config is None and not read:
+        absent = stand_in(recipe or DEFAULT_RECIPE)
+    resolved, _ = _recipe(recipe, components, absent or data, as_changes(changes), init, size, config, progress)
     bars = _bars(progress)
     experiment = None
     if read:
@@ -292,40 +328,96 @@ def plan(
         return make_plan(resolved, experiment, device=chosen, visits=visits, read=read, update=update)
 
 
+def config_text(
+    recipe: str | None = None,
+    data: Path | str | None = None,
+    *,
+    changes: Changes = (),
+    config: Path | str | None = None,
+    conditioner: str | None = None,
+    denoiser: str | None = None,
+    sampler: str | None = None,
+    init: str | None = None,
+    size: str | None = None,
+    progress: bool = True,
+) -> str:
+    """Return all hyperparameters of a training as YAML, which `train` reads as its `config`; nothing is trained.
+
+    Args:
+        recipe: as for `train`.
+        data: as for `train`.
+        changes: as for `train`.
+        config: as for `train`.
+        conditioner: as for `train`.
+        denoiser: as for `train`.
+        sampler: as for `train`.
+        init: as for `train`.
+        size: as for `train`.
+        progress: show a progress bar.
+
+    Raises:
+        LongigenError: if hyperparameters cannot be used.
+    """
+    from longigen.training.run_config import config_text
+
+    components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
+    resolved, _ = _recipe(recipe, components, data, as_changes(changes), init, size, config, progress)
+    return config_text(resolved)
+
+
 def _recipe(
-    recipe: str,
+    recipe: str | None,
     components: Mapping[str, str | None],
     data: Path | str | None,
     changes: Sequence[str],
     init: str | None,
     size: str | None,
+    file: Path | str | None,
     progress: bool,
-) -> "Recipe":
-    """Return a recipe of the catalog with the user's choices, as `train` takes them."""
+) -> "tuple[Recipe, Mapping[str, Sequence[str]] | None]":
+    """Return a recipe of the catalog with the user's choices, as `train` takes them, and the split of a run to repeat.
+
+    A split of other data, or by other settings, is not returned, which is logged.
+    """
     from longigen.training.recipe import Recipe
+    from longigen.training.run_config import RunConfig
     from longigen.training.warm_start import FineTuning, warm_starts
 
-    config = None
+    read = None if file is None else RunConfig.read(file)
+    origin = {} if read is None else read.origin
+    named = origin.get("recipe")
+    if recipe is not None and named not in (None, recipe):
+        raise LongigenError(
+            f"{file} is of the recipe '{named}', so --recipe {recipe} does not go with it; leave it out."
+        )
+    if init is None and read is not None and origin.get("init"):
+        init = read.recipe.get("training", {}).get("init_denoiser")  # the model that the run was fine-tuned from
+    model = None
     if init is not None:
         fine_tuning = FineTuning.of(_source(init, progress=progress))
         log.info(fine_tuning.summary)
-        config, changes = fine_tuning.config, [*changes, *fine_tuning.changes]
+        model, changes = fine_tuning.config, [*changes, *fine_tuning.changes]
+    chosen = recipe or named or DEFAULT_RECIPE
     resolved = Recipe.resolve(
-        recipe,
+        chosen,
         components=components,
         data=None if data is None else str(data),
         changes=changes,
-        model=config,
+        model=model,
         size=size,
+        config=read,
     )
     if resolved.overruled:
         log.info(
-            f"Where the recipe '{recipe}' differs, the values of {init} hold: {', '.join(resolved.overruled)}; "
+            f"Where the recipe '{chosen}' differs, the values of {init} hold: {', '.join(resolved.overruled)}; "
             "--set KEY=VALUE changes them."
         )
     for start in warm_starts(resolved.settings("training")):
         start.check(resolved.names[start.part])  # before the data are read
-    return resolved
+    split = None if read is None else read.split_for(resolved)
+    for note in () if read is None else filter(None, (read.note, read.split and not split and OTHER_SPLIT)):
+        log.info(note)
+    return resolved, split
 
 
 def _fit(
@@ -338,25 +430,40 @@ def _fit(
     progress: Progress,
 ) -> "Run":
     """Read the data of a recipe and train its model to the last step; a `split` is kept as it was recorded."""
+    from longigen.evaluation.metrics import load_metrics
+    from longigen.evaluation.validation import ValidationScores
+    from longigen.training.tracking import tracking_note
+
+    training = recipe.settings("training")
+    note = tracking_note(training.track, run.folder)  # before data are read, since a tracker may not be installed
     experiment = _experiment(recipe, progress, split=split, new=new)
     trainer = experiment.trainer(run, resume=resume)
+    trainer.scorer = ValidationScores.of(experiment.cohort, training, load_metrics(SCORED_IN_TRAINING), BEST_BY)
     is_main = trainer.accelerator.is_main_process
     if is_main:
         log.info(experiment.summary(trainer.model))
+        log.info(note)
     with progress("training") as update:
 
         def show(step: int, metrics: dict[str, Any]) -> None:
             if is_main:
                 validation = metrics.get(trainer.validated)
                 label = "validation" if trainer.validated == "validation_loss" else "fixed pairs of training subjects"
-                note = f"loss {metrics['loss']:.4f}" + (f"  {label} {validation:.4f}" if validation else "")
-                update(step, experiment.training.steps, note)
+                text = f"loss {metrics['loss']:.4f}" + (f"  {label} {validation:.4f}" if validation else "")
+                update(step, experiment.training.steps, text)
 
         try:
             trainer.fit(show)
         except KeyboardInterrupt:
             log.info(f"Stopped at step {trainer.step}; continue with: longigen train --resume --out {run.folder}")
             raise
+    if is_main and trainer.best is not None:
+        best = trainer.best
+        others = "; the last weights are used, unless --weights best (weights='best') says otherwise"
+        log.info(
+            f"The best validation was that of step {best.step}: {BEST_BY.upper()} {best.score:+.3g} over copy-last"
+            f"{others if best.step < trainer.step else ''}"
+        )
     return run
 
 
@@ -384,6 +491,7 @@ def _experiment(
     return experiment
 
 
+@_on_its_device
 def distill(
     model: "Path | str | Run",
     out: Path | str | None = None,
@@ -393,6 +501,7 @@ def distill(
     data: Path | str | None = None,
     changes: Changes = (),
     recipe: str | None = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> "Run":
     """Train a student that generates in a few steps what a model generates in many; return its run.
@@ -409,6 +518,7 @@ def distill(
             the settings of its run.
         changes: hyperparameters, e.g. ``{"training.steps": 2000}``.
         recipe: the recipe of the training settings; by default the one that the model was trained with.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; by default a GPU, if there is one.
         progress: show progress bars.
 
     Raises:
@@ -445,19 +555,22 @@ def distill(
         student |= {f"data.{key}": value for key, value in settings.items() if key != "name" and value is not None}
     return train(
         data,
-        recipe or read_config(folder).get("training", {}).get("recipe") or "sadm-tiny",
+        recipe or read_config(folder).get("training", {}).get("recipe") or DEFAULT_RECIPE,
         changes=[*as_changes(student), *as_changes(changes)],
         out=out,
         sampler="distilled",
         init=_name_of(model),
+        device=device,
         progress=progress,
     )
 
 
+@_on_its_device
 def generate(
     model: "Path | str | Run",
     out: Path | str | None = None,
     *,
+    weights: "Weights" = "last",
     data: Path | str | None = None,
     changes: Changes = (),
     setting: "Scenario" = "full",
@@ -482,6 +595,7 @@ def generate(
     layout: "LayoutName | None" = None,
     batch_size: "Size" = 4,
     skip_bad: bool = False,
+    device: str | None = None,
     progress: bool = True,
 ) -> "WrittenVisits":
     """Generate visits for the subjects of a data set and write them as NIfTI files, each with a JSON sidecar.
@@ -494,6 +608,7 @@ def generate(
     Args:
         model: a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
         out: the folder to write to; by default a new one under ``generated/``.
+        weights: which weights of a run: of its ``last`` step, or of the one with the ``best`` validation.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
         changes: parameters of the data set, by name or as strings ``name=value``; ``preprocess.shape`` in voxels or
             ``preprocess.extent`` in mm chooses the model's grid, 0 for all of each subject along an axis.
@@ -528,6 +643,7 @@ def generate(
             subject; by default that of the visits that it holds already, or else ``bids``.
         batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; by default a GPU, if there is one.
         progress: show progress bars.
 
     Raises:
@@ -545,7 +661,7 @@ def generate(
         seed=seed,
     )
     one_of = _share(share)
-    source = _source(model, progress=progress)
+    source = _source(model, weights=weights, progress=progress)
     _require_folder(out)
     folder = Path(out) if out is not None else new_folder("generated", source.stem)
     writable_folder(folder)
@@ -583,9 +699,11 @@ def generate(
     return written
 
 
+@_on_its_device
 def evaluate(
     model: "Path | str | Run | LongitudinalModel",
     *,
+    weights: "Weights" = "last",
     data: Path | str | None = None,
     changes: Changes = (),
     out: Path | str | None = None,
@@ -608,12 +726,14 @@ def evaluate(
     seed: int = 0,
     batch_size: "Size" = 4,
     skip_bad: bool = False,
+    device: str | None = None,
     progress: bool = True,
 ) -> "Evaluation":
     """Score the visits that a model generates against the true ones, beside copy-last and blurred copies.
 
     Args:
         model: a loaded model, a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
+        weights: which weights of a run: of its ``last`` step, or of the one with the ``best`` validation.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
         changes: parameters of the data set, by name or as strings ``name=value``; ``preprocess.shape`` in voxels or
             ``preprocess.extent`` in mm chooses the model's grid, 0 for all of each subject along an axis.
@@ -646,6 +766,7 @@ def evaluate(
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; by default a GPU, if there is one.
         progress: show progress bars.
 
     Raises:
@@ -662,7 +783,7 @@ def evaluate(
     with ExitStack() as stack:
         others = {"segmenter": segmenter, "region": regions}
         published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics, **others)
-        source = _scored_source(model, out, stack, progress=progress)
+        source = _scored_source(model, out, stack, weights=weights, progress=progress)
 
         from longigen.components.metric import RegionMetric
         from longigen.data.regions import parse_regions
@@ -763,9 +884,11 @@ def train_segmenter(
     )
 
 
+@_on_its_device
 def consistency(
     model: "Path | str | Run | LongitudinalModel",
     *,
+    weights: "Weights" = "last",
     data: Path | str | None = None,
     changes: Changes = (),
     out: Path | str | None = None,
@@ -781,12 +904,14 @@ def consistency(
     seed: int = 0,
     batch_size: "Size" = 4,
     skip_bad: bool = False,
+    device: str | None = None,
     progress: bool = True,
 ) -> "Consistency":
     """Compare the state that a model generates for one time alone with the same time as the last of 2, 5, 10 and 20.
 
     Args:
         model: a loaded model, a run, a run's or a model's folder, a published model's name, or ``hf-hub:org/repo``.
+        weights: which weights of a run: of its ``last`` step, or of the one with the ``best`` validation.
         data: a data set's name, a file or folder, or ``NAME:PATH``; by default the data the model was trained on.
         changes: parameters of the data set, by name or as strings ``name=value``; ``preprocess.shape`` in voxels or
             ``preprocess.extent`` in mm chooses the model's grid, 0 for all of each subject along an axis.
@@ -805,6 +930,7 @@ def consistency(
         seed: random seed of the sampling noise and of the choice of missing visits.
         batch_size: number of volumes generated in one batch, samples of subjects; ``auto`` for as many as memory holds.
         skip_bad: leave out visits and subjects that cannot be used.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; by default a GPU, if there is one.
         progress: show progress bars.
 
     Raises:
@@ -812,7 +938,7 @@ def consistency(
     """
     _require(batch_size=batch_size, steps=steps, guidance=guidance, guidance_interval=guidance_interval, seed=seed)
     with ExitStack() as stack:
-        source = _scored_source(model, out, stack, progress=progress)
+        source = _scored_source(model, out, stack, weights=weights, progress=progress)
 
         from longigen.evaluation.consistency import Consistency
         from longigen.evaluation.metrics import load_metrics
@@ -832,6 +958,7 @@ def consistency(
         return found
 
 
+@_on_its_device
 def bench(
     table: str,
     out: Path | str | None = None,
@@ -853,6 +980,7 @@ def bench(
     changes: Changes = (),
     precision: "Precision" = "auto",
     skip_bad: bool = False,
+    device: str | None = None,
     progress: bool = True,
 ) -> "BenchmarkResult":
     """Train the rows of a benchmark table, score them by one protocol, and write the results into `out`.
@@ -882,6 +1010,7 @@ def bench(
         precision: the type that the networks compute in when visits are generated for the scores (see `generate`); in
             training it is the hyperparameter ``mixed_precision``.
         skip_bad: leave out visits and subjects that cannot be used.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; by default a GPU, if there is one.
         progress: show progress bars.
 
     Raises:
@@ -1196,6 +1325,7 @@ def publication(
     private: bool | None = None,
     licence: str | None = None,
     notes: str = "",
+    weights: "Weights" = "last",
     token: str | None = None,
 ) -> "AbstractContextManager[Publication]":
     """Prepare a model or a segmenter for publication on the Hub; the result's ``publish`` method uploads it.
@@ -1209,6 +1339,7 @@ def publication(
         private: visibility of a new repository, by default True; for an existing one, the visibility to require.
         licence: licence of the weights, e.g. ``apache-2.0``.
         notes: Markdown that is added to the model card, such as how the data were collected.
+        weights: which weights of a run: of its ``last`` step, or of the one with the ``best`` validation.
         token: access token with write permission; by default the one set by ``hf auth login`` or HF_TOKEN.
 
     Raises:
@@ -1217,6 +1348,7 @@ def publication(
     """
     from longigen.hub.manifest import SEGMENTER
     from longigen.hub.publish import publication
+    from longigen.hub.resolve import LOCAL
     from longigen.models.longitudinal import LongitudinalModel
     from longigen.models.network_segmenter import NetworkSegmenter, load_segmenter
     from longigen.models.pretrained import load_folder
@@ -1224,8 +1356,9 @@ def publication(
     def load(folder: Path) -> LongitudinalModel | NetworkSegmenter:
         return load_segmenter(folder) if (folder / SEGMENTER).exists() else load_folder(LongitudinalModel, folder)
 
+    source = _source(model, weights=weights, token=token)
     return publication(
-        _name_of(model),
+        _name_of(model) if weights == "last" else f"{LOCAL}{source.find()}",
         repository,
         load=load,
         tag=tag,
@@ -1324,12 +1457,22 @@ def _name_of(model: "Path | str | Run") -> str:
 
 
 def _source(
-    model: "Path | str | Run", *, revision: str | None = None, token: str | None = None, progress: bool = True
+    model: "Path | str | Run",
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    weights: "Weights | None" = None,
+    progress: bool = True,
 ) -> "ModelSource":
-    """Return the source of a model, downloaded if necessary, so that its errors are raised before data are read."""
+    """Return the source of a model, downloaded if necessary, so that its errors are raised before data are read.
+
+    If the caller lets the user choose a run's `weights` and there is a choice, which they are is logged.
+    """
     from longigen.hub.resolve import ModelSource
 
-    source = ModelSource.parse(_name_of(model), revision, token=token)
+    source = ModelSource.parse(_name_of(model), revision, token=token, weights=weights or "last")
+    if weights is not None and source.note:
+        log.info(source.note)
     with (show_transfer if progress and is_first() else silent)("pulling") as update:
         source.find(update)
     return source
@@ -1360,7 +1503,12 @@ def _data_name(source: "ModelSource", data: Path | str | None) -> str:
 
 
 def _scored_source(
-    model: "Path | str | Run | LongitudinalModel", out: Path | str | None, stack: ExitStack, *, progress: bool
+    model: "Path | str | Run | LongitudinalModel",
+    out: Path | str | None,
+    stack: ExitStack,
+    *,
+    weights: "Weights",
+    progress: bool,
 ) -> "ModelSource":
     """Return the source of a model to score, after checking that `out` can be written.
 
@@ -1372,7 +1520,7 @@ def _scored_source(
     if isinstance(model, LongitudinalModel):
         loaded, model = model, stack.enter_context(TemporaryDirectory())
         loaded.save_pretrained(model)
-    source = _source(model, progress=progress)
+    source = _source(model, weights=weights, progress=progress)
     if out is not None:
         writable_folder(Path(out))
     return source

@@ -12,6 +12,7 @@ from longigen_cli.console import (
     AsJSON,
     Changes,
     Data,
+    Device,
     Format,
     Metrics,
     Precision,
@@ -75,6 +76,7 @@ def bench(
     region: Regions = None,
     changes: Changes = None,
     precision: Precision = "auto",
+    device: Device = None,
     skip_bad: SkipBad = False,
     form: Format = "terminal",
     as_json: AsJSON = False,
@@ -108,6 +110,7 @@ def bench(
             regions=region or [],
             changes=changes or [],
             precision=precision,
+            device=device,
             skip_bad=skip_bad,
         )
     except KeyboardInterrupt as stop:

@@ -207,6 +207,22 @@ Regions = Annotated[
         "those that it knows, or the data set's.",
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Device to compute on: cpu, cuda, cuda:1 or mps; by default a GPU, if there is one.",
+    ),
+]
+Weights = Annotated[
+    Literal["last", "best"],
+    typer.Option(
+        "--weights",
+        metavar="WEIGHTS",
+        help="Weights of a run: those of its last step (last), or of the step with the best validation (best).",
+    ),
+]
 Published = Annotated[
     str | None,
     typer.Option(

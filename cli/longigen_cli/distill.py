@@ -8,7 +8,7 @@ import typer
 from longigen import api
 from longigen.errors import Interruption
 from longigen_cli.completion import names_in
-from longigen_cli.console import Changes, Data, Model, say
+from longigen_cli.console import Changes, Data, Device, Model, say
 
 
 def distill(
@@ -26,12 +26,20 @@ def distill(
             autocompletion=names_in("recipes"),
         ),
     ] = None,
+    device: Device = None,
     changes: Changes = None,
 ) -> None:
     """Train a student that generates in a few steps what a model generates in many, for training.steps steps."""
     try:
         run = api.distill(
-            model, out, steps=steps, teacher_steps=teacher_steps, data=data, changes=changes or [], recipe=recipe
+            model,
+            out,
+            steps=steps,
+            teacher_steps=teacher_steps,
+            data=data,
+            changes=changes or [],
+            recipe=recipe,
+            device=device,
         )
     except Interruption as stop:
         raise typer.Exit(stop.status) from stop

@@ -13,6 +13,7 @@ from longigen_cli.console import (
     Compile,
     Data,
     DataOrGridChanges,
+    Device,
     Evaluations,
     Format,
     Guidance,
@@ -30,6 +31,7 @@ from longigen_cli.console import (
     SkipBad,
     Space,
     Targets,
+    Weights,
     levels_of,
     names_of,
     print_json,
@@ -46,6 +48,7 @@ def evaluate(
         Path | None,
         typer.Option("--out", help="Folder to write the table, scores and figure to; by default none is written."),
     ] = None,
+    weights: Weights = "last",
     data: Data = None,
     setting: Settings = None,
     targets: Targets = "last",
@@ -71,6 +74,7 @@ def evaluate(
     ] = 1,
     batch_size: BatchSize = "4",
     changes: DataOrGridChanges = None,
+    device: Device = None,
     skip_bad: SkipBad = False,
     consistency: Annotated[
         bool,
@@ -86,6 +90,7 @@ def evaluate(
     """Score generated visits against the true ones, beside copy-last and blurred copies."""
     shared: dict[str, Any] = {
         "out": out,
+        "weights": weights,
         "data": data,
         "changes": changes or [],
         "part": part,
@@ -98,6 +103,7 @@ def evaluate(
         "compile": compile,
         "seed": seed,
         "batch_size": size_of(batch_size),
+        "device": device,
         "skip_bad": skip_bad,
     }
     if consistency:
@@ -142,7 +148,8 @@ def evaluate(
         volumes = ", volumes.csv" if any(score.volumes for score in evaluation.scores) else ""
         say(f"Wrote table.txt, summary.json, metrics.json, subjects.csv{volumes} and strip.png to {out}")
     if evaluation.metrics_path is not None:
+        chosen = "" if weights == "last" else f" --weights {weights}"
         say(
-            f"Saved the scores to {evaluation.metrics_path}; 'longigen push {model} ORG/NAME' publishes them with the "
-            "weights"
+            f"Saved the scores to {evaluation.metrics_path}; 'longigen push {model} ORG/NAME{chosen}' publishes them "
+            "with the weights"
         )

@@ -11,6 +11,7 @@ from longigen_cli.console import (
     Compile,
     Data,
     DataOrGridChanges,
+    Device,
     Evaluations,
     Guidance,
     GuidanceInterval,
@@ -20,6 +21,7 @@ from longigen_cli.console import (
     Precision,
     Sampler,
     SkipBad,
+    Weights,
     levels_of,
     say,
     size_of,
@@ -31,6 +33,7 @@ def generate(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write to; by default a new one under generated/.")
     ] = None,
+    weights: Weights = "last",
     data: Data = None,
     setting: Annotated[
         Literal["single", "missing", "full"],
@@ -112,12 +115,14 @@ def generate(
     ] = None,
     batch_size: BatchSize = "4",
     changes: DataOrGridChanges = None,
+    device: Device = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Generate visits as NIfTI files in each subject's own space, as BIDS derivatives with sidecars of their origin."""
     written = api.generate(
         model,
         out,
+        weights=weights,
         data=data,
         changes=changes or [],
         setting=setting,
@@ -141,6 +146,7 @@ def generate(
         series=series,
         layout=layout,
         batch_size=size_of(batch_size),
+        device=device,
         skip_bad=skip_bad,
     )
     also = ", and the mean and standard deviation of each visit's samples," if samples > 1 else ""

@@ -55,7 +55,8 @@ class _Command(TyperCommand):
             similar = [option for option in options if abs(len(option) - len(given)) <= 2]
             name, advice = given.lstrip("-"), did_you_mean(given, similar)
             if name.lower() in DEVICES:
-                advice = " A GPU is used if there is one; the variable CUDA_VISIBLE_DEVICES chooses which."
+                option = "--device, as in --device cuda:1, or " if "--device" in options else ""
+                advice = f" A GPU is used if there is one; {option}the variable CUDA_VISIBLE_DEVICES chooses which."
             elif not advice and "--set" in options:
                 advice = f" Hyperparameters are changed by --set, as in --set {name.replace('-', '_')}=VALUE."
             raise LongigenError(

@@ -8,7 +8,7 @@ import typer
 
 from longigen import api
 from longigen.errors import LongigenError
-from longigen_cli.console import AsJSON, Model, print_json, say, show
+from longigen_cli.console import AsJSON, Model, Weights, print_json, say, show
 
 if TYPE_CHECKING:
     from longigen import Publication
@@ -36,6 +36,7 @@ def push(
             metavar="FILE", help="Markdown file that is added to the model card, such as how the data were collected."
         ),
     ] = None,
+    weights: Weights = "last",
     message: Annotated[str | None, typer.Option(help="Message of the commit in the repository.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Publish without asking for confirmation.")] = False,
     as_json: AsJSON = False,
@@ -50,7 +51,9 @@ def push(
         text = notes.read_text(encoding="utf-8") if notes else ""
     except (OSError, UnicodeDecodeError) as error:
         raise LongigenError(f"{notes} cannot be read ({error}); --notes takes a Markdown file in UTF-8.") from None
-    with api.publication(model, repository, tag=tag, private=private, licence=licence, notes=text) as ready:
+    with api.publication(
+        model, repository, tag=tag, private=private, licence=licence, notes=text, weights=weights
+    ) as ready:
         _show(ready, model)
         if not yes and not typer.confirm("Publish?", err=True):
             say("Nothing was published.")

@@ -14,10 +14,12 @@ from longigen_cli.console import (
     Conditioner,
     Data,
     Denoiser,
+    Device,
     Size,
     SkipBad,
     TrainedSampler,
     say,
+    show,
     show_table,
     size_of,
 )
@@ -29,13 +31,26 @@ def train(
     denoiser: Denoiser = None,
     sampler: TrainedSampler = None,
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Named set of components and hyperparameters, which the other options change.",
+            help="Named set of components and hyperparameters, which the other options change; by default that of "
+            "--config, or sadm-tiny.",
             autocompletion=names_in("recipes"),
         ),
-    ] = "sadm-tiny",
+    ] = None,
     size: Size = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML or JSON with hyperparameters, as the run.json of a run, which is then repeated. It changes the "
+            "recipe, --set changes what it says, and the other options change that.",
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print all hyperparameters, as --config reads them, and train nothing."),
+    ] = False,
     changes: Changes = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train for.")] = None,
     batch_size: Annotated[
@@ -53,8 +68,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue training the run in --out.")] = False,
     new_subjects: Annotated[
         Literal["train", "leave-out"] | None,
-        typer.Option(help="With --resume: train on subjects that were added to the data since, or leave them out."),
+        typer.Option(
+            help="With --resume or --config: train on subjects that were added to the data since, or leave them out."
+        ),
     ] = None,
+    device: Device = None,
     skip_bad: SkipBad = False,
     init: Annotated[
         str | None,
@@ -111,31 +129,30 @@ def train(
     if batch_size is not None:
         given_size = size_of(batch_size)
         options |= {"training.micro_batch": "auto"} if given_size == "auto" else {"training.batch_size": given_size}
-    if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init or size):
+    chosen: dict[str, Any] = {
+        "config": config,
+        "conditioner": conditioner,
+        "denoiser": denoiser,
+        "sampler": sampler,
+        "init": init,
+        "size": size,
+    }
+    if resume and (out is None or changes or data or options or recipe or any(chosen.values())):
         raise LongigenError(
             "--resume continues a run with the options that it was started with; give only --out RUN, --steps and "
             "--new-subjects."
         )
     changed = [*(changes or []), *as_changes(options | ({"training.steps": steps} if steps is not None else {}))]
-    if dry_run:
+    if dry_run or print_config:
         if resume:
+            option = "--dry-run" if dry_run else "--print-config"
             raise LongigenError(
-                "--dry-run is for a new training, so it cannot be combined with --resume; leave it out."
+                f"{option} is for a new training, so it cannot be combined with --resume; leave it out."
             )
-        show_table(
-            api.plan(
-                recipe,
-                data,
-                changes=changed,
-                out=out,
-                conditioner=conditioner,
-                denoiser=denoiser,
-                sampler=sampler,
-                init=init,
-                size=size,
-                read=True,
-            )
-        )
+        if print_config:
+            show(api.config_text(recipe, data, changes=changed, **chosen).rstrip())
+        else:
+            show_table(api.plan(recipe, data, changes=changed, out=out, read=True, **chosen))
         return
     try:
         run = api.train(
@@ -144,12 +161,9 @@ def train(
             changes=changed,
             out=out,
             resume=resume,
-            conditioner=conditioner,
-            denoiser=denoiser,
-            sampler=sampler,
-            init=init,
-            size=size,
             new_subjects=new_subjects,
+            device=device,
+            **chosen,
         )
     except Interruption as stop:
         raise typer.Exit(stop.status) from stop
@@ -159,5 +173,5 @@ def train(
         part = next(part for part in ("test", "validation", "train") if parts[part])
         if part != "test":
             say(f"No subject was set apart for testing; scores of the {part} part are not of unseen subjects")
-        chosen = "" if part == "test" else f" --part {part}"
-        say(f"next: longigen evaluate {run.folder}{chosen} --out {run.folder / 'evaluation'}")
+        other_part = "" if part == "test" else f" --part {part}"
+        say(f"next: longigen evaluate {run.folder}{other_part} --out {run.folder / 'evaluation'}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.evaluation.protocol import protocol_hash
-from longigen.hub.manifest import METRICS, MODEL_FOLDER, RUN_FILE, WEIGHTS, checksum
+from longigen.hub.manifest import BEST_FOLDER, METRICS, MODEL_FOLDER, RUN_FILE, WEIGHTS, checksum
 from longigen.hub.metrics_file import MetricsFile
 from longigen.models.predict import recorded_generation
 from longigen.models.tasks import SCENARIOS
@@ -24,15 +24,17 @@ def save_to_run(result: MetricsFile, source: str) -> tuple[Path | None, str]:
 
     Args:
         result: the results.
-        source: folder of the run that was evaluated.
+        source: folder of the run that was evaluated, or of its best model.
 
     Returns:
         The path of the file and a sentence on what was merged, if anything was. The path is None if nothing is
         written: if the source is not a run, if training used some of the evaluated subjects, if the run's weights have
         changed since the model was loaded, or if the file stays as it is.
     """
-    folder = Path(source) / MODEL_FOLDER
-    if not (Path(source) / RUN_FILE).exists() or result.content["data"]["unseen"] is False:
+    is_best = Path(source).name == BEST_FOLDER
+    run = Path(source).parent if is_best else Path(source)
+    folder = Path(source) if is_best else run / MODEL_FOLDER
+    if not (run / RUN_FILE).exists() or result.content["data"]["unseen"] is False:
         return None, ""
     if checksum(folder / WEIGHTS) != result.content["model"]["weights_sha256"]:
         return None, ""

@@ -52,7 +52,7 @@ class GenerationSession:
     """A loaded model and the subjects to generate visits for.
 
     Attributes:
-        source: folder of the run or the model that was loaded.
+        source: folder of the run or the model that was loaded, or of the best model of a run.
         model: the model.
         cohort: the data set, preprocessed as in the model's training.
         subjects: the subjects to generate visits for.
@@ -136,7 +136,8 @@ class GenerationSession:
         cohort.read(subjects, callback)
         for caution in data_cautions(model, subjects, simulated=dataset.simulated, own=own):
             warnings.warn(caution, LongigenWarning, stacklevel=2)
-        session = cls(str(resolved.path or folder), model, cohort, subjects, chosen, "", used, bool(box or own))
+        place = folder if resolved.weights == "best" else resolved.path or folder
+        session = cls(str(place), model, cohort, subjects, chosen, "", used, bool(box or own))
         return replace(session, note=session.describe(explicitly=bool(part or ids), ids=ids))
 
     def check_box(self, subjects: Sequence[Prepared] | None = None) -> None:

@@ -19,8 +19,9 @@ ALL_FILES = (*DESCRIPTIONS, CARD, METRICS, WEIGHTS)
 """All files of a model or a segmenter, the weights last; no other file is downloaded or read."""
 MAX_BYTES = {CONFIG: 2**23, SEGMENTER: 2**20, CARD: 2**20, METRICS: 2**20}
 """Larger files are neither downloaded nor read."""
-RUN_FILE, MODEL_FOLDER = "run.json", "model"
-"""Names inside a run's folder: the file with its recipe and split, and the folder of its model."""
+RUN_FILE, MODEL_FOLDER, BEST_FOLDER = "run.json", "model", "best"
+"""Names inside a run's folder: the file with its recipe and split, the folder of its model, and that of the model at
+the step whose scores on validation visits were best."""
 REQUIRED_FILES = (CONFIG, WEIGHTS)
 """The files that every model has."""
 

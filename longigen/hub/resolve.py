@@ -14,17 +14,20 @@ A model that was pulled from the Hub is not updated until it is pulled again; ot
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from longigen.errors import LongigenError, did_you_mean
 from longigen.hub.description import description_of, require_accepted
 from longigen.hub.download import ByteCallback, download
 from longigen.hub.hub_cache import cached_model, verify_cached
-from longigen.hub.manifest import CONFIG, MODEL_FOLDER, RUN_FILE, build_manifest, manifest_to_dict, verify
+from longigen.hub.manifest import BEST_FOLDER, CONFIG, MODEL_FOLDER, RUN_FILE, build_manifest, manifest_to_dict, verify
 from longigen.hub.model_summary import ModelSummary
 from longigen.hub.zoo import HUB, ZooModel, zoo_model
 from longigen.registry.catalog import Catalog
-from longigen.utils.files import user_path
+from longigen.utils.files import read_json, user_path
+
+Weights = Literal["last", "best"]
+"""The weights of a run: of its last step, or of the step whose scores on validation visits were best."""
 
 LOCAL = "local-dir:"
 ACCEPTED_NAMES = "a run's folder, a model's folder, a published model's name (longigen list models) or hf-hub:org/repo"
@@ -42,6 +45,7 @@ class ModelSource:
         revision: a branch, a tag or a commit of the repository; None is ``main``.
         token: Hub token for a private repository; None for the one that huggingface_hub finds.
         accepted: the files of which one must say what is there: a model's, a segmenter's, or both.
+        weights: which weights of a run.
     """
 
     text: str
@@ -51,6 +55,7 @@ class ModelSource:
     revision: str | None = None
     token: str | None = field(default=None, repr=False)
     accepted: tuple[str, ...] = (CONFIG,)
+    weights: Weights = "last"
 
     @classmethod
     def parse(
@@ -60,6 +65,7 @@ class ModelSource:
         *,
         token: str | None = None,
         accepted: tuple[str, ...] = (CONFIG,),
+        weights: Weights = "last",
     ) -> "ModelSource":
         """Parse the name of a model; the network is not used.
 
@@ -68,9 +74,10 @@ class ModelSource:
             revision: revision of a repository, unless `text` has ``@REVISION``.
             token: Hub token for a private repository; by default that of ``hf auth login`` or HF_TOKEN.
             accepted: the files of which one must say what is there; by default a model's.
+            weights: which weights, if it is a run.
 
         Raises:
-            LongigenError: if there is no such model, or the name is ambiguous.
+            LongigenError: if there is no such model, the name is ambiguous, or there are no such weights.
         """
         if text.startswith(LOCAL):
             source = cls(text, path=_model_folder(text.removeprefix(LOCAL), accepted))
@@ -98,7 +105,18 @@ class ModelSource:
             source = cls._parse_repository(text, text, revision)
         if revision is not None and source.repository is None:
             raise LongigenError(f"'{text}' is not a repository, so it has no revision '{revision}'; leave it out.")
-        return replace(source, token=token, accepted=accepted)
+        if weights == "best":
+            source._require_best()
+        return replace(source, token=token, accepted=accepted, weights=weights)
+
+    def _require_best(self) -> None:
+        if self.run is None:
+            raise LongigenError(f"'{self.text}' is not a run, so it has no best weights; leave --weights out.")
+        if not (self.run / BEST_FOLDER / CONFIG).exists():
+            raise LongigenError(
+                f"{self.run} has no best weights, since no validation visits were scored in its training "
+                "(training.score_every); leave --weights out to take the last."
+            )
 
     @classmethod
     def _parse_repository(cls, text: str, rest: str, revision: str | None) -> "ModelSource":
@@ -134,7 +152,24 @@ class ModelSource:
             return self.zoo_model.folder()
         if self.path is None or description_of(self.path) in self.accepted:
             return self.path
-        return self.path / MODEL_FOLDER
+        return self.path / (BEST_FOLDER if self.weights == "best" else MODEL_FOLDER)
+
+    @property
+    def note(self) -> str | None:
+        """Which weights of a run this is, in a sentence, if it has others; None if there is no choice."""
+        if self.run is None or not (self.run / BEST_FOLDER / CONFIG).exists():
+            return None
+        last, best = (
+            read_json(self.run / name / CONFIG).get("training", {}).get("steps") for name in (MODEL_FOLDER, BEST_FOLDER)
+        )
+        if last == best:
+            return None
+        if self.weights == "best":
+            return f"The weights are the best of {self.run}, of step {best}; the last are of step {last}"
+        return (
+            f"The weights are the last of {self.run}, of step {last}; those of the best validation, of step {best}, "
+            "are chosen with --weights best (weights='best')"
+        )
 
     def find(self, progress: ByteCallback | None = None) -> Path:
         """Return the model's folder with its files verified; the model is downloaded if it is not on this machine.

@@ -2,12 +2,13 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from longigen.hub.metrics_file import COPY_LAST
 from longigen.reporting.results import TRUE, Result
-from longigen.reporting.training import Training
+from longigen.reporting.training import Series, Training
+from longigen.training.noise_loss import QUARTERS
 from longigen.utils.intervals import Summary
 
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0b6e99", "#c8553d", "#588157", "#7b4b94", "#b07d2b", "#46494c")
 GREY = "#8a8f94"
+VALIDATED, GAIN = ("validation", "training_subjects"), "gain over copy-last"
+BY_NOISE: Mapping[str, str] = dict(
+    zip(QUARTERS, ("least noise", "less noise", "more noise", "most noise"), strict=True)
+)
+"""The metrics of the loss by noise level, and their names in a legend."""
+MOST_COLUMNS = 3
+"""The largest number of charts of training curves beside each other."""
 MOST_REGIONS = 6
 """The largest number of regions in a chart."""
 MOST_POINTS = 600
@@ -29,11 +37,16 @@ def as_uri(figure: "Figure") -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _axes(columns: int, height: float = 2.6, width: float = 3.6) -> "tuple[Figure, Sequence[Axes]]":
+def _axes(number: int, height: float = 2.6, width: float = 3.6, *, rows: int = 1) -> "tuple[Figure, Sequence[Axes]]":
+    """Return a figure with a number of axes, of the same size, in rows."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height), layout="constrained")
-    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    columns = -(-number // rows)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[number:]:
+        unused.set_axis_off()
+    axes = axes[:number]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
@@ -41,18 +54,19 @@ def _axes(columns: int, height: float = 2.6, width: float = 3.6) -> "tuple[Figur
 
 
 def training_curves(training: Training) -> str | None:
-    """Draw the losses, the validation, the gradient norm and the learning rate by step; None if there are none."""
-    losses, validation = training.series("loss"), training.series("validation")
-    others = {**training.series("gradient_norm"), **training.series("learning_rate")}
-    panels = [("loss", {**losses, **validation}), *((name, {name: series}) for name, series in others.items())]
-    panels = [(title, curves) for title, curves in panels if curves]
+    """Draw what was measured by step, None if nothing was.
+
+    That is the losses and that of validation, the loss by noise level, the gain of validation visits over copy-last,
+    the gradient norm and the learning rate.
+    """
+    panels = [(title, curves) for title, curves in _panels(training.series("")) if curves]
     if not panels:
         return None
-    figure, axes = _axes(len(panels))
+    figure, axes = _axes(len(panels), rows=-(-len(panels) // MOST_COLUMNS))
     for axis, (title, curves) in zip(axes, panels, strict=True):
         for number, (name, (steps, values)) in enumerate(curves.items()):
             every = -(-len(steps) // MOST_POINTS)
-            marked = "o-" if name.startswith("validation") else "-"
+            marked = "o-" if name.startswith(VALIDATED) else "-"
             axis.plot(
                 steps[::every],
                 values[::every],
@@ -60,18 +74,41 @@ def training_curves(training: Training) -> str | None:
                 markersize=3,
                 linewidth=1.2,
                 color=COLOURS[number % len(COLOURS)],
-                label=name.replace("_", " "),
+                label=BY_NOISE.get(name, name.replace("_", " ")),
             )
-        axis.set_title(title.replace("_", " "), fontsize=9)
+        axis.set_title(title, fontsize=9)
         axis.set_xlabel("step", fontsize=8)
-        if title == "loss":
+        if title.endswith(GAIN):
+            axis.axhline(0.0, color=GREY, linewidth=0.8, linestyle="--")
+        if title.startswith("loss"):
             everything = [value for _, values in curves.values() for value in values]
             if min(everything) > 0:
                 axis.set_yscale("log")
-            figure.legend(
-                *axis.get_legend_handles_labels(), loc="outside lower left", ncols=6, fontsize=7, frameon=False
-            )
+            axis.legend(fontsize=7, frameon=False)
     return as_uri(figure)
+
+
+def _panels(series: Mapping[str, Series]) -> list[tuple[str, dict[str, Series]]]:
+    """Return the title and the curves of each panel."""
+
+    def those(wanted: Callable[[str], bool]) -> dict[str, Series]:
+        return {name: curve for name, curve in series.items() if wanted(name)}
+
+    gains = those(lambda name: name.startswith(VALIDATED) and name.endswith("_gain"))
+    metrics = {name: name.removesuffix("_gain").rpartition("_")[2].upper() for name in gains}
+    return [
+        (
+            "loss",
+            {
+                **those(lambda name: name.startswith("loss") and name not in BY_NOISE),
+                **those(lambda name: name.startswith(VALIDATED) and name.endswith("_loss")),
+            },
+        ),
+        ("loss by noise level", those(lambda name: name in BY_NOISE)),
+        *((f"{metrics[name]}, {GAIN}", {name: curve}) for name, curve in gains.items()),
+        ("gradient norm", those(lambda name: name == "gradient_norm")),
+        ("learning rate", those(lambda name: name == "learning_rate")),
+    ]
 
 
 def similarity_by_visit(result: Result) -> str | None:

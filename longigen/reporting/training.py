@@ -11,6 +11,9 @@ from longigen.errors import LongigenError
 from longigen.training.run import Run
 from longigen.utils.files import reason
 
+Series = tuple[list[float], list[float]]
+"""Steps, and the values of a metric at them."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -50,9 +53,9 @@ class Training:
                 damaged += 1
         return cls(run, run.read(), [lines[step] for step in sorted(lines)], damaged)
 
-    def series(self, prefix: str) -> dict[str, tuple[list[float], list[float]]]:
+    def series(self, prefix: str) -> dict[str, Series]:
         """Return the steps and values of each metric whose name begins so; values that are no numbers are left out."""
-        found: dict[str, tuple[list[float], list[float]]] = {}
+        found: dict[str, Series] = {}
         for line in self.lines:
             for name, value in line.items():
                 if name.startswith(prefix) and isinstance(value, int | float) and math.isfinite(value):
@@ -70,11 +73,13 @@ class Training:
         }
         subjects = ", ".join(f"{len(ids)} {part}" for part, ids in split.items())
         done = f"{self.lines[-1]['step']} of {recipe['training']['steps']}" if self.lines else "none recorded"
+        best = self.run.best_step()
         return {
             "data": str(recipe["data"].get("name")),
             "subjects": subjects,
             **parts,
             "steps": done,
+            **({} if best is None else {"best validation": f"at step {best}"}),
             "batch size": str(recipe["training"].get("batch_size")),
             "learning rate": str(recipe["training"].get("learning_rate")),
             "seed": str(recipe["training"].get("seed")),

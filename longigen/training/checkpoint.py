@@ -1,7 +1,8 @@
 """A checkpoint: a folder with the state of a training after a step, in safetensors and JSON and never in a pickle.
 
 - ``state.safetensors``: weights, averaged weights and the moments of the optimisers.
-- ``state.json``: the step, the seconds and processes of the training, the state of the gradient scaler.
+- ``state.json``: the step, the seconds and processes of the training, the best step so far, the state of the gradient
+  scaler.
 - ``random-N.json``: the states of the random number generators of process N, which dropout draws from.
 - ``SHA256SUMS``: the checksums of these files, which ``sha256sum -c`` can check too.
 
@@ -35,6 +36,14 @@ TENSORS, VALUES, SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 
 
 @dataclass(frozen=True)
+class Best:
+    """The step whose scores on validation visits were best so far, and its score; larger is better."""
+
+    step: int
+    score: float
+
+
+@dataclass(frozen=True)
 class Trained:
     """How far a training had come at a checkpoint.
 
@@ -44,12 +53,14 @@ class Trained:
         processes: number of processes that trained side by side.
         batch_size: training pairs per batch, of all processes together; None if an earlier version wrote it, in which
             each process had as many as the recipe says.
+        best: the best step so far; None if none was scored.
     """
 
     step: int
     seconds: float
     processes: int
     batch_size: int | None = None
+    best: Best | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class TrainingState:
     averaged: Sequence[nn.Parameter]
     batch_size: int
 
-    def save(self, folder: Path, step: int, seconds: float) -> None:
+    def save(self, folder: Path, step: int, seconds: float, best: Best | None = None) -> None:
         """Write a checkpoint into a new folder; every process of the training calls this.
 
         Raises:
@@ -95,7 +106,7 @@ class TrainingState:
             except (RuntimeError, SafetensorError) as error:  # raised by safetensors when the disk is full
                 raise OSError(reason(error)) from error
             scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
-            trained = Trained(step, seconds, accelerator.num_processes, self.batch_size)
+            trained = Trained(step, seconds, accelerator.num_processes, self.batch_size, best)
             write_json({**asdict(trained), "scaler": scaler}, folder / VALUES)
             sums = [f"{checksum(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
             (folder / SUMS).write_text("".join(sums), encoding="utf-8")
@@ -110,7 +121,9 @@ class TrainingState:
         values = read_json(folder / VALUES)
         try:
             batch_size = None if values.get("batch_size") is None else int(values["batch_size"])
-            trained = Trained(int(values["step"]), float(values["seconds"]), int(values["processes"]), batch_size)
+            best = values.get("best")  # of earlier versions there is none
+            best = None if best is None else Best(int(best["step"]), float(best["score"]))
+            trained = Trained(int(values["step"]), float(values["seconds"]), int(values["processes"]), batch_size, best)
             scaler = values["scaler"]
         except (KeyError, TypeError, ValueError) as error:
             raise LongigenError(f"{folder / VALUES} is damaged ({reason(error)}).") from error

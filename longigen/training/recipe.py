@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longigen.components.base import Parameter, checked, parameters
-from longigen.components.changes import parse_change
+from longigen.components.changes import as_changes, parse_change
 from longigen.components.privacy import private_keys, public_values
 from longigen.data.augment import AugmentSettings
 from longigen.data.open_dataset import find_dataset
@@ -17,6 +17,9 @@ from longigen.models.settings import ModelSettings, Provenance
 from longigen.registry.catalog import Catalog
 from longigen.registry.registry import registry
 from longigen.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from longigen.training.run_config import RunConfig
 
 COMPONENT_SECTIONS = {"conditioner": "conditioner", "denoiser": "denoiser", "sampler": "sampler", "data": "dataset"}
 """The sections of a recipe that choose a component, and the kind of component."""
@@ -68,6 +71,7 @@ class Recipe:
         changes: Sequence[str] = (),
         model: Mapping[str, Any] | None = None,
         size: str | None = None,
+        config: "RunConfig | None" = None,
     ) -> "Recipe":
         """Return a recipe of the catalog with the user's changes.
 
@@ -82,6 +86,8 @@ class Recipe:
             model: configuration of a model to fine-tune (`longigen.hub.model_config`). Its components, settings,
                 preprocessing and data set replace those of the recipe.
             size: name of one of the recipe's `sizes`, sets of changes that `changes` may change further.
+            config: a file's components and values, which replace those of the recipe and of the model; what the other
+                arguments say replaces them.
 
         Raises:
             LongigenError: if a name, size, key or value is unknown, of the wrong type, out of its range, or ambiguous.
@@ -91,31 +97,33 @@ class Recipe:
         if size is not None and size not in sizes:
             there_are = f"Its sizes: {', '.join(sizes)}." if sizes else "It has one size; leave --size out."
             raise LongigenError(f"The recipe '{name}' has no size '{size}'.{did_you_mean(size, sizes)} {there_are}")
-        names, given = {}, _sections(content, owner=f"recipe '{name}'")
+        given = _sections(content, owner=f"recipe '{name}'")
         replaced = {section: chosen for section, chosen in (components or {}).items() if chosen}
-        origin: dict[str, Any] = {"recipe": name, "components": replaced, "data": None, "changes": {}}
+        origin: dict[str, Any] = {"recipe": name, "components": {}, "data": None, "changes": {}}
+        origin |= {} if config is None else config.origin
+        wanted = given
+        if model is not None:
+            given = {**given, **_sections_of_model(model)}
+        names = {section: str(given[section].pop("name", "")) for section in COMPONENT_SECTIONS}
+        stated: dict[str, Any] = {}
+        if config is not None:
+            stated = _stated(config, names, given, origin, keep_grid=model is not None)
+        before = dict(names)
+        origin["components"] = {**origin["components"], **replaced}
         if size is not None:
             origin["size"] = size
             changes = [*sizes[size], *changes]
-        wanted = given
         if model is not None:
             origin["init"] = True
-            given = {**given, **_sections_of_model(model)}
-        for section in COMPONENT_SECTIONS:
-            names[section] = str(given[section].pop("name", ""))
-            chosen = (components or {}).get(section)
-            if chosen and chosen != names[section]:
-                names[section], given[section] = chosen, {}
+        for section, chosen in replaced.items():
+            _choose(names, given, section, chosen)
         if data is not None:
-            chosen, config = find_dataset(data)
-            origin["data"] = chosen
-            if chosen == names["data"]:
-                given["data"] |= config
-            else:
-                names["data"], given["data"] = chosen, config
-                if model is None and 0 not in given["preprocess"].get("shape", ()):
-                    given["preprocess"] = {}  # a grid of fixed size fits the recipe's data only
-        resolved = cls._checked(names, given, changes, origin, owner=f"recipe '{name}'")
+            origin["data"], settings = find_dataset(data)
+            _choose_data(names, given, origin["data"], keep_grid=model is not None)
+            given["data"] |= settings
+        kept = {key: value for key, value in stated.items() if not _is_replaced(key.partition(".")[0], before, names)}
+        changes = [*as_changes(kept), *changes]
+        resolved = cls._checked(names, given, changes, {**origin, "changes": {}}, owner=f"recipe '{name}'")
         return resolved if model is None else replace(resolved, overruled=tuple(resolved._unlike(wanted)))
 
     @classmethod
@@ -155,6 +163,18 @@ class Recipe:
             changes |= {f"{section}.{key}": value for key, value in public_values(known, changed).items()}
             private += [f"{section}.{key}" for key in private_keys(known, changed)]
         return {**self.origin, "changes": changes, "withheld": private} if self.origin else {}
+
+    @property
+    def public(self) -> dict[str, Any]:
+        """What `to_dict` returns, without paths and free text."""
+        known = _parameters_by_section(self.names)
+        return {
+            section: {
+                **({"name": self.names[section]} if section in self.names else {}),
+                **public_values(known[section], config),
+            }
+            for section, config in self.configs.items()
+        }
 
     @property
     def _changes(self) -> Mapping[str, Any]:
@@ -210,6 +230,77 @@ class Recipe:
             values = {f"{section}.{key}": _plain(configs[section][key]) for section, key in changed}
             origin = {**origin, "changes": {**origin.get("changes", {}), **values}}
         return cls(names, configs, origin)
+
+
+def _stated(
+    config: "RunConfig",
+    names: dict[str, str],
+    given: dict[str, dict[str, Any]],
+    origin: dict[str, Any],
+    *,
+    keep_grid: bool,
+) -> dict[str, Any]:
+    """Return what a file says as changes of a recipe, by ``section.key``.
+
+    First `names` and `given` become those of the file's origin, and of the components that it names, which `origin`
+    then names too. Changes are those of the origin, and all values that these do not explain: those that a user wrote.
+
+    Raises:
+        LongigenError: if a component or a key is unknown, or a value is of the wrong type or out of range.
+    """
+    named = {section: config.recipe.get(section, {}).get("name") for section in COMPONENT_SECTIONS}
+    for choice in ({**origin["components"], "data": origin["data"]}, named):
+        for section in COMPONENT_SECTIONS:
+            chosen = choice.get(section)
+            if chosen is None or chosen == names[section]:
+                continue
+            if section == "data":
+                origin["data"] = str(chosen)
+                _choose_data(names, given, str(chosen), keep_grid=keep_grid)
+            else:
+                origin["components"] = {**origin["components"], section: str(chosen)}
+                _choose(names, given, section, str(chosen))
+    known = _parameters_by_section(names)
+    found: dict[str, Any] = {}
+    for full, value in origin["changes"].items():
+        section, _, key = full.partition(".")
+        if key in known.get(section, {}):
+            found[full] = value
+    for section, values in config.recipe.items():
+        for key, value in values.items():
+            if key == "name" and section in COMPONENT_SECTIONS:
+                continue
+            if key not in known[section]:
+                raise LongigenError(
+                    f"{config.path}: {section} has no '{key}'.{did_you_mean(str(key), known[section])} It has: "
+                    f"{', '.join(known[section]) or 'nothing to set'}."
+                )
+            parameter, full = known[section][key], f"{section}.{key}"
+            read = parameter.check(value, f"{config.path}, {section}")
+            if full == "data.path":  # where the data are, as --data says it, and no change of a recipe
+                given["data"]["path"] = value
+                continue
+            expected = found.get(full, given[section].get(key, parameter.default))
+            if (parameter.required and expected is parameter.default) or read != parameter.check(expected):
+                found[full] = value
+    return found
+
+
+def _choose(names: dict[str, str], given: dict[str, dict[str, Any]], section: str, chosen: str) -> None:
+    """Let a section have another component, with its own defaults."""
+    if chosen != names[section]:
+        names[section], given[section] = chosen, {}
+
+
+def _choose_data(names: dict[str, str], given: dict[str, dict[str, Any]], chosen: str, *, keep_grid: bool) -> None:
+    """Let a recipe have another data set; a grid of a fixed size, unless it is kept, fits the recipe's data only."""
+    if chosen != names["data"] and not keep_grid and 0 not in given["preprocess"].get("shape", ()):
+        given["preprocess"] = {}
+    _choose(names, given, "data", chosen)
+
+
+def _is_replaced(section: str, before: Mapping[str, str], names: Mapping[str, str]) -> bool:
+    return before.get(section) != names.get(section)
 
 
 def _sections_of_model(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longigen.errors import LongigenError, LongigenWarning
-from longigen.hub.manifest import MODEL_FOLDER, RUN_FILE
+from longigen.hub.manifest import BEST_FOLDER, CONFIG, MODEL_FOLDER, RUN_FILE
 from longigen.training.recipe import Recipe
 from longigen.utils.files import (
     atomic,
@@ -25,6 +25,7 @@ from longigen.utils.files import (
 )
 
 LOCK = ".lock"
+TENSORBOARD = "tensorboard"
 PARTS = ("train", "validation", "test")
 CHECKPOINT = re.compile(r"step-(\d+)")
 
@@ -40,6 +41,8 @@ class Run:
     - ``checkpoints/step-NNNNNNN/``: the last two checkpoints; see `longigen.training.checkpoint`.
     - ``samples/step-NNNNNNN.png``: figures of a generated visit of a validation subject.
     - ``model/``: the exported model, with the moving average of the weights, and its ``metrics.json`` once evaluated.
+    - ``best/``: the same of the step whose scores on validation visits were best, if the run has any.
+    - ``tensorboard/``: the files of TensorBoard, if it tracks the training.
     - ``.lock``: held by the process that trains, see `locked`.
     """
 
@@ -88,9 +91,24 @@ class Run:
         return self.folder / MODEL_FOLDER
 
     @property
+    def best(self) -> Path:
+        """The folder of the exported model with the best scores on validation visits."""
+        return self.folder / BEST_FOLDER
+
+    @property
     def metrics(self) -> Path:
         """The file of the training metrics."""
         return self.folder / "metrics.jsonl"
+
+    def best_step(self) -> int | None:
+        """Return the step of the exported model with the best scores; None if there is none.
+
+        Raises:
+            LongigenError: if its configuration is damaged.
+        """
+        path = self.best / CONFIG
+        step = read_json(path).get("training", {}).get("steps") if path.exists() else None
+        return step if isinstance(step, int) else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -17,6 +17,9 @@ ModelPart = Literal["conditioner", "denoiser"]
 RateSchedule = Literal["cosine", "linear", "constant"]
 """What becomes of the learning rate after the warm-up: it falls to 0 along a cosine or a line, or stays."""
 
+Track = Literal["auto", "tensorboard", "wandb", "trackio", "mlflow", "none"]
+"""What shows a training while it runs, or ``none``; ``auto`` is tensorboard where it is installed."""
+
 Decay = Annotated[float, Range(0, below=1)]
 """The decay β of a running mean."""
 
@@ -54,8 +57,12 @@ class TrainingSettings(Settings):
             step, for models that are too wide for one GPU.
         workers: number of data-loading processes; 0 loads in the training process.
         validate_every: steps between validation losses.
+        score_every: steps between scores of generated validation visits beside copy-last, by which the best weights are
+            kept; 0 for none.
         sample_every: steps between figures of a generated visit.
         checkpoint_every: steps between checkpoints.
+        track: what shows the training while it runs: ``tensorboard``, ``wandb``, ``trackio``, ``mlflow`` or ``none``;
+            ``auto`` is tensorboard where it is installed.
         missing: how missing visits of the history are represented in training pairs: as ``slots`` whose times are
             known (SADM, Algorithm 1), ``absent``, or ``mixed``, so that the model reads times and does not count slots.
         last: probability that a training pair's target is the subject's last visit; otherwise it is any after the
@@ -96,8 +103,10 @@ class TrainingSettings(Settings):
     sharding: Literal["none", "full"] = "none"
     workers: Annotated[int, Range(0)] = 0
     validate_every: Count = 500
+    score_every: Annotated[int, Range(0)] = 1_000
     sample_every: Count = 2_000
     checkpoint_every: Count = 1_000
+    track: Track = "auto"
     missing: Missing = "mixed"
     last: Probability = 0.0
     single: Probability = 0.0

@@ -5,11 +5,12 @@ import platform
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,17 +28,19 @@ from longigen.models.longitudinal import LongitudinalModel, total
 from longigen.models.predict import GenerationSettings, predict_batch
 from longigen.models.tasks import tasks
 from longigen.training.averaging import averaged, update
-from longigen.training.checkpoint import Trained, TrainingState
+from longigen.training.checkpoint import Best, Trained, TrainingState
 from longigen.training.micro_batch import divisor, find_micro_batch
+from longigen.training.noise_loss import NoiseLoss
 from longigen.training.own_visits import with_own_visits
 from longigen.training.run import Run
 from longigen.training.settings import TrainingSettings
 from longigen.training.sharding import own_part, shard, whole
 from longigen.training.step_metrics import StepMetrics
 from longigen.training.stop import StopRequests, ignore_signals
+from longigen.training.tracking import Tracking, tracked
 from longigen.utils.files import write_errors
 from longigen.utils.precision import tf32
-from longigen.utils.processes import agreeing, divided, gathered, processes
+from longigen.utils.processes import agreeing, divided, gathered, of_first, processes
 from longigen.utils.randomness import SharedGenerator, derive_seed, randomness_kept
 
 if TYPE_CHECKING:
@@ -62,6 +65,19 @@ step that was read, less than `LOG_EVERY` steps ago.
 """
 
 
+class Scorer(Protocol):
+    """Scores generated visits of a few validation subjects, by name; the layer of evaluations has one."""
+
+    @property
+    def best_by(self) -> str:
+        """The name of the score by which weights are compared; larger is better."""
+        ...
+
+    def __call__(self, model: LongitudinalModel) -> Mapping[str, float]:
+        """Return the scores of a model in ``eval()`` mode; those that are no finite numbers are left out."""
+        ...
+
+
 class Trainer:
     """Trains a model on a cohort and writes a run.
 
@@ -78,6 +94,11 @@ class Trainer:
         settings: settings of the training loop.
         run: the run to write.
         augment: augmentation of the training pairs.
+
+    Attributes:
+        scorer: scores the averaged weights every `TrainingSettings.score_every` steps, and at the last one; the best
+            are kept beside the last. Without one there are no scores.
+        best: the step with the best score so far.
     """
 
     accelerator: "Accelerator"
@@ -147,6 +168,9 @@ class Trainer:
         device = torch.device("cpu") if settings.ema_device == "cpu" else self.accelerator.device
         self.ema = averaged(self.averaged, decay=settings.ema, device=device)
         self.metrics = StepMetrics(settings.learning_rate)
+        self.noise_loss = NoiseLoss(model, self.accelerator.device)
+        self.scorer: Scorer | None = None
+        self.best: Best | None = None
         self.read_every = LOG_EVERY if self.accelerator.device.type == "cuda" else 1
         self.stop = StopRequests()
         self._started = time.perf_counter()
@@ -207,7 +231,7 @@ class Trainer:
             except LongigenError as error:
                 damaged.append(str(error))
                 continue
-            self.step, self._seconds = trained.step, trained.seconds
+            self.step, self._seconds, self.best = trained.step, trained.seconds, trained.best
             self.schedules = self._schedules([optimizer.optimizer for optimizer in self.optimizers])
             if damaged and self.accelerator.is_main_process:
                 warnings.warn(
@@ -232,6 +256,31 @@ class Trainer:
             )
         if self.accelerator.is_main_process:
             self.run.rewind(self.step)
+        self._restore_best()
+
+    def _restore_best(self) -> None:
+        """Let the exported best weights be those of the best step that the checkpoint knows.
+
+        A process that was killed while it exported them left a checkpoint with the same weights. Others, of later steps
+        than an older checkpoint to continue from, are deleted: this training may not come to them.
+        """
+        exported, known = of_first(self.run.best_step), self.best and self.best.step
+        if known == exported:
+            return
+        if known == self.step:
+            self._keep_best()
+            return
+        self.best = None
+        if self.accelerator.is_main_process:
+            shutil.rmtree(self.run.best, ignore_errors=True)
+            there, had = (f"of step {step}" if step else "of no step" for step in (exported, known))
+            warnings.warn(
+                f"The best weights in {self.run.best} were {there}, and those that the checkpoint of step {self.step} "
+                f"knows {had}; they were deleted, and the best are sought anew.",
+                LongigenWarning,
+                stacklevel=3,
+            )
+        self.accelerator.wait_for_everyone()
 
     def _say_processes(self, trained: Trained) -> None:
         """Say if the run goes on in another number of processes, or with another number of pairs in a step."""
@@ -264,7 +313,13 @@ class Trainer:
         settings = self.settings
         self._train_mode()
         compiling = compiled(self.model.networks, settings.compile)
-        with self.stop as stop, tf32(settings.tf32), compiling:
+        with (
+            self.stop as stop,
+            tf32(settings.tf32),
+            compiling,
+            self.noise_loss.watching(),
+            tracked(settings.track if self.accelerator.is_main_process else "none", self.run, self.step) as tracking,
+        ):
             if settings.micro_batch == "auto" and self.found is None:
                 self._find_micro_batch()
             self.accelerator.gradient_accumulation_steps = settings.gradient_accumulation * self.parts
@@ -279,10 +334,8 @@ class Trainer:
                 metrics["steps_per_second"] = (self.step - first) / (time.perf_counter() - self._started)
                 if self.step % settings.validate_every == 0 or self.step == settings.steps:
                     metrics[self.validated] = self.validate()
-                if self.accelerator.is_main_process and (
-                    self.step % LOG_EVERY == 0 or self.validated in metrics or self.step == first + 1
-                ):
-                    self.run.log({"step": self.step, **metrics})
+                improved = self._score(metrics)
+                self._log(metrics, tracking, first)
                 try:
                     if callback is not None:
                         callback(self.step, metrics)
@@ -292,9 +345,55 @@ class Trainer:
                     raise
                 if self.step % settings.sample_every == 0 or self.step == settings.steps:
                     self.sample()
-                if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
+                    if self.accelerator.is_main_process:
+                        tracking.picture(self.run.sample(self.step), self.step)
+                if improved or self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
                     self.checkpoint()
+                if improved:
+                    self._keep_best()
         stop.obey()
+
+    def _log(self, metrics: dict[str, Any], tracking: Tracking, first: int) -> None:
+        """Write the metrics of a step, if they are due, into the run and to the tracker.
+
+        The first step of a process is written too. That ends no mean over steps, nor does anything but the step itself
+        and a checkpoint, so that a resumed run has the lines of one that was not interrupted.
+        """
+        settings = self.settings
+        due = self.step % LOG_EVERY == 0 or self.step % settings.validate_every == 0 or self._is_scored
+        due = due or self.step == settings.steps
+        if not due and self.step != first + 1:
+            return
+        metrics |= self.noise_loss.read(self.accelerator)
+        if due:
+            self.noise_loss.clear()
+        if self.accelerator.is_main_process:
+            self.run.log({"step": self.step, **metrics})
+            tracking.log(metrics, self.step)
+
+    @property
+    def _is_scored(self) -> bool:
+        """Whether generated visits are scored after this step."""
+        every = self.settings.score_every
+        return bool(self.scorer and every) and (self.step % every == 0 or self.step == self.settings.steps)
+
+    def _score(self, metrics: dict[str, Any]) -> bool:
+        """Add the scores of the averaged weights, if they are due; return whether they are the best so far.
+
+        The names begin with ``validation``, or with ``training_subjects`` if no others are set apart: then none are
+        best.
+        """
+        if self.scorer is None or not self._is_scored:
+            return False
+        scorer = self.scorer
+        with self._averaged(), self._on_first():
+            scores = of_first(lambda: dict(scorer(self.whole)))
+        metrics |= {f"{self.validated.removesuffix('_loss')}_{name}": score for name, score in scores.items()}
+        score = scores.get(scorer.best_by)
+        if score is None or not self.cohort.split.validation or (self.best and score <= self.best.score):
+            return False
+        self.best = Best(self.step, score)
+        return True
 
     @property
     def _too_much(self) -> str:
@@ -344,20 +443,31 @@ class Trainer:
 
         Without a validation part it is a training subject, and the figure says so.
         """
-        with self._averaged():
-            self._gather()
+        with self._averaged(), self._on_first():
             if self.accelerator.is_main_process:
                 prepared = (self.cohort.part("validation") or self.cohort.part("train"))[0]
                 task = tasks(len(prepared.subject.visits), "full", subject=prepared.subject.id)[-1]
                 generation = GenerationSettings(precision=self.settings.precision)
                 device = self.accelerator.device
-                self.whole.to(device)
                 result = predict_batch(self.whole, [(prepared, task)], settings=generation, device=device)[0]
                 seen = "" if self.cohort.split.validation else ", a training subject"
                 write_strip(result, self.run.sample(self.step), title=f"step {self.step}{seen}")
-                if self.shares_weights:
-                    self.whole.cpu()
         self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _on_first(self) -> Iterator[None]:
+        """Have the whole model on the first process's device inside the context; every process enters it."""
+        self._gather()
+        if self.accelerator.is_main_process:
+            self.whole.to(self.accelerator.device)
+        yield
+        if self.accelerator.is_main_process and self.shares_weights:
+            self.whole.cpu()
+
+    def _keep_best(self) -> None:
+        """Export the averaged weights of this step as the best; after their checkpoint, which can replace them."""
+        with write_errors(self.run.best):
+            self._export(self.run.best)
 
     def checkpoint(self) -> None:
         """Write a checkpoint and export the averaged weights, atomically."""
@@ -368,18 +478,24 @@ class Trainer:
             self.accelerator.wait_for_everyone()
             seconds = self._seconds + time.perf_counter() - self._started
             try:
-                self._state.save(part, self.step, seconds)
+                self._state.save(part, self.step, seconds, self.best)
             except OSError:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
             self.accelerator.wait_for_everyone()
-            self.model.provenance = replace(self.model.provenance, training=self._training_metadata())
-            with self._averaged():
-                self._gather()
-                if self.accelerator.is_main_process:
-                    self.run.finish_checkpoint(part, final)
-                    self.whole.save_pretrained(self.run.model)
-            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                self.run.finish_checkpoint(part, final)
+            self._export(self.run.model)
+        self.noise_loss.clear()  # what was added up is not in the checkpoint
+
+    def _export(self, folder: Path) -> None:
+        """Write the model with its averaged weights; every process calls this."""
+        self.model.provenance = replace(self.model.provenance, training=self._training_metadata())
+        with self._averaged():
+            self._gather()
+            if self.accelerator.is_main_process:
+                self.whole.save_pretrained(folder)
+        self.accelerator.wait_for_everyone()
 
     def _training_metadata(self) -> dict[str, Any]:
         """Return the training metadata of ``config.json``: steps, seconds, type of device; no host name."""
@@ -431,6 +547,7 @@ class Trainer:
             with accelerator.accumulate(self.wrapped):
                 with self._frozen(self.adversary):
                     losses, norm = self._optimizer_step(batch, generator)
+                self.noise_loss.add(total(losses))
                 losses = {"loss": total(losses)} | {
                     f"loss_{name}": loss for name, loss in losses.items() if len(losses) > 1
                 }
@@ -460,7 +577,7 @@ class Trainer:
         """Return whether the losses of this step are read: it is logged, or something is written after it."""
         settings = self.settings
         every = (self.read_every, LOG_EVERY, settings.validate_every, settings.sample_every, settings.checkpoint_every)
-        due = any(self.step % steps == 0 for steps in every)
+        due = self._is_scored or any(self.step % steps == 0 for steps in every)
         return due or self.stop.agreed or self.step in (first + 1, settings.steps)
 
     def _with_own_visits(self, batch: Batch, number: int, part: int) -> Batch:

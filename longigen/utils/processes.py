@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import re
 import sys
 import time
 from collections import Counter
@@ -29,6 +30,8 @@ TIME_TO_SAY = timedelta(seconds=20)
 ADVICE = "start them with 'torchrun --nproc_per_node N -m longigen_cli …'"
 
 _said: Counter[str] = Counter()
+_devices: list[str] = []
+"""The devices that were chosen, each inside the context of the one before; see `on_device`."""
 
 
 def launched() -> int:
@@ -81,6 +84,8 @@ def processes() -> "PartialState":
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
     if number == 1:
         state = PartialState(cpu=on_cpu)
+        if _devices:
+            state.device = torch.device(_devices[-1])
     else:
         on_cpu = on_cpu or not (torch.cuda.is_available() or is_xpu_available() or is_npu_available())
         here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
@@ -96,6 +101,65 @@ def processes() -> "PartialState":
             f"work of all; {ADVICE}."
         )
     return state
+
+
+@contextmanager
+def on_device(name: str | None) -> Iterator[None]:
+    """Compute on a device inside the context, where this process is the only one; None for the one that it has.
+
+    Without a choice that is a GPU, if there is one.
+
+    Args:
+        name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        LongigenError: if there is no such device, or a launcher gave each of several processes another one.
+    """
+    if name is None:
+        yield
+        return
+    _require_device(name)
+    if launched() > 1:
+        assigned = str(processes().device)
+        if name not in (assigned, assigned.partition(":")[0]):
+            raise LongigenError(
+                f"--device (device) is {name}, and the launcher gave this process the device {assigned}; leave it out, "
+                "or start one process."
+            )
+        yield
+        return
+    _devices.append(name)
+    try:
+        _enter_device()
+        yield
+    finally:
+        _devices.pop()
+        _enter_device()
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise LongigenError(f"--device (device) must be cpu, cuda, cuda:1 (or another number) or mps, got {name!r}.")
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    if name not in there and not (name == "cuda" and "cuda:0" in there):
+        raise LongigenError(
+            f"There is no device {name} here, only {' and '.join(there)}; choose another with --device (device), or "
+            "leave it out."
+        )
+
+
+def _enter_device() -> None:
+    """Let the state of this process, which is made for its life, have the device that is chosen now."""
+    import torch
+    from accelerate import PartialState
+
+    PartialState._reset_state()
+    if torch.cuda.is_available():
+        named = _devices[-1] if _devices else ""
+        torch.cuda.set_device(int(named.partition(":")[2] or 0) if named.startswith("cuda") else 0)
 
 
 def share(items: Sequence[T]) -> Sequence[T]:

@@ -67,6 +67,12 @@ def test_another_protocol_replaces_it_only_by_as_much(fresh: Run, other: dict[st
     assert "ssim" in saved(fresh).arrows
 
 
+def test_scores_of_the_best_weights_stand_beside_them(fresh: Run) -> None:
+    assert evaluate(fresh, "full", "psnr", weights="best").metrics_path == fresh.best / "metrics.json"
+    assert MetricsFile.read(fresh.best) is not None
+    assert MetricsFile.read(fresh.model) is None
+
+
 def test_a_damaged_file_is_replaced_saying_so(fresh: Run) -> None:
     (fresh.model / "metrics.json").write_text("{}")
     with pytest.warns(LongigenWarning, match=r"Replaced .*metrics\.json, which is of other weights or cannot be read"):

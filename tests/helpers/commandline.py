@@ -36,6 +36,7 @@ PRELOAD = [
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "nilearn.image",
+    "torch.utils.tensorboard",
     "torchmetrics",
 ]
 

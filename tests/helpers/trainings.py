@@ -24,6 +24,7 @@ SMALL = (
     "training.sample_every=100",
     "training.checkpoint_every=3",
     "training.warmup=2",
+    "training.track=none",
 )
 
 

@@ -20,9 +20,13 @@ from helpers.models import FIXTURE
 from helpers.processes import Longigen
 from longigen import LongigenError, View, evaluate, generate, report, view
 from longigen.hub.metrics_file import COPIES
+from longigen.reporting.charts import training_curves
 from longigen.reporting.results import Result
 from longigen.reporting.server import ViewerServer
+from longigen.reporting.training import Training
 from longigen.reporting.viewer import viewer_page
+from longigen.training.recipe import Recipe
+from longigen.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,27 @@ def test_its_numbers_are_those_of_the_files(made: Made) -> None:
     assert sorted(visits) == [1, 2, 3]
     assert visits[2].subjects == 8
     assert "Training curves are left out: none of the folders is a run." in text
+
+
+def test_training_curves_have_the_loss_by_noise_level_and_the_gain_over_copy_last(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write(Recipe.resolve("sadm-tiny"), {"train": ["a"], "validation": [], "test": []})
+    for step in (10, 20):
+        line = {"loss": 1.0, "loss_q0": 0.5, "loss_q3": 2.0, "gradient_norm": 1.0, "learning_rate": 1e-3}
+        run.log({"step": step, **line, "training_subjects_loss": 0.9})
+    run.log({"step": 30, "validation_ssim": 0.9, "validation_ssim_gain": -0.1, "validation_psnr_gain": 2.0})
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "config.json").write_text('{"training": {"steps": 30}}')
+    training = Training.read(tmp_path)
+    drawn = training_curves(training)
+    assert drawn is not None
+    text = b64decode(drawn.partition("base64,")[2]).decode()
+    titles = ("loss", "loss by noise level", "SSIM, gain over copy-last", "PSNR, gain over copy-last")
+    for words in (*titles, "gradient norm", "learning rate", "least noise", "most noise", "training subjects loss"):
+        assert f"<!-- {words} -->" in text
+    for words in ("less noise", "loss q0", "validation ssim", "steps per second"):
+        assert f"<!-- {words} -->" not in text
+    assert training.facts["best validation"] == "at step 30"
 
 
 def test_subjects_are_ranked_by_the_scores_of_the_same_weights(made: Made) -> None:
