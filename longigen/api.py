@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from longigen.models.batch_size import Size
     from longigen.models.compilation import Compile
     from longigen.models.longitudinal import LongitudinalModel
+    from longigen.models.network_codec import NetworkCodec
     from longigen.models.network_segmenter import NetworkSegmenter
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
@@ -78,6 +79,7 @@ __all__ = [
     "pull",
     "report",
     "train",
+    "train_codec",
     "train_segmenter",
     "view",
 ]
@@ -164,6 +166,7 @@ def train(
     conditioner: str | None = None,
     denoiser: str | None = None,
     sampler: str | None = None,
+    codec: Path | str | None = None,
     init: str | None = None,
     size: str | None = None,
     new_subjects: "NewSubjects | None" = None,
@@ -183,6 +186,8 @@ def train(
         conditioner: name of a conditioner to use instead of the recipe's.
         denoiser: name of a denoiser to use instead of the recipe's.
         sampler: name of a sampler to use instead of the recipe's.
+        codec: the codec on whose codes the model works: a name such as ``haar``, a folder that `train_codec` wrote, or
+            a model that has one; by default the recipe's, or none.
         init: model to fine-tune; its components, settings and grid replace those of the recipe.
         size: name of one of the recipe's sizes (``longigen info RECIPE``), which `changes` may change further.
         new_subjects: with `resume`, what becomes of subjects that were added to the data since: ``train`` adds them to
@@ -197,7 +202,7 @@ def train(
     from longigen.utils.memory import keep_freed_memory
 
     components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-    if resume and (out is None or data or any(components.values()) or init or size):
+    if resume and (out is None or data or any(components.values()) or codec or init or size):
         raise LongigenError(
             "resume continues a run with its own options; give only the run's folder as out, and training.steps."
         )
@@ -216,7 +221,7 @@ def train(
         split = recorded["split"]
         resolved = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
     else:
-        resolved = _recipe(recipe, components, data, changed, init, size, progress)
+        resolved = _recipe(recipe, components, data, changed, init, size, progress, codec)
     resolved.settings("training").batch_of(launched())
     with run.locked() if is_first() else nullcontext():
         return _fit(resolved, run, resume=resume, split=split, new=new_subjects, progress=_bars(progress))
@@ -233,6 +238,7 @@ def plan(
     conditioner: str | None = None,
     denoiser: str | None = None,
     sampler: str | None = None,
+    codec: Path | str | None = None,
     init: str | None = None,
     size: str | None = None,
     read: bool = False,
@@ -255,6 +261,7 @@ def plan(
         conditioner: as for `train`.
         denoiser: as for `train`.
         sampler: as for `train`.
+        codec: as for `train`.
         init: as for `train`.
         size: as for `train`.
         read: do all that `train` does before its first step: read and check every visit (which fills the cache of
@@ -276,7 +283,7 @@ def plan(
         Run.require_empty(Path(out))
     components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
     absent = stand_in(recipe) if data is None and init is None and not read else None
-    resolved = _recipe(recipe, components, absent or data, as_changes(changes), init, size, progress)
+    resolved = _recipe(recipe, components, absent or data, as_changes(changes), init, size, progress, codec)
     bars = _bars(progress)
     experiment = None
     if read:
@@ -299,6 +306,7 @@ def _recipe(
     init: str | None,
     size: str | None,
     progress: bool,
+    codec: Path | str | None = None,
 ) -> "Recipe":
     """Return a recipe of the catalog with the user's choices, as `train` takes them."""
     from longigen.training.recipe import Recipe
@@ -309,6 +317,11 @@ def _recipe(
         fine_tuning = FineTuning.of(_source(init, progress=progress))
         log.info(fine_tuning.summary)
         config, changes = fine_tuning.config, [*changes, *fine_tuning.changes]
+    if codec is not None:
+        from longigen.models.open_codec import codec_choice
+
+        chosen, of_codec = codec_choice(str(codec))
+        components, changes = {**components, "codec": chosen}, [*of_codec, *changes]
     resolved = Recipe.resolve(
         recipe,
         components=components,
@@ -702,6 +715,72 @@ def evaluate(
         return evaluation
 
 
+def train_codec(
+    data: Path | str,
+    out: Path | str,
+    *,
+    name: str = "kl",
+    changes: Changes = (),
+    progress: bool = True,
+) -> "NetworkCodec":
+    """Train a codec on the images of a data set, on whose codes models are then trained (see `train`).
+
+    Args:
+        data: a data set's name, a file or folder, or ``NAME:PATH``.
+        out: the folder for the weights, new or empty.
+        name: name of the codec, a network (``longigen list codecs``).
+        changes: hyperparameters by ``section.key`` or strings ``section.key=value``, where the section is ``codec``,
+            ``training``, ``preprocess``, ``split`` or ``data``.
+        progress: show a progress bar.
+
+    Raises:
+        LongigenError: if the data cannot be read, or an option is invalid.
+    """
+    from longigen.data.cohort import Cohort
+    from longigen.data.preprocess import PreprocessSettings
+    from longigen.data.split import SplitSettings
+    from longigen.models.network_codec import NetworkCodec
+    from longigen.registry.registry import registry
+    from longigen.training.codec_training import CodecSettings, fit
+
+    found, config, network, given = _to_train(
+        "codec", name, data, changes, CodecSettings, preprocess=PreprocessSettings
+    )
+    if not issubclass(network, NetworkCodec):
+        raise LongigenError(f"The codec '{name}' has no weights, so there is nothing to train; use it as it is.")
+    cohort = Cohort(
+        found,
+        registry.make("dataset", found, {**config, **given["data"]}),
+        PreprocessSettings.from_config(given["preprocess"], "preprocess"),
+        SplitSettings.from_config(given["split"], "split"),
+    )
+    settings = CodecSettings.from_config(given["training"], "training")
+    return fit(registry.make("codec", name, given["codec"]), cohort, settings, Path(out), progress=_bars(progress))
+
+
+def _to_train(
+    kind: str, name: str, data: Path | str, changes: Changes, training: type[Any], **others: type[Any]
+) -> tuple[str, dict[str, Any], type[Any], dict[str, dict[str, Any]]]:
+    """Return what a component is trained on and with: data set, its configuration, the class, changes by section.
+
+    The sections are `kind`, ``training``, ``split``, ``data`` and `others`, each with its settings class.
+    """
+    from longigen.components.base import parameters
+    from longigen.components.changes import parse_change
+    from longigen.data.open_dataset import find_dataset
+    from longigen.data.split import SplitSettings
+    from longigen.registry.registry import registry
+
+    found, config = find_dataset(str(data))
+    reader, network = registry.load("dataset", found), registry.load(kind, name)
+    sections = {kind: network, "training": training, "split": SplitSettings, "data": reader, **others}
+    known = {section: parameters(cls) for section, cls in sections.items()}
+    given: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for section, key, value in (parse_change(change, known) for change in as_changes(changes)):
+        given[section][key] = value
+    return found, config, network, given
+
+
 def train_segmenter(
     data: Path | str,
     out: Path | str,
@@ -723,25 +802,14 @@ def train_segmenter(
     Raises:
         LongigenError: if the data have no label maps or cannot be read, or an option is invalid.
     """
-    from longigen.components.base import parameters
-    from longigen.components.changes import parse_change
-    from longigen.data.open_dataset import find_dataset
     from longigen.data.split import SplitSettings
-    from longigen.registry.registry import registry
-
-    found, config = find_dataset(str(data))
-    reader, network = registry.load("dataset", found), registry.load("segmenter", name)
-
     from longigen.models.network_segmenter import NetworkSegmenter
+    from longigen.registry.registry import registry
     from longigen.training.segmenter_training import SegmenterSettings, fit
 
+    found, config, network, given = _to_train("segmenter", name, data, changes, SegmenterSettings)
     if not issubclass(network, NetworkSegmenter):
         raise LongigenError(f"The segmenter '{name}' is no network, so there is nothing to train; use it as it is.")
-    sections = {"segmenter": network, "training": SegmenterSettings, "split": SplitSettings, "data": reader}
-    known = {section: parameters(cls) for section, cls in sections.items()}
-    given: dict[str, dict[str, Any]] = {section: {} for section in sections}
-    for section, key, value in (parse_change(change, known) for change in as_changes(changes)):
-        given[section][key] = value
     return fit(
         registry.make("segmenter", name, given["segmenter"]),
         found,

@@ -11,6 +11,7 @@ from longigen.errors import Interruption, LongigenError
 from longigen_cli.completion import names_in
 from longigen_cli.console import (
     Changes,
+    Codec,
     Conditioner,
     Data,
     Denoiser,
@@ -28,6 +29,7 @@ def train(
     conditioner: Conditioner = None,
     denoiser: Denoiser = None,
     sampler: TrainedSampler = None,
+    codec: Codec = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -111,7 +113,8 @@ def train(
     if batch_size is not None:
         given_size = size_of(batch_size)
         options |= {"training.micro_batch": "auto"} if given_size == "auto" else {"training.batch_size": given_size}
-    if resume and (out is None or changes or data or conditioner or denoiser or sampler or options or init or size):
+    given_parts = conditioner or denoiser or sampler or codec
+    if resume and (out is None or changes or data or given_parts or options or init or size):
         raise LongigenError(
             "--resume continues a run with the options that it was started with; give only --out RUN, --steps and "
             "--new-subjects."
@@ -131,6 +134,7 @@ def train(
                 conditioner=conditioner,
                 denoiser=denoiser,
                 sampler=sampler,
+                codec=codec,
                 init=init,
                 size=size,
                 read=True,
@@ -147,6 +151,7 @@ def train(
             conditioner=conditioner,
             denoiser=denoiser,
             sampler=sampler,
+            codec=codec,
             init=init,
             size=size,
             new_subjects=new_subjects,

@@ -26,7 +26,10 @@ CONFIG_SCHEMA_VERSION = 3
 ``statistics``."""
 
 COMPONENTS = ("conditioner", "denoiser", "sampler")
-CONFIG_SECTIONS = (*COMPONENTS, "model", "statistics", "preprocess", "data", "training")
+"""The kinds of component that every model has."""
+CODEC = "codec"
+"""The kind that only the configuration of a model that works on codes has."""
+CONFIG_SECTIONS = (*COMPONENTS, CODEC, "model", "statistics", "preprocess", "data", "training")
 """The keys of a configuration that have sections as values."""
 CONFIG_KEYS = ("schema_version", "library_name", "longigen_version", *CONFIG_SECTIONS)
 COMPONENT_KEYS = ("name", "distribution", "version", "config")
@@ -66,7 +69,7 @@ RECORDED: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "device": (str,),
         "threads": (int, type(None)),
     },
-    **{kind: {"distribution": (str,), "version": (str,)} for kind in COMPONENTS},
+    **{kind: {"distribution": (str,), "version": (str,)} for kind in (*COMPONENTS, CODEC)},
 }
 """For each section, the types of what is recorded for people and for later commands; other keys are not read."""
 TYPE_WORDS = {str: "a text", dict: "an object", int: "a whole number", float: "a number", bool: "true or false"}
@@ -124,7 +127,7 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
         if not isinstance(config.get(section, {}), dict):
             given = shortened(config[section])
             raise LongigenError(f"{path}: '{section}' must be an object of keys and values, got {given}.")
-    for kind in COMPONENTS:
+    for kind in kinds_in(config):
         _check_component(kind, config.get(kind, {}), path)
     given = {
         f"{section}.{parameter.name}": parameter.check(config[section][parameter.name], f"{path}: Section '{section}'")
@@ -169,6 +172,17 @@ def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> Non
         raise LongigenError(f"{path}: the config of the {kind} must be an object of keys and values, got {given}.")
 
 
+def kinds_in(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of component in the configuration of a model: `COMPONENTS`, and `CODEC` if it has one."""
+    return (*COMPONENTS, CODEC) if CODEC in config else COMPONENTS
+
+
+def parts_text(config: Mapping[str, Any]) -> str:
+    """Return the names of a model's components: ``sadm + unet3d + continuous``, and the codec's after ``on``."""
+    parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
+    return f"{parts} on {config[CODEC]['name']} codes" if CODEC in config else parts
+
+
 def grid_text(preprocess: Mapping[str, Any]) -> str:
     """Return the size of a model's grid in words, from its section ``preprocess``.
 
@@ -186,7 +200,7 @@ def require_installed(config: Mapping[str, Any], folder: Path) -> None:
     Raises:
         LongigenError: naming the package to install, if one is not.
     """
-    for kind in COMPONENTS:
+    for kind in kinds_in(config):
         described = config[kind]
         if described["name"] not in registry.entries(kind):
             distribution, version = described.get("distribution", "an unknown package"), described.get("version", "")

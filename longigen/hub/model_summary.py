@@ -11,7 +11,7 @@ from typing import Any
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.manifest import CARD, FILES, MAX_BYTES, METRICS, WEIGHTS
 from longigen.hub.metrics_file import COPY_LAST, MALFORMED, MODEL, ResultRow
-from longigen.hub.model_config import COMPONENTS, read_config
+from longigen.hub.model_config import parts_text, read_config
 from longigen.hub.safetensors_header import number_count, read_header
 from longigen.hub.zoo import ZooModel
 from longigen.utils.files import read_json, read_text, reason
@@ -73,7 +73,7 @@ class ModelSummary:
             LongigenError: if a required file is missing or invalid.
         """
         config = read_config(folder)
-        parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
+        parts = parts_text(config)
         data = config.get("data", {})
         trained_on = str(data.get("name") or "unknown data")
         simulated = ", simulated" if data.get("simulated") else ""

@@ -12,7 +12,7 @@ from longigen.components.base import Parameter, parameters
 from longigen.components.privacy import accepts_path, is_path, public_values
 from longigen.errors import LongigenError
 from longigen.hub.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Manifest, build_manifest, manifest_to_dict
-from longigen.hub.model_config import COMPONENTS, read_config
+from longigen.hub.model_config import kinds_in, read_config
 from longigen.hub.repository import HubRepository, hub_errors
 from longigen.hub.resolve import ModelSource
 from longigen.hub.zoo import HUB
@@ -282,7 +282,7 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
         LongigenError: if a component has a required parameter that is a path.
     """
     content = {key: config[key] for key in HEADER if key in config}
-    content |= {kind: _published_component(kind, config[kind]) for kind in COMPONENTS if config.get(kind)}
+    content |= {kind: _published_component(kind, config[kind]) for kind in kinds_in(config) if config.get(kind)}
     for section, keys in PUBLISHED_KEYS.items():
         values = config.get(section) or {}
         public = {key: values[key] for key in keys or values if key in values}

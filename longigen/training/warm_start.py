@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from longigen.data.cohort import listed
 from longigen.errors import LongigenError
-from longigen.hub.model_config import COMPONENTS, grid_text, read_config, require_installed
+from longigen.hub.model_config import CODEC, grid_text, parts_text, read_config, require_installed
 from longigen.hub.resolve import ModelSource
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.settings import Provenance
@@ -174,10 +174,10 @@ class FineTuning:
         if pipeline.get("spacing"):
             grid += f" voxels of {' × '.join(f'{size:g}' for size in pipeline['spacing'])} mm"
         pinned = source.pinned_name(folder)
-        parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
+        initialised = (*get_args(ModelPart), *([CODEC] if CODEC in config else []))
         return cls(
             config,
-            tuple(f"training.init_{part}={json.dumps(pinned)}" for part in get_args(ModelPart)),
-            f"Fine-tuning {pinned}: {parts}, with its settings, grid ({grid}) and intensity scaling; --set changes any "
-            "of them, as in --set preprocess.shape=64,80,64",
+            tuple(f"training.init_{part}={json.dumps(pinned)}" for part in initialised),
+            f"Fine-tuning {pinned}: {parts_text(config)}, with its settings, grid ({grid}) and intensity scaling; "
+            "--set changes any of them, as in --set preprocess.shape=64,80,64",
         )
