@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         train_segmenter,
         view,
     )
-    from longigen.components.codec import Codec
+    from longigen.components.codec import Codec, IdentityCodec
     from longigen.components.conditioner import Conditioner
     from longigen.components.conditioning import Conditioning, Routes
     from longigen.components.deformation import doubled, flow, halved, warp
@@ -118,6 +118,7 @@ _MODULES = {
     "Forecast": "models.forecast",
     "ForecastVisit": "models.forecast",
     "Generators": "utils.randomness",
+    "IdentityCodec": "components.codec",
     "LongigenError": "errors",
     "LongigenWarning": "errors",
     "LongitudinalModel": "models.longitudinal",
@@ -244,6 +245,7 @@ __all__ = [
     "Forecast",
     "ForecastVisit",
     "Generators",
+    "IdentityCodec",
     "LongigenError",
     "LongigenWarning",
     "LongitudinalModel",

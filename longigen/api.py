@@ -1261,13 +1261,12 @@ def publication(
             configuration cannot be removed.
     """
     from longigen.hub.publish import publication
-    from longigen.models.longitudinal import LongitudinalModel
-    from longigen.models.pretrained import loader
+    from longigen.models.open_codec import load_any
 
     return publication(
         _name_of(model),
         repository,
-        load=loader(LongitudinalModel),
+        load=load_any,
         tag=tag,
         private=private,
         licence=licence,

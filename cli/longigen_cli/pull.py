@@ -11,7 +11,7 @@ def pull(model: Model, as_json: AsJSON = False) -> None:
     """
     pulled = api.pull(model)
     summary = pulled.summary
-    command = f"longigen generate {model}"
+    command = f"longigen {'train --codec' if summary.is_codec else 'generate'} {model}"
     if pulled.note:
         say(f"{pulled.note} The files downloaded before are used instead.")
     if as_json:

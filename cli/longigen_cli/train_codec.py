@@ -33,7 +33,7 @@ def train_codec(
     """Train a codec on the images of a data set, and say the error of its round trip in validation."""
     trained = api.train_codec(data, out, name=codec, changes=changes or [])
     if api.is_main_process():
-        errors = trained.training_record["errors"]
+        errors = trained.training_record["training"]["errors"]
         say(
             f"round trip: root mean square error {errors['rmse']:.4f} of intensities from -1 to 1 in validation (of an "
             f"image that is its mean everywhere: {errors['mean']:.4f})"

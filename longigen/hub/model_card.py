@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longigen.hub.citation import bibtex, markdown_links
 from longigen.hub.metrics_file import MODEL, MetricsFile
-from longigen.hub.model_config import CODEC, grid_text, kinds_in
+from longigen.hub.model_config import CODEC, grid_text, is_codec, kinds_in
 from longigen.hub.zoo import HUB
 from longigen.registry.catalog import Catalog, Description
 from longigen.utils.intervals import LEAST
@@ -105,6 +105,19 @@ class Card:
 
     def _head(self) -> Iterator[str]:
         data, recipe = self.config.get("data", {}), self._recipe
+        if is_codec(self.config):
+            yield f"# {self.name}"
+            yield ""
+            yield (
+                f"An encoding of 3D images for longigen models: codec `{self._name(CODEC)}`, "
+                f"{_count_text(self.parameters)} parameters, trained on `{data.get('name', 'unnamed data')}`"
+                f"{' (simulated)' if self._simulated else ''}. Models are trained on its codes; it generates nothing."
+            )
+            errors = self.config.get("training", {}).get("errors", {})
+            if "rmse" in errors:
+                yield ""
+                yield f"A round trip changes validation images by {errors['rmse']:.3g} (root mean square of -1 to 1)."
+            return
         codec = f" on the codes of `{self._name(CODEC)}`," if CODEC in self.config else ""
         yield f"# {self.name}"
         yield ""
@@ -129,6 +142,10 @@ class Card:
         if others:
             yield f"It needs longigen and {', '.join(f'`{name}`' for name in others)}."
             yield ""
+        if is_codec(self.config):
+            train = f"longigen train --codec {self.full_name} --data PATH"
+            yield from ("```", f"longigen pull {self.full_name}", train, "```")
+            return
         command = f"longigen generate {self.full_name}{given} --out generated"
         yield from ("```", f"longigen pull {self.full_name}", command, "```")
         yield ""
@@ -289,6 +306,9 @@ class Card:
     def _metrics(self) -> Iterator[str]:
         yield "## Metrics"
         yield ""
+        if is_codec(self.config):
+            yield "`longigen evaluate` shows the round trip of the codec as a column beside a model's scores."
+            return
         if self.result is None:
             yield f"It was not evaluated before publication; `longigen evaluate {self.full_name}` does so."
             return

@@ -61,7 +61,7 @@ RECORDED: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     },
     "training": {
         **dict.fromkeys(("recipe", "data"), (str, type(None))),
-        **dict.fromkeys(("components", "changes", "initialised", "teacher"), (dict,)),
+        **dict.fromkeys(("components", "changes", "initialised", "teacher", "settings", "errors"), (dict,)),
         **dict.fromkeys(("withheld", "schedule"), (list,)),
         **dict.fromkeys(("steps", "processes"), (int,)),
         "init": (bool,),
@@ -172,13 +172,33 @@ def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> Non
         raise LongigenError(f"{path}: the config of the {kind} must be an object of keys and values, got {given}.")
 
 
+def is_codec(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration is that of a codec alone, as ``longigen train-codec`` writes it."""
+    return CODEC in config and not any(kind in config for kind in COMPONENTS)
+
+
 def kinds_in(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the kinds of component in the configuration of a model: `COMPONENTS`, and `CODEC` if it has one."""
+    """Return the kinds of component in a configuration: `COMPONENTS`, and `CODEC` if there is one, or that alone."""
+    if is_codec(config):
+        return (CODEC,)
     return (*COMPONENTS, CODEC) if CODEC in config else COMPONENTS
 
 
+def require_model(config: Mapping[str, Any], folder: Path) -> None:
+    """Raise a `LongigenError` if a configuration is that of a codec alone, with which nothing can be generated."""
+    if is_codec(config):
+        raise LongigenError(
+            f"{folder} holds a codec and no model; train a model on its codes with 'longigen train --codec {folder}'."
+        )
+
+
 def parts_text(config: Mapping[str, Any]) -> str:
-    """Return the names of a model's components: ``sadm + unet3d + continuous``, and the codec's after ``on``."""
+    """Return the names of a model's components: ``sadm + unet3d + continuous``, and the codec's after ``on``.
+
+    Of a codec alone it is ``codec kl``.
+    """
+    if is_codec(config):
+        return f"codec {config[CODEC]['name']}"
     parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
     return f"{parts} on {config[CODEC]['name']} codes" if CODEC in config else parts
 

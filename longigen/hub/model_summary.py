@@ -11,7 +11,7 @@ from typing import Any
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.manifest import CARD, FILES, MAX_BYTES, METRICS, WEIGHTS
 from longigen.hub.metrics_file import COPY_LAST, MALFORMED, MODEL, ResultRow
-from longigen.hub.model_config import parts_text, read_config
+from longigen.hub.model_config import is_codec, parts_text, read_config
 from longigen.hub.safetensors_header import number_count, read_header
 from longigen.hub.zoo import ZooModel
 from longigen.utils.files import read_json, read_text, reason
@@ -38,6 +38,7 @@ class ModelSummary:
         licence: licence of the weights; empty if it is not stated.
         protocol: hash of the protocol of the metrics; empty if there are no metrics.
         metrics: means of the model and of copy-last.
+        is_codec: whether it is a codec alone, which generates nothing.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelSummary:
     licence: str
     protocol: str = ""
     metrics: MetricTable = field(default_factory=dict)
+    is_codec: bool = False
 
     @classmethod
     def from_entry(cls, model: ZooModel) -> "ModelSummary":
@@ -88,6 +90,7 @@ class ModelSummary:
             licence=card_licence(folder / CARD),
             protocol=protocol,
             metrics=metrics,
+            is_codec=is_codec(config),
         )
 
     @property

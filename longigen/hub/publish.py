@@ -12,7 +12,7 @@ from longigen.components.base import Parameter, parameters
 from longigen.components.privacy import accepts_path, is_path, public_values
 from longigen.errors import LongigenError
 from longigen.hub.manifest import CARD, CONFIG, FILES, METRICS, WEIGHTS, Manifest, build_manifest, manifest_to_dict
-from longigen.hub.model_config import kinds_in, read_config
+from longigen.hub.model_config import is_codec, kinds_in, read_config
 from longigen.hub.repository import HubRepository, hub_errors
 from longigen.hub.resolve import ModelSource
 from longigen.hub.zoo import HUB
@@ -53,6 +53,8 @@ PUBLISHED_KEYS: Mapping[str, tuple[str, ...]] = {
         "device",
         "threads",
         "processes",
+        "settings",
+        "errors",
     ),
 }
 """The published keys of each section of a configuration; () means all. `published_config` adds some more."""
@@ -203,7 +205,7 @@ def publication(
         card = model.card(repository.partition("/")[2], f"{HUB}{repository}@{version}", licence, notes)
         (folder / CARD).write_text(card.text, encoding="utf-8")
         is_private = destination.private if destination.private is not None else private is not False
-        covariates = tuple(model.config["statistics"].get("covariates", ()))
+        covariates = tuple(model.config.get("statistics", {}).get("covariates", ()))
         yield Publication(folder, destination, version, is_private, card.chosen_licence, covariates, token)
 
 
@@ -284,6 +286,8 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
     content = {key: config[key] for key in HEADER if key in config}
     content |= {kind: _published_component(kind, config[kind]) for kind in kinds_in(config) if config.get(kind)}
     for section, keys in PUBLISHED_KEYS.items():
+        if is_codec(config) and section not in config:
+            continue
         values = config.get(section) or {}
         public = {key: values[key] for key in keys or values if key in values}
         content[section] = {key: value for key, value in public.items() if not is_path(value)}

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from longigen._version import __version__
 from longigen.components.codec import Codec
 from longigen.errors import LongigenError
-from longigen.hub.manifest import WEIGHTS
+from longigen.hub.manifest import CONFIG, WEIGHTS
+from longigen.hub.model_config import CODEC, CONFIG_SCHEMA_VERSION, is_codec, read_config, require_installed
 from longigen.models.pretrained import describe, write_weights
 from longigen.registry.registry import registry
-from longigen.utils.files import read_json, write_json
+from longigen.utils.files import write_json
 from longigen.utils.randomness import randn_like
 
-CODEC_FILE = "codec.json"
-"""The file that describes the codec of a folder."""
-SCHEMA_VERSION = 1
+RECORD = ("data", "preprocess", "training")
+"""The sections of a codec's configuration that record what it was trained on."""
 
 
 class NetworkCodec(Codec, abc.ABC):
@@ -142,21 +142,25 @@ class NetworkCodec(Codec, abc.ABC):
         }
 
     def save(self, folder: Path) -> None:
-        """Write the weights and ``codec.json`` into a folder.
+        """Write the weights and a ``config.json`` into a folder, which the Hub's commands take as they take a model's.
 
         Raises:
             LongigenError: if the folder cannot be written.
         """
         write_weights(self, folder / WEIGHTS)
         content = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": CONFIG_SCHEMA_VERSION,
             "library_name": "longigen",
             "longigen_version": __version__,
-            "codec": describe(self),
-            "error": self.error,
-            "training": dict(self.training_record),
+            CODEC: describe(self),
+            **self.training_record,
         }
-        write_json(content, folder / CODEC_FILE)
+        write_json(content, folder / CONFIG)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
 
 def load_codec(folder: Path) -> NetworkCodec:
@@ -168,23 +172,16 @@ def load_codec(folder: Path) -> NetworkCodec:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / CODEC_FILE
-    if not path.is_file():
-        raise LongigenError(
-            f"{folder} has no codec ({CODEC_FILE} is missing); give a folder of 'longigen train-codec'."
-        )
-    content = read_json(path)
-    if content.get("library_name") != "longigen" or content.get("schema_version") != SCHEMA_VERSION:
-        raise LongigenError(f"{path} is not of a codec that this version of longigen reads; train the codec again.")
+    config = read_config(folder)
+    if not is_codec(config):
+        raise LongigenError(f"{folder} holds no codec; give a folder that 'longigen train-codec' wrote.")
+    require_installed(config, folder)
+    codec: NetworkCodec = registry.make(CODEC, config[CODEC]["name"], config[CODEC].get("config", {}))
+    codec.compose(1)
     try:
-        described = content["codec"]
-        codec: NetworkCodec = registry.make("codec", described["name"], described["config"])
-        codec.compose(1)
         codec.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LongigenError(f"{path} is damaged ({error}); copy it again, or train the codec again.") from error
     except (RuntimeError, SafetensorError, OSError) as error:
         problem = str(error).splitlines()[0]
-        raise LongigenError(f"{folder / WEIGHTS} does not fit {CODEC_FILE} ({problem}); copy both again.") from error
-    codec.training_record = dict(content.get("training", {}))
+        raise LongigenError(f"{folder / WEIGHTS} does not fit {CONFIG} ({problem}); copy both again.") from error
+    codec.training_record = {key: config[key] for key in RECORD if key in config}
     return codec

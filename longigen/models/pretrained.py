@@ -20,6 +20,7 @@ from longigen.hub.model_config import (
     kinds_in,
     read_config,
     require_installed,
+    require_model,
 )
 from longigen.hub.resolve import ModelSource
 from longigen.models.checkpoint import compose_checked
@@ -130,6 +131,7 @@ def load_folder(
     from safetensors.torch import load_file
 
     config = read_config(folder)
+    require_model(config, folder)
     require_installed(config, folder)
     for kind in kinds_in(
         config

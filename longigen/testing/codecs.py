@@ -190,6 +190,6 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "keeps its weights": keeps_its_weights,
     "learns, where it is a network": learns,
     "sees surroundings alone, where it is a network": depends_on_surroundings_alone,
-    "works with every other part": works_with_every_part,
+    "composes with every installed part": works_with_every_part,
 }
 """By what a codec is to do; see `Codec` and `NetworkCodec`."""

@@ -14,6 +14,7 @@ from longigen.components.base import Settings
 from longigen.components.ranges import Count, GridSize, Range, Seed
 from longigen.data.cohort import Cohort
 from longigen.data.preprocess import Prepared
+from longigen.data.seen import seen_hashes
 from longigen.errors import LongigenError, LongigenWarning
 from longigen.models.longitudinal import total
 from longigen.models.network_codec import NetworkCodec
@@ -201,10 +202,9 @@ def fit(
 
 
 def _record(cohort: Cohort, settings: CodecSettings, errors: Mapping[str, float]) -> dict[str, Any]:
-    """Return what a codec was trained on, without ids, paths or free text."""
-    return {
-        "data": {key: value for key, value in cohort.provenance.items() if key != "parameters"},
-        "preprocess": cohort.pipeline.config,
-        "settings": vars(settings),
-        "errors": dict(errors),
-    }
+    """Return what a codec was trained on, as a model's configuration has it, without ids, paths or free text."""
+    training = {"steps": settings.steps, "settings": vars(settings), "errors": dict(errors)}
+    data = cohort.provenance
+    used = [*cohort.part("train"), *cohort.part("validation")]
+    data["seen"] = seen_hashes(used, data["fingerprint"])  # a model on its codes has seen them too
+    return {"data": data, "preprocess": cohort.pipeline.config, "training": training}

@@ -204,7 +204,8 @@ class Experiment:
         if not starts_new:
             return read_config(run.model)["data"].get("earlier", []) if (run.model / CONFIG).exists() else []
         found: list[dict[str, Any]] = []
-        for source in dict.fromkeys(start.source for start in self.warm_starts):
+        codec = self.training.init_codec  # its training used images too
+        for source in dict.fromkeys([*(start.source for start in self.warm_starts), *([codec] if codec else [])]):
             data = read_config(ModelSource.parse(source).find()).get("data", {})
             found += [{key: data[key] for key in RECORDED if key in data}, *data.get("earlier", [])]
         return [data for place, data in enumerate(found) if data not in found[:place]]

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from longigen.data.cohort import listed
 from longigen.errors import LongigenError
-from longigen.hub.model_config import CODEC, grid_text, parts_text, read_config, require_installed
+from longigen.hub.model_config import CODEC, grid_text, parts_text, read_config, require_installed, require_model
 from longigen.hub.resolve import ModelSource
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.settings import Provenance
@@ -122,6 +122,7 @@ class WarmStart:
         else:
             pairs["target"] = (old.settings.target, new.settings.target)
             pairs["prediction"] = (old.prediction, new.prediction)
+        pairs["the codec"] = (repr(old.codec), repr(new.codec))
         return ((name, *values) for name, values in pairs.items() if values[0] != values[1])
 
 
@@ -168,6 +169,7 @@ class FineTuning:
         """
         folder = source.find()
         config = read_config(folder)
+        require_model(config, folder)
         require_installed(config, folder)
         pipeline = Provenance(config.get("preprocess", {}), config.get("data", {})).explicit_preprocess
         grid = grid_text(pipeline) if "shape" in pipeline else "of the data"

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_learns_and_says_its_error(folder: Path) -> None:
     codec = load_codec(folder)
-    errors = json.loads((folder / "codec.json").read_text())["training"]["errors"]
+    errors = json.loads((folder / "config.json").read_text())["training"]["errors"]
     assert codec.error == pytest.approx(errors["rmse"])
     assert errors["rmse"] < 0.8 * errors["mean"]
     assert not any("stem" in name for name in codec.state_dict()), "the discriminator is no part of the codec"
@@ -86,6 +86,8 @@ def test_a_model_keeps_its_codec(folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(moved)
     model = LongitudinalModel.from_pretrained(run.model)
     assert model.codec.identity == given.identity
+    (earlier,) = model.provenance.data["earlier"]
+    assert earlier["seen"] == json.loads((folder / "config.json").read_text())["data"]["seen"]
     assert model.parameter_count < sum(parameter.numel() for parameter in model.parameters())
     assert open_codec(str(run.folder)).identity == given.identity
     with pytest.warns(match="now ends at step 2"):
@@ -105,6 +107,6 @@ def test_mistakes_are_one_sentence(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LongigenError, match="perceptual_file=FILE"):
         KLCodec(perceptual=1.0)
     (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "codec.json").write_text((folder / "codec.json").read_text())
+    (tmp_path / "damaged" / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(LongigenError, match="copy both again"):
         codec_choice(str(tmp_path / "damaged"))
