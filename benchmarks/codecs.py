@@ -32,7 +32,7 @@ from longigen.training.run import Run
 
 LARGE = (128, 160, 128)
 COMPONENTS = {"conditioner": "source", "denoiser": "unet3d", "sampler": "ddpm"}
-NETWORK = ["denoiser.width=16", "denoiser.multipliers=1,2,2", "denoiser.blocks=1", "denoiser.attention=[]"]
+NETWORK = ["denoiser.width=8", "denoiser.multipliers=1,2,2", "denoiser.blocks=1", "denoiser.attention=[]"]
 WAYS: dict[str, tuple[str, str]] = {
     "voxels": ("identity", "denoiser.patch=1"),
     "voxels, patch 2": ("identity", "denoiser.patch=2"),
@@ -169,6 +169,8 @@ def scores_table(size: Size, out: Path) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="rehearse at a small size")
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("W", "H", "D"), help="voxels of the step that is timed")
+    parser.add_argument("--rounds", type=int, help="number of rounds that are timed")
     parser.add_argument("--seconds", type=float, help="CPU seconds of the training of each model")
     parser.add_argument("--part", choices=["step", "scores"], help="make one of the two tables only")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the data or training")
@@ -182,7 +184,9 @@ def main() -> None:
         return
     size = TINY if arguments.tiny else FULL
     seconds = arguments.seconds or size.seconds
-    size = Size(size.step, size.rounds, seconds, size.codec_steps, (*size.data, *arguments.set))
+    width, height, depth = arguments.shape or size.step
+    rounds = arguments.rounds or size.rounds
+    size = Size((width, height, depth), rounds, seconds, size.codec_steps, (*size.data, *arguments.set))
     with tempfile.TemporaryDirectory() as temporary:
         out = arguments.out or Path(temporary)
         out.mkdir(parents=True, exist_ok=True)

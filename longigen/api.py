@@ -222,6 +222,8 @@ def train(
         resolved = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
     else:
         resolved = _recipe(recipe, components, data, changed, init, size, progress, codec)
+        if resolved.settings("training").init_codec is None:  # weights that are missing are said before data are read
+            resolved.component("codec").compose(1).initialise()
     resolved.settings("training").batch_of(launched())
     with run.locked() if is_first() else nullcontext():
         return _fit(resolved, run, resume=resume, split=split, new=new_subjects, progress=_bars(progress))

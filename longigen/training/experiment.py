@@ -161,8 +161,8 @@ class Experiment:
         """
         if model is None:
             # A run that goes on needs its codec's weights no longer where they were.
-            exported = str(run.model) if resume and (run.model / CONFIG).exists() else None
-            model = self.compose(self.codec(exported if self.training.init_codec else None))
+            exported = resume and (run.model / CONFIG).exists() and CODEC in read_config(run.model)
+            model = self.compose(self.codec(str(run.model) if exported else None))
         starts_new = not (resume and run.checkpoints())  # a checkpoint holds all weights
         if starts_new:
             model.conditioner.initialise()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from longigen import Batch, LongigenError, LongitudinalModel, ModelSettings, Statistics, api
+from longigen import Batch, LongigenError, LongitudinalModel, ModelSettings, Preprocess, Statistics, api
 from longigen.components.codec import IdentityCodec
 from longigen.data.cache import VisitCache
 from longigen.data.codes import Codes
@@ -153,8 +153,6 @@ def test_explanations_are_at_voxels_of_the_image() -> None:
 def test_visits_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGIGEN_CACHE", str(tmp_path))
     subject = api.open_dataset("sim-heart", subject_count=3, shape=(16, 16, 6), frames=2).subjects()[0]
-    from longigen import Preprocess
-
     prepared = Preprocess.from_config({"shape": [16, 15, 6]}).subject(subject, VisitCache.default())
     codec = HaarCodec().compose(1)
     codes = Codes(codec)
@@ -170,7 +168,7 @@ def test_visits_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert other.visit(prepared, 0).shape[0] == 64
 
 
-def test_train_evaluate_load_and_resume(tmp_path: Path) -> None:
+def test_train_evaluate_and_load(tmp_path: Path) -> None:
     """A model on Haar codes from training to the table, whose ceiling is exact; its folder says which codec it has."""
     run = api.train(
         "sim-heart",
@@ -189,9 +187,7 @@ def test_train_evaluate_load_and_resume(tmp_path: Path) -> None:
     rows = {row.method: row for row in evaluation.rows}
     assert rows["true, coded"].values["ssim"].mean == pytest.approx(1, abs=1e-4)
     assert rows["true, coded"].values["psnr"].mean > 60
-    assert "true,\ncoded" in evaluation.table() or "coded" in evaluation.table()
+    assert "no model with it beats" in evaluation.table().replace("\n", " ")
     assert evaluation.model["codec"] == "haar"
-    longer = api.train(out=run.folder, resume=True, changes=["training.steps=3"], progress=False)
-    assert longer.checkpoints()[-1].name.endswith("3")
     again = LongitudinalModel.from_pretrained(run.model)
     assert repr(again.codec) == "HaarCodec()"

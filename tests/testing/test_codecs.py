@@ -80,7 +80,7 @@ def caught(**expected: str) -> Any:
     return decorate
 
 
-@caught(CONFIGURATION="became .*'side': 3")
+@caught(CONFIGURATION=r"the configuration .*'side': 3\} became .*'side': 4")
 class ChangingItsConfiguration(Good):
     def __init__(self, *, side: int = 2) -> None:
         super().__init__(side=side)

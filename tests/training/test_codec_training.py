@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from longigen import LongigenError, LongitudinalModel, api
+from longigen import LongigenError, LongitudinalModel, Preprocess, api
 from longigen.models.network_codec import load_codec
 from longigen.models.open_codec import codec_choice, open_codec
 from longigen.training.codec_training import CodecSettings, Patches
@@ -59,8 +59,6 @@ def test_codes_have_a_standard_deviation_of_one() -> None:
 
 def test_patches_are_multiples_of_the_factor() -> None:
     subjects = api.open_dataset("sim-heart", subject_count=3, shape=(16, 16, 6), frames=2).subjects()
-    from longigen import Preprocess
-
     prepared = [Preprocess.from_config({"shape": [16, 16, 6]}).subject(subject) for subject in subjects]
     patches = Patches(prepared, CodecSettings(patch=(6, 9, 8)), factor=4)
     assert patches[0].shape == (1, 8, 12, 8)  # the axis of 6 voxels repeats its last
