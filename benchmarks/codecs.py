@@ -9,7 +9,6 @@ mean difference of neighbours on both sides of a border of 2 × 2 × 2 voxels ov
 
 import argparse
 import contextlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from longigen.testing.composition import model_of
 from longigen.training.experiment import Experiment
 from longigen.training.recipe import Recipe
 from longigen.training.run import Run
+from longigen.utils.memory import peak_memory, reset_peak_memory
 
 LARGE = (128, 160, 128)
 COMPONENTS = {"conditioner": "source", "denoiser": "unet3d", "sampler": "ddpm"}
@@ -80,10 +80,11 @@ def training_step(way: str, size: tuple[int, int, int]) -> Callable[[], object]:
 
 def peak(way: str, size: tuple[int, int, int]) -> float:
     """Return by how many GB the largest resident memory of this process grows in a training step."""
-    step = training_step(way, size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step, device = training_step(way, size), torch.device("cpu")
+    reset_peak_memory(device)
+    before = peak_memory(device) or 0
     step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024**2
+    return ((peak_memory(device) or 0) - before) / 1e9
 
 
 def step_table(size: Size) -> Table:

@@ -1,6 +1,7 @@
 """The distance of two volumes by the features of their slices in a trained network of timm."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,14 +36,12 @@ class SliceDistance:
         overlay = {"file": str(file)}
         try:
             with torch.random.fork_rng(devices=[]):
-                self.network = timm.create_model(
-                    network, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0
-                )
+                made: Any = timm.create_model(network, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0)
         except (RuntimeError, KeyError, ValueError, OSError) as error:
             raise LongigenError(
                 f"The weights {file} do not fit '{network}' ({str(error).splitlines()[0]}); give those of that network."
             ) from error
-        self.network.eval().requires_grad_(False)
+        self.network: Any = made.eval().requires_grad_(False)
         self.mean, self.std = (
             torch.tensor(self.network.pretrained_cfg[name])[:, None, None] for name in ("mean", "std")
         )

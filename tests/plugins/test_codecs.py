@@ -3,18 +3,20 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from longigen import Batch, LongigenError, LongitudinalModel, ModelSettings, Preprocess, Statistics, api
+from longigen import Batch, Codec, LongigenError, LongitudinalModel, ModelSettings, Preprocess, Statistics, api
 from longigen.components.codec import IdentityCodec
 from longigen.data.cache import VisitCache
 from longigen.data.codes import Codes
 from longigen.registry.registry import registry
 from longigen.testing.case import after, history
 from longigen.testing.composition import small_config
-from longigen_codecs import HaarCodec
+from longigen_codecs import HaarCodec, KLCodec
+from longigen_codecs.perceptual import SliceDistance
 
 SIZE = (9, 8, 7)
 TINY = [
@@ -30,7 +32,7 @@ TINY = [
 ]
 
 
-def composed(codec: object = None, *, denoiser: str = "unet3d", **settings: object) -> LongitudinalModel:
+def composed(codec: Codec | None = None, *, denoiser: str = "unet3d", **settings: Any) -> LongitudinalModel:
     """Return a tiny model with random weights, with or without a codec."""
     names = {"conditioner": "source", "denoiser": denoiser, "sampler": "ddpm"}
     parts = [registry.make(kind, name, small_config(kind, name)) for kind, name in names.items()]
@@ -191,3 +193,42 @@ def test_train_evaluate_and_load(tmp_path: Path) -> None:
     assert evaluation.model["codec"] == "haar"
     again = LongitudinalModel.from_pretrained(run.model)
     assert repr(again.codec) == "HaarCodec()"
+
+
+def test_the_perceptual_distance_takes_weights_by_path(tmp_path: Path) -> None:
+    """It is 0 of equal images, more of others, and trains the codec; a file that is not there is said."""
+    timm = pytest.importorskip("timm")
+    file = tmp_path / "weights.pth"
+    torch.save(timm.create_model("resnet10t", pretrained=False).state_dict(), file)
+    images = torch.rand(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    distance = SliceDistance("resnet10t", file)
+    assert distance(images, images).tolist() == [0.0, 0.0]
+    assert bool((distance(images, -images) > 0).all())
+    small = {"halvings": 1, "code_channels": 2, "codec_width": 4, "perceptual_network": "resnet10t"}
+    codec = KLCodec.from_config({**small, "perceptual": 1.0, "perceptual_file": str(file)}).compose(1)
+    tensors = set(codec.state_dict())
+    codec.requires_grad_(True)
+    codec.losses(images, torch.Generator().manual_seed(0), None)["perceptual"].sum().backward()
+    assert all(parameter.grad is not None for parameter in codec.decoder.parameters())
+    assert set(codec.state_dict()) == tensors, "the network of the distance is no part of the codec"
+    with pytest.raises(LongigenError, match=r"nothing\.pth do not exist"):
+        SliceDistance("resnet10t", tmp_path / "nothing.pth")
+
+
+def test_monai_takes_a_users_own_weights(tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    small = small_config("codec", "monai")
+    torch.manual_seed(0)
+    theirs = registry.make("codec", "monai", small).compose(1)
+    torch.save({"state_dict": theirs.network.state_dict()}, tmp_path / "autoencoder.pt")
+    ours = registry.make("codec", "monai", {**small, "weights_file": tmp_path / "autoencoder.pt"}).compose(1)
+    ours.initialise()
+    images = torch.rand(1, 1, 7, 8, 9) * 2 - 1
+    assert torch.equal(ours.encode(images), theirs.encode(images))
+    other = registry.make(
+        "codec", "monai", {**small, "latent_channels": 3, "weights_file": tmp_path / "autoencoder.pt"}
+    )
+    with pytest.raises(LongigenError, match="do not fit MONAI's AutoencoderKL"):
+        other.compose(1).initialise()
+    with pytest.raises(LongigenError, match="train-codec"):
+        theirs.initialise()

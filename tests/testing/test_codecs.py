@@ -127,6 +127,8 @@ class Drawing(Good):
 
 @caught(WEIGHTS="the identity differs for|codes differ once the weights")
 class ForgettingItsWeights(Good):
+    shift: Tensor
+
     def build(self, *, channels: int) -> None:
         super().build(channels=channels)
         self.register_buffer("shift", torch.rand(()), persistent=False)
