@@ -25,9 +25,11 @@ if TYPE_CHECKING:
         pull,
         report,
         train,
+        train_codec,
         train_segmenter,
         view,
     )
+    from longigen.components.codec import Codec, IdentityCodec
     from longigen.components.conditioner import Conditioner
     from longigen.components.conditioning import Conditioning, Routes
     from longigen.components.deformation import doubled, flow, halved, warp
@@ -72,10 +74,12 @@ if TYPE_CHECKING:
     from longigen.hub.resolve import Pulled
     from longigen.models.forecast import Forecast, ForecastVisit
     from longigen.models.longitudinal import LongitudinalModel
+    from longigen.models.network_codec import NetworkCodec
     from longigen.models.network_segmenter import NetworkSegmenter
     from longigen.models.settings import ModelSettings, Provenance
     from longigen.planning.plan import Plan
     from longigen.registry import (
+        register_codec,
         register_conditioner,
         register_dataset,
         register_denoiser,
@@ -99,6 +103,7 @@ _MODULES = {
     "BadData": "data.issues",
     "Batch": "components.visit_sequence",
     "BenchmarkResult": "evaluation.benchmark_result",
+    "Codec": "components.codec",
     "Conditioner": "components.conditioner",
     "Conditioning": "components.conditioning",
     "Consistency": "evaluation.consistency",
@@ -113,6 +118,7 @@ _MODULES = {
     "Forecast": "models.forecast",
     "ForecastVisit": "models.forecast",
     "Generators": "utils.randomness",
+    "IdentityCodec": "components.codec",
     "LongigenError": "errors",
     "LongigenWarning": "errors",
     "LongitudinalModel": "models.longitudinal",
@@ -121,6 +127,7 @@ _MODULES = {
     "ModelSettings": "models.settings",
     "ModelSummary": "hub.model_summary",
     "Moved": "components.denoiser",
+    "NetworkCodec": "models.network_codec",
     "NetworkSegmenter": "models.network_segmenter",
     "OnBad": "data.issues",
     "PARTS": "data.dataset",
@@ -194,6 +201,7 @@ _MODULES = {
     "read_volume": "data.volume",
     "recomputed": "components.recomputation",
     "refuse": "data.issues",
+    "register_codec": "registry",
     "register_conditioner": "registry",
     "register_dataset": "registry",
     "register_denoiser": "registry",
@@ -204,6 +212,7 @@ _MODULES = {
     "spatial_shape": "data.volume",
     "time_unit": "utils.time_units",
     "train": "api",
+    "train_codec": "api",
     "train_segmenter": "api",
     "view": "api",
     "unpatchify": "components.patches",
@@ -221,6 +230,7 @@ __all__ = [
     "BadData",
     "Batch",
     "BenchmarkResult",
+    "Codec",
     "Conditioner",
     "Conditioning",
     "Consistency",
@@ -235,6 +245,7 @@ __all__ = [
     "Forecast",
     "ForecastVisit",
     "Generators",
+    "IdentityCodec",
     "LongigenError",
     "LongigenWarning",
     "LongitudinalModel",
@@ -243,6 +254,7 @@ __all__ = [
     "ModelSettings",
     "ModelSummary",
     "Moved",
+    "NetworkCodec",
     "NetworkSegmenter",
     "OnBad",
     "Plan",
@@ -313,6 +325,7 @@ __all__ = [
     "read_volume",
     "recomputed",
     "refuse",
+    "register_codec",
     "register_conditioner",
     "register_dataset",
     "register_denoiser",
@@ -324,6 +337,7 @@ __all__ = [
     "spatial_shape",
     "time_unit",
     "train",
+    "train_codec",
     "train_segmenter",
     "unpatchify",
     "view",

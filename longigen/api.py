@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from longigen.models.compilation import Compile
     from longigen.models.layout import LayoutName
     from longigen.models.longitudinal import LongitudinalModel
+    from longigen.models.network_codec import NetworkCodec
     from longigen.models.network_segmenter import NetworkSegmenter
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
@@ -80,6 +81,7 @@ __all__ = [
     "pull",
     "report",
     "train",
+    "train_codec",
     "train_segmenter",
     "view",
 ]
@@ -192,6 +194,7 @@ def train(
     conditioner: str | None = None,
     denoiser: str | None = None,
     sampler: str | None = None,
+    codec: Path | str | None = None,
     init: str | None = None,
     size: str | None = None,
     new_subjects: "NewSubjects | None" = None,
@@ -214,6 +217,8 @@ def train(
         conditioner: name of a conditioner to use instead of the recipe's.
         denoiser: name of a denoiser to use instead of the recipe's.
         sampler: name of a sampler to use instead of the recipe's.
+        codec: the codec on whose codes the model works: a name such as ``haar``, a folder that `train_codec` wrote, or
+            a model that has one; by default the recipe's, or none.
         init: model to fine-tune; its components, settings and grid replace those of the recipe.
         size: name of one of the recipe's sizes (``longigen info RECIPE``), which `changes` may change further.
         new_subjects: with `resume` or `config`, what becomes of subjects that were added to the data since: ``train``
@@ -230,7 +235,7 @@ def train(
     from longigen.utils.memory import keep_freed_memory
 
     components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-    if resume and (out is None or data or any(components.values()) or init or size or config or recipe):
+    if resume and (out is None or data or any(components.values()) or codec or init or size or config or recipe):
         raise LongigenError(
             "resume continues a run with its own options; give only the run's folder as out, and training.steps."
         )
@@ -249,7 +254,9 @@ def train(
         split = recorded["split"]
         resolved = Recipe.from_dict(recorded["recipe"], changed, recorded.get("origin"))
     else:
-        resolved, split = _recipe(recipe, components, data, changed, init, size, config, progress)
+        resolved, split = _recipe(recipe, components, data, changed, init, size, config, progress, codec)
+        if resolved.settings("training").init_codec is None:  # weights that are missing are said before data are read
+            resolved.component("codec").compose(1).initialise()
     resolved.settings("training").batch_of(launched())
     with run.locked() if is_first() else nullcontext():
         return _fit(resolved, run, resume=resume, split=split, new=new_subjects, progress=_bars(progress))
@@ -267,6 +274,7 @@ def plan(
     conditioner: str | None = None,
     denoiser: str | None = None,
     sampler: str | None = None,
+    codec: Path | str | None = None,
     init: str | None = None,
     size: str | None = None,
     read: bool = False,
@@ -290,6 +298,7 @@ def plan(
         conditioner: as for `train`.
         denoiser: as for `train`.
         sampler: as for `train`.
+        codec: as for `train`.
         init: as for `train`.
         size: as for `train`.
         read: do all that `train` does before its first step: read and check every visit (which fills the cache of
@@ -313,7 +322,7 @@ def plan(
     absent = None
     if data is None and init is None and config is None and not read:
         absent = stand_in(recipe or DEFAULT_RECIPE)
-    resolved, _ = _recipe(recipe, components, absent or data, as_changes(changes), init, size, config, progress)
+    resolved, _ = _recipe(recipe, components, absent or data, as_changes(changes), init, size, config, progress, codec)
     bars = _bars(progress)
     experiment = None
     if read:
@@ -337,6 +346,7 @@ def config_text(
     conditioner: str | None = None,
     denoiser: str | None = None,
     sampler: str | None = None,
+    codec: Path | str | None = None,
     init: str | None = None,
     size: str | None = None,
     progress: bool = True,
@@ -351,6 +361,7 @@ def config_text(
         conditioner: as for `train`.
         denoiser: as for `train`.
         sampler: as for `train`.
+        codec: as for `train`.
         init: as for `train`.
         size: as for `train`.
         progress: show a progress bar.
@@ -361,7 +372,7 @@ def config_text(
     from longigen.training.run_config import config_text
 
     components = {"conditioner": conditioner, "denoiser": denoiser, "sampler": sampler}
-    resolved, _ = _recipe(recipe, components, data, as_changes(changes), init, size, config, progress)
+    resolved, _ = _recipe(recipe, components, data, as_changes(changes), init, size, config, progress, codec)
     return config_text(resolved)
 
 
@@ -374,6 +385,7 @@ def _recipe(
     size: str | None,
     file: Path | str | None,
     progress: bool,
+    codec: Path | str | None = None,
 ) -> "tuple[Recipe, Mapping[str, Sequence[str]] | None]":
     """Return a recipe of the catalog with the user's choices, as `train` takes them, and the split of a run to repeat.
 
@@ -397,6 +409,11 @@ def _recipe(
         fine_tuning = FineTuning.of(_source(init, progress=progress))
         log.info(fine_tuning.summary)
         model, changes = fine_tuning.config, [*changes, *fine_tuning.changes]
+    if codec is not None:
+        from longigen.models.open_codec import codec_choice
+
+        named_codec, of_codec = codec_choice(str(codec))
+        components, changes = {**components, "codec": named_codec}, [*of_codec, *changes]
     chosen = recipe or named or DEFAULT_RECIPE
     resolved = Recipe.resolve(
         chosen,
@@ -833,6 +850,72 @@ def evaluate(
         return evaluation
 
 
+def train_codec(
+    data: Path | str,
+    out: Path | str,
+    *,
+    name: str = "kl",
+    changes: Changes = (),
+    progress: bool = True,
+) -> "NetworkCodec":
+    """Train a codec on the images of a data set, on whose codes models are then trained (see `train`).
+
+    Args:
+        data: a data set's name, a file or folder, or ``NAME:PATH``.
+        out: the folder for the weights, new or empty.
+        name: name of the codec, a network (``longigen list codecs``).
+        changes: hyperparameters by ``section.key`` or strings ``section.key=value``, where the section is ``codec``,
+            ``training``, ``preprocess``, ``split`` or ``data``.
+        progress: show a progress bar.
+
+    Raises:
+        LongigenError: if the data cannot be read, or an option is invalid.
+    """
+    from longigen.data.cohort import Cohort
+    from longigen.data.preprocess import PreprocessSettings
+    from longigen.data.split import SplitSettings
+    from longigen.models.network_codec import NetworkCodec
+    from longigen.registry.registry import registry
+    from longigen.training.codec_training import CodecSettings, fit
+
+    found, config, network, given = _to_train(
+        "codec", name, data, changes, CodecSettings, preprocess=PreprocessSettings
+    )
+    if not issubclass(network, NetworkCodec):
+        raise LongigenError(f"The codec '{name}' has no weights, so there is nothing to train; use it as it is.")
+    cohort = Cohort(
+        found,
+        registry.make("dataset", found, {**config, **given["data"]}),
+        PreprocessSettings.from_config(given["preprocess"], "preprocess"),
+        SplitSettings.from_config(given["split"], "split"),
+    )
+    settings = CodecSettings.from_config(given["training"], "training")
+    return fit(registry.make("codec", name, given["codec"]), cohort, settings, Path(out), progress=_bars(progress))
+
+
+def _to_train(
+    kind: str, name: str, data: Path | str, changes: Changes, training: type[Any], **others: type[Any]
+) -> tuple[str, dict[str, Any], type[Any], dict[str, dict[str, Any]]]:
+    """Return what a component is trained on and with: data set, its configuration, the class, changes by section.
+
+    The sections are `kind`, ``training``, ``split``, ``data`` and `others`, each with its settings class.
+    """
+    from longigen.components.base import parameters
+    from longigen.components.changes import parse_change
+    from longigen.data.open_dataset import find_dataset
+    from longigen.data.split import SplitSettings
+    from longigen.registry.registry import registry
+
+    found, config = find_dataset(str(data))
+    reader, network = registry.load("dataset", found), registry.load(kind, name)
+    sections = {kind: network, "training": training, "split": SplitSettings, "data": reader, **others}
+    known = {section: parameters(cls) for section, cls in sections.items()}
+    given: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for section, key, value in (parse_change(change, known) for change in as_changes(changes)):
+        given[section][key] = value
+    return found, config, network, given
+
+
 def train_segmenter(
     data: Path | str,
     out: Path | str,
@@ -854,25 +937,14 @@ def train_segmenter(
     Raises:
         LongigenError: if the data have no label maps or cannot be read, or an option is invalid.
     """
-    from longigen.components.base import parameters
-    from longigen.components.changes import parse_change
-    from longigen.data.open_dataset import find_dataset
     from longigen.data.split import SplitSettings
-    from longigen.registry.registry import registry
-
-    found, config = find_dataset(str(data))
-    reader, network = registry.load("dataset", found), registry.load("segmenter", name)
-
     from longigen.models.network_segmenter import NetworkSegmenter
+    from longigen.registry.registry import registry
     from longigen.training.segmenter_training import SegmenterSettings, fit
 
+    found, config, network, given = _to_train("segmenter", name, data, changes, SegmenterSettings)
     if not issubclass(network, NetworkSegmenter):
         raise LongigenError(f"The segmenter '{name}' is no network, so there is nothing to train; use it as it is.")
-    sections = {"segmenter": network, "training": SegmenterSettings, "split": SplitSettings, "data": reader}
-    known = {section: parameters(cls) for section, cls in sections.items()}
-    given: dict[str, dict[str, Any]] = {section: {} for section in sections}
-    for section, key, value in (parse_change(change, known) for change in as_changes(changes)):
-        given[section][key] = value
     return fit(
         registry.make("segmenter", name, given["segmenter"]),
         found,
@@ -1349,12 +1421,11 @@ def publication(
     from longigen.hub.manifest import SEGMENTER
     from longigen.hub.publish import publication
     from longigen.hub.resolve import LOCAL
-    from longigen.models.longitudinal import LongitudinalModel
-    from longigen.models.network_segmenter import NetworkSegmenter, load_segmenter
-    from longigen.models.pretrained import load_folder
+    from longigen.models.network_segmenter import load_segmenter
+    from longigen.models.open_codec import load_any
 
-    def load(folder: Path) -> LongitudinalModel | NetworkSegmenter:
-        return load_segmenter(folder) if (folder / SEGMENTER).exists() else load_folder(LongitudinalModel, folder)
+    def load(folder: Path) -> "LongitudinalModel | NetworkCodec | NetworkSegmenter":
+        return load_segmenter(folder) if (folder / SEGMENTER).exists() else load_any(folder)
 
     source = _source(model, weights=weights, token=token)
     return publication(

@@ -86,7 +86,7 @@ def test_every_plugin_has_entry_points(wheel: Path) -> None:
 def test_the_index_describes_every_entry_point(wheel: Path) -> None:
     index = yaml.safe_load((ROOT / "registry.yaml").read_text())
     found = entry_points(wheel)
-    for kind in ("conditioners", "denoisers", "samplers", "datasets", "metrics", "segmenters"):
+    for kind in ("conditioners", "denoisers", "samplers", "codecs", "datasets", "metrics", "segmenters"):
         assert sorted(index[kind]) == sorted(found[f"longigen.{kind}"])
         assert all(entry["summary"] for entry in index[kind].values())
 

@@ -63,6 +63,15 @@ TrainedSampler = Annotated[
         autocompletion=names_in("samplers"),
     ),
 ]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        "--codec",
+        metavar="NAME|FOLDER",
+        help="Codec on whose codes the model works, e.g. haar, or a folder that 'longigen train-codec' wrote.",
+        autocompletion=names_in("codecs"),
+    ),
+]
 Size = Annotated[
     str | None,
     typer.Option("--size", help="One of the recipe's sizes, e.g. large; 'longigen info RECIPE' shows them."),

@@ -14,8 +14,8 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="What to list: conditioners, denoisers, samplers, datasets, metrics, segmenters, recipes, tables, "
-            "protocols or models; by default all of them.",
+            help="What to list: conditioners, denoisers, samplers, codecs, datasets, metrics, segmenters, recipes, "
+            "tables, protocols or models; by default all of them.",
             autocompletion=complete_section,
         ),
     ] = None,

@@ -27,6 +27,7 @@ from longigen_cli import (
     push,
     report,
     train,
+    train_codec,
     train_segmenter,
     view,
 )
@@ -73,6 +74,7 @@ app = typer.Typer(
 )
 app.command("train", cls=_Command)(train.train)
 app.command("plan", cls=_Command)(plan.plan)
+app.command("train-codec", cls=_Command)(train_codec.train_codec)
 app.command("train-segmenter", cls=_Command)(train_segmenter.train_segmenter)
 app.command("distill", cls=_Command)(distill.distill)
 app.command("generate", cls=_Command)(generate.generate)

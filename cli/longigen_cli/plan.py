@@ -9,6 +9,7 @@ from longigen_cli.completion import names_in
 from longigen_cli.console import (
     AsJSON,
     Changes,
+    Codec,
     Conditioner,
     Data,
     Denoiser,
@@ -38,6 +39,7 @@ def plan(
     conditioner: Conditioner = None,
     denoiser: Denoiser = None,
     sampler: TrainedSampler = None,
+    codec: Codec = None,
     size: Size = None,
     changes: Changes = None,
     as_json: AsJSON = False,
@@ -55,6 +57,7 @@ def plan(
         conditioner=conditioner,
         denoiser=denoiser,
         sampler=sampler,
+        codec=codec,
         size=size,
     )
     print_json(found.to_dict()) if as_json else show_table(found)

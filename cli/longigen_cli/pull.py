@@ -11,12 +11,15 @@ def pull(model: Model, as_json: AsJSON = False) -> None:
     """
     pulled = api.pull(model)
     summary = pulled.summary
-    command = f"longigen evaluate MODEL --segmenter {model}" if summary.regions else f"longigen generate {model}"
+    if summary.regions:
+        use = f"evaluate MODEL --segmenter {model}"
+    else:
+        use = f"{'train --codec' if summary.is_codec else 'generate'} {model}"
     if pulled.note:
         say(f"{pulled.note} The files downloaded before are used instead.")
     if as_json:
-        print_json({**pulled.to_dict(), **summary.to_dict(), "command": command})
+        print_json({**pulled.to_dict(), **summary.to_dict(), "command": f"longigen {use}"})
         return
     show_sentence(f"{model} is {pulled.origin}: {summary.line}")
     show(f"verified and stored in {pulled.folder}")
-    show(f"next: {command}")
+    show(f"next: longigen {use}")

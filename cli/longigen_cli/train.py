@@ -11,6 +11,7 @@ from longigen.errors import Interruption, LongigenError
 from longigen_cli.completion import names_in
 from longigen_cli.console import (
     Changes,
+    Codec,
     Conditioner,
     Data,
     Denoiser,
@@ -30,6 +31,7 @@ def train(
     conditioner: Conditioner = None,
     denoiser: Denoiser = None,
     sampler: TrainedSampler = None,
+    codec: Codec = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +136,7 @@ def train(
         "conditioner": conditioner,
         "denoiser": denoiser,
         "sampler": sampler,
+        "codec": codec,
         "init": init,
         "size": size,
     }

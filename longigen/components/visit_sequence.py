@@ -25,7 +25,8 @@ class VisitSequence:
 
     Contract:
 
-    - `images` (B, L, C, W, H, D), floating, in [-1, 1]; background is -1.
+    - `images` (B, L, C, W, H, D), floating, in [-1, 1]; background is -1. To a conditioner of a model with a codec they
+      are codes of C channels, of that codec's range.
     - `times` (B, L), floating, in the data set's unit, ascending over each subject's valid visits.
     - `observed` (B, L), bool: whether the visit has an image. Images that are not observed are set to background here,
       so that they cannot leak.
@@ -280,19 +281,22 @@ class Batch:
         history: the visits that the model is given.
         target: the image of the target visit (B, C, W, H, D) in [-1, 1].
         target_time: its time (B,), in the data set's unit.
+        coded: whether the images are codes of the model's codec already, so that the model does not encode them.
     """
 
     history: VisitSequence
     target: Tensor
     target_time: Tensor
+    coded: bool = False
 
     def to(self, device: torch.device | str) -> Self:
         target, time = (part.to(device, non_blocking=part.is_pinned()) for part in (self.target, self.target_time))
-        return type(self)(self.history.to(device), target, time)
+        return type(self)(self.history.to(device), target, time, self.coded)
 
     def pin_memory(self) -> Self:
         """Return the batch in page-locked memory; the name is that which `torch.utils.data.DataLoader` calls."""
-        return type(self)(self.history.pin_memory(), self.target.pin_memory(), self.target_time.pin_memory())
+        target, time = self.target.pin_memory(), self.target_time.pin_memory()
+        return type(self)(self.history.pin_memory(), target, time, self.coded)
 
     @classmethod
     def collate(cls, batches: Sequence[Self]) -> Self:
@@ -302,6 +306,7 @@ class Batch:
             VisitSequence.collate([batch.history for batch in batches]),
             torch.cat([pad_to(batch.target, size) for batch in batches]),
             torch.cat([batch.target_time for batch in batches]),
+            batches[0].coded,
         )
 
 

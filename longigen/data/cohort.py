@@ -16,6 +16,7 @@ import torch
 from longigen.components.base import parameters
 from longigen.components.privacy import public_values
 from longigen.data.cache import VisitCache
+from longigen.data.codes import Codes
 from longigen.data.dataset import Dataset, Subject
 from longigen.data.issues import BadData, Finding, refuse, warn_of
 from longigen.data.preprocess import Prepared, Preprocess, PreprocessSettings
@@ -275,15 +276,23 @@ class Cohort:
             left = f": {len(self.skipped)} were left out, the first since {self.skipped[0]}" if self.skipped else ""
             raise LongigenError(f"The data set '{self.name}' has no subjects{left or '; choose another one.'}")
 
-    def statistics(self, *, causal: bool, covariates: tuple[str, ...], seed: int) -> Statistics:
+    def statistics(
+        self, *, causal: bool, covariates: tuple[str, ...], seed: int, codes: Codes | None = None
+    ) -> Statistics:
         """Compute the statistics of the training part: the typical gap between visits, and the residual's variance.
+
+        Args:
+            causal: use only visits before the target.
+            covariates: names of the covariates of the model.
+            seed: random seed of the pairs that the residual is measured on.
+            codes: the codes of the visits, whose difference is then the residual.
 
         Raises:
             LongigenError: if all visits of a subject are identical, so that there is no change to learn.
         """
         training = self.part("train")
         gaps = np.concatenate([np.diff(prepared.subject.times) for prepared in training])
-        pairs = TrainingPairs(training, length=RESIDUAL_PAIRS, seed=seed, causal=causal)
+        pairs = TrainingPairs(training, length=RESIDUAL_PAIRS, seed=seed, causal=causal, codes=codes)
         scale = float(np.median(gaps))
         squares, lengths = [], []
         for number in range(len(pairs)):

@@ -3,7 +3,7 @@
 import json
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -244,6 +244,24 @@ class Prepared:
         """Return a visit (1, W, H, D), float32, in [-1, 1]."""
         cached = self._cache.get(self._key(index)) if self._cache else None
         return self._read(index)[0] if cached is None else cached[0]
+
+    def derived(self, index: int, key: str, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what `make` makes of a visit (1, W, H, D), which the cache then keeps.
+
+        Args:
+            index: index of the visit.
+            key: what the result depends on besides the visit.
+            make: makes it.
+        """
+        if self._cache is None:
+            return make(self.visit(index))
+        place = VisitCache.key(self._key(index), key)
+        cached = self._cache.get(place)
+        if cached is not None:
+            return cached[0]
+        made = make(self.visit(index))
+        self._cache.put(place, made, {})
+        return made
 
     @property
     def digests(self) -> list[str]:

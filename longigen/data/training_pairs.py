@@ -1,6 +1,7 @@
 """Draw training pairs of a history and a target visit (SADM, Algorithm 1)."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from longigen.components.visit_sequence import BACKGROUND, Batch, Covariate, VisitSequence
 from longigen.data.augment import Augment
+from longigen.data.codes import Codes
 from longigen.data.preprocess import Prepared
 from longigen.utils.randomness import derive_seed
 
@@ -45,6 +47,8 @@ class TrainingPairs(Dataset[Batch]):
         missing: how missing visits are represented. It does not change which visits are targets, given or missing.
         last: probability that the target is the subject's last visit, in addition to its share of the other draws.
         single: probability that of the given visits only the first is kept, so that the visit is generated from one.
+        codes: the codes of the visits, which the pairs then hold instead of images. Not with `augment`, which changes
+            images: those pairs hold images, and the model encodes them.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class TrainingPairs(Dataset[Batch]):
         missing: Missing = "slots",
         last: float = 0.0,
         single: float = 0.0,
+        codes: Codes | None = None,
     ) -> None:
         if not subjects:
             raise ValueError("there are no subjects")
@@ -70,6 +75,7 @@ class TrainingPairs(Dataset[Batch]):
         self.augment = augment
         self.missing = missing
         self.last, self.single = last, single
+        self.codes: Codes | None = codes if augment is None else None
 
     def __len__(self) -> int:
         return self.length
@@ -91,7 +97,7 @@ class TrainingPairs(Dataset[Batch]):
         if alone < self.single:
             missing = absent = set(others)
         history = [index for index in (0, *others) if index not in absent]
-        pair = make_pair(prepared, history, missing - absent, target, self.covariates)
+        pair = make_pair(prepared, history, missing - absent, target, self.covariates, self.codes)
         if self.augment is None:
             return pair
         return self.augment(pair, seed=derive_seed("augment", self.seed, number), pad=prepared.pipeline.pad)
@@ -105,7 +111,7 @@ class TrainingPairs(Dataset[Batch]):
 
         prepared = max(self.subjects, key=voxels)
         last = len(prepared.subject.visits) - 1
-        pair = make_pair(prepared, range(last), set(), last, self.covariates)
+        pair = make_pair(prepared, range(last), set(), last, self.covariates, self.codes)
         return pair if self.augment is None else self.augment(pair, seed=0, pad=prepared.pipeline.pad)
 
     def _absent(self, missing: set[int], draw: np.random.Generator) -> set[int]:
@@ -117,7 +123,12 @@ class TrainingPairs(Dataset[Batch]):
 
 
 def make_pair(
-    prepared: Prepared, history: Sequence[int], missing: set[int], target: int, covariates: tuple[str, ...]
+    prepared: Prepared,
+    history: Sequence[int],
+    missing: set[int],
+    target: int,
+    covariates: tuple[str, ...],
+    codes: Codes | None = None,
 ) -> Batch:
     """Return a history and a target visit of a subject as a batch of size 1.
 
@@ -127,22 +138,29 @@ def make_pair(
         missing: indices of the history's visits that are not observed.
         target: index of the target visit.
         covariates: names of the covariates in the history.
+        codes: the codes of the visits, which the batch then holds instead of images.
     """
     return Batch(
-        make_sequence(prepared, history, missing, covariates),
-        prepared.visit(target)[None],
+        make_sequence(prepared, history, missing, covariates, codes),
+        (prepared.visit(target) if codes is None else codes.visit(prepared, target))[None],
         torch.tensor([prepared.model_time(prepared.subject.times[target])], dtype=torch.float32),
+        coded=codes is not None,
     )
 
 
 def make_sequence(
-    prepared: Prepared, history: Sequence[int], missing: set[int], covariates: tuple[str, ...]
+    prepared: Prepared,
+    history: Sequence[int],
+    missing: set[int],
+    covariates: tuple[str, ...],
+    codes: Codes | None = None,
 ) -> VisitSequence:
     """Return visits of a subject as a `VisitSequence` of batch size 1, in the model's time unit; as `make_pair`."""
     observed = [index not in missing for index in history]
-    shape = prepared.visit(0).shape
+    read = prepared.visit if codes is None else partial(codes.visit, prepared)
+    shape = read(0).shape
     images = [
-        prepared.visit(index) if is_observed else torch.full(shape, BACKGROUND)
+        read(index) if is_observed else torch.full(shape, BACKGROUND)
         for index, is_observed in zip(history, observed, strict=True)
     ]
     visits = [prepared.subject.visits[index] for index in history]

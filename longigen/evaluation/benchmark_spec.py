@@ -7,7 +7,7 @@ from typing import Any
 
 from longigen.errors import LongigenError, did_you_mean
 from longigen.hub.metrics_file import COPIES, COPY_LAST
-from longigen.hub.model_config import COMPONENTS
+from longigen.hub.model_config import CODEC, COMPONENTS
 from longigen.registry.catalog import Catalog
 from longigen.training.recipe import Recipe
 
@@ -141,7 +141,7 @@ def _row(name: str, content: Any, default: Any, owner: str) -> BenchmarkRow:
         raise LongigenError(f"{owner} must hold a mapping 'components' and a list 'changes'.")
     if not isinstance(content.get("recipes") or {}, Mapping):
         raise LongigenError(f"{owner} must hold a mapping 'recipes' from recipes of the table to its own.")
-    _require_known(components, COMPONENTS, owner)
+    _require_known(components, (*COMPONENTS, CODEC), owner)
     chosen = content.get("recipe") or default
     if not chosen:
         raise LongigenError(f"{owner} names no recipe; add the key 'recipe'.")

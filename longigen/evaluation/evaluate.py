@@ -26,7 +26,7 @@ from longigen.generation.session import GenerationSession
 from longigen.hub.metrics_file import COPIES, METRICS_SCHEMA_VERSION, PLACES, MetricsFile, ResultRow
 from longigen.models.batch_size import BatchSize, Size
 from longigen.models.figures import write_strip
-from longigen.models.predict import Generated, GenerationSettings, generation_metadata, recorded_generation
+from longigen.models.predict import Generated, GenerationSettings, coded, generation_metadata, recorded_generation
 from longigen.models.tasks import Scenario, Targets
 from longigen.models.visit_files import spread_caution
 from longigen.utils.files import atomic, read_json, write_json
@@ -140,6 +140,7 @@ class Evaluation(Tabular):
                             targets=protocol.targets,
                             space=protocol.space,
                             regions=regions,
+                            coded=None if session.model.codec.trivial else coded(session.model, samples[0]),
                         )
                         if scenario == protocol.settings[-1] and len(shown) < SHOWN:
                             shown.append(samples[0])

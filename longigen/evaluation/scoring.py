@@ -13,7 +13,7 @@ from longigen.components.metric import LEAST_VISITS, Metric, RegionMetric, Serie
 from longigen.evaluation.comparison import Comparison, Space
 from longigen.evaluation.regions import Regions, RegionScores
 from longigen.evaluation.volumes import RegionVolume
-from longigen.hub.metrics_file import BLURRED, COPY_LAST, MODEL, SEGMENTED, ResultRow, mean_method
+from longigen.hub.metrics_file import BLURRED, CODED, COPY_LAST, MODEL, SEGMENTED, ResultRow, mean_method
 from longigen.models.predict import Generated
 from longigen.models.tasks import Targets
 from longigen.utils.intervals import MEAN, Average, Summary
@@ -25,7 +25,8 @@ class Score:
 
     Attributes:
         setting: the scenario.
-        method: ``copy-last``, a blurred copy, ``model``, the mean of several samples, or the segmented true image.
+        method: ``copy-last``, a blurred copy, ``model``, the mean of several samples, or the
+            segmented or the coded true image.
         subject: id of the subject.
         visit: index of the visit.
         time: time of the visit.
@@ -75,6 +76,7 @@ def score(
     targets: Targets,
     space: Space,
     regions: Regions | None = None,
+    coded: Generated | None = None,
 ) -> list[Score]:
     """Score the generated visits of one task.
 
@@ -89,6 +91,7 @@ def score(
         targets: visits to score: each subject's ``last`` one, or ``all``.
         space: where volumes are compared, see `Comparison.of`.
         regions: the regions of the metrics that are of regions; without, these have no value (NaN).
+        coded: the true visits as the model's codec encodes and decodes them, which are scored as if generated.
     """
     regional = {name: metric for name, metric in metrics.items() if isinstance(metric, RegionMetric)}
     first = samples[0]
@@ -102,6 +105,8 @@ def score(
         compared = Comparison.of(samples, index, space)
         others = compared.true, compared.previous, compared.foreground
         methods, time = _methods(compared), first.times[index]
+        if coded is not None:
+            methods[CODED] = Comparison.of([coded], index, space).generated
         of_regions = RegionScores()
         if regions is not None:
             of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), visit))

@@ -7,7 +7,7 @@ from typing import Any
 
 from longigen.components.metric import Metric, SetMetric, metric_notes
 from longigen.evaluation.result_table import ResultTable
-from longigen.hub.metrics_file import BLURRED, COPIES, COPY_LAST, MODEL, SEGMENTED, ResultRow
+from longigen.hub.metrics_file import BLURRED, CODED, COPIES, COPY_LAST, MODEL, SEGMENTED, ResultRow
 from longigen.utils.intervals import MEAN, Average, Summary
 
 
@@ -43,6 +43,11 @@ def evaluation_table(
     if any(row.method == SEGMENTED for row in rows):
         copies.append(SEGMENTED)
         notes.append(f"{SEGMENTED}: the segmenter's label maps of the true images, which shows its own error")
+    if any(row.method == CODED for row in rows):
+        copies.append(CODED)
+        notes.append(
+            f"{CODED}: the true images as the model's codec encodes and decodes them, which no model with it beats"
+        )
     copied = {(row.setting, row.method): row for row in rows if row.method in copies}
     most = max(_counts(rows), default=0)
     for row in rows:

@@ -109,7 +109,7 @@ def explanations(
         else:
             observed = ~is_target & (~is_generated | (visits.times < target))
             history = replace(visits, observed=observed, valid=~is_target)
-        shares = model.conditioner.explain(history.to(model.device), target.to(model.device)).cpu()
+        shares = model.explain(history.to(model.device), target.to(model.device)).cpu()
         usable = (history.before(target) if model.conditioner.causal else history.valid)[0]
         origins: list[Origin] = [
             "missing" if not has_image else "generated" if from_model else "given"

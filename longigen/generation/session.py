@@ -19,7 +19,6 @@ from longigen.data.seen import TrainedOn, all_of, unseen
 from longigen.data.split import Part, Split, SplitSettings, fingerprint
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.hub.manifest import WEIGHTS, checksum
-from longigen.hub.model_config import COMPONENTS
 from longigen.hub.resolve import ModelSource
 from longigen.models.batch_size import BatchSize, Size
 from longigen.models.cautions import box_cautions, data_cautions, shares_outside
@@ -32,7 +31,7 @@ from longigen.models.predict import (
     predict_samples,
     target_times,
 )
-from longigen.models.pretrained import describe, load_folder
+from longigen.models.pretrained import described_parts, load_folder
 from longigen.models.tasks import Scenario, Task, tasks
 from longigen.models.visit_files import GenerationRecord
 from longigen.registry.registry import registry
@@ -282,7 +281,7 @@ class GenerationSession:
     def provenance(self) -> dict[str, Any]:
         """The version of longigen, the components' names and the SHA-256 of the model's weights."""
         folder = ModelSource(self.source, path=Path(self.source)).find()
-        parts = {kind: describe(getattr(self.model, kind))["name"] for kind in COMPONENTS}
+        parts = {kind: described["name"] for kind, described in described_parts(self.model).items()}
         return {"longigen": __version__, **parts, "weights_sha256": checksum(folder / WEIGHTS)}
 
 

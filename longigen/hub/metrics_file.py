@@ -20,6 +20,9 @@ blurred copy has learnt that blur lowers errors, and nothing of the subject."""
 COPIES = (COPY_LAST, *BLURRED)
 SEGMENTED = "true, segmented"
 """And one where regions are scored: a segmenter's label maps of the true images, against the true label maps."""
+CODED = "true, coded"
+"""And one of a model with a codec: the true images, encoded and decoded, which no such model can be nearer to."""
+CEILINGS = (SEGMENTED, CODED)
 PLACES = {
     "subject": "in the subjects' own space",
     "model": "on the model's grid",
@@ -41,7 +44,7 @@ class ResultRow:
 
     Attributes:
         setting: the scenario (which visits were given): single, missing or full.
-        method: one of `COPIES`, `MODEL`, `SEGMENTED`, or the name of another method.
+        method: one of `COPIES`, `MODEL`, `CEILINGS`, or the name of another method.
         visits: number of generated visits that were scored.
         values: mean and interval of each metric.
         gains: mean and interval of method minus copy-last, paired by subject, for each metric; empty for copy-last.
@@ -176,7 +179,7 @@ class MetricsFile:
     def gains(self) -> Iterator[tuple[ResultRow, str, Summary]]:
         """Yield each row (other than those of copies) and metric with copy-last's value of that metric."""
         for row in self.rows:
-            for name, value in row.values.items() if row.method not in (*COPIES, SEGMENTED) else ():
+            for name, value in row.values.items() if row.method not in (*COPIES, *CEILINGS) else ():
                 if value.subjects:
                     yield row, name, self.copied(row.setting, name)[COPY_LAST]
 

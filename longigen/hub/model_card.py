@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longigen.hub.citation import bibtex, markdown_links
 from longigen.hub.metrics_file import MODEL, MetricsFile
-from longigen.hub.model_config import COMPONENTS, grid_text
+from longigen.hub.model_config import CODEC, grid_text, is_codec, kinds_in
 from longigen.hub.zoo import HUB
 from longigen.registry.catalog import Catalog, Description
 from longigen.utils.intervals import LEAST
@@ -92,9 +92,9 @@ class Card:
     @property
     def tags(self) -> list[str]:
         """The Hub's tags: general ones, those of the registry's entries, and the components' names."""
-        entries = [self._entry(kind) for kind in (*COMPONENTS, "data")]
+        entries = [self._entry(kind) for kind in (*kinds_in(self.config), "data")]
         words = [str(tag) for entry in entries if entry for tag in entry.content.get("tags", [])]
-        return list(dict.fromkeys(["longigen", *TAGS, *words, *(self._name(kind) for kind in COMPONENTS)]))
+        return list(dict.fromkeys(["longigen", *TAGS, *words, *(self._name(kind) for kind in kinds_in(self.config))]))
 
     @property
     def chosen_licence(self) -> str | None:
@@ -105,12 +105,26 @@ class Card:
 
     def _head(self) -> Iterator[str]:
         data, recipe = self.config.get("data", {}), self._recipe
+        if is_codec(self.config):
+            yield f"# {self.name}"
+            yield ""
+            yield (
+                f"An encoding of 3D images for longigen models: codec `{self._name(CODEC)}`, "
+                f"{count_text(self.parameters)} parameters, trained on `{data.get('name', 'unnamed data')}`"
+                f"{' (simulated)' if self._simulated else ''}. Models are trained on its codes; it generates nothing."
+            )
+            errors = self.config.get("training", {}).get("errors", {})
+            if "rmse" in errors:
+                yield ""
+                yield f"A round trip changes validation images by {errors['rmse']:.3g} (root mean square of -1 to 1)."
+            return
+        codec = f" on the codes of `{self._name(CODEC)}`," if CODEC in self.config else ""
         yield f"# {self.name}"
         yield ""
         yield (
             "Generates missing and future visits of a subject as 3D volumes, from the existing visits. "
             f"A longigen model: conditioner `{self._name('conditioner')}`, denoiser `{self._name('denoiser')}`, "
-            f"sampler `{self._name('sampler')}`, {count_text(self.parameters)} parameters, trained on "
+            f"sampler `{self._name('sampler')}`,{codec} {count_text(self.parameters)} parameters, trained on "
             f"`{data.get('name', 'unnamed data')}`{' (simulated)' if self._simulated else ''}."
         )
         if recipe is not None:
@@ -122,10 +136,16 @@ class Card:
         given = "" if self._needs_no_path else " --data PATH"
         yield "## Usage"
         yield ""
-        others = sorted({self._part(kind).get("distribution", "longigen") for kind in COMPONENTS} - {"longigen"})
+        others = sorted(
+            {self._part(kind).get("distribution", "longigen") for kind in kinds_in(self.config)} - {"longigen"}
+        )
         if others:
             yield f"It needs longigen and {', '.join(f'`{name}`' for name in others)}."
             yield ""
+        if is_codec(self.config):
+            train = f"longigen train --codec {self.full_name} --data PATH"
+            yield from ("```", f"longigen pull {self.full_name}", train, "```")
+            return
         command = f"longigen generate {self.full_name}{given} --out generated"
         yield from ("```", f"longigen pull {self.full_name}", command, "```")
         yield ""
@@ -197,7 +217,7 @@ class Card:
         yield "## Model"
         yield ""
         rows = []
-        for kind in COMPONENTS:
+        for kind in kinds_in(self.config):
             part, entry = self._part(kind), self._entry(kind)
             config = ", ".join(f"{key} {value_text(value)}" for key, value in part.get("config", {}).items())
             package = f"{part.get('distribution', '')} {part.get('version', '')}".strip()
@@ -286,6 +306,9 @@ class Card:
     def _metrics(self) -> Iterator[str]:
         yield "## Metrics"
         yield ""
+        if is_codec(self.config):
+            yield "`longigen evaluate` shows the round trip of the codec as a column beside a model's scores."
+            return
         if self.result is None:
             yield f"It was not evaluated before publication; `longigen evaluate {self.full_name}` does so."
             return
@@ -352,7 +375,7 @@ class Card:
 
     def _citation(self) -> Iterator[str]:
         recipe = self._recipe
-        entries = [*([recipe] if recipe else []), *(self._entry(kind) for kind in COMPONENTS)]
+        entries = [*([recipe] if recipe else []), *(self._entry(kind) for kind in kinds_in(self.config))]
         papers = list(dict.fromkeys(str(e.content["paper"]) for e in entries if e and e.content.get("paper")))
         yield "## Papers to cite"
         yield ""

@@ -26,7 +26,10 @@ CONFIG_SCHEMA_VERSION = 3
 ``statistics``."""
 
 COMPONENTS = ("conditioner", "denoiser", "sampler")
-CONFIG_SECTIONS = (*COMPONENTS, "model", "statistics", "preprocess", "data", "training")
+"""The kinds of component that every model has."""
+CODEC = "codec"
+"""The kind that only the configuration of a model that works on codes has."""
+CONFIG_SECTIONS = (*COMPONENTS, CODEC, "model", "statistics", "preprocess", "data", "training")
 """The keys of a configuration that have sections as values."""
 CONFIG_KEYS = ("schema_version", "library_name", "longigen_version", *CONFIG_SECTIONS)
 COMPONENT_KEYS = ("name", "distribution", "version", "config")
@@ -58,7 +61,7 @@ RECORDED: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     },
     "training": {
         **dict.fromkeys(("recipe", "data"), (str, type(None))),
-        **dict.fromkeys(("components", "changes", "initialised", "teacher"), (dict,)),
+        **dict.fromkeys(("components", "changes", "initialised", "teacher", "settings", "errors"), (dict,)),
         **dict.fromkeys(("withheld", "schedule"), (list,)),
         **dict.fromkeys(("steps", "processes"), (int,)),
         "init": (bool,),
@@ -66,7 +69,7 @@ RECORDED: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "device": (str,),
         "threads": (int, type(None)),
     },
-    **{kind: {"distribution": (str,), "version": (str,)} for kind in COMPONENTS},
+    **{kind: {"distribution": (str,), "version": (str,)} for kind in (*COMPONENTS, CODEC)},
 }
 """For each section, the types of what is recorded for people and for later commands; other keys are not read."""
 TYPE_WORDS = {str: "a text", dict: "an object", int: "a whole number", float: "a number", bool: "true or false"}
@@ -124,7 +127,7 @@ def _check(config: Mapping[str, Any], path: Path) -> None:
         if not isinstance(config.get(section, {}), dict):
             given = shortened(config[section])
             raise LongigenError(f"{path}: '{section}' must be an object of keys and values, got {given}.")
-    for kind in COMPONENTS:
+    for kind in kinds_in(config):
         _check_component(kind, config.get(kind, {}), path)
     given = {
         f"{section}.{parameter.name}": parameter.check(config[section][parameter.name], f"{path}: Section '{section}'")
@@ -169,6 +172,37 @@ def _check_component(kind: str, described: Mapping[str, Any], path: Path) -> Non
         raise LongigenError(f"{path}: the config of the {kind} must be an object of keys and values, got {given}.")
 
 
+def is_codec(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration is that of a codec alone, as ``longigen train-codec`` writes it."""
+    return CODEC in config and not any(kind in config for kind in COMPONENTS)
+
+
+def kinds_in(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of component in a configuration: `COMPONENTS`, and `CODEC` if there is one, or that alone."""
+    if is_codec(config):
+        return (CODEC,)
+    return (*COMPONENTS, CODEC) if CODEC in config else COMPONENTS
+
+
+def require_model(config: Mapping[str, Any], folder: Path) -> None:
+    """Raise a `LongigenError` if a configuration is that of a codec alone, with which nothing can be generated."""
+    if is_codec(config):
+        raise LongigenError(
+            f"{folder} holds a codec and no model; train a model on its codes with 'longigen train --codec {folder}'."
+        )
+
+
+def parts_text(config: Mapping[str, Any]) -> str:
+    """Return the names of a model's components: ``sadm + unet3d + continuous``, and the codec's after ``on``.
+
+    Of a codec alone it is ``codec kl``.
+    """
+    if is_codec(config):
+        return f"codec {config[CODEC]['name']}"
+    parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
+    return f"{parts} on {config[CODEC]['name']} codes" if CODEC in config else parts
+
+
 def grid_text(preprocess: Mapping[str, Any]) -> str:
     """Return the size of a model's grid in words, from its section ``preprocess``.
 
@@ -186,7 +220,7 @@ def require_installed(config: Mapping[str, Any], folder: Path) -> None:
     Raises:
         LongigenError: naming the package to install, if one is not.
     """
-    for kind in COMPONENTS:
+    for kind in kinds_in(config):
         described = config[kind]
         if described["name"] not in registry.entries(kind):
             distribution, version = described.get("distribution", "an unknown package"), described.get("version", "")

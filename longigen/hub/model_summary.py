@@ -12,7 +12,7 @@ from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.description import description_of, read_description
 from longigen.hub.manifest import ALL_FILES, CARD, MAX_BYTES, METRICS, SEGMENTER, WEIGHTS
 from longigen.hub.metrics_file import COPY_LAST, MALFORMED, MODEL, ResultRow
-from longigen.hub.model_config import COMPONENTS
+from longigen.hub.model_config import is_codec, parts_text
 from longigen.hub.safetensors_header import number_count, read_header
 from longigen.hub.zoo import ZooModel
 from longigen.utils.files import read_json, read_text, reason
@@ -40,6 +40,7 @@ class ModelSummary:
         protocol: hash of the protocol of the metrics; empty if there are no metrics.
         metrics: means of the model and of copy-last.
         regions: what a segmenter marks; empty for a model.
+        is_codec: whether it is a codec alone, which generates nothing.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ModelSummary:
     protocol: str = ""
     metrics: MetricTable = field(default_factory=dict)
     regions: tuple[str, ...] = ()
+    is_codec: bool = False
 
     @classmethod
     def from_entry(cls, model: ZooModel) -> "ModelSummary":
@@ -77,7 +79,7 @@ class ModelSummary:
         """
         config = read_description(folder)
         is_segmenter = description_of(folder) == SEGMENTER
-        parts = " + ".join(config[kind]["name"] for kind in (("segmenter",) if is_segmenter else COMPONENTS))
+        parts = config["segmenter"]["name"] if is_segmenter else parts_text(config)
         data = config.get("training" if is_segmenter else "data", {})
         trained_on = str(data.get("data" if is_segmenter else "name") or "unknown data")
         simulated = ", simulated" if data.get("simulated") else ""
@@ -93,6 +95,7 @@ class ModelSummary:
             protocol=protocol,
             metrics=metrics,
             regions=tuple(config["regions"]) if is_segmenter else (),
+            is_codec=is_codec(config),
         )
 
     @property

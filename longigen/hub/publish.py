@@ -24,7 +24,7 @@ from longigen.hub.manifest import (
     build_manifest,
     manifest_to_dict,
 )
-from longigen.hub.model_config import COMPONENTS
+from longigen.hub.model_config import is_codec, kinds_in
 from longigen.hub.repository import HubRepository, hub_errors
 from longigen.hub.resolve import ModelSource
 from longigen.hub.zoo import HUB
@@ -66,6 +66,8 @@ PUBLISHED_KEYS: Mapping[str, tuple[str, ...]] = {
         "device",
         "threads",
         "processes",
+        "settings",
+        "errors",
     ),
 }
 """The published keys of each section of a configuration; () means all. `published_config` adds some more."""
@@ -309,8 +311,10 @@ def published_config(config: Mapping[str, Any]) -> dict[str, Any]:
         LongigenError: if a component has a required parameter that is a path.
     """
     content = {key: config[key] for key in HEADER if key in config}
-    content |= {kind: _published_component(kind, config[kind]) for kind in COMPONENTS if config.get(kind)}
+    content |= {kind: _published_component(kind, config[kind]) for kind in kinds_in(config) if config.get(kind)}
     for section, keys in PUBLISHED_KEYS.items():
+        if is_codec(config) and section not in config:
+            continue
         values = config.get(section) or {}
         public = {key: values[key] for key in keys or values if key in values}
         content[section] = {key: value for key, value in public.items() if not is_path(value)}

@@ -15,13 +15,12 @@ from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError, LongigenWarning
-from longigen.hub.model_config import COMPONENTS
 from longigen.models.batch_size import Size
 from longigen.models.cautions import box_cautions, data_cautions, subject_cautions
 from longigen.models.layout import LayoutName
 from longigen.models.open_layout import open_layout
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_samples, target_times
-from longigen.models.pretrained import describe
+from longigen.models.pretrained import described_parts
 from longigen.models.tasks import Task
 from longigen.models.visit_files import GenerationRecord, make_way, spread_caution, write_mean_and_std, write_visits
 from longigen.utils.moments import Moments
@@ -382,5 +381,5 @@ def generate_forecast(
 
 
 def _provenance(model: "LongitudinalModel") -> Mapping[str, Any]:
-    parts = {kind: describe(getattr(model, kind))["name"] for kind in COMPONENTS}
+    parts = {kind: described["name"] for kind, described in described_parts(model).items()}
     return {"longigen": __version__, **parts, "weights_sha256": model.weights_sha256}

@@ -1,4 +1,4 @@
-"""The longitudinal model: a conditioner, a denoiser and a sampler, composed."""
+"""The longitudinal model: a conditioner, a denoiser, a sampler and a codec, composed."""
 
 import tempfile
 import warnings
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from longigen.components.base import Parameter
+from longigen.components.codec import Codec, IdentityCodec
 from longigen.components.conditioner import Conditioner
 from longigen.components.conditioning import Conditioning
 from longigen.components.deformation import composed
@@ -43,10 +44,11 @@ SAMPLES, BATCH_SIZE = Parameter("samples", Count), Parameter("batch_size", Count
 
 
 class LongitudinalModel(nn.Module):
-    """A conditioner, a denoiser and a sampler, composed into one model.
+    """A conditioner, a denoiser and a sampler, composed into one model, and the codec on whose codes they work.
 
     Composing builds the layers of both networks: the conditioner's from the denoiser's `stem_features`, the denoiser's
-    from the conditioner's `routes`.
+    from the conditioner's `routes`. Both see codes: `example`, `predictor` and what they call work on codes; `generate`
+    takes images and returns images.
 
     Args:
         conditioner: encodes the history and the target time.
@@ -55,6 +57,10 @@ class LongitudinalModel(nn.Module):
         settings: diffusion target, conditioning dropout and guidance.
         statistics: statistics of the training data: channels, typical gap between visits, time unit, residual scale.
         provenance: preprocessing, data and training that are recorded with the weights.
+        codec: encodes images, and is not trained with the model; by default the images are their own codes.
+
+    Raises:
+        LongigenError: if the denoiser moves the last visit, which the codes do not allow.
     """
 
     def __init__(
@@ -66,13 +72,16 @@ class LongitudinalModel(nn.Module):
         settings: ModelSettings | None = None,
         statistics: Statistics | None = None,
         provenance: Provenance | None = None,
+        codec: Codec | None = None,
     ) -> None:
         super().__init__()
         self.settings: ModelSettings = settings or ModelSettings()
         self.statistics: Statistics = statistics or Statistics()
         self.provenance: Provenance = provenance or Provenance()
+        codec = (codec or IdentityCodec()).compose(self.statistics.channels)
+        _require_voxels(denoiser, codec)
         conditioner.build(
-            channels=self.statistics.channels,
+            channels=codec.channels,
             stem_features=denoiser.stem_features,
             time_scale=self.statistics.time_scale,
             covariates=self.statistics.covariates,
@@ -81,7 +90,7 @@ class LongitudinalModel(nn.Module):
         if used is not None:
             kept = tuple(name for name in self.statistics.covariates if name in used)
             self.statistics = replace(self.statistics, covariates=kept)
-        channels = sampler.contexts * self.statistics.channels
+        channels = sampler.contexts * codec.channels
         base = channels if self.settings.target == "residual" else 0
         denoiser.build(
             channels=channels,
@@ -90,6 +99,7 @@ class LongitudinalModel(nn.Module):
         self.conditioner = conditioner
         self.denoiser = denoiser
         self.sampler = sampler
+        self.codec: Codec = codec
         if sampler.solver is not None:
             registry.entry("sampler", sampler.solver)  # so that an unknown name is refused before training
         # Not a module of this one: its weights are neither trained nor saved.
@@ -119,6 +129,11 @@ class LongitudinalModel(nn.Module):
             own, other = getattr(self.settings, key), getattr(teacher.settings, key)
             if own != other:
                 raise LongigenError(f"The teacher has model.{key}={other} and the student {own}; give both the same.")
+        if teacher.codec.identity != self.codec.identity:
+            raise LongigenError(
+                f"The teacher works on codes of {teacher.codec} and the student on those of {self.codec}; give both "
+                "the same codec."
+            )
         if teacher.sampler.starts != self.sampler.starts:
             raise LongigenError(
                 f"The teacher starts from {teacher.sampler.starts} and {type(self.sampler).__name__} from "
@@ -139,14 +154,14 @@ class LongitudinalModel(nn.Module):
 
     @property
     def parameter_count(self) -> int:
-        """Number of trainable parameters, excluding those of an adversary (discriminator)."""
+        """Number of trainable parameters, excluding those of an adversary (discriminator) and of the codec."""
         return sum(p.numel() for p in self.generator_parameters)
 
     @property
     def generator_parameters(self) -> list[nn.Parameter]:
-        """All parameters, excluding those of an adversary (discriminator)."""
+        """All parameters, excluding those of an adversary (discriminator) and of the codec, which is not trained."""
         adversary = self.denoiser.adversary
-        excluded = set() if adversary is None else {id(p) for p in adversary.parameters()}
+        excluded = {id(p) for part in (adversary, self.codec) if part is not None for p in part.parameters()}
         return [p for p in self.parameters() if id(p) not in excluded]
 
     @property
@@ -158,6 +173,20 @@ class LongitudinalModel(nn.Module):
     def prediction(self) -> Prediction:
         """Prediction type of the denoiser's output, after an image is encoded as the diffusion target."""
         return self.sampler.prediction if self.denoiser.predicts is None else "x"
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the networks to training or evaluation; the codec is always in evaluation."""
+        super().train(mode)
+        self.codec.eval()
+        return self
+
+    def coded(self, history: VisitSequence) -> VisitSequence:
+        """Return the visits with their codes (B, L, C', w, h, d) instead of their images.
+
+        What is not observed is filled as `VisitSequence` fills it.
+        """
+        codes = self.codec.encode(history.images.flatten(0, 1))
+        return replace(history, images=codes.unflatten(0, history.images.shape[:2]))
 
     def forward(self, batch: Batch, generator: torch.Generator, *, adversary: bool = False) -> dict[str, Tensor]:
         """Return the training losses of each sample (B,) by name: the denoiser's, or its adversary's.
@@ -171,7 +200,15 @@ class LongitudinalModel(nn.Module):
         return dict(self.denoiser.adversary_losses(example))
 
     def example(self, batch: Batch, generator: torch.Generator) -> Example:
-        """Return the training example of a batch: conditioning encoded and randomly dropped (SADM, Algorithm 1)."""
+        """Return the training example of a batch: conditioning encoded and randomly dropped (SADM, Algorithm 1).
+
+        Images of a batch that is not `coded` are encoded here; the example is of codes.
+        """
+        if not batch.coded:
+            with torch.no_grad():
+                batch = replace(
+                    batch, history=self.coded(batch.history), target=self.codec.encode(batch.target), coded=True
+                )
         conditioning = self.conditioner(batch.history, batch.target_time)
         if self.denoiser.denoises:
             dropped = draw_rows(
@@ -313,14 +350,18 @@ class LongitudinalModel(nn.Module):
         direct = (generation.order or settings.order) == "direct"
         if target_valid is None:
             target_valid = torch.ones_like(target_times, dtype=torch.bool)
+        size = tuple(history.images.shape[3:])
         names = list(subjects) if subjects is not None else [str(row) for row in range(history.batch_size)]
         _require_times(history, target_times, target_valid)
+        given_images, history = history, self.coded(history)
         if draws is None:
             draws = [(row, generation.sample) for row in range(history.batch_size)]
         else:
             origin = torch.tensor([row for row, _ in draws], device=history.images.device)
-            history, target_times, target_valid = history.take(origin), target_times[origin], target_valid[origin]
+            given_images, history = given_images.take(origin), history.take(origin)
+            target_times, target_valid = target_times[origin], target_valid[origin]
         sequence, slots = history.with_slots(target_times, target_valid)
+        pictures = given_images.with_slots(target_times, target_valid)[0].images  # of the codes in `sequence`
         last = torch.where(target_valid, target_times, -torch.inf).amax(dim=1)
         pending = sequence.valid & ~sequence.observed & (sequence.times <= last[:, None])
         if direct:
@@ -354,7 +395,7 @@ class LongitudinalModel(nn.Module):
             # The samples of a subject have one history until they join it.
             alike = [subject for subject, _ in drawn] if done == 0 or not joins else list(range(len(drawn)))
             with computing_in(computing, self.device), compiled(self.networks, generation.compile):
-                images, displacement = self._generate_visit(
+                code, displacement = self._generate_visit(
                     visible,
                     times,
                     generators,
@@ -367,14 +408,25 @@ class LongitudinalModel(nn.Module):
                     callback=callback
                     and (lambda step, steps, done=done: callback(done * steps + step, rounds * steps)),
                 )
+            before_it = known.take(rows).hide(index)
+            image = self.codec.decode(code, size).clamp(-1, 1)
+            if self.settings.keep_background:
+                last, _ = replace(before_it, images=pictures[rows]).last(before=times)
+                image = torch.where((last <= BACKGROUND).all(dim=1, keepdim=True), BACKGROUND, image)
+            pictures = pictures.clone()
+            pictures[rows, index] = image.to(pictures.dtype)
             filled, observed = sequence.images.clone(), sequence.observed.clone()
-            filled[rows, index], observed[rows, index] = images.to(filled.dtype), True
+            # The code of the image that is returned, so that a visit given back by a user is the same history.
+            filled[rows, index], observed[rows, index] = self.codec.encode(image).to(filled.dtype), True
             if fields is not None and displacement is not None:
-                before, _ = replace(known.take(rows).hide(index), images=fields[rows]).last(before=times)
+                before, _ = replace(before_it, images=fields[rows]).last(before=times)
                 fields[rows, index] = composed(displacement, before)
             pending[rows, index] = False
             sequence = replace(sequence, images=filled, observed=observed)
-        result, shown = sequence.select(slots).images, target_valid[:, :, None, None, None, None]
+        result, shown = (
+            replace(sequence, images=pictures).select(slots).images,
+            target_valid[:, :, None, None, None, None],
+        )
         return GeneratedVisits(
             torch.where(shown, result, BACKGROUND),
             None if fields is None else replace(sequence, images=fields).select(slots).images * shown,
@@ -394,7 +446,7 @@ class LongitudinalModel(nn.Module):
         central: Sequence[bool],
         callback: Callable[[int, int], None] | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the image of a visit (B, C, W, H, D), and its displacement from the last visit in the history.
+        """Return the code of a visit (B, C', w, h, d), and its displacement from the last visit in the history.
 
         Rows with the same number in `alike` (B,) have the same history and time, and so the same conditioning. Where
         `central` (B,) is true, generation starts from zeros.
@@ -409,15 +461,31 @@ class LongitudinalModel(nn.Module):
             z = predict.target.start
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
-        image = sampler.answer(predict.target.decode(x).clamp(-1, 1))
-        if self.settings.keep_background:
-            last, _ = history.last(before=target_time)
-            image = torch.where((last <= BACKGROUND).all(dim=1, keepdim=True), BACKGROUND, image)
-        return image, predict.displacement
+        limit = torch.as_tensor(self.codec.limit, device=x.device)
+        return sampler.answer(predict.target.decode(x).clamp(-limit, limit)), predict.displacement
+
+    @torch.no_grad()
+    def explain(self, history: VisitSequence, target_time: Tensor) -> Tensor:
+        """Return the share of each visit at each voxel (B, L, W, H, D), as `Conditioner.explain` measures it.
+
+        With a codec the shares are those at the voxels of the code, each repeated for the voxels that it stands for.
+
+        Args:
+            history: visits with their images.
+            target_time: the time of the visit to explain (B,).
+        """
+        shares = self.conditioner.explain(self.coded(history), target_time)
+        for axis in (2, 3, 4):
+            shares = shares.repeat_interleave(self.codec.factor, dim=axis) if self.codec.factor > 1 else shares
+        width, height, depth = history.images.shape[3:]
+        return shares[:, :, :width, :height, :depth]
 
     @torch.no_grad()
     def predictor(self, history: VisitSequence, target_time: Tensor) -> Predictor:
-        """Return the model's prediction of a visit at `target_time` (B,), guided as by default; see `Predictor`."""
+        """Return the model's prediction of a visit at `target_time` (B,), guided as by default; see `Predictor`.
+
+        The history holds codes, and the prediction is of a code; see `coded`.
+        """
         settings = self.settings
         guidance = settings.guidance if self.denoiser.denoises else 0.0
         conditional = self.conditioner(history, target_time)
@@ -703,6 +771,16 @@ class LongitudinalModel(nn.Module):
         """Return one line: the three components, the number of parameters, the device."""
         parts = " + ".join(type(part).__name__ for part in (self.conditioner, self.denoiser, self.sampler))
         return f"{type(self).__name__}({parts}, {self.parameter_count / 1e6:.2f} M parameters, {self.device})"
+
+
+def _require_voxels(denoiser: Denoiser, codec: Codec) -> None:
+    """Raise a `LongigenError` for a denoiser that moves the last visit's voxels where codes have none."""
+    if denoiser.moves and not codec.keeps_voxels:
+        raise LongigenError(
+            f"The denoiser {type(denoiser).__name__} moves the last visit voxel by voxel, and a code of {codec} has no "
+            "voxels to move; use it without a codec (--codec identity), or choose a denoiser or a setting of it that "
+            "does not move."
+        )
 
 
 def _require_times(history: VisitSequence, target_times: Tensor, target_valid: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
@@ -105,6 +105,13 @@ class Generated:
     def true(self, index: int) -> Tensor:
         """Return the true image (C, W, H, D) of the generated visit `index`."""
         return self.prepared.visit(self.task.targets[index])
+
+
+@torch.no_grad()
+def coded(model: "LongitudinalModel", generated: Generated) -> Generated:
+    """Return the true visits of a task as if the model had generated them: encoded and decoded by its codec."""
+    true = torch.stack([generated.true(index) for index in range(len(generated.times))])
+    return replace(generated, images=model.codec.round_trip(true.to(model.device)).cpu(), displacement=None)
 
 
 @dataclass(frozen=True, kw_only=True)

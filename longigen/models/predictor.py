@@ -40,9 +40,10 @@ class Predictor:
         self._size = 0  # B; with guidance the network is given twice as many
 
     def __call__(self, z_t: Tensor, log_snr: Tensor) -> Tensor:
-        """Return x̂, within the range of intensities."""
+        """Return x̂, within the range of intensities, or of the codec's codes."""
         self._size = len(z_t)
-        low, high = (self.target.encode(z_t.new_full((), bound)) for bound in (-1.0, 1.0))
+        limit = self._model.codec.limit
+        low, high = (self.target.encode(bound * z_t.new_ones(())) for bound in (-limit, limit))
         return guided(
             self._network,
             self._model.prediction,

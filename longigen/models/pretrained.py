@@ -13,7 +13,15 @@ from longigen.data.split import SplitSettings
 from longigen.data.statistics import Statistics
 from longigen.errors import LongigenError
 from longigen.hub.manifest import CONFIG, WEIGHTS, checksum
-from longigen.hub.model_config import COMPONENTS, CONFIG_SCHEMA_VERSION, read_config, require_installed
+from longigen.hub.model_config import (
+    CODEC,
+    COMPONENTS,
+    CONFIG_SCHEMA_VERSION,
+    kinds_in,
+    read_config,
+    require_installed,
+    require_model,
+)
 from longigen.hub.resolve import ModelSource
 from longigen.models.checkpoint import compose_checked
 from longigen.models.settings import ModelSettings, Provenance
@@ -36,26 +44,35 @@ def save(model: Any, folder: Path) -> None:
         LongigenError: if a component is not registered, so that the model could not be loaded again, or the folder
             cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     config = {
         "schema_version": CONFIG_SCHEMA_VERSION,
         "library_name": "longigen",
         "longigen_version": __version__,
-        **{kind: describe(getattr(model, kind)) for kind in COMPONENTS},
+        **described_parts(model),
         "model": asdict(model.settings),
         "statistics": asdict(model.statistics),
         "preprocess": dict(model.provenance.preprocess),
         "data": dict(model.provenance.data),
         "training": dict(model.provenance.training),
     }
-    with atomic(folder / WEIGHTS) as part:
+    write_weights(model, folder / WEIGHTS)
+    write_json(config, folder / CONFIG)
+
+
+def write_weights(module: "nn.Module", path: Path) -> None:
+    """Write the tensors of a module as safetensors, atomically.
+
+    Raises:
+        LongigenError: if the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic(path) as part:
         try:
-            save_file(_tensors(model), part, metadata={"format": "pt"})
+            save_file(_tensors(module), part, metadata={"format": "pt"})
         except SafetensorError as error:  # raised when the disk is full
             raise OSError(str(error)) from error
-    write_json(config, folder / CONFIG)
 
 
 def weights_checksum(model: "nn.Module") -> str:
@@ -114,8 +131,11 @@ def load_folder(
     from safetensors.torch import load_file
 
     config = read_config(folder)
+    require_model(config, folder)
     require_installed(config, folder)
-    for kind in COMPONENTS:  # imported before the model is composed on torch's meta device, where an import may fail
+    for kind in kinds_in(
+        config
+    ):  # imported before the model is composed on torch's meta device, where an import may fail
         registry.load(kind, config[kind]["name"])
     model = compose_checked(lambda: _compose(cls, config), folder)
     weights = folder / WEIGHTS
@@ -161,6 +181,15 @@ def describe(component: Component) -> dict[str, Any]:
     return {"name": name, "distribution": entry.distribution, "version": entry.version, "config": config}
 
 
+def described_parts(model: Any) -> dict[str, dict[str, Any]]:
+    """Return the entry in ``config.json`` of each component of a `LongitudinalModel`, by kind; see `describe`.
+
+    A codec whose code is the image itself has none, as in models of earlier versions.
+    """
+    kinds = COMPONENTS if model.codec.trivial else (*COMPONENTS, CODEC)
+    return {kind: describe(getattr(model, kind)) for kind in kinds}
+
+
 def _compose(cls: Callable[..., M], config: dict[str, Any]) -> M:
     """Compose the model of a configuration, with newly initialised weights."""
     import torch
@@ -181,4 +210,5 @@ def _compose(cls: Callable[..., M], config: dict[str, Any]) -> M:
         settings=ModelSettings.from_config(config.get("model", {}), "Section 'model'"),
         statistics=Statistics.from_config(config.get("statistics", {}), "Section 'statistics'"),
         provenance=Provenance(preprocess, data, config.get("training", {})),
+        codec=component(CODEC) if CODEC in config else None,
     )

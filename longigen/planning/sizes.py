@@ -58,6 +58,9 @@ class Sizes:
             shapes = [cohort.shape_of(subject) for subject in cohort.subjects]
             counts = [len(subject.visits) for subject in cohort.subjects]
             cache = sum(4 * math.prod(shape) * count for shape, count in zip(shapes, counts, strict=True))
+            codec = recipe.component("codec").compose(1)
+            if not codec.trivial:  # codes stand beside the visits
+                cache += round(cache * codec.channels / codec.factor**3)
             covariates, most = cohort.covariates, max(counts)
             if len(set(shapes)) > 1:
                 notes.append(f"Grids differ between subjects; the largest counts, {by_axis(_largest(shapes))} voxels.")

@@ -44,6 +44,7 @@ TEMPLATES: Mapping[str, TemplateKind] = {
     "conditioner": TemplateKind("conditioner", ("torch",), "longigen train --conditioner {name}"),
     "denoiser": TemplateKind("denoiser", ("torch",), "longigen train --denoiser {name}"),
     "sampler": TemplateKind("sampler", ("torch",), "longigen train --sampler {name}"),
+    "codec": TemplateKind("codec", ("torch",), "longigen train --codec {name}", has_recipe=False),
     "dataset": TemplateKind("data set", ("numpy",), "longigen train --data {name}"),
     "metric": TemplateKind("metric", ("torch",), "longigen evaluate RUN --metric {name}", has_recipe=False),
     "segmenter": TemplateKind("segmenter", ("numpy",), "longigen evaluate RUN --segmenter {name}", has_recipe=False),

@@ -15,7 +15,7 @@ from longigen.registry.packages import (
     installed_entry_points,
 )
 
-KINDS = ("conditioner", "denoiser", "sampler", "dataset", "metric", "segmenter")
+KINDS = ("conditioner", "denoiser", "sampler", "codec", "dataset", "metric", "segmenter")
 """The kinds of component; the entry-point group of a kind is ``longigen.<kind>s``."""
 
 T = TypeVar("T", bound=type)
@@ -210,6 +210,11 @@ def register_denoiser(name: str) -> Callable[[T], T]:
 def register_sampler(name: str) -> Callable[[T], T]:
     """Register a sampler for this process."""
     return registry.register("sampler", name)
+
+
+def register_codec(name: str) -> Callable[[T], T]:
+    """Register a codec for this process."""
+    return registry.register("codec", name)
 
 
 def register_dataset(name: str) -> Callable[[T], T]:

@@ -23,13 +23,25 @@ SIZE = (9, 8, 7)
 def model_of(recipe: Recipe, statistics: Statistics | None = None) -> LongitudinalModel:
     """Return the model of a recipe with random weights, without its data or with what is known of them."""
     parts = (recipe.component(part) for part in PARTS)
-    return LongitudinalModel(*parts, settings=recipe.settings("model"), statistics=statistics)
+    settings = recipe.settings("model")
+    return LongitudinalModel(*parts, settings=settings, statistics=statistics, codec=recipe.component("codec"))
 
 
 def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) -> None:
-    """Train a composition for two steps and generate one visit with guidance; both must stay finite and in range."""
+    """Train a composition for two steps and generate one visit with guidance; both must stay finite and in range.
+
+    A denoiser that moves the last visit's voxels must be refused where the codec does not keep them.
+    """
     statistics = Statistics(covariates=COVARIATES)
-    model = LongitudinalModel(*(cases[part].make() for part in PARTS), settings=settings, statistics=statistics)
+    parts = [cases[part].make() for part in PARTS]
+    codec = cases["codec"].make() if "codec" in cases else None
+    if codec is not None and parts[1].moves and not codec.keeps_voxels:
+        try:
+            LongitudinalModel(*parts, settings=settings, statistics=statistics, codec=codec)
+        except LongigenError:
+            return
+        raise AssertionError("a denoiser that moves voxels was composed with a codec that does not keep them")
+    model = LongitudinalModel(*parts, settings=settings, statistics=statistics, codec=codec)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4) if list(model.parameters()) else None
     visits = with_covariates(history(SIZE))
     batch = Batch(visits, -visits.images[:, 0], after(visits))
@@ -65,6 +77,25 @@ def composes_with_every_part(case: Case) -> None:
             except Exception as error:
                 partners = " and ".join(chosen)
                 raise AssertionError(f"with {partners}, target {target}: {type(error).__name__}: {error}") from error
+
+
+def works_with_every_part(case: Case) -> None:
+    """Run a codec with every installed part of the other kinds that loads, each in one composition or more.
+
+    Not with every combination, since a codec changes only how many channels and voxels the parts see. The targets of
+    the diffusion take turns.
+    """
+    catalog = Catalog()
+    names = [[name for name in registry.entries(part) if _loads(part, name)] for part in PARTS]
+    for turn in range(max(map(len, names))):
+        chosen = [known[turn % len(known)] for known in names]
+        cases = {case.kind: case} | {
+            part: Case(part, name, small_config(part, name, catalog)) for part, name in zip(PARTS, chosen, strict=True)
+        }
+        try:
+            two_steps_and_a_visit(cases, ModelSettings(target="residual" if turn % 2 else "image"))
+        except Exception as error:
+            raise AssertionError(f"with {' and '.join(chosen)}: {type(error).__name__}: {error}") from error
 
 
 def small_config(kind: str, name: str, catalog: Catalog | None = None) -> dict[str, Any]:

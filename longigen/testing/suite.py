@@ -9,6 +9,7 @@ from longigen.components.changes import as_changes, parse_change
 from longigen.errors import LongigenError, did_you_mean
 from longigen.registry.registry import KINDS, registry
 from longigen.testing.case import Case
+from longigen.testing.codecs import CHECKS as CODECS
 from longigen.testing.conditioners import CHECKS as CONDITIONERS
 from longigen.testing.datasets import CHECKS as DATASETS
 from longigen.testing.denoisers import CHECKS as DENOISERS
@@ -20,6 +21,7 @@ CHECKS: dict[str, Mapping[str, Callable[[Case], None]]] = {
     "conditioner": CONDITIONERS,
     "denoiser": DENOISERS,
     "sampler": SAMPLERS,
+    "codec": CODECS,
     "dataset": DATASETS,
     "metric": METRICS,
     "segmenter": SEGMENTERS,

@@ -5,14 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from longigen.components.codec import Codec
+from longigen.data.codes import Codes
 from longigen.data.cohort import Cohort, NewSubjects
 from longigen.data.seen import RECORDED, seen_hashes
 from longigen.errors import LongigenWarning
 from longigen.hub.manifest import CONFIG
-from longigen.hub.model_config import COMPONENTS, grid_text, read_config
+from longigen.hub.model_config import CODEC, COMPONENTS, grid_text, read_config
 from longigen.hub.resolve import ModelSource
 from longigen.models.cautions import MAX_OUTSIDE
 from longigen.models.longitudinal import LongitudinalModel
+from longigen.models.open_codec import open_codec
 from longigen.models.settings import Provenance
 from longigen.training.recipe import Recipe
 from longigen.training.run import Run
@@ -20,6 +23,9 @@ from longigen.training.settings import TrainingSettings
 from longigen.training.trainer import Trainer
 from longigen.training.warm_start import WarmStart, public_name, warm_starts
 from longigen.utils.processes import processes
+
+MEASURED = 16
+"""The number of training subjects whose first visit is encoded to measure the scale of codes."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Experiment:
         Raises:
             LongigenError: if the data set cannot be used, or a component refuses its configuration.
         """
-        for part in COMPONENTS:
+        for part in (*COMPONENTS, CODEC):
             recipe.component(part)  # raises an error for inconsistent values, before data are read
         cohort = Cohort(
             recipe.names["data"],
@@ -79,16 +85,44 @@ class Experiment:
         """
         self.cohort.require(self.cohort.part("all"), callback)
 
-    def compose(self) -> LongitudinalModel:
-        """Compose the model, with weights initialised from the recipe's seed and statistics of the training part."""
+    def codec(self, trained: str | None = None) -> Codec:
+        """Return the codec of the recipe with its weights, and its scale measured on the training part.
+
+        Args:
+            trained: where its weights are; by default where the recipe says. See `open_codec`.
+
+        Raises:
+            LongigenError: if it needs weights and there are none.
+        """
+        codec: Codec = self.recipe.component(CODEC).compose(1)
+        source = trained or self.training.init_codec
+        if source is None:
+            codec.initialise()
+        else:
+            codec.take_weights(open_codec(source))
+        if codec.error is None:
+            training = self.cohort.part("train")
+            visits = [prepared.visit(0)[None] for prepared in training[:MEASURED]]
+            codec.measure(visits)
+        return codec
+
+    def compose(self, codec: Codec | None = None) -> LongitudinalModel:
+        """Compose the model, with weights initialised from the recipe's seed and statistics of the training part.
+
+        Args:
+            codec: the codec, as `codec` returns it, which is called by default.
+        """
         import torch
 
+        codec = codec or self.codec()
+        codes = Codes(codec)
+        codes.read(self.cohort.part("train"), processes().device)
         torch.manual_seed(self.training.seed)  # for the initial weights
         conditioner, denoiser, sampler = (self.recipe.component(part) for part in COMPONENTS)
         data = self.cohort.provenance
         data["seen"] = seen_hashes([*self.cohort.part("train"), *self.cohort.part("validation")], data["fingerprint"])
         statistics = self.cohort.statistics(
-            causal=conditioner.causal, covariates=self.cohort.covariates, seed=self.training.seed
+            causal=conditioner.causal, covariates=self.cohort.covariates, seed=self.training.seed, codes=codes
         )
         name, training = self.training.teacher, self._training_provenance
         teacher = None if name is None else LongitudinalModel.from_pretrained(name)
@@ -101,6 +135,7 @@ class Experiment:
             settings=self.recipe.settings("model"),
             statistics=statistics if teacher is None else teacher.statistics,
             provenance=Provenance(self.cohort.pipeline.config, data, training),
+            codec=codec,
         )
         if teacher is not None:
             model.learn_from(teacher)
@@ -110,6 +145,8 @@ class Experiment:
     def _training_provenance(self) -> dict[str, Any]:
         """The recipe and the sources of initial weights, without paths and free text; a folder's name is None."""
         sources = {start.part: start.public_name for start in self.warm_starts}
+        if self.training.init_codec is not None:
+            sources[CODEC] = public_name(self.training.init_codec)
         return {**self.recipe.provenance, **({"initialised": sources} if sources else {})}
 
     def trainer(self, run: Run, *, resume: bool = False, model: LongitudinalModel | None = None) -> Trainer:
@@ -122,7 +159,10 @@ class Experiment:
             resume: continue from the run's last checkpoint.
             model: the model to train; by default it is composed here.
         """
-        model = model or self.compose()
+        if model is None:
+            # A run that goes on needs its codec's weights no longer where they were.
+            exported = resume and (run.model / CONFIG).exists() and CODEC in read_config(run.model)
+            model = self.compose(self.codec(str(run.model) if exported else None))
         starts_new = not (resume and run.checkpoints())  # a checkpoint holds all weights
         if starts_new:
             model.conditioner.initialise()
@@ -130,7 +170,8 @@ class Experiment:
         if earlier := self._earlier(run, starts_new=starts_new):
             model.provenance = replace(model.provenance, data={**model.provenance.data, "earlier": earlier})
         augment = self.recipe.settings("augment").augment
-        trainer = Trainer(model, self.cohort, self.training, run, augment)
+        codes = self._codes(model, changed=augment is not None)
+        trainer = Trainer(model, self.cohort, self.training, run, augment, codes)
         if resume:
             trainer.resume()
         schedule, note = self._schedule(run.read(), trainer.step) if resume else ([], None)
@@ -143,12 +184,28 @@ class Experiment:
             self.record(run, schedule, trainer.found)
         return trainer
 
+    def _codes(self, model: LongitudinalModel, *, changed: bool) -> Codes | None:
+        """Return the codes of the visits, or None if training changes images before they are encoded, and say so."""
+        own = self.training.own_visits > 0
+        if not (changed or own):
+            return Codes(model.codec)
+        if not model.codec.trivial:
+            why = "training.own_visits replaces" if own else "augmentation changes"
+            warnings.warn(
+                f"Visits are encoded anew in every step, since {why} images before they are encoded; without that each "
+                "visit is encoded once, and its code is kept.",
+                LongigenWarning,
+                stacklevel=3,
+            )
+        return None
+
     def _earlier(self, run: Run, *, starts_new: bool) -> list[dict[str, Any]]:
         """Return what is recorded of the data that the models were trained on which initialise this one."""
         if not starts_new:
             return read_config(run.model)["data"].get("earlier", []) if (run.model / CONFIG).exists() else []
         found: list[dict[str, Any]] = []
-        for source in dict.fromkeys(start.source for start in self.warm_starts):
+        codec = self.training.init_codec  # its training used images too
+        for source in dict.fromkeys([*(start.source for start in self.warm_starts), *([codec] if codec else [])]):
             data = read_config(ModelSource.parse(source).find()).get("data", {})
             found += [{key: data[key] for key in RECORDED if key in data}, *data.get("earlier", [])]
         return [data for place, data in enumerate(found) if data not in found[:place]]
@@ -203,9 +260,10 @@ class Experiment:
         if outside > MAX_OUTSIDE:
             shape += f", with up to {outside:.0%} of a subject's foreground outside, where nothing is learnt"
         sources = [f"{start.part} from {start.source}" for start in self.warm_starts]
+        codes = "" if model.codec.trivial else f" on {names[CODEC]} codes"
         frozen = [f"{part} frozen" for part in self.training.freeze]
         return (
-            f"{names['conditioner']} + {names['denoiser']} + {names['sampler']}, "
+            f"{names['conditioner']} + {names['denoiser']} + {names['sampler']}{codes}, "
             f"{model.parameter_count / 1e6:.2f} M parameters, {''.join(f'{note}, ' for note in sources + frozen)}"
             f"on {model.device}\n"
             f"{names['data']}{simulated}: {len(split.train)} subjects for training, {len(split.validation)} for "

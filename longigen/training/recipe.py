@@ -13,6 +13,7 @@ from longigen.data.open_dataset import find_dataset
 from longigen.data.preprocess import PreprocessSettings
 from longigen.data.split import SplitSettings
 from longigen.errors import LongigenError, did_you_mean
+from longigen.hub.model_config import kinds_in
 from longigen.models.settings import ModelSettings, Provenance
 from longigen.registry.catalog import Catalog
 from longigen.registry.registry import registry
@@ -21,8 +22,17 @@ from longigen.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from longigen.training.run_config import RunConfig
 
-COMPONENT_SECTIONS = {"conditioner": "conditioner", "denoiser": "denoiser", "sampler": "sampler", "data": "dataset"}
+COMPONENT_SECTIONS = {
+    "conditioner": "conditioner",
+    "denoiser": "denoiser",
+    "sampler": "sampler",
+    "codec": "codec",
+    "data": "dataset",
+}
 """The sections of a recipe that choose a component, and the kind of component."""
+
+DEFAULT_COMPONENTS = {"codec": "identity"}
+"""The component of a section that a recipe may leave out, and that is then not written either."""
 
 SETTINGS: Mapping[str, type[Any]] = {
     "model": ModelSettings,
@@ -45,8 +55,8 @@ class Recipe:
     """A complete choice of components and hyperparameters.
 
     Attributes:
-        names: the component's name of each section that chooses one: ``conditioner``, ``denoiser``, ``sampler`` and
-            ``data``.
+        names: the component's name of each section that chooses one: ``conditioner``, ``denoiser``, ``sampler``,
+            ``codec`` and ``data``.
         configs: the checked configuration of each section: those above, and ``model``, ``preprocess``, ``augment``,
             ``split`` and ``training``.
         origin: the user's choice: the ``recipe`` of the catalog and its ``size`` if one was chosen, ``components`` and
@@ -104,7 +114,7 @@ class Recipe:
         wanted = given
         if model is not None:
             given = {**given, **_sections_of_model(model)}
-        names = {section: str(given[section].pop("name", "")) for section in COMPONENT_SECTIONS}
+        names = {section: _pop_name(section, given[section]) for section in COMPONENT_SECTIONS}
         stated: dict[str, Any] = {}
         if config is not None:
             stated = _stated(config, names, given, origin, keep_grid=model is not None)
@@ -140,13 +150,15 @@ class Recipe:
         given = _sections(content, owner="run's recipe")
         for section, defaults in EARLIER_DEFAULTS.items():
             given[section] = {**defaults, **given[section]}
-        names = {section: str(given[section].pop("name", "")) for section in COMPONENT_SECTIONS}
+        names = {section: _pop_name(section, given[section]) for section in COMPONENT_SECTIONS}
         return cls._checked(names, given, changes, origin or {}, owner="run's recipe")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain values for JSON, by section."""
+        """Return the recipe as plain values for JSON, by section; one with the default component is left out."""
         plain = {
-            section: {key: _plain(value) for key, value in config.items()} for section, config in self.configs.items()
+            section: {key: _plain(value) for key, value in config.items()}
+            for section, config in self.configs.items()
+            if self.names.get(section, section) != DEFAULT_COMPONENTS.get(section)
         }
         return {
             section: {**({"name": self.names[section]} if section in self.names else {}), **config}
@@ -305,7 +317,7 @@ def _is_replaced(section: str, before: Mapping[str, str], names: Mapping[str, st
 
 def _sections_of_model(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the sections of a recipe that a model's configuration determines."""
-    parts = {part: config[part] for part in ("conditioner", "denoiser", "sampler")}
+    parts = {part: config[part] for part in kinds_in(config)}
     data = config.get("data", {})
     pipeline = dict(Provenance(config.get("preprocess", {}), data).explicit_preprocess)
     pipeline.pop("orientation", None)
@@ -328,6 +340,11 @@ def _sections(content: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any
                 f"The {owner} has an unknown section '{key}'.{did_you_mean(key, known)} Sections: {', '.join(known)}."
             )
     return {section: dict(content.get(section) or {}) for section in known}
+
+
+def _pop_name(section: str, content: dict[str, Any]) -> str:
+    """Remove the name of the component from the content of its section and return it, or the default one."""
+    return str(content.pop("name", DEFAULT_COMPONENTS.get(section, "")))
 
 
 def _sizes(content: Any, owner: str) -> dict[str, list[str]]:

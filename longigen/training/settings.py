@@ -76,6 +76,8 @@ class TrainingSettings(Settings):
         init_conditioner: a run, a model's folder or a Hub repository whose conditioner's weights initialise the
             conditioner; see `longigen.training.warm_start`.
         init_denoiser: the same for the denoiser.
+        init_codec: a folder that ``longigen train-codec`` wrote, or a run, a model's folder or a Hub repository of a
+            model with a codec, whose weights are those of the codec, which is not trained; ``--codec`` sets it.
         teacher: a run, a model's folder or a Hub repository whose few-step map the model learns, instead of the data's
             own noise; for a sampler that can, such as ``distilled``. ``longigen distill`` sets it.
         freeze: components that are not trained: their weights are fixed and their dropout is off.
@@ -114,6 +116,7 @@ class TrainingSettings(Settings):
     skip_bad: bool = False
     init_conditioner: str | None = None
     init_denoiser: str | None = None
+    init_codec: str | None = None
     teacher: str | None = None
     freeze: tuple[ModelPart, ...] = ()
     seed: Seed = 0

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from longigen.components.visit_sequence import Batch
 from longigen.data.augment import Augment
+from longigen.data.codes import Codes
 from longigen.data.cohort import Cohort
 from longigen.data.training_pairs import TrainingPairs
 from longigen.errors import LongigenError, LongigenWarning
@@ -94,6 +95,7 @@ class Trainer:
         settings: settings of the training loop.
         run: the run to write.
         augment: augmentation of the training pairs.
+        codes: the codes of the visits, by the model's codec; by default the model encodes the images of each batch.
 
     Attributes:
         scorer: scores the averaged weights every `TrainingSettings.score_every` steps, and at the last one; the best
@@ -114,6 +116,7 @@ class Trainer:
         settings: TrainingSettings,
         run: Run,
         augment: Augment | None = None,
+        codes: Codes | None = None,
     ) -> None:
         # Imported late, because these imports are slow and errors in the user's options should appear quickly.
         from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -122,6 +125,7 @@ class Trainer:
         processes()  # before Accelerate makes its own state, which on a CPU has one process
         self.settings = settings
         self.augment = augment
+        self.codes: Codes | None = codes
         self.run = run
         self.cohort = cohort
         # The adversary is part of the denoiser, so it is frozen with it.
@@ -423,6 +427,7 @@ class Trainer:
             seed=derive_seed("validation", 0),
             causal=self.model.conditioner.causal,
             covariates=self.model.statistics.covariates,
+            codes=self.codes,
         )
         device = self.accelerator.device
 
@@ -692,6 +697,7 @@ class Trainer:
             missing=settings.missing,
             last=settings.last,
             single=settings.single,
+            codes=self.codes,
         )
 
     def _batches(self) -> Iterator[Batch]:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from longigen.data.cohort import listed
 from longigen.errors import LongigenError
-from longigen.hub.model_config import COMPONENTS, grid_text, read_config, require_installed
+from longigen.hub.model_config import CODEC, grid_text, parts_text, read_config, require_installed, require_model
 from longigen.hub.resolve import ModelSource
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.settings import Provenance
@@ -122,6 +122,7 @@ class WarmStart:
         else:
             pairs["target"] = (old.settings.target, new.settings.target)
             pairs["prediction"] = (old.prediction, new.prediction)
+        pairs["the codec"] = (repr(old.codec), repr(new.codec))
         return ((name, *values) for name, values in pairs.items() if values[0] != values[1])
 
 
@@ -168,16 +169,17 @@ class FineTuning:
         """
         folder = source.find()
         config = read_config(folder)
+        require_model(config, folder)
         require_installed(config, folder)
         pipeline = Provenance(config.get("preprocess", {}), config.get("data", {})).explicit_preprocess
         grid = grid_text(pipeline) if "shape" in pipeline else "of the data"
         if pipeline.get("spacing"):
             grid += f" voxels of {' × '.join(f'{size:g}' for size in pipeline['spacing'])} mm"
         pinned = source.pinned_name(folder)
-        parts = " + ".join(config[kind]["name"] for kind in COMPONENTS)
+        initialised = (*get_args(ModelPart), *([CODEC] if CODEC in config else []))
         return cls(
             config,
-            tuple(f"training.init_{part}={json.dumps(pinned)}" for part in get_args(ModelPart)),
-            f"Fine-tuning {pinned}: {parts}, with its settings, grid ({grid}) and intensity scaling; --set changes any "
-            "of them, as in --set preprocess.shape=64,80,64",
+            tuple(f"training.init_{part}={json.dumps(pinned)}" for part in initialised),
+            f"Fine-tuning {pinned}: {parts_text(config)}, with its settings, grid ({grid}) and intensity scaling; "
+            "--set changes any of them, as in --set preprocess.shape=64,80,64",
         )

@@ -1,5 +1,6 @@
-"""The `monai` denoiser: MONAI's diffusion U-Net; needs the extra ``longigen[monai]``."""
+"""The `monai` denoiser, a diffusion U-Net, and the `monai` codec, an autoencoder; they need ``longigen[monai]``."""
 
+from longigen_monai.codec import MONAICodec
 from longigen_monai.denoiser import MONAIDenoiser
 
-__all__ = ["MONAIDenoiser"]
+__all__ = ["MONAICodec", "MONAIDenoiser"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard, constants
 from safetensors import safe_open
 
@@ -19,7 +20,9 @@ import hubserver
 from helpers import commandline
 from helpers.files import ball, write_image
 from helpers.processes import Longigen, NewMachine
-from longigen import LongigenError, LongitudinalModel, api
+from longigen import LongigenError, LongitudinalModel, ModelSummary, api
+from longigen.models.open_codec import open_codec
+from longigen.registry.registry import registry
 
 SMALL = [
     "--set", "conditioner.dim=16", "--set", "conditioner.heads=2", "--set", "conditioner.depth=1",
@@ -385,3 +388,27 @@ def test_push_to_hub_from_python(here: hubserver.Hub, run: Path) -> None:
     assert (made.name, repository.tags) == ("hf-hub:owner/mine@first", {"first": made.commit})
     assert (repository.private, repository.resolve("first").title) == (False, "By hand")
     assert sorted(files_of(here, "owner/mine")) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_a_codec_is_published_as_a_model_is(here: hubserver.Hub, tmp_path: Path) -> None:
+    """Its card and `longigen pull` say what it is for; what is downloaded is the same codec, and no model."""
+    codec = registry.make("codec", "kl", {"halvings": 1, "code_channels": 2, "codec_width": 4}).compose(1)
+    codec.measure([torch.rand(1, 1, 6, 7, 8) * 2 - 1])
+    codec.training_record = {"training": {"steps": 2, "errors": {"rmse": 0.25}}, "data": {"name": "sim-heart"}}
+    codec.save(tmp_path / "codec")
+    with api.publication(str(tmp_path / "codec"), "lab/codec", licence="apache-2.0") as ready:
+        ready.publish()
+    files = files_of(here, "lab/codec")
+    assert set(files) == {"config.json", "model.safetensors", "README.md"}
+    text = files["README.md"].decode()
+    assert "longigen train --codec hf-hub:lab/codec@v1" in text
+    assert "A round trip changes validation images by 0.25" in text
+    pulled = tmp_path / "pulled"
+    pulled.mkdir()
+    for name, content in files.items():
+        (pulled / name).write_bytes(content)
+    assert open_codec(str(pulled)).identity == codec.identity
+    summary = ModelSummary.from_folder(pulled)
+    assert (summary.is_codec, summary.parts) == (True, "codec kl")
+    with pytest.raises(LongigenError, match="holds a codec and no model"):
+        api.load(str(pulled))

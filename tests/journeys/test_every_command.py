@@ -80,6 +80,16 @@ def segmenter(longigen: Longigen, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+def test_train_codec(longigen: Longigen, tmp_path: Path) -> None:
+    changes = ["subject_count=5", "data.shape=16,16,6", "frames=2", "steps=2", "codec_width=4", "patch=8,8,4"]
+    words = [word for change in changes for word in ("--set", change)]
+    said = longigen("train-codec", "--data", "sim-heart", *words, "--out", tmp_path / "codec").stderr
+    assert "round trip: root mean square error" in said
+    assert f"next: longigen train --codec {tmp_path / 'codec'}" in " ".join(said.split())
+    said = longigen("generate", tmp_path / "codec", "--out", tmp_path / "made", status=2).stderr
+    assert "holds a codec and no model" in said
+
+
 def test_evaluate(longigen: Longigen, run: Path, segmenter: Path, tmp_path: Path) -> None:
     names = [word for kind, name in INSTALLED if kind == "metric" for word in ("--metric", name)]
     words = ["--setting", "full", "--samples", 2, "--segmenter", segmenter, *names, "--out", tmp_path]

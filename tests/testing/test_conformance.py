@@ -111,8 +111,16 @@ def test_matrix(name: str) -> None:
     composes_with_every_part(Case("conditioner", name, small_config("conditioner", name)))
 
 
+@pytest.mark.parametrize("name", ["haar", pytest.param("kl", marks=pytest.mark.slow)])
+def test_codecs_compose(name: str) -> None:
+    """A codec with every conditioner, denoiser and sampler once or more."""
+    run_check("codec", COMPOSES, name, small_config("codec", name))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in PARTS for name in registry.entries(kind)])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in (*PARTS, "codec") for name in registry.entries(kind)]
+)
 def test_composition(kind: str, name: str) -> None:
     """What `longigen check` does, at the parts' own sizes."""
     run_check(kind, COMPOSES, name)

@@ -21,6 +21,7 @@ def test_a_recipe_is_complete_and_its_values_have_their_types() -> None:
         "conditioner": "sadm",
         "denoiser": "unet3d",
         "sampler": "continuous",
+        "codec": "identity",
         "data": "sim-brain",
     }
     assert set(recipe.configs) == {*recipe.names, "model", "preprocess", "augment", "split", "training"}
