@@ -204,8 +204,10 @@ class Experiment:
         if not starts_new:
             return read_config(run.model)["data"].get("earlier", []) if (run.model / CONFIG).exists() else []
         found: list[dict[str, Any]] = []
-        codec = self.training.init_codec  # its training used images too
-        for source in dict.fromkeys([*(start.source for start in self.warm_starts), *([codec] if codec else [])]):
+        sources = [start.source for start in self.warm_starts]
+        if self.training.init_codec is not None:
+            sources.append(self.training.init_codec)  # its training used images too
+        for source in dict.fromkeys(sources):
             data = read_config(ModelSource.parse(source).find()).get("data", {})
             found += [{key: data[key] for key in RECORDED if key in data}, *data.get("earlier", [])]
         return [data for place, data in enumerate(found) if data not in found[:place]]

@@ -65,10 +65,7 @@ class KLCodec(NetworkCodec):
         self.kl_weight, self.adversarial, self.critic = divergence, adversarial, critic
         self.perceptual, self.perceptual_network, self.perceptual_file = perceptual, perceptual_network, perceptual_file
         self.factor = 2**halvings
-        # Not a module of this one: its weights are neither trained nor saved.
-        self.__dict__["distance"] = None
-
-    distance: SliceDistance | None
+        self.distance: SliceDistance | None = None  # no module, so its weights are neither trained nor saved
 
     def build(self, *, channels: int) -> None:
         self.channels = self.code_channels
@@ -101,9 +98,9 @@ class KLCodec(NetworkCodec):
     def losses(self, images: Tensor, generator: torch.Generator, adversary: nn.Module | None) -> Mapping[str, Tensor]:
         made, losses = self.reconstruction(images, generator)
         if self.perceptual and self.perceptual_file is not None:
-            if self.distance is None:
-                self.__dict__["distance"] = SliceDistance(self.perceptual_network, self.perceptual_file)
-            losses["perceptual"] = self.perceptual * self.distance(made, images)
+            distance = self.distance or SliceDistance(self.perceptual_network, self.perceptual_file)
+            self.distance = distance
+            losses["perceptual"] = self.perceptual * distance(made, images)
         if adversary is not None:
             losses["adversarial"] = self.adversarial * _squares(adversary(made), 1.0)
         return losses
