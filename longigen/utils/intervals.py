@@ -187,7 +187,10 @@ class Estimate:
         variance = sum(term for term, _ in terms)
         if variance <= 0:
             return cls(mean, 0.0, count - 1.0, 0.0, 0.0, count, *signs)
-        freedom = variance**2 / sum(term**2 / freedom for term, freedom in terms)
+        # Where what is taken off the seeds' variance leaves little of it, the formula gives less than any part has, and
+        # intervals without end. A sum of variances has at least the degrees of freedom of its poorest part.
+        least = min(freedom for term, freedom in terms if term > 0)
+        freedom = max(least, variance**2 / sum(term**2 / freedom for term, freedom in terms))
         asymmetry = 0.0
         if deviation:
             skewness = float((away * away) @ away) / count / deviation**3

@@ -87,6 +87,19 @@ def test_a_mean_over_subjects_and_seeds_has_the_variance_of_its_mean_squares() -
     assert both.error**2 > 2 * (of_seeds - of_rest) / 12
 
 
+def test_what_seeds_hardly_add_has_the_degrees_of_freedom_of_few_seeds_and_no_fewer() -> None:
+    """Two methods of 3 seeds and 10 subjects, whose seeds differ by just more than the rest explains."""
+    rest = np.outer([1.0, -1.0, 0.0], [1.0, -1.0] * 5)
+    of_rest = (rest**2).sum() / 18  # its mean square; a row of seeds with this variance over 10 adds nothing
+    seeds = np.sqrt(1.001 * of_rest / 10) * np.array([[1.0], [0.0], [-1.0]])
+    found = Estimate.of((rest + seeds).tolist(), (rest[::-1] - seeds + 0.5).tolist())
+    terms = [(1.001 * of_rest / 30, 2), (of_rest / 30, 18)] * 2
+    bare = found.error**4 / sum(term**2 / freedom for term, freedom in terms)
+    assert bare < 0.01  # Satterthwaite's, whose interval would have no end
+    assert found.freedom == 2
+    assert -0.6 < found.summary.low < -0.5 < found.summary.high < -0.4
+
+
 def test_subjects_and_seeds_without_a_value_or_a_difference() -> None:
     assert Estimate.of([[1.0, math.nan, 2.0, 4.0]], [[0.0, 1.0, 1.0, math.nan]]).subjects == 2
     assert math.isnan(Estimate.of([[1.0, 2.0]], [[0.0, 1.0]]).p)
