@@ -1418,7 +1418,7 @@ def publication(
         LongigenError: if there is no such model, its metrics belong to other weights, or private values of its
             configuration cannot be removed.
     """
-    from longigen.hub.manifest import SEGMENTER
+    from longigen.hub.manifest import DESCRIPTIONS, SEGMENTER
     from longigen.hub.publish import publication
     from longigen.hub.resolve import LOCAL
     from longigen.models.network_segmenter import load_segmenter
@@ -1427,7 +1427,7 @@ def publication(
     def load(folder: Path) -> "LongitudinalModel | NetworkCodec | NetworkSegmenter":
         return load_segmenter(folder) if (folder / SEGMENTER).exists() else load_any(folder)
 
-    source = _source(model, weights=weights, token=token)
+    source = _source(model, weights=weights, token=token, accepted=tuple(DESCRIPTIONS))
     return publication(
         _name_of(model) if weights == "last" else f"{LOCAL}{source.find()}",
         repository,
@@ -1533,15 +1533,19 @@ def _source(
     revision: str | None = None,
     token: str | None = None,
     weights: "Weights | None" = None,
+    accepted: tuple[str, ...] | None = None,
     progress: bool = True,
 ) -> "ModelSource":
-    """Return the source of a model, downloaded if necessary, so that its errors are raised before data are read.
+    """Return the source of a model, or of what else is `accepted`, downloaded if necessary, so that its errors come first.
 
     If the caller lets the user choose a run's `weights` and there is a choice, which they are is logged.
     """
+    from longigen.hub.manifest import CONFIG
     from longigen.hub.resolve import ModelSource
 
-    source = ModelSource.parse(_name_of(model), revision, token=token, weights=weights or "last")
+    source = ModelSource.parse(
+        _name_of(model), revision, token=token, accepted=accepted or (CONFIG,), weights=weights or "last"
+    )
     if weights is not None and source.note:
         log.info(source.note)
     with (show_transfer if progress and is_first() else silent)("pulling") as update:

@@ -35,7 +35,7 @@ from longigen.evaluation.scoring import Score, summarise
 from longigen.evaluation.tables import benchmark_tables, cost_table, fold_tables, means_note
 from longigen.generation.session import UNSEEN, GenerationSession
 from longigen.hub.manifest import CONFIG
-from longigen.hub.metrics_file import CEILINGS, MODEL, PLACES, ResultRow
+from longigen.hub.metrics_file import CODED, MODEL, PLACES, ResultRow
 from longigen.hub.resolve import LOCAL
 from longigen.models.figures import write_comparison
 from longigen.models.longitudinal import LongitudinalModel
@@ -549,7 +549,7 @@ class Benchmark:
 
 def _of_methods(scores: Sequence[Score]) -> list[Score]:
     """Return the scores of the copies and of the model: in a table a run is a row, and its codec's ceiling is not."""
-    return [score for score in scores if score.method not in CEILINGS]
+    return [score for score in scores if score.method != CODED]
 
 
 def _require_no_folds(changes: Sequence[str], folds: int) -> None:

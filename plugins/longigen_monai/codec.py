@@ -42,8 +42,8 @@ class MONAICodec(NetworkCodec):
         latent_channels: Positive = 3,
         network_blocks: Positive = 1,
         norm_groups: Positive = 16,
-        low: float = 0.0,
-        high: float = 1.0,
+        low: Annotated[float, Range(-1e6, 1e6)] = 0.0,
+        high: Annotated[float, Range(-1e6, 1e6)] = 1.0,
         weights_file: Path | None = None,
     ) -> None:
         super().__init__()

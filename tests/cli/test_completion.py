@@ -50,7 +50,7 @@ def in_bash(typed: str) -> list[str]:
         ("longigen info ident", ["identity"]),
         ("longigen check crp", ["crps"]),
         ("longigen list mo", ["models"]),
-        ("longigen new-plugin mine --kind co", ["conditioner"]),
+        ("longigen new-plugin mine --kind co", ["conditioner", "codec"]),
         ("longigen generate runs/", []),  # bash then offers files
     ],
 )

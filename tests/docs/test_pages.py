@@ -30,7 +30,7 @@ def commands(text: str) -> Iterator[list[str]]:
             continue
         while line.endswith("\\"):
             line = line[:-1] + next(lines)
-        yield shlex.split(line, comments=True)[1:]
+        yield shlex.split(line.partition(" > ")[0], comments=True)[1:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

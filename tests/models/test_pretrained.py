@@ -142,7 +142,7 @@ def test_a_model_comes_from_the_hub(hub: Hub, machine: NewMachine, folder: Path)
     desk = machine()
     out = desk.home / "out"
     desk.longigen("generate", "lab/brains", "--subject", "sim-0001", "--times", "+1", "--out", out)
-    assert len(list(out.glob("sim-0001/*.nii.gz"))) == 1
+    assert len(list(out.glob("sub-sim0001/ses-*/anat/*.nii.gz"))) == 1
     result = desk.longigen("generate", "lab/minds", "--out", out, status=2)
     assert "lab/minds" in result.stderr
     assert "Traceback" not in result.stderr

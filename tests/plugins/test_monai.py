@@ -131,7 +131,7 @@ def test_without_monai_the_list_says_what_to_install(longigen: Any, tmp_path: Pa
     }
     assert rows["monai"]["extra"] == "longigen[monai]"
     assert "problem" not in rows["unet3d"]
-    message = longigen("check", "monai", status=2, **environment).stderr
+    message = longigen("check", "monai", "--kind", "denoiser", status=2, **environment).stderr
     assert "The denoiser 'monai' cannot be loaded: it needs the package 'monai'" in message
     assert "pip install 'longigen[monai]'" in message
     assert "Traceback" not in message

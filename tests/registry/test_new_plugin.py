@@ -30,6 +30,7 @@ USE = {
     "conditioner": ("train", "--conditioner"),
     "denoiser": ("train", "--denoiser"),
     "sampler": ("train", "--sampler"),
+    "codec": ("train", "--codec"),
     "dataset": ("train", "--data"),
     "metric": ("evaluate", "RUN", "--metric"),
     "segmenter": ("evaluate", "RUN", "--segmenter"),

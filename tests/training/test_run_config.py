@@ -72,7 +72,13 @@ def test_recipe_then_config_then_set_then_options(manifest: Path, tmp_path: Path
         "sadm-tiny", config=read, changes=["training.warmup=5"], components={"denoiser": "identity"}, data=str(manifest)
     )
     plain, training = Recipe.resolve("sadm-tiny"), recipe.configs["training"]
-    assert recipe.names == {"conditioner": "raw", "denoiser": "identity", "sampler": "continuous", "data": "csv"}
+    assert recipe.names == {
+        "conditioner": "raw",
+        "denoiser": "identity",
+        "sampler": "continuous",
+        "codec": "identity",
+        "data": "csv",
+    }
     assert (training["steps"], training["warmup"]) == (7, 5)
     assert training["learning_rate"] == plain.configs["training"]["learning_rate"]
     # What the user chose, for a model's card; the width went with the U-Net, and mixed_precision is as it was.
