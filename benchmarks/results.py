@@ -97,9 +97,9 @@ MEASURES = {
     "sim-brain-attention": Measure(
         ATTENTION,
         "sim-brain",
-        "--set data.spacing=4 --set subject_count=100 --set data.planned=8,8 --set data.timing=uneven "
-        f"--set denoiser.width=8 {SHORT} --set validate_every=200 --set sample_every=10000 --set checkpoint_every=200 "
-        "--steps 600",
+        "--set data.spacing=4 --set subject_count=60 --set data.planned=8,8 --set data.timing=uneven "
+        "--set denoiser.width=8 --set learning_rate=2e-3 --set warmup=50 --set validate_every=300 "
+        "--set sample_every=10000 --set checkpoint_every=300 --steps 300",
         seeds=3,
     ),
     "sim-brain-departures": Measure(DEPARTURES, "sim-brain", f"--set data.spacing=4 {SMALL} --setting full", seeds=3),

@@ -1536,7 +1536,7 @@ def _source(
     accepted: tuple[str, ...] | None = None,
     progress: bool = True,
 ) -> "ModelSource":
-    """Return the source of a model, or of what else is `accepted`, downloaded if need be, so that its errors come first.
+    """Return the source of a model, or of what else is `accepted`, downloaded first if need be, with its errors.
 
     If the caller lets the user choose a run's `weights` and there is a choice, which they are is logged.
     """
