@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -461,7 +461,7 @@ class LongitudinalModel(nn.Module):
             z = predict.target.start
         within = self.sampler.trained_range
         x = sampler.sample(predict, z, generator, steps=steps, within=within, callback=callback)
-        limit = torch.as_tensor(self.codec.limit, device=x.device)
+        limit: Any = self.codec.limit  # a number, which makes no GPU wait, or a tensor where the codes are
         return sampler.answer(predict.target.decode(x).clamp(-limit, limit)), predict.displacement
 
     @torch.no_grad()
