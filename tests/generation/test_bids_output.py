@@ -1,8 +1,10 @@
 """Output as BIDS derivatives: names, what describes the folder, what is private, and that longigen reads it again."""
 
 import json
+import os
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +126,9 @@ def test_nothing_private_is_copied(made: Path) -> None:
 
 
 def validated(folder: Path) -> Sequence[Mapping[str, str]]:
-    program = shutil.which("bids-validator-deno")
+    program = shutil.which(
+        "bids-validator-deno", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    )
     if program is None:
         pytest.skip("the BIDS validator is not installed (pip install bids-validator-deno)")
     result = subprocess.run([program, folder, "--format", "json"], capture_output=True, text=True, check=False)

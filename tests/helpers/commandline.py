@@ -100,6 +100,7 @@ def _main(
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)  # multiprocessing has opened the null device
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     sys.path[:0] = [folder, *paths]
+    sys.modules.pop("sitecustomize", None)  # of the server, where it has one
     with suppress(ImportError):
         importlib.import_module("sitecustomize")  # as Python does when it starts
     for name in [name for name in sys.modules if name.partition(".")[0] == READS_ENVIRONMENT]:
