@@ -1,6 +1,8 @@
 """The `sim-brain` data set: simulated subjects, the images of their visits, and their true deformations."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Annotated
@@ -18,6 +20,24 @@ from longigen_simbrain.subject import BIAS_KNOTS, KNOTS, Cohort, Timing, Traits
 
 VERSION = 1
 """Version of the simulation, part of the identity of its volumes in the cache; raise it if the images change."""
+
+
+_alone = threading.RLock()
+
+
+@contextmanager
+def _in_one_thread() -> Iterator[None]:
+    """Compute in one thread, and alone, inside the context: another number of threads rounds otherwise.
+
+    Without it the same visit has other voxels on another machine, and is taken for another image.
+    """
+    with _alone:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -102,6 +122,7 @@ class SimBrain(Dataset):
         """
         return Traits.draw(self.drawn, self._index(subject_id))
 
+    @_in_one_thread()
     def truth(self, subject_id: str, visit_index: int) -> Truth:
         """Return the true change between the subject's first visit and visit `visit_index` (from 0).
 
@@ -145,6 +166,7 @@ class SimBrain(Dataset):
         fractions[inside] = values
         return fractions.numpy()
 
+    @_in_one_thread()
     def _ventricles(self, subject_id: str, visit_index: int) -> tuple[Tensor, Tensor]:
         """Return a mask (W, H, D), bool, of the voxels with brain, and the fraction of ventricle in each (N,)."""
         index, visits = self._index(subject_id), len(self.traits(subject_id).times)
@@ -191,6 +213,7 @@ class SimBrain(Dataset):
         mask = self.ventricles(_name(index), visit) > 0.5
         return Volume(mask.astype(np.float32), template.GRIDS[self.spacing].affine)
 
+    @_in_one_thread()
     def _load(self, index: int, visit: int) -> Volume:
         traits, grid = Traits.draw(self.drawn, index), template.GRIDS[self.spacing]
         inside, _ = _first_visit(self.drawn, index, self.spacing)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from longigen import LongigenError
-from longigen_simbrain import SimBrain, Truth, template
+from longigen_simbrain import SimBrain, Truth, cohort, template
 from longigen_simbrain.deformation import flow, flow_with_jacobian, free_form, invert, velocity_with_divergence
 from longigen_simbrain.grid import Grid
 from longigen_simbrain.subject import CLOSEST, KNOTS, MEDIAN_RATE, RATE_LIMIT, RATE_SIGMA, Cohort, Traits
@@ -376,3 +376,19 @@ def jacobians(data: SimBrain, name: str) -> tuple[Truth, np.ndarray]:
     grid = template.GRIDS[data.spacing]
     truth = data.truth(name, len(data.traits(name).times) - 1)
     return truth, grid.jacobian(grid.points + torch.from_numpy(truth.displacement)).numpy()
+
+
+def test_a_visit_has_the_same_voxels_with_any_number_of_threads() -> None:
+    """Sums are rounded otherwise in several threads, and a visit is known again by its voxels."""
+    subject, volumes = SimBrain().subject("sim-0006"), []
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            for cached in (template.ageing_velocities, cohort._first_visit, cohort._template_points):
+                cached.cache_clear()
+            volumes.append(subject.visits[1].load().data)
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(volumes[0], volumes[1])
