@@ -23,7 +23,7 @@ from longigen.data.trained_grid import TrainedGrid
 from longigen.data.volume import Volume, voxel_digest
 from longigen.errors import LongigenError, LongigenWarning
 
-CACHE_VERSION = 6
+CACHE_VERSION = 7
 """Part of the cache's keys; raised whenever preprocessing changes its results, their notes, or what it refuses."""
 
 DIGEST = "voxels"
