@@ -195,8 +195,6 @@ Model = Annotated[
         autocompletion=names_in("models"),
     ),
 ]
-
-
 Segmenter = Annotated[
     str | None,
     typer.Option(
