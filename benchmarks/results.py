@@ -50,7 +50,7 @@ SMALL = (
     "--set denoiser.width=8 --set conditioner.dim=32 --set learning_rate=2e-3 --set warmup=50 --set validate_every=300 "
     "--set sample_every=10000 --set checkpoint_every=300 --steps 300"
 )
-"""A size at which ten rows with three seeds each can be trained on a CPU."""
+"""A size at which eleven rows with three seeds each can be trained on a CPU."""
 SOLVER_MODEL = (
     "--set data.spacing=4 --set subject_count=60 --set denoiser.width=8 --set prediction=v "
     "--set sampler.train_steps=1000 --set beta_min=1e-4 --set beta_max=0.02 --set sampler.steps=1000 "

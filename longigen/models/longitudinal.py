@@ -91,7 +91,7 @@ class LongitudinalModel(nn.Module):
             kept = tuple(name for name in self.statistics.covariates if name in used)
             self.statistics = replace(self.statistics, covariates=kept)
         channels = sampler.contexts * codec.channels
-        base = channels if self.settings.target == "residual" else 0
+        base = channels if self.settings.appends_last else 0
         denoiser.build(
             channels=channels,
             routes=replace(conditioner.routes, concat=conditioner.routes.concat + base),
@@ -521,16 +521,16 @@ class LongitudinalModel(nn.Module):
     ) -> tuple[list[Conditioning], DiffusionTarget]:
         """Append the last visit to each conditioning, after conditioning dropout; return the diffusion target too.
 
-        The last visit is appended to the `concat` route if the model diffuses a residual, and is set as `base`, with
-        its `gap`, if the denoiser needs them. It is the target's `start`, if the sampler starts there.
+        The last visit is appended to the `concat` route if the settings say so, and is set as `base`, with its `gap`,
+        if the denoiser needs them. It is the target's `start`, if the sampler starts there.
         """
-        residual, needs_base = self.settings.target == "residual", self.denoiser.needs_base
-        starts_there = self.sampler.start == "base"
-        if not (residual or needs_base or starts_there):
+        appends, needs_base = self.settings.appends_last, self.denoiser.needs_base
+        residual, starts_there = self.settings.target == "residual", self.sampler.start == "base"
+        if not (appends or needs_base or starts_there):
             return list(conditionings), DiffusionTarget()
         base, time = history.bases(self.sampler.contexts, target_time)
         gap = (target_time - time) / self.statistics.time_scale
-        extended = [item.with_concat(base) for item in conditionings] if residual else list(conditionings)
+        extended = [item.with_concat(base) for item in conditionings] if appends else list(conditionings)
         if needs_base:
             extended = [replace(item, base=base, gap=gap) for item in extended]
         target = DiffusionTarget(base, self._residual_scale(gap)) if residual else DiffusionTarget()

@@ -27,6 +27,7 @@ class ModelSettings(Settings):
             in the history, divided by the residual's standard deviation over the training set. With ``residual`` and a
             sampler that predicts x, a network that outputs zero is the copy-last baseline. The last visit is then
             always appended to the denoiser's `concat` route, also when the conditioning is dropped.
+        append_last: append the last visit to the `concat` route with ``image`` as target too.
         residual_scale: pairs of visits over which the residual's standard deviation is taken: ``all``, or those with
             the same ``gap``. Little changes within a short gap, so with one scale for all gaps short ones contribute
             little to the loss, and forecasts over a short gap may be worse than copy-last.
@@ -50,6 +51,7 @@ class ModelSettings(Settings):
     """
 
     target: Target = "residual"
+    append_last: bool = False
     residual_scale: ResidualScale = "all"
     p_uncond: Probability = 0.1
     unconditional: Unconditional = "zero"
@@ -62,6 +64,11 @@ class ModelSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_interval(self.guidance_interval)
+
+    @property
+    def appends_last(self) -> bool:
+        """Whether the last visit is an input of the denoiser."""
+        return self.append_last or self.target == "residual"
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,25 @@ def test_residual_loss_by_hand() -> None:
     torch.testing.assert_close(image["denoising"], target.square().mean(dim=(1, 2, 3, 4)))
 
 
+class Appended(Zero):
+    """Predicts the last channel of `concat`."""
+
+    def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
+        assert conditioning.routes == self.routes and conditioning.concat is not None
+        return conditioning.concat[:, -1:] + self.weight * z_t
+
+
+def test_the_last_visit_can_be_an_input_where_the_image_is_the_target() -> None:
+    """It is there when all conditioning is dropped, so the loss is the mean square of target - last."""
+    visits = history(SIZE)
+    target = torch.rand(2, 1, *SIZE) * 2 - 1
+    settings = ModelSettings(target="image", append_last=True, p_uncond=1.0)
+    model = LongitudinalModel(Spy(), Appended(), ContinuousSampler(prediction="x", steps=3), settings=settings)
+    loss = model(Batch(visits, target, after(visits)), torch.Generator().manual_seed(0))["denoising"]
+    last = visits.last(after(visits))[0]
+    torch.testing.assert_close(loss, (target - last).square().mean(dim=(1, 2, 3, 4)))
+
+
 def test_residual_loss_over_the_gaps_own_deviation_by_hand() -> None:
     """With s = 0.1, p = 0.2 and a gap of Δ typical gaps, residuals are divided by sqrt(0.01 + 0.04 Δ²)."""
     visits = history(SIZE)
