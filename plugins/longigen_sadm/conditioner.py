@@ -57,6 +57,9 @@ class SADMConditioner(Conditioner):
             over visits, weighted by the target's attention at the finest level, is appended to `c`, with one channel
             per head and image channel. Images change little between visits, so a short training does not learn a
             subject's own rate from the images alone. A good value is 1 over the standard deviation of the change.
+        gap: E, the width of an embedding of the gap between the last visit and the target; 0, as in the paper, for
+            none. In the paper the gap is known to the tokens alone; the embedding scales the denoiser's features, so
+            that what changes at a rate can be multiplied by the time that passes.
         recompute: recompute the activations of the attention, merging and output layers in the backward pass, which
             saves memory and takes more time.
 
@@ -80,6 +83,7 @@ class SADMConditioner(Conditioner):
         skip: bool = True,
         bidirectional: bool = False,
         rates: Annotated[float, Range(0)] = 0.0,
+        gap: Annotated[int, Range(0)] = 0,
         recompute: bool = False,
     ) -> None:
         super().__init__()
@@ -87,11 +91,11 @@ class SADMConditioner(Conditioner):
             raise LongigenError(f"sadm: dim {dim} must be a multiple of heads {heads}; change either.")
         self.patch, self.dim, self.heads, self.depth, self.features = patch, dim, heads, depth, features
         self.mlp_ratio, self.dropout, self.missing, self.skip = mlp_ratio, dropout, missing, skip
-        self.bidirectional, self.rates, self.recompute = bidirectional, rates, recompute
+        self.bidirectional, self.rates, self.gap, self.recompute = bidirectional, rates, gap, recompute
         self.causal = not bidirectional
 
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
-        self.routes = Routes(concat=self.features + (self.heads * channels if self.rates else 0))
+        self.routes = Routes(concat=self.features + (self.heads * channels if self.rates else 0), embedding=self.gap)
         self.time_scale = time_scale
         sizes = (self.dim, self.heads, self.mlp_ratio, self.dropout)
         self.embed = nn.Conv3d(2 * channels if self.rates else channels, self.dim, self.patch, stride=self.patch)
@@ -101,6 +105,7 @@ class SADMConditioner(Conditioner):
         self.merges = nn.ModuleList(Merge(self.dim, self.dropout) for _ in range(self.depth))
         self.spatial = nn.ModuleList(SpatialAttention(*sizes, stride=2**level) for level in range(self.depth, 0, -1))
         self.head = Head(self.dim, self.features, self.patch)
+        self.embed_gap = TimeEncoding(self.gap) if self.gap else None
 
     def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
         rates = self._rates(history, target_time)
@@ -120,7 +125,16 @@ class SADMConditioner(Conditioner):
             c = c + level if self.skip else c
         _, _, _, width, height, depth = history.images.shape
         c = self._run(self.head, c)[:, :, :width, :height, :depth]
-        return Conditioning(concat=c if average is None else torch.cat([c, average.to(c.dtype)], dim=1))
+        concat = c if average is None else torch.cat([c, average.to(c.dtype)], dim=1)
+        return Conditioning(concat=concat, embedding=self._gap_embedding(history, target_time))
+
+    def _gap_embedding(self, history: VisitSequence, target_time: Tensor) -> Tensor | None:
+        """Return the embedding (B, E) of the gap between the last visit and the target, or None if `gap` is 0."""
+        if self.embed_gap is None:
+            return None
+        latest = history.latest_observed(1, target_time)
+        gap = torch.where(latest.valid, target_time[:, None] - latest.times, 0.0)[:, 0] / self.time_scale
+        return self.embed_gap(gap)
 
     def _run(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
         return recomputed(layer, *inputs) if self.recompute else layer(*inputs)

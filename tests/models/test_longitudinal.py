@@ -102,7 +102,8 @@ class Appended(Zero):
     """Predicts the last channel of `concat`."""
 
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
-        assert conditioning.routes == self.routes and conditioning.concat is not None
+        assert conditioning.routes == self.routes
+        assert conditioning.concat is not None
         return conditioning.concat[:, -1:] + self.weight * z_t
 
 

@@ -393,3 +393,20 @@ def test_averaged_rates_are_weighted_by_attention_to_visits_with_a_rate():
 def test_one_visit_has_no_rate():
     conditioner = built(rates=10.0)
     assert not emitted(conditioner, history(times=(0.0,)), 1.0)[:, 4:].any()
+
+
+@torch.no_grad()
+def test_the_gap_to_the_last_observed_visit_is_embedded():
+    """Visits before the last one, missing ones, and a common shift of times make no difference; the gap does."""
+    conditioner = built(gap=10, time_scale=0.5)
+    assert conditioner.routes == Routes(concat=4, embedding=10)
+
+    def embedding(visits: VisitSequence, target: float) -> Tensor:
+        return conditioner(visits, torch.full((visits.batch_size,), target)).embedding
+
+    expected = conditioner.embed_gap(torch.tensor([2.0, 2.0]))
+    torch.testing.assert_close(embedding(history(times=(0.0, 1.0, 2.0)), 3.0), expected)
+    torch.testing.assert_close(embedding(history(times=(8.0,)), 9.0), expected)
+    torch.testing.assert_close(embedding(without(history(times=(0.0, 2.0, 2.5)), 2), 3.0), expected)
+    assert not torch.allclose(embedding(history(times=(0.0, 2.0, 2.5)), 3.0), expected)
+    assert built().routes == Routes(concat=4)
