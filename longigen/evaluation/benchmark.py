@@ -498,9 +498,9 @@ class Benchmark:
         ]
         if self.table.size:
             head.append(
-                f"size {self.table.size}, each row from its own recipe: equal are subjects, preprocessing, split, steps "
-                "and pairs of a step; networks, losses, learning rates, augmentation and which pairs are drawn are the "
-                "recipe's own, and so are parameters, evaluations and seconds (below)"
+                f"size {self.table.size}, each row from its own recipe: subjects, preprocessing, split, steps and "
+                "pairs per step are equal; network, loss, learning rate, augmentation, choice of pairs and evaluations are "
+                "the recipe's own, and so are the parameters and seconds below"
             )
         notes = (
             means_note(rows, protocol.averaging)

@@ -214,7 +214,10 @@ def _at_size(
             f"{', '.join(table['sizes'])}."
         )
     tagged: dict[str, list[str]] = {}
-    for place, of_tags in ((owner, table.get("data") or {}), (f"{owner}, row '{row.name}',", content.get("data") or {})):
+    for place, of_tags in (
+        (owner, table.get("data") or {}),
+        (f"{owner}, row '{row.name}',", content.get("data") or {}),
+    ):
         if not isinstance(of_tags, Mapping) or not all(map(_lists_of_changes, of_tags.values())):
             raise LongigenError(f"{place} must hold a mapping 'data' from tags and sizes to lists of changes.")
         for tag, of_size in of_tags.items():
