@@ -499,8 +499,8 @@ class Benchmark:
         if self.table.size:
             head.append(
                 f"size {self.table.size}, each row from its own recipe: subjects, preprocessing, split, steps and "
-                "pairs per step are equal; network, loss, learning rate, augmentation, choice of pairs and evaluations are "
-                "the recipe's own, and so are the parameters and seconds below"
+                "pairs per step are equal; network, loss, learning rate, augmentation, choice of pairs and "
+                "evaluations are the recipe's own, and so are the parameters and seconds below"
             )
         notes = (
             means_note(rows, protocol.averaging)
