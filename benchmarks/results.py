@@ -27,7 +27,7 @@ import longigen
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.utils.intervals import INTERVAL, Summary, holm
 
-ABLATION, ATTENTION, DEPARTURES = "sadm-ablation", "sadm-attention", "sadm-departures"
+ABLATION, ATTENTION, DEPARTURES, FIELD = "sadm-ablation", "sadm-attention", "sadm-departures", "field"
 SETTINGS = ("full", "missing", "single")
 ORDER = ("sadm", "without attention", "without diffusion")
 """Rows from best to worst, according to the paper."""
