@@ -3,9 +3,9 @@
 First (``--part step``) the CPU seconds and the peak memory of a training step at 128 × 160 × 128 voxels, of a model on
 voxels and on the codes of each codec, each in a process of its own. Then (``--part scores``) models of the simulated
 brains of 1.5 mm, each trained for the same CPU seconds: their SSIM, change correlation and grid, the mean difference of
-neighbours on both sides of a border of 2 × 2 × 2 voxels over that of neighbours inside, and over the same of true images,
-so that 1 is no grid. ``planes.png`` has a visit of each in three planes beside copy-last, every voxel drawn, to look for
-it. ``--tiny`` rehearses it, ``--out FOLDER`` keeps tables, codec, runs and pictures.
+neighbours on both sides of a border of 2 × 2 × 2 voxels over that of neighbours inside, and over the same of true
+images, so that 1 is no grid. ``planes.png`` has a visit of each in three planes beside copy-last, every voxel drawn, to
+look for it. ``--tiny`` rehearses it, ``--out FOLDER`` keeps tables, codec, runs and pictures.
 """
 
 import argparse
