@@ -1,14 +1,18 @@
 """Training on codes beside training on voxels, on a CPU: ``python benchmarks/codecs.py``.
 
-First the CPU seconds and the peak memory of a training step at 128 × 160 × 128 voxels, of a model on voxels and on the
-codes of each codec; steps are timed in turn, and each peak is of a process of its own, beyond what it held before. Then
-models of the simulated brains, each trained for the same CPU seconds, and their SSIM, change correlation and grid: the
-mean difference of neighbours on both sides of a border of 2 × 2 × 2 voxels over that of neighbours inside, which is
-1 where there is no grid. ``--tiny`` rehearses it, ``--out FOLDER`` keeps tables, codec, runs and figures.
+First (``--part step``) the CPU seconds and the peak memory of a training step at 128 × 160 × 128 voxels, of a model on
+voxels and on the codes of each codec, each in a process of its own. Then (``--part scores``) models of the simulated
+brains of 1.5 mm, each trained for the same CPU seconds: their SSIM, change correlation and grid, the mean difference of
+neighbours on both sides of a border of 2 × 2 × 2 voxels over that of neighbours inside, and over the same of true
+images, so that 1 is no grid. ``planes.png`` has a visit of each in three planes beside copy-last, every voxel drawn, to
+look for it. ``--tiny`` rehearses it, ``--out FOLDER`` keeps tables, codec, runs and pictures.
 """
 
 import argparse
 import contextlib
+import json
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +23,7 @@ from pathlib import Path
 
 import torch
 from gpu import Table
-from levers import in_turn
+from planes import last_visit, write_planes
 
 import longigen
 from longigen.models.open_codec import codec_choice, open_codec
@@ -28,7 +32,7 @@ from longigen.testing.composition import model_of
 from longigen.training.experiment import Experiment
 from longigen.training.recipe import Recipe
 from longigen.training.run import Run
-from longigen.utils.memory import peak_memory, reset_peak_memory
+from longigen.utils.memory import resident_memory
 
 LARGE = (128, 160, 128)
 COMPONENTS = {"conditioner": "source", "denoiser": "unet3d", "sampler": "ddpm"}
@@ -54,7 +58,7 @@ class Size:
     data: tuple[str, ...]
 
 
-FULL = Size(LARGE, 2, 60.0, 400, ("data.subject_count=16",))
+FULL = Size(LARGE, 2, 600.0, 400, ("data.subject_count=24", "data.spacing=1.5"))
 TINY = Size((16, 24, 16), 1, 2.0, 5, ("data.subject_count=8", "preprocess.shape=24,24,24", "training.batch_size=1"))
 
 
@@ -78,26 +82,43 @@ def training_step(way: str, size: tuple[int, int, int]) -> Callable[[], object]:
     return step
 
 
-def peak(way: str, size: tuple[int, int, int]) -> float:
-    """Return by how many GB the largest resident memory of this process grows in a training step."""
-    step, device = training_step(way, size), torch.device("cpu")
-    reset_peak_memory(device)
-    before = peak_memory(device) or 0
-    step()
-    return ((peak_memory(device) or 0) - before) / 1e9
+def measured(way: str, size: tuple[int, int, int], rounds: int) -> dict[str, float]:
+    """Return the CPU seconds of a training step, and the largest resident memory of this process before and in all."""
+    step = training_step(way, size)
+    before, seconds = resident_memory(), []
+    for _ in range(rounds + 1):
+        started = time.process_time()
+        step()
+        seconds.append(time.process_time() - started)
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"seconds": statistics.median(seconds[1:]), "before": before / 1e9, "largest": largest / 1e9}
 
 
 def step_table(size: Size) -> Table:
-    seconds = in_turn([training_step(way, size.step) for way in WAYS], torch.device("cpu"), size.rounds)
-    rows = []
-    for way, each in zip(WAYS, seconds, strict=True):
-        words = [sys.executable, __file__, "--peak", way, *map(str, size.step)]
-        memory = float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-        rows.append([way, f"{each:.2f}", f"{seconds[0] / each:.1f}", f"{memory:.2f}"])
-    note = f"A pair, fp32, {torch.get_num_threads()} thread, torch {torch.__version__}; {', '.join(NETWORK)}."
+    rows, first = [], 0.0
+    for way in WAYS:
+        words = [sys.executable, __file__, "--measure", way, *map(str, size.step), str(size.rounds)]
+        found = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+        first = first or found["seconds"]
+        rows.append(
+            [
+                way,
+                f"{found['seconds']:.2f}",
+                f"{first / found['seconds']:.1f}",
+                f"{found['largest']:.2f}",
+                f"{found['largest'] - found['before']:.2f}",
+            ]
+        )
+        print(f"{way}: {found}", file=sys.stderr, flush=True)
+    note = (
+        f"A pair, fp32, {torch.get_num_threads()} thread, torch {torch.__version__}; {', '.join(NETWORK)}; median of "
+        f"{size.rounds} after a step that is not counted; each in a process of its own, whose largest resident memory "
+        "(getrusage) it is, in all and beyond what it held before the first step."
+    )
     return Table(
         f"A training step at {' × '.join(map(str, size.step))} voxels",
-        ["on", "CPU s", "× as fast", "peak GB"],
+        ["on", "CPU s", "× as fast", "peak GB", "beyond GB"],
         rows,
         note,
     )
@@ -137,13 +158,15 @@ def grid(image: torch.Tensor) -> float:
 
 
 def scores_table(size: Size, out: Path) -> Table:
-    longigen.train_codec("sim-brain", out / "codec", changes=[f"training.steps={size.codec_steps}", *size.data[:1]])
+    same = [change for change in size.data if change.startswith(("data.", "preprocess."))]
+    longigen.train_codec("sim-brain", out / "codec", changes=[f"training.steps={size.codec_steps}", *same])
     error = open_codec(str(out / "codec")).error
-    rows = []
+    rows, pairs = [], {}
     for way in WAYS:
         run, steps = trained(way, str(out / "codec"), size, out / way.replace(", ", "-").replace(" ", "-"))
         evaluation = longigen.evaluate(run, settings=["full"], metrics=METRICS, space="model")
         evaluation.save(run.folder / "evaluation")
+        _, pairs[way] = last_visit(run.folder, "full", space="model")
         found = {row.method: row.values for row in evaluation.rows}
         borders = [grid(each.images[-1][0]) for each in evaluation.shown]
         true = [grid(each.true(len(each.times) - 1)[0]) for each in evaluation.shown]
@@ -159,6 +182,8 @@ def scores_table(size: Size, out: Path) -> Table:
                 f"{sum(borders) / sum(true):.3f}",
             ]
         )
+    side = max(next(iter(pairs.values())).true.shape) * 2
+    write_planes(pairs, out / "planes.png", title="the last visit, from all before it; two pixels a voxel", side=side)
     data = ", ".join(size.data)
     note = (
         f"{size.seconds:g} CPU seconds each; kl trained before in {size.codec_steps} steps, error {error:.4f}; {data}."
@@ -176,12 +201,12 @@ def main() -> None:
     parser.add_argument("--part", choices=["step", "scores"], help="make one of the two tables only")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the data or training")
     parser.add_argument("--out", type=Path, help="new folder for tables, codec, runs and figures")
-    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.peak:
-        way, *numbers = arguments.peak
-        width, height, depth = map(int, numbers)
-        print(peak(way, (width, height, depth)))
+    if arguments.measure:
+        way, *numbers = arguments.measure
+        width, height, depth, rounds = map(int, numbers)
+        print(json.dumps(measured(way, (width, height, depth), rounds)))
         return
     size = TINY if arguments.tiny else FULL
     seconds = arguments.seconds or size.seconds

@@ -3,9 +3,10 @@
 Each name is a benchmark table on a data set. ``longigen bench`` trains and scores its rows (finished ones are reused);
 the table and a figure of all rows are copied. For SADM's ablations the script also tests the order of settings and of
 rows, paired by subject, and the attention shares of earlier visits; on sim-brain it also tests the rate of change
-against the truth. ``solvers`` is no table: it trains one model with `ddpm` and samples from it with 1000 ancestral
-steps and with 20 evaluations of each solver. The results are written to ``docs/results/NAME``, the runs to ``--work``.
-ACDC needs the folder of its patients: ``--acdc PATH``. Several calls with different names may run at once.
+against the truth. The table of all methods is drawn in three planes besides. ``solvers`` is no table: it trains one
+model with `ddpm` and samples from it with 1000 ancestral steps and with 20 evaluations of each solver. The results are
+written to ``docs/results/NAME``, the runs to ``--work``. ACDC needs the folder of its patients: ``--acdc PATH``.
+Several calls with different names may run at once.
 """
 
 import argparse
@@ -22,15 +23,18 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from planes import last_visit, write_planes
 
 import longigen
 from longigen.evaluation.benchmark_spec import BenchmarkSpec
 from longigen.utils.intervals import INTERVAL, Summary, holm
 
-ABLATION, ATTENTION, DEPARTURES = "sadm-ablation", "sadm-attention", "sadm-departures"
+ABLATION, ATTENTION, DEPARTURES, FIELD = "sadm-ablation", "sadm-attention", "sadm-departures", "field"
 SETTINGS = ("full", "missing", "single")
 ORDER = ("sadm", "without attention", "without diffusion")
 """Rows from best to worst, according to the paper."""
+AGAINST = {ATTENTION: ORDER[0], FIELD: "copy-last"}
+"""By table, the row that all others are tested against."""
 RATE_ROWS = ("linear", "without attention", "sadm")
 """Rows whose rate of change is tested by benchmarks/progression.py."""
 SIGNS = {"ssim": 1, "ssim-foreground": 1, "psnr": 1, "nrmse": -1}
@@ -51,6 +55,11 @@ SMALL = (
     "--set sample_every=10000 --set checkpoint_every=300 --steps 300"
 )
 """A size at which eleven rows with three seeds each can be trained on a CPU."""
+FIELD_SIZE = (
+    "--size tiny --set validate_every=200 --set sample_every=10000 --set checkpoint_every=200 --set score_every=0 "
+    "--steps 400"
+)
+"""A budget at which the twelve trained rows of the table `field` with three seeds each can be trained on a CPU."""
 SOLVER_MODEL = (
     "--set data.spacing=4 --set subject_count=60 --set denoiser.width=8 --set prediction=v "
     "--set sampler.train_steps=1000 --set beta_min=1e-4 --set beta_max=0.02 --set sampler.steps=1000 "
@@ -120,6 +129,17 @@ MEASURES = {
     "sim-brain-additive-methods": Measure("additive-methods", "sim-brain", BRAIN),
     "acdc-sadm-methods": Measure("sadm-methods", "acdc", f"{ACDC} {SADM} {SHORT} {BRIEF}"),
     "acdc-additive-methods": Measure("additive-methods", "acdc", f"{ACDC} {SHORT} {BRIEF}"),
+    # The patients' own voxels and slices, up to 12 frames from end diastole to end systole.
+    "acdc-field": Measure(
+        FIELD,
+        "acdc",
+        f"--set data.frames=12 --set preprocess.shape=96,96,0 --set preprocess.pad=edge {FIELD_SIZE}",
+        seeds=3,
+    ),
+    "sim-heart-field": Measure(FIELD, "sim-heart", f"--set subject_count=60 {FIELD_SIZE}", seeds=3),
+    "sim-brain-field": Measure(
+        FIELD, "sim-brain", f"--set data.spacing=4 --set subject_count=60 {FIELD_SIZE}", seeds=3
+    ),
 }
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results"
@@ -247,9 +267,20 @@ def measure(name: str, work: Path, acdc: str | None) -> None:
     (results / "table.txt").write_text(f"$ {' '.join([*shown, *options])}\n\n{table}", encoding="utf-8")
     if spec.table == DEPARTURES:
         departures(folder, results / "steps.txt")
-    if spec.table == ATTENTION:
-        command = ["longigen", "compare", str(folder), "--against", ORDER[0]]
-        call(command, ["longigen", "compare", name, "--against", ORDER[0]], results / "compared.txt")
+    if spec.table in AGAINST:
+        against = ["--against", AGAINST[spec.table]]
+        call(
+            ["longigen", "compare", str(folder), *against],
+            ["longigen", "compare", name, *against],
+            results / "compared.txt",
+        )
+    if spec.table == FIELD:
+        found = {
+            row.name: last_visit(folder / row.folder / "seed-0", SETTINGS[-1]) for row in BenchmarkSpec.of(FIELD).rows
+        }
+        subject, _ = next(iter(found.values()))
+        title = f"{FIELD} on {spec.data}, {subject}, its last visit from its first"
+        write_planes({row: pair for row, (_, pair) in found.items()}, results / "planes.png", title=title)
     if spec.table != ABLATION:
         return  # the losses of methods with different objectives cannot be compared
     curves(folder, results / "curves.png", f"{ABLATION} on {spec.data}")

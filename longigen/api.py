@@ -1038,6 +1038,7 @@ def bench(
     data: Path | str | None = None,
     rows: Sequence[str] = (),
     recipe: str | None = None,
+    size: str | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     seeds: Sequence[int] = (0,),
@@ -1066,6 +1067,7 @@ def bench(
         rows: names of the rows to train and score; by default all.
         recipe: name of a recipe to use instead of the table's own, for the size and the data of all rows; rows whose
             method it would change are left out.
+        size: one of the table's sizes, for a table that has them (``longigen info TABLE``); by default the first.
         steps: optimiser steps of each row.
         minutes: minutes of training of each row, instead of `steps`.
         seeds: random seeds; each row is trained once with each.
@@ -1101,7 +1103,7 @@ def bench(
     folder = Path(out) if out is not None else Path("bench") / table
     others = {"segmenter": segmenter, "region": regions}
     published = _published(protocol, setting=settings, targets=targets, space=space, metric=metrics, **others)
-    spec = BenchmarkSpec.of(table, recipe=recipe)
+    spec = BenchmarkSpec.of(table, recipe=recipe, size=size)
     chosen_rows = spec.only(rows)
     if published:
         resolved, _ = chosen_rows[0].resolve(data=None if data is None else str(data), changes=(), forced=())

@@ -51,6 +51,12 @@ def bench(
             autocompletion=names_in("recipes"),
         ),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="One of the table's sizes, for a table that has them, e.g. small; 'longigen info TABLE' shows them."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of optimiser steps to train each row.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Train each row for this many minutes instead of a number of steps.")
@@ -97,6 +103,7 @@ def bench(
             data=data,
             rows=row or [],
             recipe=recipe,
+            size=size,
             steps=steps,
             minutes=minutes,
             seeds=seed or range(seeds or 1),

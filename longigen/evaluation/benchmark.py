@@ -133,7 +133,7 @@ class Benchmark:
         for change in (c for c in changes if all(c in unused for unused in self.unused.values())):
             # A row that was not chosen may have the hyperparameter. If no row has, the recipe's own error is raised.
             if all(change in row.resolve(data=data, changes=[change], forced=[])[1] for row in table.rows):
-                Recipe.resolve(table.rows[0].recipe, data=data, changes=[change])
+                Recipe.resolve(table.rows[0].recipe, data=table.rows[0].data(data), changes=[change])
                 raise LongigenError(f"--set {change} applies to no row of the table '{table.name}'; leave it out.")
         first = self.runs[0]
         first_of = {run.fold: run for run in reversed(self.runs)}
@@ -445,6 +445,7 @@ class Benchmark:
         costs = self._costs()
         content = {
             "table": self.table.name,
+            **({"size": self.table.size} if self.table.size else {}),
             "paper": self.table.paper,
             "longigen": __version__,
             "protocol_hash": protocol.hash,
@@ -454,7 +455,7 @@ class Benchmark:
             **({"folds": len(self.folds)} if self.folds else {}),
             "training": self.budget,
             "device": self.device_name,
-            "methods": {run.row.name: dict(vars(run.row)) for run in self.runs},
+            "methods": {run.row.name: run.row.to_dict() for run in self.runs},
             "changes": list(self.changes),
             "arrows": {name: metric.arrow() for name, metric in metrics.items()},
             "rows": [
@@ -495,6 +496,12 @@ class Benchmark:
             f"each row trained for {length} of {batch} pairs, "
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, on {self.device_name}",
         ]
+        if self.table.size:
+            head.append(
+                f"size {self.table.size}, each row from its own recipe: subjects, preprocessing, split, steps and "
+                "pairs per step are equal; network, loss, learning rate, augmentation, choice of pairs and "
+                "evaluations are the recipe's own, and so are the parameters and seconds below"
+            )
         notes = (
             means_note(rows, protocol.averaging)
             + ("\neach subject is averaged over seeds first" if len(seeds) > 1 else "")

@@ -5,14 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from longigen.components.changes import as_changes
+from longigen.data.open_dataset import find_dataset
 from longigen.errors import LongigenError, did_you_mean
 from longigen.hub.metrics_file import COPIES, COPY_LAST
 from longigen.hub.model_config import CODEC, COMPONENTS
 from longigen.registry.catalog import Catalog
 from longigen.training.recipe import Recipe
 
-KEYS = ("summary", "paper", "recipe", "metrics", "rows")
-ROW_KEYS = ("recipe", "recipes", "components", "changes")
+KEYS = ("summary", "paper", "recipe", "sizes", "data", "metrics", "rows")
+ROW_KEYS = ("recipe", "recipes", "sizes", "components", "changes", "data")
+EQUAL = ("data", "preprocess", "split")
+"""The sections that all rows of a table with sizes have from the table's recipe, instead of their own."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,17 @@ class BenchmarkRow:
         recipe: name of the recipe.
         components: names of components to use instead of the recipe's, by section.
         changes: changes ``section.key=value`` of the recipe.
+        equal: name of the recipe whose data set, preprocessing and split the row has instead of its own recipe's; None
+            for its own.
+        tagged: further changes on data sets with a tag, by tag.
     """
 
     name: str
     recipe: str
     components: Mapping[str, str]
     changes: Sequence[str]
+    equal: str | None = None
+    tagged: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -44,10 +53,42 @@ class BenchmarkRow:
             changes: the user's changes for all rows; a hyperparameter that this row does not have is left out.
             forced: changes that must apply to every row.
         """
-        unchanged = Recipe.resolve(self.recipe, components=self.components, data=data, changes=self.changes)
+        own, data = self.changes, self.data(data)
+        if self.equal is not None or self.tagged:
+            own = [*self._equal(data), *self.changes, *self._tagged(data)]
+        unchanged = Recipe.resolve(self.recipe, components=self.components, data=data, changes=own)
         unused = [change for change in changes if not _applies(change, unchanged)]
-        applied = [*self.changes, *(change for change in changes if change not in unused), *forced]
+        applied = [*own, *(change for change in changes if change not in unused), *forced]
         return Recipe.resolve(self.recipe, components=self.components, data=data, changes=applied), unused
+
+    def data(self, data: str | None) -> str | None:
+        """Return the user's data set, or else that of the recipe `equal`; None for that of the row's own recipe."""
+        return data if data is not None or self.equal is None else str(_section(self.equal, "data")["name"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row for JSON; what a table without sizes does not have is left out."""
+        return {key: value for key, value in vars(self).items() if key not in ("equal", "tagged") or value}
+
+    def _equal(self, data: str | None) -> list[str]:
+        """Return the changes that give the row's recipe the data set, preprocessing and split of the recipe `equal`."""
+        if self.equal is None:
+            return []
+        own, other = (Recipe.resolve(name, data=data).configs for name in (self.recipe, self.equal))
+        return as_changes(
+            {
+                f"{section}.{key}": value
+                for section in EQUAL
+                for key, value in other[section].items()
+                if value != own[section][key]
+            }
+        )
+
+    def _tagged(self, data: str | None) -> list[str]:
+        """Return the further changes on a data set, by the tags that its entry in a ``registry.yaml`` has."""
+        name = find_dataset(data)[0] if data is not None else str(_section(self.recipe, "data")["name"])
+        described = Catalog().describe("datasets", name)
+        tags = described.content.get("tags") or [] if described else []
+        return [change for tag in tags for change in self.tagged.get(tag, ())]
 
 
 @dataclass(frozen=True)
@@ -61,6 +102,8 @@ class BenchmarkSpec:
         paper: the paper with a similar table.
         metrics: names of the metrics; if empty, those of the default table.
         rows: the rows, one per method.
+        size: the chosen size, of a table that has sizes: each row then has a recipe of its own at that size, and data
+            set, preprocessing, split and budget of the table.
         unavailable: for each row that cannot be had with the chosen recipe, the reason.
     """
 
@@ -69,10 +112,11 @@ class BenchmarkSpec:
     paper: str
     metrics: tuple[str, ...]
     rows: tuple[BenchmarkRow, ...]
+    size: str | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, *, recipe: str | None = None) -> "BenchmarkSpec":
+    def of(cls, name: str, *, recipe: str | None = None, size: str | None = None) -> "BenchmarkSpec":
         """Return a table of the catalog.
 
         Args:
@@ -80,10 +124,11 @@ class BenchmarkSpec:
             recipe: name of a recipe to use instead of the table's own, which changes the size and the data of all rows
                 and the method of none: it must have the components of the table's recipe, and a row with its own recipe
                 lists under ``recipes`` which one belongs to it. The other rows are `unavailable`.
+            size: one of the table's sizes, by default the first; for a table that has them.
 
         Raises:
-            LongigenError: if there is no such table or recipe, its entry in the ``registry.yaml`` is invalid, or no row
-                can be had with the recipe.
+            LongigenError: if there is no such table, recipe or size, its entry in the ``registry.yaml`` is invalid, or
+                no row can be had with the recipe.
         """
         catalog = Catalog()
         content = catalog.table(name).content
@@ -93,7 +138,10 @@ class BenchmarkSpec:
         if not isinstance(entries, Mapping) or not entries:
             raise LongigenError(f"{owner} has no rows; list them by name under 'rows' in its registry.yaml.")
         default = content.get("recipe")
-        rows = [_row(str(key), value or {}, default, owner) for key, value in entries.items()]
+        size = _size(name, content, size, recipe)
+        rows = [_row(str(key), value or {}, default, owner, sized=size is not None) for key, value in entries.items()]
+        if size is not None:
+            rows = [_at_size(row, entries[row.name] or {}, content, size, owner) for row in rows]
         taken = any(row.name in COPIES for row in rows)
         if taken or len({row.folder for row in rows} | {COPY_LAST, ""}) < len(rows) + 2:
             raise LongigenError(
@@ -111,7 +159,7 @@ class BenchmarkSpec:
             unavailable = dict(reason for reason in found if not isinstance(reason, BenchmarkRow))
             if not rows:
                 raise LongigenError(f"{next(iter(unavailable.values()))}.")
-        return cls(name, summary, paper, tuple(map(str, metrics)), tuple(rows), unavailable)
+        return cls(name, summary, paper, tuple(map(str, metrics)), tuple(rows), size, unavailable)
 
     def only(self, names: Sequence[str]) -> tuple[BenchmarkRow, ...]:
         """Return the rows with these names, or all rows if there are no names.
@@ -131,7 +179,66 @@ class BenchmarkSpec:
         return tuple(row for row in self.rows if not names or row.name in names)
 
 
-def _row(name: str, content: Any, default: Any, owner: str) -> BenchmarkRow:
+def _size(name: str, table: Mapping[str, Any], size: str | None, recipe: str | None) -> str | None:
+    """Return the size to make a table at, None for a table without sizes."""
+    sizes = table.get("sizes") or {}
+    if not _lists_of_changes(sizes):
+        raise LongigenError(f"The table '{name}', sizes, must map names to lists of changes section.key=value.")
+    if not sizes:
+        if "data" in table:
+            raise LongigenError(f"The table '{name}' has the key 'data' and no 'sizes'; remove it, or add them.")
+        if size is not None:
+            raise LongigenError(f"The table '{name}' has no sizes; leave --size out (--recipe may have another size).")
+        return None
+    known = [str(each) for each in sizes]
+    if recipe is not None:
+        raise LongigenError(
+            f"The table '{name}' has a recipe for each row, so --recipe cannot be given; choose a size with --size: "
+            f"{', '.join(known)}."
+        )
+    if size is not None and size not in known:
+        raise LongigenError(
+            f"The table '{name}' has no size '{size}'.{did_you_mean(size, known)} Its sizes: {', '.join(known)}."
+        )
+    return size or known[0]
+
+
+def _at_size(
+    row: BenchmarkRow, content: Mapping[str, Any], table: Mapping[str, Any], size: str, owner: str
+) -> BenchmarkRow:
+    """Return a row with its recipe at a size of the table, and what the table gives all rows at that size."""
+    recipes = content.get("sizes")
+    if not isinstance(recipes, Mapping) or {*recipes} != {*table["sizes"]}:
+        raise LongigenError(
+            f"{owner}, row '{row.name}', must map each of the table's sizes to a recipe; list under its 'sizes': "
+            f"{', '.join(table['sizes'])}."
+        )
+    tagged: dict[str, list[str]] = {}
+    for place, of_tags in (
+        (owner, table.get("data") or {}),
+        (f"{owner}, row '{row.name}',", content.get("data") or {}),
+    ):
+        if not isinstance(of_tags, Mapping) or not all(map(_lists_of_changes, of_tags.values())):
+            raise LongigenError(f"{place} must hold a mapping 'data' from tags and sizes to lists of changes.")
+        for tag, of_size in of_tags.items():
+            _require_known(of_size, [*map(str, table["sizes"])], f"{place} data, '{tag}',")
+            tagged.setdefault(str(tag), []).extend(of_size.get(size, ()))
+    return replace(
+        row,
+        recipe=str(recipes[size]),
+        changes=[*table["sizes"][size], *row.changes],
+        equal=str(table["recipe"]),
+        tagged={tag: changes for tag, changes in tagged.items() if changes},
+    )
+
+
+def _lists_of_changes(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(
+        isinstance(changes, list) and all(isinstance(change, str) for change in changes) for changes in content.values()
+    )
+
+
+def _row(name: str, content: Any, default: Any, owner: str, *, sized: bool) -> BenchmarkRow:
     owner = f"{owner}, row '{name}',"
     if not isinstance(content, Mapping):
         raise LongigenError(f"{owner} must hold keys such as 'components', got {content!r}.")
@@ -142,6 +249,10 @@ def _row(name: str, content: Any, default: Any, owner: str) -> BenchmarkRow:
     if not isinstance(content.get("recipes") or {}, Mapping):
         raise LongigenError(f"{owner} must hold a mapping 'recipes' from recipes of the table to its own.")
     _require_known(components, (*COMPONENTS, CODEC), owner)
+    for key in ("recipe", "recipes") if sized else ("sizes", "data"):
+        if key in content:
+            without = "a table with sizes has a recipe for each" if sized else "it is for a table with sizes"
+            raise LongigenError(f"{owner} cannot have the key '{key}': {without}; remove it.")
     chosen = content.get("recipe") or default
     if not chosen:
         raise LongigenError(f"{owner} names no recipe; add the key 'recipe'.")
@@ -168,6 +279,11 @@ def _with_recipe(
         f"{owner}, row '{row.name}', cannot be had with --recipe {recipe}, which has no size of its method; it takes "
         f"{takes}, and --data for other data"
     )
+
+
+def _section(recipe: str, section: str) -> Mapping[str, Any]:
+    """Return a section of a recipe as its entry has it."""
+    return Catalog().recipe(recipe).content.get(section) or {}
 
 
 def _components(recipe: str, catalog: Catalog) -> dict[str, str]:

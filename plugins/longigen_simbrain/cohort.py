@@ -69,7 +69,8 @@ class SimBrain(Dataset):
 
     Args:
         subject_count: number of subjects.
-        spacing: voxel size in mm: 4 (40 × 48 × 48 voxels), 3 (56 × 64 × 56) or 2 (80 × 96 × 88).
+        spacing: voxel size in mm: 4 (40 × 48 × 48 voxels), 3 (56 × 64 × 56), 2 (80 × 96 × 88) or 1.5
+            (112 × 128 × 120).
         noise: standard deviation of the noise, as a fraction of the intensity of white matter. The default corresponds
             to 2.6 % at 1 mm, averaged over voxels of 3 mm.
         seed: random seed of the cohort.
@@ -88,7 +89,7 @@ class SimBrain(Dataset):
         self,
         *,
         subject_count: Annotated[int, Range(1, 100_000)] = 48,
-        spacing: Annotated[float, Range(2, 4)] = 3.0,
+        spacing: Annotated[float, Range(1.5, 4)] = 3.0,
         noise: Annotated[float, Range(0, below=1)] = 0.005,
         seed: Annotated[int, Range(0, 4_294_967_295)] = 0,
         planned: tuple[Annotated[int, Range(2, 50)], Annotated[int, Range(2, 50)]] = (4, 8),
@@ -98,7 +99,7 @@ class SimBrain(Dataset):
         if planned[0] > planned[1]:
             raise LongigenError(f"planned={planned[0]},{planned[1]} has the fewest visits last; give fewest,most.")
         if spacing not in template.GRIDS:
-            raise LongigenError(f"sim-brain comes with a spacing of 4, 3 or 2 mm, not {spacing}; choose one of these.")
+            raise LongigenError(f"sim-brain comes with a spacing of 4, 3, 2 or 1.5 mm, not {spacing}; choose one.")
         self.subject_count = subject_count
         self.spacing = spacing
         self.noise = noise

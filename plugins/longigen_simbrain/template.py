@@ -19,6 +19,7 @@ GRIDS = {
     3.0: Grid((56, 64, 56), 3.0, (-82.5, -111.0, -76.5)),
     2.0: Grid((80, 96, 88), 2.0, (-79.0, -111.5, -81.0)),
     4.0: Grid((40, 48, 48), 4.0, (-78.0, -110.5, -88.0)),
+    1.5: Grid((112, 128, 120), 1.5, (-83.25, -111.75, -83.25)),
 }
 """The grids of visits, by spacing. They have the same centre and contain the template with a margin."""
 

@@ -105,6 +105,22 @@ def test_rows_that_cannot_be_had_at_a_size_are_left_out_saying_so(manifest: Path
     assert [run.row.name for run in benchmark.runs] == ["linear", "sadm"]
 
 
+def test_a_table_with_sizes_says_what_is_equal(manifest: Path, tmp_path: Path) -> None:
+    tables = {size: BenchmarkSpec.of("field", size=size) for size in ("tiny", "small")}
+    benchmark = bench(manifest, tmp_path, "split.test=0.5", table=tables["tiny"], rows=("linear",), steps=None)
+    result = benchmark.run(METRICS, scenarios=["full"])
+    assert result.content["size"] == "tiny"
+    assert result.content["methods"]["linear"]["recipe"] == "sadm-tiny"
+    text = " ".join(result.table().split())
+    assert "trained for 200 steps of 2 pairs" in text
+    assert (
+        "size tiny, each row from its own recipe: subjects, preprocessing, split, steps and pairs per step are" in text
+    )
+    assert "% needs" in result.to_latex()
+    with pytest.raises(LongigenError, match=r"was trained with training\.steps = 200, which is now 20000"):
+        bench(manifest, tmp_path, "split.test=0.5", table=tables["small"], rows=("linear",), steps=None)
+
+
 def test_minutes_are_converted_to_steps_once_per_run(manifest: Path, tmp_path: Path) -> None:
     first = bench(manifest, tmp_path, steps=None, minutes=0.02, rows=("linear", "without attention"))
     assert (first.budget["steps"], first.budget["minutes"]) == (None, 0.02)

@@ -4,15 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from helpers.sites import PROJECT_REGISTRY, Site, add_registry
-from longigen import LongigenError
+from longigen import Batch, LongigenError
 from longigen.components.base import parameters
 from longigen.evaluation.benchmark_run import BenchmarkRun, require_shared
 from longigen.evaluation.benchmark_spec import BenchmarkRow, BenchmarkSpec
 from longigen.registry.catalog import Catalog
 from longigen.registry.registry import registry
+from longigen.testing.case import after, history
+from longigen.testing.composition import model_of
 from longigen.training.recipe import Recipe
 from longigen.training.run import Run
 from longigen_cli.main import app
@@ -156,9 +159,107 @@ def test_unknown_tables_and_rows() -> None:
         BenchmarkSpec.of("sadm-ablation").only(["sadm", "saddm"])
 
 
+SIZED = [name for name, content in PROJECT_REGISTRY["tables"].items() if "sizes" in content]
+DATA = ("sim-brain", "sim-heart", "acdc:.")
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize(
+    ("name", "size"), [(name, size) for name in SIZED for size in PROJECT_REGISTRY["tables"][name]["sizes"]]
+)
+def test_the_rows_of_a_size_are_their_own_recipes_with_equal_data_and_budget(name: str, size: str, data: str) -> None:
+    table, entry = BenchmarkSpec.of(name, size=size), PROJECT_REGISTRY["tables"][name]
+    assert table.size == size
+    runs = []
+    for row in table.rows:
+        assert row.recipe == entry["rows"][row.name]["sizes"][size]
+        recipe, unused = row.resolve(data=data, changes=["training.seed=3"], forced=[])
+        assert not unused
+        own = Catalog().recipe(row.recipe).content
+        for section in ("conditioner", "denoiser", "sampler"):
+            assert recipe.names[section] == row.components.get(section, own[section]["name"])
+        assert recipe.names["data"] == data.partition(":")[0]
+        assert recipe.configs["training"]["learning_rate"] == own["training"]["learning_rate"]
+        runs.append(BenchmarkRun(row, 3, None, recipe, Run(Path("never"))))
+    for run in runs:
+        require_shared(runs[0], run, [key for key in runs[0].recipe.configs["training"] if key.endswith("_every")])
+        require_shared(runs[0], run)
+    plain = [json.dumps(run.recipe.to_dict()) for run in runs]
+    assert len(set(plain)) == len(plain)
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_a_row_of_a_table_with_sizes_is_recorded_as_changes_of_its_recipe(name: str) -> None:
+    """So a model's card says what is not of the recipe, and the recipe with these changes is the row's again."""
+    for row in BenchmarkSpec.of(name, size=[*PROJECT_REGISTRY["tables"][name]["sizes"]][-1]).rows:
+        recipe, _ = row.resolve(data=None, changes=[], forced=[])
+        origin = recipe.origin
+        changes = [f"{key}={json.dumps(value)}" for key, value in origin["changes"].items()]
+        again = Recipe.resolve(origin["recipe"], components=row.components, data=origin["data"], changes=changes)
+        assert again.to_dict() == recipe.to_dict()
+
+
+def test_a_tag_of_the_data_set_chooses_further_changes() -> None:
+    table = BenchmarkSpec.of("field")
+    rows = {row.name: row for row in table.rows}
+    heart, brain, other = (
+        {name: row.resolve(data=data, changes=[], forced=[])[0].configs for name, row in rows.items()}
+        for data in ("sim-heart", "sim-brain", "nifti4d:.")
+    )
+    assert not any(configs["model"]["keep_background"] for configs in heart.values())
+    assert brain["sadm"]["model"]["keep_background"]
+    assert brain["sadm"]["conditioner"] == other["sadm"]["conditioner"] != heart["sadm"]["conditioner"]
+    assert heart["sadm"]["conditioner"]["patch"] == heart["bridge"]["conditioner"]["patch"] == (4, 4, 2)
+    paper = BenchmarkSpec.of("field", size="paper").only(["sadm", "heart"])
+    for row in paper:
+        of_heart, of_brain = (row.resolve(data=data, changes=[], forced=[])[0].configs for data in DATA[1::-1])
+        assert of_heart["preprocess"]["shape"] == (128, 128, 32)
+        assert of_brain["preprocess"]["shape"] == (128, 160, 128)
+
+
+@pytest.mark.parametrize("data", DATA[:2])
+@pytest.mark.parametrize("name", SIZED)
+def test_the_rows_of_the_first_size_train_and_generate(name: str, data: str) -> None:
+    for row in BenchmarkSpec.of(name).rows:
+        model = model_of(row.resolve(data=data, changes=[], forced=[])[0])
+        visits = history((12, 12, 8))
+        loss = model.loss(Batch(visits, -visits.images[:, 0], after(visits)), torch.Generator().manual_seed(0))
+        assert bool(loss.isfinite()), row.name
+        weights = list(model.parameters())
+        assert bool(weights) == (row.name != "linear")
+        if weights:
+            loss.backward()
+            assert any(bool(weight.grad.any()) for weight in weights if weight.grad is not None), row.name
+        image = model.eval().generate(visits, after(visits)[:, None], steps=1)
+        assert bool(image.isfinite().all()), row.name
+
+
+def test_a_size_that_a_table_does_not_have() -> None:
+    assert BenchmarkSpec.of("field").size == "tiny"
+    with pytest.raises(
+        LongigenError, match=r"'field' has no size 'smal'\. Did you mean 'small'\? Its sizes: tiny, small"
+    ):
+        BenchmarkSpec.of("field", size="smal")
+    with pytest.raises(
+        LongigenError, match=r"recipe for each row, so --recipe cannot be given; choose a size with --si"
+    ):
+        BenchmarkSpec.of("field", recipe="sadm-small")
+    with pytest.raises(LongigenError, match=r"'sadm-methods' has no sizes; leave --size out"):
+        BenchmarkSpec.of("sadm-methods", size="tiny")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("{recipe: r, sizes: [a], rows: {a: }}", "sizes, must map names to lists of changes"),
+        ("{recipe: r, sizes: {a: x=1}, rows: {a: }}", "sizes, must map names to lists of changes"),
+        ("{recipe: r, sizes: {a: [], b: []}, rows: {x: {sizes: {a: r}}}}", "row 'x', must map each .*'sizes': a, b"),
+        ("{recipe: r, sizes: {a: []}, rows: {x: {recipe: r}}}", "row 'x', cannot have the key 'recipe': a table with"),
+        ("{recipe: r, rows: {x: {data: {heart: {}}}}}", "row 'x', cannot have the key 'data': it is for a table with"),
+        ("{recipe: r, data: {heart: {}}, rows: {x: }}", "has the key 'data' and no 'sizes'"),
+        ("{recipe: r, sizes: {a: []}, data: {heart: []}, rows: {x: {sizes: {a: r}}}}", "must hold a mapping 'data'"),
+        ("{recipe: r, sizes: {a: []}, data: {h: {b: []}}, rows: {x: {sizes: {a: r}}}}", "'h', has an unknown key 'b'"),
+        ("{sizes: {a: []}, rows: {x: {sizes: {a: r}}}}", "row 'x', names no recipe"),
         ("{}", r"The table 't' has no rows; list them by name under 'rows'"),
         ("{rows: [a, b]}", "'t' has no rows"),
         ("{rows: {a: {}}}", "row 'a', names no recipe; add the key 'recipe'"),

@@ -90,7 +90,7 @@ def test_invert_inverts_a_displacement():
 # The template
 
 
-@pytest.mark.parametrize("spacing", [4.0, 3.0, 2.0])
+@pytest.mark.parametrize("spacing", [4.0, 3.0, 2.0, 1.5])
 def test_grids_contain_the_template_and_share_a_centre(spacing: float):
     grid = template.GRIDS[spacing]
     assert all(size % 8 == 0 for size in grid.shape)
@@ -148,7 +148,7 @@ def test_data_are_marked_as_simulated():
     assert SimBrain().subjects()[7].visits[2].source == "sim-brain sim-0007 visit 2 (simulated)"
 
 
-@pytest.mark.parametrize("spacing", [4.0, 3.0, 2.0])
+@pytest.mark.parametrize("spacing", [4.0, 3.0, 2.0, 1.5])
 def test_a_visit_is_a_brain_on_black_within_the_field_of_view(spacing: float):
     visit = SimBrain(subject_count=1, spacing=spacing).subjects()[0].visits[0]
     volume = visit.load()
@@ -344,7 +344,7 @@ def test_the_error_of_copy_last_is_larger_than_noise():
     [
         ({"spacing": 1.0}, "spacing"),
         ({"planned": (8, 4)}, "planned"),
-        ({"spacing": 2.5}, "4, 3 or 2 mm"),
+        ({"spacing": 2.5}, "4, 3, 2 or 1.5 mm"),
         ({"subject_count": 0}, "subject_count"),
         ({"noise": -0.1}, "noise"),
         ({"noise": float("nan")}, "noise"),

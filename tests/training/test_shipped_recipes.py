@@ -102,8 +102,7 @@ def test_the_brain_and_heart_recipes_have_the_same_effective_batch_size() -> Non
 
 @pytest.mark.parametrize("name", [name for name, content in RECIPES.items() if "numbers" in content])
 def test_every_number_has_a_source_and_a_place(name: str) -> None:
-    content = Catalog().recipe(name).content
-    recipe = Recipe.resolve(name, changes=["data.path=."])
+    content, recipe = Catalog().recipe(name).content, resolve(name)
     for line in content["numbers"]:
         assert re.search(r": (paper|code|ours|Ho and Salimans|Dhariwal and Nichol|as in (sadm-acdc|dao-adni))", line), (
             line
