@@ -140,6 +140,7 @@ class Evaluation(Tabular):
                             targets=protocol.targets,
                             space=protocol.space,
                             regions=regions,
+                            masked=protocol.masks is not None,
                             coded=None if session.model.codec.trivial else coded(session.model, samples[0]),
                         )
                         if scenario == protocol.settings[-1] and len(shown) < SHOWN:
