@@ -1048,6 +1048,7 @@ def bench(
     space: "Space" = "subject",
     metrics: Sequence[str] = (),
     protocol: str | None = None,
+    fold: int | None = None,
     segmenter: "Segmenter | str | None" = None,
     regions: Sequence[str] = (),
     changes: Changes = (),
@@ -1078,6 +1079,7 @@ def bench(
         space: where volumes are compared: ``subject`` or ``model`` (see `evaluate`).
         metrics: names of metrics, or ``name:key=value``; by default the table's.
         protocol: name of a published protocol to train and score by (see `evaluate`).
+        fold: number of one of the folds that the protocol's authors have, from 0: its subjects are the validation part.
         segmenter: marks regions in images, which are then scored (see `evaluate`).
         regions: the regions of the segmenter's labels, each as ``NAME=LABELS``.
         changes: hyperparameters, applied to every row that has them.
@@ -1093,6 +1095,11 @@ def bench(
     _require(minutes=minutes)
     if folds is not None and folds < 2:
         raise LongigenError(f"--folds must be a whole number of at least 2, got {folds}.")
+    if fold is not None and (protocol is None or folds is not None):
+        raise LongigenError(
+            "--fold is one of the folds of a published protocol, so give it with --protocol; --folds trains and tests "
+            "each of our own folds."
+        )
     if steps is not None and minutes is not None:
         raise LongigenError("--steps and --minutes both set the length of training; give only one of the two.")
     if launched() > 1:
@@ -1108,7 +1115,7 @@ def bench(
     if published:
         resolved, _ = chosen_rows[0].resolve(data=None if data is None else str(data), changes=(), forced=())
         published.require_data(resolved.names["data"])
-        changes = published.changes(as_changes(changes), "data.")
+        changes = published.changes(as_changes(changes), "data.", fold)
 
     from longigen.components.metric import RegionMetric
     from longigen.data.regions import parse_regions
@@ -1137,6 +1144,8 @@ def bench(
         precision=precision,
         progress=show_progress if progress else silent,
     )
+    if published:
+        published.require_masks(benchmark.tested)  # before anything is trained
     log_skipped(benchmark.cohort.skipped)
     for name, unused in benchmark.unused.items():
         if unused:

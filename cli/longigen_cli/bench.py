@@ -73,6 +73,12 @@ def bench(
             help="Cross-validate: train and test each row on each of this many folds; every subject is scored once."
         ),
     ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            help="With --protocol: one of its authors' folds, from 0, whose subjects are the validation part."
+        ),
+    ] = None,
     setting: Settings = None,
     targets: Targets = "last",
     space: Space = "subject",
@@ -113,6 +119,7 @@ def bench(
             space=space,
             metrics=metric or [],
             protocol=protocol,
+            fold=fold,
             segmenter=segmenter,
             regions=region or [],
             changes=changes or [],

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from textwrap import wrap
 from typing import Annotated, Any, Literal, Protocol, TextIO
 
@@ -16,6 +17,15 @@ from longigen.components.base import Parameter
 from longigen.components.ranges import NoiseLevels
 from longigen.errors import LongigenError, printable
 from longigen_cli.completion import names_in
+
+
+def trained(kind: str) -> Any:
+    """Return the argument of a command that trains a network of a kind, such as ``codec``: its name."""
+    return typer.Argument(
+        help=f"Name of the {kind} to train, a network (see 'longigen list {kind}s').",
+        autocompletion=names_in(f"{kind}s"),
+    )
+
 
 Data = Annotated[
     str | None,
@@ -39,6 +49,15 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a hyperparameter, e.g. --set denoiser.width=32."),
 ]
+TrainedData = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Data set to train on: a name (see 'longigen list datasets'), a file or folder, or NAME:PATH.",
+        autocompletion=names_in("datasets"),
+    ),
+]
+TrainedFolder = Annotated[Path, typer.Option("--out", help="Folder for the weights, new or empty.")]
 Conditioner = Annotated[
     str | None,
     typer.Option(

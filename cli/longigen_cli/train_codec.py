@@ -3,31 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from longigen import api
-from longigen_cli.completion import names_in
-from longigen_cli.console import Changes, say
+from longigen_cli.console import Changes, TrainedData, TrainedFolder, say, trained
 
 
 def train_codec(
-    codec: Annotated[
-        str,
-        typer.Option(
-            "--codec",
-            help="Codec to train, a network (see 'longigen list codecs').",
-            autocompletion=names_in("codecs"),
-        ),
-    ] = "kl",
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            help="Data set to train on: a name, a file or folder, or NAME:PATH.",
-            autocompletion=names_in("datasets"),
-        ),
-    ] = "sim-brain",
-    out: Annotated[Path, typer.Option("--out", help="New folder of the codec.")] = Path("codec"),
+    codec: Annotated[str, trained("codec")] = "kl",
+    data: TrainedData = "sim-brain",
+    out: TrainedFolder = Path("codec"),
     changes: Changes = None,
 ) -> None:
     """Train a codec on the images of a data set, and say the error of its round trip in validation."""

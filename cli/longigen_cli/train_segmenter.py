@@ -3,30 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from longigen import api
-from longigen_cli.completion import names_in
-from longigen_cli.console import Changes, say
+from longigen_cli.console import Changes, TrainedData, TrainedFolder, say, trained
 
 
 def train_segmenter(
-    segmenter: Annotated[
-        str,
-        typer.Argument(
-            help="Segmenter to train, a network (see 'longigen list segmenters').",
-            autocompletion=names_in("segmenters"),
-        ),
-    ] = "unet",
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            help="Data set whose visits have label maps: a name, a file or folder, or NAME:PATH.",
-            autocompletion=names_in("datasets"),
-        ),
-    ] = "sim-heart",
-    out: Annotated[Path, typer.Option("--out", help="New folder of the segmenter.")] = Path("segmenter"),
+    segmenter: Annotated[str, trained("segmenter")] = "unet",
+    data: TrainedData = "sim-heart",
+    out: TrainedFolder = Path("segmenter"),
     changes: Changes = None,
 ) -> None:
     """Train a segmenter on the true label maps of a data set, and say the Dice of each region in validation."""

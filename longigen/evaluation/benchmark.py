@@ -29,7 +29,7 @@ from longigen.evaluation.comparison import Space
 from longigen.evaluation.evaluate import Evaluation, load_cached_scores, protocol_of
 from longigen.evaluation.protocol import Protocol
 from longigen.evaluation.published import PublishedSpec
-from longigen.evaluation.regions import Regions
+from longigen.evaluation.regions import Regions, labels_digest
 from longigen.evaluation.result_table import ResultTable
 from longigen.evaluation.scoring import Score, summarise
 from longigen.evaluation.tables import benchmark_tables, cost_table, fold_tables, means_note
@@ -245,6 +245,7 @@ class Benchmark:
             fingerprint=fingerprint(tested),
             images=self.cohort.images(prepared),
             regions=regions and regions.to_dict([] if self.cohort.dataset.simulated else prepared),
+            masks=first.masks and labels_digest(prepared),
         )
 
     def generate(self, protocol: Protocol, scenario: str, *, subjects: int) -> dict[str, list[Generated]]:

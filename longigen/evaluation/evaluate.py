@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 SUMMARY, SCORES, FEATURES = "summary.json", "subjects.csv", "described.safetensors"
 TABLE, STRIP = "table.txt", "strip.png"
+RUN_COLUMNS = ("seed", "fold")
+"""Columns of a benchmark's scores that say which run they are of."""
 SHOWN = 4
 """The largest number of subjects in the figure."""
 
@@ -140,6 +142,7 @@ class Evaluation(Tabular):
                             targets=protocol.targets,
                             space=protocol.space,
                             regions=regions,
+                            masked=protocol.masks is not None,
                             coded=None if session.model.codec.trivial else coded(session.model, samples[0]),
                         )
                         if scenario == protocol.settings[-1] and len(shown) < SHOWN:
@@ -351,8 +354,22 @@ def load_cached_scores(
 def read_scores(folder: Path) -> list[Score]:
     """Return the scores that `Evaluation.write_scores` wrote into a folder."""
     features = _read_features(folder / FEATURES)
+    return [replace(score, features=features.get(line, {})) for line, (_, score) in enumerate(read_rows(folder))]
+
+
+def read_rows(folder: Path) -> list[tuple[str | None, Score]]:
+    """Return the scores of the ``subjects.csv`` of an evaluation or a benchmark, without features, each with its seed.
+
+    An evaluation's have no seed: None. Without the file there are none.
+    """
+    if not (folder / SCORES).is_file():
+        return []
     with (folder / SCORES).open(newline="", encoding="utf-8") as file:
-        return [Score.of_row(row, features.get(line)) for line, row in enumerate(csv.DictReader(file))]
+        rows = list(csv.DictReader(file))
+    return [
+        (row.get("seed"), Score.of_row({key: text for key, text in row.items() if key not in RUN_COLUMNS}))
+        for row in rows
+    ]
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -89,6 +89,7 @@ WORDS = {
     "foreground": "foreground",
     "data_range": "range of intensities",
     "regions": "regions",
+    "masks": "label maps outside of which images are background (hash)",
     "grid": "grid",
     "inverse": "way back to the subject's intensities",
     "scale": "scale of intensities",
@@ -124,6 +125,8 @@ class Protocol:
             grid, ``stored`` for its own voxels and intensities; see `Comparison.of`.
         images: hash of the scored subjects' images, see `Cohort.images`; None in protocols that do not cover them.
         regions: the regions that are scored and how, see `Regions.to_dict`; None if none are.
+        masks: hash of the label maps, if all images are background where that of the subject's first visit is 0; None
+            where whole images are compared.
 
     Raises:
         LongigenError: if there is no such space.
@@ -142,6 +145,7 @@ class Protocol:
     space: Space = "subject"
     images: str | None = None
     regions: Mapping[str, Any] | None = None
+    masks: str | None = None
 
     def __post_init__(self) -> None:
         if self.space not in PLACES:
@@ -172,6 +176,8 @@ class Protocol:
             del content["images"]  # so that the hash is that of protocols from before images were covered
         if self.regions is None:
             del content["regions"]  # so that the hash is that of protocols from before regions could be scored
+        if self.masks is None:
+            del content["masks"]  # so that the hash is that of protocols from before images could be masked
         return json.loads(json.dumps({**CONVENTIONS[self.space], **SCORING, **content}))
 
     @property

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from longigen.components.metric import Metric
 from longigen.data.cohort import require_pairs
+from longigen.data.dataset import Subject
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenError, did_you_mean
 from longigen.evaluation.protocol import Protocol
+from longigen.evaluation.regions import labels_digest
 from longigen.evaluation.result_table import ResultTable
 from longigen.models.predict import SubjectTask
 from longigen.models.tasks import Task
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 KEYS = (
     *("summary", "paper", "source", "caution", "data", "parameters"),
-    *("settings", "metrics", "average", "published"),
+    *("fold", "settings", "metrics", "masks", "average", "published"),
 )
 Given = Literal["first", "all", "random"]
 
@@ -116,6 +118,8 @@ class PublishedSpec:
         settings: which visits are given, by name of the setting.
         metrics: names of metrics, as `load_metrics` takes them.
         average: how subjects are averaged, one of `AVERAGES`.
+        fold: name of the data set's parameter that chooses one of the authors' folds; empty if they have none.
+        masks: whether images are multiplied by the subject's label map, see `Protocol`.
         published: what papers print: rows with ``method``, ``source`` and a value of some metrics.
     """
 
@@ -127,6 +131,8 @@ class PublishedSpec:
     settings: Mapping[str, PublishedSetting]
     metrics: tuple[str, ...]
     average: str
+    fold: str
+    masks: bool
     published: tuple[Mapping[str, Any], ...]
 
     @classmethod
@@ -158,22 +164,32 @@ class PublishedSpec:
             settings={str(key): PublishedSetting(**value) for key, value in settings.items()},
             metrics=tuple(map(str, content["metrics"])),
             average=average,
+            fold=str(content.get("fold", "")),
+            masks=bool(content.get("masks", False)),
             published=tuple(content.get("published") or ()),
         )
 
-    def changes(self, chosen: Sequence[str], prefix: str = "") -> list[str]:
+    def changes(self, chosen: Sequence[str], prefix: str = "", fold: int | None = None) -> list[str]:
         """Return the user's changes ``key=value`` with those of the protocol's data set added, each with a prefix.
 
+        Args:
+            chosen: the user's changes.
+            prefix: stands before the name of each parameter of the data set.
+            fold: one of the authors' folds, whose subjects are the validation part.
+
         Raises:
-            LongigenError: if the user changes a parameter that belongs to the protocol.
+            LongigenError: if the user changes a parameter that belongs to the protocol, or its authors have no folds.
         """
+        if fold is not None and not self.fold:
+            raise LongigenError(f"The protocol '{self.name}' has no folds of its own; leave --fold out.")
+        parameters = {**self.parameters, **({} if fold is None else {self.fold: fold})}
         for change in chosen:
-            if change.partition("=")[0].strip().removeprefix("data.") in self.parameters:
+            if change.partition("=")[0].strip().removeprefix("data.") in parameters:
                 raise LongigenError(
                     f"The protocol '{self.name}' sets the data set's parameters itself, so --set {change} cannot be "
                     "given with it; leave it out."
                 )
-        return [*chosen, *(f"{prefix}{key}={value}" for key, value in self.parameters.items())]
+        return [*chosen, *(f"{prefix}{key}={value}" for key, value in parameters.items())]
 
     def require_alone(self, **options: Any) -> None:
         """Raise a `LongigenError` if the user gave an option that the protocol sets.
@@ -193,6 +209,20 @@ class PublishedSpec:
                 f"{self.data}:PATH."
             )
 
+    def require_masks(self, subjects: Sequence[Subject]) -> None:
+        """Raise a `LongigenError` if the protocol masks images by label maps that some subjects do not have.
+
+        Args:
+            subjects: the subjects that are to be scored.
+        """
+        without = [subject.id for subject in subjects if self.masks and subject.visits[0].labels is None]
+        if without:
+            raise LongigenError(
+                f"The protocol '{self.name}' multiplies images by the label map of a subject's first visit, and "
+                f"{len(without)} of {len(subjects)} subjects have none, such as {without[0]}; copy the label maps "
+                "beside the images, or choose another protocol."
+            )
+
     def protocol(
         self, session: "GenerationSession", metrics: Mapping[str, Metric], seed: int, samples: int = 1
     ) -> PublishedProtocol:
@@ -204,7 +234,10 @@ class PublishedSpec:
             seed: random seed of the choice of given visits and targets.
             samples: number of samples of each visit.
 
+        Raises:
+            LongigenError: if a subject lacks a label map that the protocol needs.
         """
+        self.require_masks([prepared.subject for prepared in session.subjects])
         return PublishedProtocol(
             data=session.cohort.name,
             fingerprint=fingerprint([prepared.subject for prepared in session.subjects]),
@@ -218,6 +251,7 @@ class PublishedSpec:
             samples=samples,
             space="stored",
             images=session.cohort.images(session.subjects),
+            masks=labels_digest(session.subjects) if self.masks else None,
             name=self.name,
             given={name: dict(vars(setting)) for name, setting in self.settings.items()},
             average=self.average,

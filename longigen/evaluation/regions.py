@@ -130,18 +130,12 @@ class Regions:
             subjects: the scored subjects, of whose true label maps it has a hash; none if the data are simulated, whose
                 label maps the protocol's hash of the images covers.
         """
-        digest = hashlib.sha256()
-        for prepared in subjects if self.true else ():
-            for visit in prepared.subject.visits:
-                labels = visit.read_labels(prepared.subject.id)
-                digest.update(f"{prepared.subject.id} {visit.time!r}".encode())
-                digest.update(b"" if labels is None else voxel_digest(labels))
         return {
             "names": list(self.names),
             "segmenter": None if self.segmenter is None else self.segmenter.identity,
             "marked": {str(label): name for label, name in self.marked.items()},
             "true": {str(label): name for label, name in self.true.items()} or "the segmenter's, of the true images",
-            "labels": digest.hexdigest()[:16] if self.true and subjects else None,
+            "labels": labels_digest(subjects) if self.true and subjects else None,
         }
 
     def metrics(self, chosen: Mapping[str, Metric]) -> dict[str, Metric]:
@@ -193,7 +187,7 @@ class Regions:
             visits: indices of the subject's first visit, the last given one and the scored one.
         """
         first, previous, true = (
-            [self._true(prepared, index, compared) for index in visits]
+            [true_labels(prepared, index, compared) for index in visits]
             if self.true
             else [self._marked(image, compared) for image in (compared.first, compared.previous, compared.true)]
         )
@@ -222,11 +216,6 @@ class Regions:
             }
         return RegionScores(values, volumes)
 
-    def _true(self, prepared: Prepared, index: int, compared: Comparison) -> Volume | None:
-        """Return the true label map of a visit on the grid of a comparison; None if the visit has none."""
-        labels = prepared.subject.visits[index].read_labels(prepared.subject.id)
-        return None if labels is None else labels_on_grid_of(labels, compared.volume(compared.true))
-
     def _marked(self, image: Tensor, compared: Comparison) -> Volume | None:
         """Return the segmenter's label map of an image (C, W, H, D) on its grid; None if there is no segmenter."""
         if self.segmenter is None:
@@ -251,6 +240,23 @@ class RegionScores:
 
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)
     volumes: Mapping[str, Mapping[str, RegionVolume]] = field(default_factory=dict)
+
+
+def labels_digest(subjects: Sequence[Prepared]) -> str:
+    """Return sixteen hexadecimal digits that identify the true label maps of some subjects."""
+    digest = hashlib.sha256()
+    for prepared in subjects:
+        for visit in prepared.subject.visits:
+            labels = visit.read_labels(prepared.subject.id)
+            digest.update(f"{prepared.subject.id} {visit.time!r}".encode())
+            digest.update(b"" if labels is None else voxel_digest(labels))
+    return digest.hexdigest()[:16]
+
+
+def true_labels(prepared: Prepared, index: int, compared: Comparison) -> Volume | None:
+    """Return the true label map of a visit on the grid of a comparison; None if the visit has none."""
+    labels = prepared.subject.visits[index].read_labels(prepared.subject.id)
+    return None if labels is None else labels_on_grid_of(labels, compared.volume(compared.true))
 
 
 def _volumes(labels: Volume | None, regions: Mapping[int, str], voxel: float) -> Mapping[str, float]:

@@ -1,6 +1,5 @@
 """Results that `evaluate` and `bench` wrote, read again: one per method, with the values of each subject and seed."""
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from statistics import fmean as mean
 from typing import Any, Self
 
 from longigen.errors import LongigenError
-from longigen.evaluation.evaluate import SCORES, SUMMARY
+from longigen.evaluation.evaluate import SCORES, SUMMARY, read_rows
 from longigen.evaluation.metrics import load_metrics
 from longigen.evaluation.protocol import protocol_hash
 from longigen.evaluation.scoring import Score, by_subject
@@ -197,7 +196,7 @@ def _result(
         called,
         path,
         content["protocol"],
-        content.get("arrows") or {metric: _arrow(metric) for metric in content["protocol"]["metrics"]},
+        arrows_of(content),
         {row.setting: row for row in rows if row.method == method},
         {(row.setting, row.method): row for row in rows if row.method in COPIES},
         [
@@ -217,22 +216,28 @@ def _result(
 def _scores(path: Path, content: Mapping[str, Any]) -> dict[str, dict[str, list[Score]]]:
     """Return the scores beside a file of results by method and seed; none of ``metrics.json``, which may be merged."""
     found: dict[str, dict[str, list[Score]]] = {}
-    beside = path.parent / SCORES
-    if path.name == METRICS or not beside.exists():
-        return found
-    with beside.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            row.pop("fold", None)
-            seed = row.pop("seed", str(content.get("generation", {}).get("seed")))
-            score = Score.of_row(row)
-            found.setdefault(score.method, {}).setdefault(seed, []).append(score)
+    only = str(content.get("generation", {}).get("seed"))
+    for seed, score in [] if path.name == METRICS else read_rows(path.parent):
+        found.setdefault(score.method, {}).setdefault(seed or only, []).append(score)
     return found
 
 
-def _arrow(metric: str) -> str:
-    """Return the direction of a metric of results that do not record it; empty if no metric of that name is found."""
+def arrows_of(content: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the direction of better values of each metric: ``↑``, ``↓`` or ``→ VALUE``; empty where it is not known.
+
+    Results of earlier versions do not record it; it is then that of the metric of that name, if one is installed.
+
+    Args:
+        content: the content of a file of results.
+    """
+    protocol = content["protocol"]
+    samples = int(protocol.get("samples", 1))
+    return content.get("arrows") or {metric: _arrow(metric, samples) for metric in protocol["metrics"]}
+
+
+def _arrow(metric: str, samples: int) -> str:
     try:
-        return load_metrics([metric], samples=2)[metric].arrow()
+        return load_metrics([metric], samples=2)[metric].arrow(samples)
     except LongigenError:
         return ""
 

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from longigen.components.metric import LEAST_VISITS, Metric, RegionMetric, SeriesMetric, SetMetric
+from longigen.components.visit_sequence import BACKGROUND
+from longigen.data.preprocess import Prepared
+from longigen.errors import LongigenError
 from longigen.evaluation.comparison import Comparison, Space
-from longigen.evaluation.regions import Regions, RegionScores
+from longigen.evaluation.regions import Regions, RegionScores, true_labels
 from longigen.evaluation.volumes import RegionVolume
 from longigen.hub.metrics_file import BLURRED, CODED, COPY_LAST, MODEL, SEGMENTED, ResultRow, mean_method
 from longigen.models.predict import Generated
@@ -77,6 +80,7 @@ def score(
     space: Space,
     regions: Regions | None = None,
     coded: Generated | None = None,
+    masked: bool = False,
 ) -> list[Score]:
     """Score the generated visits of one task.
 
@@ -92,6 +96,8 @@ def score(
         space: where volumes are compared, see `Comparison.of`.
         regions: the regions of the metrics that are of regions; without, these have no value (NaN).
         coded: the true visits as the model's codec encodes and decodes them, which are scored as if generated.
+        masked: make all images background where the label map of the subject's first visit is 0, before they are
+            compared over the whole volume. A `SeriesMetric` is of whole images nevertheless.
     """
     regional = {name: metric for name, metric in metrics.items() if isinstance(metric, RegionMetric)}
     first = samples[0]
@@ -107,6 +113,10 @@ def score(
         methods, time = _methods(compared), first.times[index]
         if coded is not None:
             methods[CODED] = Comparison.of([coded], index, space).generated
+        if masked:
+            inside = _labelled(prepared, compared)
+            methods = {method: torch.where(inside, images, BACKGROUND) for method, images in methods.items()}
+            others = (*(torch.where(inside, image, BACKGROUND) for image in others[:2]), compared.foreground)
         of_regions = RegionScores()
         if regions is not None:
             of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), visit))
@@ -140,6 +150,14 @@ def _methods(compared: Comparison) -> dict[str, Tensor]:
     if len(compared.generated) > 1:
         methods[mean_method(len(compared.generated))] = compared.generated
     return methods
+
+
+def _labelled(prepared: Prepared, compared: Comparison) -> Tensor:
+    """Return where the label map of a subject's first visit is not 0 (W, H, D), bool, on the grid of a comparison."""
+    labels = true_labels(prepared, 0, compared)
+    if labels is None:
+        raise LongigenError(f"Subject {prepared.subject.id} has no label map of its first visit to mask images by.")
+    return torch.from_numpy(labels.data > 0)
 
 
 def _series(samples: Sequence[Generated], metrics: Mapping[str, Metric], space: Space) -> dict[tuple[str, str], float]:

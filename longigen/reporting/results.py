@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from longigen.errors import LongigenError
-from longigen.evaluation.evaluate import SCORES
-from longigen.evaluation.metrics import load_metrics
+from longigen.evaluation.evaluate import read_rows
+from longigen.evaluation.results import TABLE_FILE, arrows_of
 from longigen.evaluation.scoring import Score
 from longigen.evaluation.volumes import VOLUMES, VolumeRow, read_volumes
 from longigen.hub.manifest import METRICS, MODEL_FOLDER
 from longigen.hub.metrics_file import COPIES, COPY_LAST, MALFORMED, PLACES, ResultRow
-from longigen.reporting.sources import BENCHMARK
 from longigen.utils.files import read_json, reason
 from longigen.utils.intervals import Summary
 
-RUN_COLUMNS = ("seed", "fold")
-"""Columns of a benchmark's scores that say which run they are of."""
 TRUE = "true"
 """What the volumes of the true label maps are called beside those of methods."""
 MM3_PER_ML = 1000
@@ -51,10 +48,10 @@ class Result:
         Raises:
             LongigenError: if a file is damaged.
         """
-        path = folder / (BENCHMARK if (folder / BENCHMARK).is_file() else METRICS)
+        path = folder / (TABLE_FILE if (folder / TABLE_FILE).is_file() else METRICS)
         content = read_json(path)
         try:
-            result = cls(folder, content, _scores(folder / SCORES), read_volumes(folder / VOLUMES))
+            result = cls(folder, content, [score for _, score in read_rows(folder)], read_volumes(folder / VOLUMES))
             _ = result.rows, result.protocol["data"], content["protocol_hash"]
         except (*MALFORMED, csv.Error) as error:
             raise LongigenError(
@@ -108,14 +105,8 @@ class Result:
 
     @cached_property
     def arrows(self) -> Mapping[str, str]:
-        """The direction of better values of each metric: ``↑``, ``↓`` or ``→ VALUE``; empty if it is not known."""
-        known = self.content.get("arrows")
-        if known is not None:
-            return known
-        try:
-            return {name: metric.arrow(self.samples) for name, metric in load_metrics(self.metrics, samples=2).items()}
-        except LongigenError:  # a metric of a package that is not installed
-            return {}
+        """The direction of better values of each metric, see `arrows_of`."""
+        return arrows_of(self.content)
 
     def settings(self) -> list[str]:
         """The scenarios, in the order of the rows."""
@@ -193,11 +184,3 @@ class Result:
         }
         known = {subject: gain for subject, gain in gains.items() if not math.isnan(gain)}
         return dict(sorted(known.items(), key=lambda item: item[1]))
-
-
-def _scores(path: Path) -> list[Score]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [Score.of_row({key: text for key, text in row.items() if key not in RUN_COLUMNS}) for row in rows]

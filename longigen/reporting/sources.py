@@ -13,14 +13,12 @@ from longigen.data.dataset import Subject
 from longigen.data.issues import Finding
 from longigen.data.open_dataset import find_dataset, open_dataset
 from longigen.errors import LongigenError
+from longigen.evaluation.results import TABLE_FILE
 from longigen.generation.trajectory import is_generated
 from longigen.hub.manifest import METRICS, RUN_FILE
 from longigen.models.visit_index import DATA
 from longigen.registry.registry import registry
 from longigen.utils.files import read_json, user_path
-
-BENCHMARK = "table.json"
-"""The results of a benchmark, in its folder."""
 
 log = logging.getLogger("longigen")
 
@@ -74,7 +72,7 @@ class Sources:
 def _kind(folder: Path) -> str | None:
     if (folder / RUN_FILE).is_file():
         return "run"
-    if (folder / BENCHMARK).is_file() or (folder / METRICS).is_file():
+    if (folder / TABLE_FILE).is_file() or (folder / METRICS).is_file():
         return "result"
     return "generated" if is_generated(folder) else None
 

@@ -4,12 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from longigen import BadData, Dataset, Finding, LongigenError, OnBad, Range, Subject, Visit, refuse
+import numpy as np
+
+from longigen import Assigned, BadData, Dataset, Finding, LongigenError, OnBad, Range, Subject, Visit, refuse
 from longigen_acdc import sadm
 from longigen_acdc.info import GROUPS, INFO
 from longigen_acdc.series import Series
 
 TRAINING, TESTING = "training", "testing"
+
+TRAINED, PATIENTS, CRONOS_FOLDS = 100, 150, 5
+"""The challenge's patients: 1 to 100 for training, then those for testing to 150; and the folds of the former."""
 
 REGIONS = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
 """The regions of the challenge's labels; the ventricles are their cavities."""
@@ -39,6 +44,9 @@ class ACDCDataset(Dataset):
         protocol: ``sadm`` interpolates like SADM's published preprocessing, which leaks later frames
             (`longigen_acdc.sadm`); ``cronos`` also scales each visit by its own minimum and maximum, as SADM's code and
             CRONOS do, and refuses a patient whose ES stands before ED in the file, of whom they make an empty series.
+        cronos_fold: the fold of CRONOS, whose patients are the validation part: patients 001 to 100 are permuted with
+            seed 0, and the one at place i is in fold i mod 5. The others of them are the training part, and 101 to 150
+            the test part, wherever their folders are. By default the split is as above.
 
     Raises:
         LongigenError: if these are combined with other values of `frames` and `resample` than their own.
@@ -53,6 +61,7 @@ class ACDCDataset(Dataset):
         frames: Annotated[int, Range(2, 1000)] = 12,
         resample: Literal["nearest", "linear", "none"] = "nearest",
         protocol: Literal["longigen", "sadm", "cronos"] = "longigen",
+        cronos_fold: Annotated[int, Range(0, CRONOS_FOLDS - 1)] | None = None,
     ) -> None:
         super().__init__()
         if protocol != "longigen" and (frames, resample) != (sadm.FRAMES, "nearest"):
@@ -64,6 +73,7 @@ class ACDCDataset(Dataset):
         self.frames = frames
         self.resample = resample
         self.protocol = protocol
+        self.cronos_fold = cronos_fold
 
     @classmethod
     def claims(cls, path: Path) -> bool:
@@ -102,14 +112,19 @@ class ACDCDataset(Dataset):
                 bad(error.finding)
         return tuple(subjects)
 
-    def _patients(self) -> Iterator[tuple[Path, Literal["test"] | None]]:
+    def _patients(self) -> Iterator[tuple[Path, Assigned | None]]:
         """Yield each patient's folder and its part of the split."""
+        for folder, part in self._folders():
+            yield folder, part if self.cronos_fold is None else _cronos_part(folder, self.cronos_fold)
+
+    def _folders(self) -> Iterator[tuple[Path, Assigned | None]]:
+        """Yield each patient's folder and the part that the challenge gives it."""
         if not self.path.is_dir():
             raise LongigenError(f"{self.path} is not a folder; give the folder of the ACDC database.")
         if (self.path / INFO).is_file():
             yield self.path.absolute(), None
             return
-        folders: list[tuple[Path, Literal["test"] | None]] = [
+        folders: list[tuple[Path, Assigned | None]] = [
             (folder, "test" if root == TESTING else None)
             for root in ("", TRAINING, TESTING)
             for folder in sorted((self.path / root).glob("patient*"))
@@ -132,3 +147,25 @@ class ACDCDataset(Dataset):
         if self.resample == "linear":
             return series.linear(self.frames)
         return series.every() if self.resample == "none" else series.nearest(self.frames)
+
+
+def _cronos_part(folder: Path, fold: int) -> Assigned:
+    """Return the part of a patient in a fold of CRONOS, from the number in the folder's name.
+
+    Its folds are of the arrays that SADM's code (``ACDC_prepare.py``) writes in this order.
+
+    Raises:
+        LongigenError: if the name has no number from 1 to 150.
+    """
+    digits = folder.name.removeprefix("patient")
+    number = int(digits) if digits.isdecimal() else 0
+    if not 1 <= number <= PATIENTS:
+        raise LongigenError(
+            f"acdc: cronos_fold is of the patients 001 to {PATIENTS} of the challenge, and {folder} is none of them; "
+            "move the folder away, or leave cronos_fold out."
+        )
+    if number > TRAINED:
+        return "test"
+    # NumPy's old generator, since its permutation is a part of the published split.
+    place = int(np.flatnonzero(np.random.RandomState(0).permutation(TRAINED) == number - 1)[0])
+    return "validation" if place % CRONOS_FOLDS == fold else "train"

@@ -39,6 +39,8 @@ OWN_RANGE = (
 def visits(series: Series, *, own_range: bool = False) -> tuple[Visit, ...]:
     """Return the 12 visits of SADM's preprocessing of a series.
 
+    The first is the frame of end diastole and the last that of end systole, resampled, so they have its label maps.
+
     Args:
         series: the frames.
         own_range: scale each visit to [0, 1] by its own minimum and maximum, as the published code does.
@@ -51,6 +53,7 @@ def visits(series: Series, *, own_range: bool = False) -> tuple[Visit, ...]:
         advice = "remove the patient, or set protocol=longigen"
         raise BadData(Finding("dimensions", str(series.path), problem, advice, series.subject))
     frames = series.frames
+    labels = {0: series.labels(0), FRAMES - 1: series.labels(len(frames) - 1)}
     return tuple(
         series.blend(
             j / (FRAMES - 1),
@@ -59,6 +62,7 @@ def visits(series: Series, *, own_range: bool = False) -> tuple[Visit, ...]:
             GRID,
             f"SADM's visit {j + 1} of {FRAMES}",
             f"sadm {j} of {frames}{' by its own range' if own_range else ''}",
+            labels.get(j),
         )
         for j, weights in enumerate(spline(len(frames), FRAMES))
     )

@@ -1,6 +1,6 @@
 """The frames of a patient from end diastole to end systole, and visits interpolated between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -106,6 +106,7 @@ class Series:
         shape: tuple[int, int, int],
         label: str,
         identity: str,
+        labels: Callable[[], Volume] | None = None,
     ) -> Visit:
         """Return a visit that is computed from several frames.
 
@@ -116,12 +117,13 @@ class Series:
             shape: shape of that volume.
             label: description of the visit, for messages.
             identity: description of the computation, for the cache.
+            labels: reads the visit's label map; None if it has none.
         """
         return replace(
             self._frame(0),
             time=time,
             load=load,
-            labels=None,
+            labels=labels,
             shape=canonical_shape(affine, shape),
             spacing=canonical_spacing(affine),
             source=f"{self.path}, {label}",
@@ -133,10 +135,13 @@ class Series:
         """Shape of a frame, in the axis order of the file."""
         return spatial_shape(self.image, self.path, self.subject, frame=0)
 
-    def _frame(self, index: int) -> Visit:
+    def labels(self, index: int) -> Callable[[], Volume] | None:
+        """Return what reads the challenge's label map of a frame; None if there is none beside the image."""
         name = f"{self.subject}_frame{self.frames[index] + 1:02d}_gt"
         files = (self.path.parent / f"{name}.nii.gz", self.path.parent / f"{name}.nii")
-        labels = next((partial(read_volume, path, self.subject) for path in files if path.is_file()), None)
+        return next((partial(read_volume, path, self.subject) for path in files if path.is_file()), None)
+
+    def _frame(self, index: int) -> Visit:
         return Visit.of_file(
             self.path,
             subject=self.subject,
@@ -144,7 +149,7 @@ class Series:
             frame=self.frames[index],
             covariates=self.covariates,
             image=self.image,
-            labels=labels,
+            labels=self.labels(index),
         )
 
 

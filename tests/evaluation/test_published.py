@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +11,21 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import zoom
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from helpers.files import write_image
 from longigen import LongigenError, api
 from longigen.evaluation.published import PublishedSetting, PublishedSpec
 from longigen.models.tasks import Task
+from longigen.training.run import Run
 from longigen.utils.intervals import Summary
 from longigen_acdc import ACDCDataset, sadm
 from longigen_metrics import PSNR, SSIM, UnitRMSE
 
-PROTOCOL = "cronos-acdc"
+PROTOCOL, MASKED = "cronos-acdc", "cronos-acdc-masked"
 FRAMES = 6
-GRID = (20, 18, 12)
-"""Instead of the published 128 × 128 × 32, on which each score takes a second."""
+PUBLISHED_GRID, GRID = sadm.GRID, (20, 18, 12)
+"""128 × 128 × 32 voxels, on which each score takes a second, and what the other tests have instead."""
 
 
 def test_the_first_or_all_visits_are_given() -> None:
@@ -158,6 +161,98 @@ def test_an_evaluation_prints_the_published_values_and_leaves_the_run_as_it_is(p
     assert other.hash != result.protocol.hash
 
 
+@pytest.fixture
+def labelled(patients: Path, tmp_path: Path) -> Path:
+    """Add the challenge's label maps to the patients: a box of labels that is another one at end systole."""
+    folder = tmp_path / "labelled"
+    for patient in sorted(patients.iterdir()):
+        shutil.copytree(patient, folder / patient.name)
+        for frame, start in ((2, 1), (FRAMES + 1, 4)):
+            labels = np.zeros((7, 6, 3), np.uint8)
+            labels[start : start + 3, 1:4] = [1, 2, 3]
+            write_image(folder / patient.name / f"{patient.name}_frame{frame:02}_gt.nii.gz", labels)
+    return folder
+
+
+def test_masked_images_are_multiplied_by_the_label_map_of_end_diastole(
+    patients: Path, labelled: Path, scored: Path
+) -> None:
+    run = scored / "linear" / "seed-0"
+    result = api.evaluate(run, data=f"acdc:{labelled}", protocol=MASKED, part="test", progress=False)
+    assert "auroc-distance" not in result.metrics
+    assert "Inflated: all voxels outside" in re.sub(r"\s+", " ", result.table())
+    values = {(score.setting, score.method, score.subject): score.values for score in result.scores}
+    name = next(key[2] for key in values)
+    frames = published_frames(patients, name)
+    # The nearest voxel of the label map, whose corners are those of the frames.
+    places = [np.linspace(0, size - 1, count) for size, count in zip((7, 6, 3), GRID, strict=True)]
+    inside = np.logical_and.outer((places[0] > 0.5) & (places[0] < 3.5), (places[1] > 0.5) & (places[1] < 3.5))[
+        ..., None
+    ]
+    made, true = frames[..., 0] * inside, frames[..., 11] * inside
+    copied = values["ed-to-es", "copy-last", name]
+    error = np.sqrt(np.mean((made - true) ** 2))
+    assert copied["rmse"] == pytest.approx(error, rel=1e-4)
+    assert copied["psnr"] == pytest.approx(-20 * np.log10(error), rel=1e-4)
+    stacked = [torch.from_numpy(image)[None, None].float() for image in (made, true)]
+    assert copied["ssim-own-range"] == pytest.approx(float(structural_similarity_index_measure(*stacked)), abs=1e-4)  # type: ignore[arg-type]
+    # It inflates: the same copies score better than in whole images, though not a voxel of the heart is better.
+    whole = api.evaluate(run, data=f"acdc:{labelled}", protocol=PROTOCOL, part="test", progress=False)
+    before = next(s for s in whole.scores if (s.setting, s.method, s.subject) == ("ed-to-es", "copy-last", name))
+    assert copied["ssim-own-range"] > before.values["ssim-own-range"]
+    assert result.protocol.hash != whole.protocol.hash
+
+
+def test_masks_need_the_label_maps(scored: Path, patients: Path, tmp_path: Path) -> None:
+    message = (
+        f"'{MASKED}' multiplies images by the label map .*, and [26] of [26] subjects have none, such as patient00"
+    )
+    with pytest.raises(LongigenError, match=message):
+        api.evaluate(scored / "linear" / "seed-0", protocol=MASKED, part="test", progress=False)
+    options, out = ["preprocess.shape=16,16,8", "split.test=2"], tmp_path / "out"
+    with pytest.raises(LongigenError, match=message):
+        api.bench("sadm-ablation", out, data=f"acdc:{patients}", rows=["linear"], protocol=MASKED, changes=options)
+    assert not (out / "linear" / "seed-0" / "model").exists()
+
+
+def test_a_fold_of_the_protocol_sets_the_parts(patients: Path, tmp_path: Path) -> None:
+    for place, number in enumerate((27, 87, 3, 101, 102)):  # places 0 to 2 of the permutation with seed 0
+        shutil.copytree(patients / f"patient{place + 1:03}", tmp_path / "data" / f"patient{number:03}")
+        (image,) = (tmp_path / "data" / f"patient{number:03}").glob("*.nii.gz")
+        image.rename(image.with_name(f"patient{number:03}_4d.nii.gz"))
+    api.bench(
+        "sadm-ablation",
+        tmp_path / "out",
+        data=f"acdc:{tmp_path / 'data'}",
+        rows=["linear"],
+        steps=1,
+        protocol=PROTOCOL,
+        fold=1,
+        changes=["preprocess.shape=16,16,8"],
+        progress=False,
+    )
+    run = Run.open(tmp_path / "out" / "linear" / "seed-0").read()
+    assert run["recipe"]["data"]["cronos_fold"] == 1
+    assert run["split"]["validation"] == ["patient087"]
+    assert sorted(run["split"]["train"]) == ["patient003", "patient027"]
+    assert sorted(run["split"]["test"]) == ["patient101", "patient102"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protocol": None}, "--fold is one of the folds of a published protocol, so give it with --protocol"),
+        ({"folds": 2}, "--fold is one of the folds of a published protocol.*--folds trains and tests each"),
+        ({"changes": ["data.cronos_fold=0"]}, "sets the data set's parameters itself, so --set data.cronos_fold=0"),
+        ({"fold": 5}, "cronos_fold must be a whole number from 0 to 4 or None, got 5"),
+    ],
+)
+def test_a_fold_is_of_a_protocol(patients: Path, tmp_path: Path, options: dict[str, object], message: str) -> None:
+    given = {"data": f"acdc:{patients}", "protocol": PROTOCOL, "fold": 1, "progress": False, **options}
+    with pytest.raises(LongigenError, match=message):
+        api.bench("sadm-ablation", tmp_path / "out", **given)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -185,8 +280,9 @@ def test_other_data_are_refused_before_anything_is_trained(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_copy_last_on_real_patients(shared: Path) -> None:
+def test_copy_last_on_real_patients(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the published code has for copies of frame 11 and of ED, of patients that it does not list."""
+    monkeypatch.setattr(sadm, "GRID", PUBLISHED_GRID)  # which `patients` may have changed
     subjects = ACDCDataset(path=shared / "acdc", protocol="cronos").subjects()
     found: list[Sequence[float]] = []
     for subject in subjects:
@@ -208,4 +304,10 @@ def test_copy_last_on_real_patients(shared: Path) -> None:
 def test_the_catalog_names_the_protocol() -> None:
     spec = PublishedSpec.of(PROTOCOL)
     assert spec.settings["dense"] == PublishedSetting("all")
-    assert [row["name"] for row in api.catalog("protocols")["protocols"]] == [PROTOCOL]
+    assert [row["name"] for row in api.catalog("protocols")["protocols"]] == [PROTOCOL, MASKED]
+    whole, masked = spec, PublishedSpec.of(MASKED)
+    assert (whole.masks, masked.masks) == (False, True)
+    assert (masked.settings, masked.parameters, masked.average) == (whole.settings, whole.parameters, whole.average)
+    assert whole.metrics == (*masked.metrics, "auroc-distance")
+    assert isinstance(masked.printed, str)
+    assert "Inflated: " in masked.printed

@@ -1,7 +1,7 @@
 """The conformance suite on plugins that tests define."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +51,26 @@ def assert_caught(kind: str, cls: type, expected: Mapping[str, str]) -> None:
     assert set(found) == set(expected), found
     for label, message in expected.items():
         assert re.search(message, found[label]), found[label]
+
+
+def broken_classes(names: Mapping[str, str]) -> tuple[dict[type, dict[str, str]], Callable[..., Any]]:
+    """Return the broken classes with what the suite says of each, empty, and the decorator that adds one.
+
+    The decorator takes messages by the names of the labels of checks in a test module: ``@caught(NAME="message")``.
+
+    Args:
+        names: the names of that module.
+    """
+    broken: dict[type, dict[str, str]] = {}
+
+    def caught(**expected: str) -> Callable[[type], type]:
+        def decorate(cls: type) -> type:
+            broken[cls] = {names[name]: message for name, message in expected.items()}
+            return cls
+
+        return decorate
+
+    return broken, caught
 
 
 def assert_each_is_broken(kind: str, broken: Mapping[type, Mapping[str, str]]) -> None:

@@ -386,3 +386,40 @@ def test_sadm_on_a_real_patient(shared: Path) -> None:
 @pytest.mark.parametrize("label", CHECKS["dataset"])
 def test_conformance(shared: Path, label: str) -> None:
     run_check("dataset", label, "acdc", {"path": str(shared / "acdc")})
+
+
+def test_the_folds_of_cronos_are_those_of_its_arrays(patient: Patient, tmp_path: Path) -> None:
+    """SADM's code permutes the patients into two files, and CRONOS joins them and takes every fifth place."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    order = np.random.permutation(100)
+    np.random.set_state(state)
+    merged = np.concatenate([order[:90], order[90:]])
+    first, other = merged[0::5] + 1, merged[3::5] + 1
+    for number in (*first[:3], *first[-2:], *other[:3], 101, 150):
+        patient(f"patient{number:03}", shape=(2, 2, 2), below="testing" if number % 2 else "")
+    parts = {subject.id: subject.part for subject in ACDCDataset(path=tmp_path, cronos_fold=0).subjects()}
+    assert all(parts[f"patient{number:03}"] == "validation" for number in (*first[:3], *first[-2:]))
+    assert all(parts[f"patient{number:03}"] == "train" for number in other[:3])
+    assert parts["patient101"] == parts["patient150"] == "test"
+    parts = {subject.id: subject.part for subject in ACDCDataset(path=tmp_path, cronos_fold=3).subjects()}
+    assert parts[f"patient{other[0]:03}"] == "validation"
+    assert parts[f"patient{first[0]:03}"] == "train"
+
+
+@pytest.mark.parametrize("name", ["patient151", "patient000", "patients"])
+def test_a_folder_that_is_no_patient_of_the_challenge_has_no_fold(name: str, patient: Patient, tmp_path: Path) -> None:
+    patient(name, shape=(2, 2, 2))
+    with pytest.raises(LongigenError, match=f"of the challenge, and .*{name} is none of them; move the folder away"):
+        ACDCDataset(path=tmp_path, cronos_fold=0).subjects()
+    with pytest.raises(LongigenError, match="cronos_fold"):
+        ACDCDataset(path=tmp_path, cronos_fold=5)
+
+
+def test_sadms_first_and_last_visits_have_the_label_maps(patient: Patient, tmp_path: Path) -> None:
+    path = patient("patient001", 2, 6)
+    for number in (2, 6, 4):
+        write_image(path.parent / f"patient001_frame{number:02}_gt.nii.gz", np.full((6, 5, 3), number, np.float32), LPS)
+    (subject,) = ACDCDataset(path=tmp_path, protocol="sadm").subjects()
+    found = [visit.read_labels(subject.id) for visit in subject.visits]
+    assert [None if labels is None else int(labels.data.max()) for labels in found] == [2, *[None] * 10, 6]

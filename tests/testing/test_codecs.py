@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.conformance import assert_caught, assert_each_is_broken, problems
+from helpers.conformance import assert_caught, assert_each_is_broken, broken_classes, problems
 from longigen import Codec, NetworkCodec, patchify, unpatchify
 
 
@@ -67,17 +67,7 @@ LEARNS = "learns, where it is a network"
 COMPOSES = "composes with every installed part"
 SURROUNDINGS = "sees surroundings alone, where it is a network"
 
-BROKEN: dict[type, dict[str, str]] = {}
-
-
-def caught(**expected: str) -> Any:
-    """Mark a class as one that fails checks, by the names that they have here, with messages."""
-
-    def decorate(cls: type) -> type:
-        BROKEN[cls] = {globals()[name]: message for name, message in expected.items()}
-        return cls
-
-    return decorate
+BROKEN, caught = broken_classes(globals())
 
 
 @caught(CONFIGURATION=r"the configuration .*'side': 3\} became .*'side': 4")

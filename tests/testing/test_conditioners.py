@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.conformance import COMPOSES, assert_caught, assert_each_is_broken, problems, registered
+from helpers.conformance import COMPOSES, assert_caught, assert_each_is_broken, broken_classes, problems, registered
 from longigen import Conditioner, Conditioning, Routes, VisitSequence
 from longigen.testing import run_check
 
@@ -104,17 +104,7 @@ SAVES = "saves and loads"
 BFLOAT = "runs in bfloat16"
 COMPILES = "compiles"
 
-BROKEN: dict[type, dict[str, str]] = {}
-
-
-def caught(**expected: str) -> Any:
-    """Mark a class as one that fails checks, by the names that they have here, with messages."""
-
-    def decorate(cls: type) -> type:
-        BROKEN[cls] = {globals()[name]: message for name, message in expected.items()}
-        return cls
-
-    return decorate
+BROKEN, caught = broken_classes(globals())
 
 
 class Changed(Good):

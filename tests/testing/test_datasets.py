@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.conformance import assert_caught, assert_each_is_broken, problems
+from helpers.conformance import assert_caught, assert_each_is_broken, broken_classes, problems
 from longigen import Dataset, Finding, OnBad, Subject, Visit, Volume, refuse
 
 SHAPE = (6, 7, 8)
@@ -75,17 +75,7 @@ PROCESSES = "has visits that go to other processes"
 BAD = "tells what is bad"
 CLAIMS = "claims paths by name"
 
-BROKEN: dict[type, dict[str, str]] = {}
-
-
-def caught(**expected: str) -> Any:
-    """Mark a class as one that fails checks, by the names that they have here, with messages."""
-
-    def decorate(cls: type) -> type:
-        BROKEN[cls] = {globals()[name]: message for name, message in expected.items()}
-        return cls
-
-    return decorate
+BROKEN, caught = broken_classes(globals())
 
 
 @caught(CONFIGURATION=r"the configuration \{'subject_count': 4\} became \{'subject_count': 5\}")

@@ -2,14 +2,13 @@
 
 import random
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.conformance import COMPOSES, assert_caught, assert_each_is_broken, problems, registered
+from helpers.conformance import COMPOSES, assert_caught, assert_each_is_broken, broken_classes, problems, registered
 from longigen import Conditioning, Denoiser, Example, Moved, Routes
 from longigen.testing import run_check
 
@@ -125,17 +124,7 @@ SAVES = "saves and loads"
 BFLOAT = "runs in bfloat16"
 COMPILES = "compiles"
 
-BROKEN: dict[type, dict[str, str]] = {}
-
-
-def caught(**expected: str) -> Any:
-    """Mark a class as one that fails checks, by the names that they have here, with messages."""
-
-    def decorate(cls: type) -> type:
-        BROKEN[cls] = {globals()[name]: message for name, message in expected.items()}
-        return cls
-
-    return decorate
+BROKEN, caught = broken_classes(globals())
 
 
 class Changed(Good):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers.conformance import assert_caught, assert_each_is_broken, problems
+from helpers.conformance import assert_caught, assert_each_is_broken, broken_classes, problems
 from longigen import Metric, RegionMasks, RegionMetric, SeriesMetric, SetMetric
 
 
@@ -141,17 +141,7 @@ SERIES = "keeps to series"
 REGIONS = "keeps to regions"
 GLOBAL = "leaves global random generators alone"
 
-BROKEN: dict[type, dict[str, str]] = {}
-
-
-def caught(**expected: str) -> Any:
-    """Mark a class as one that fails checks, by the names that they have here, with messages."""
-
-    def decorate(cls: type) -> type:
-        BROKEN[cls] = {globals()[name]: message for name, message in expected.items()}
-        return cls
-
-    return decorate
+BROKEN, caught = broken_classes(globals())
 
 
 @caught(CONFIGURATION=r"the configuration \{'power': 2\.0\} became \{'power': 3\.0\}")

@@ -2,14 +2,13 @@
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from helpers.conformance import COMPOSES, assert_caught, assert_each_is_broken, problems, registered
+from helpers.conformance import COMPOSES, assert_caught, assert_each_is_broken, broken_classes, problems, registered
 from longigen import Generators, Prediction, Sampler, alpha_sigma, prediction_target, randn_like
 from longigen.testing import run_check
 
@@ -73,17 +72,7 @@ SEEDED = "is seeded per sample"
 GLOBAL = "leaves global random generators alone"
 PROGRESS = "tells its progress"
 
-BROKEN: dict[type, dict[str, str]] = {}
-
-
-def caught(**expected: str) -> Any:
-    """Mark a class as one that fails checks, by the names that they have here, with messages."""
-
-    def decorate(cls: type) -> type:
-        BROKEN[cls] = {globals()[name]: message for name, message in expected.items()}
-        return cls
-
-    return decorate
+BROKEN, caught = broken_classes(globals())
 
 
 @caught(CONFIGURATION=r"the configuration .*'steps': 21\} became .*'steps': 22\}")
