@@ -608,6 +608,7 @@ def generate(
     explain: bool = False,
     overwrite: bool = False,
     animate: bool = False,
+    video: bool = False,
     series: bool = False,
     layout: "LayoutName | None" = None,
     batch_size: "Size" = 4,
@@ -655,6 +656,7 @@ def generate(
         overwrite: replace files of the same visits that are in `out` already, instead of keeping those of the same
             model, settings and inputs and refusing others.
         animate: also write each subject's visits in order of time as a GIF, with the true ones beside them.
+        video: the same as an MP4 video; needs ``longigen[video]``.
         series: also write each subject's generated visits as one 4D NIfTI file, such as the frames of a heart.
         layout: how the folder is laid out: ``bids``, as BIDS derivatives, or ``flat``, with one folder for each
             subject; by default that of the visits that it holds already, or else ``bids``.
@@ -704,6 +706,7 @@ def generate(
             explain=explain,
             overwrite=overwrite,
             animate=animate,
+            video=video,
             series=series,
             layout=layout,
             batch_size=batch_size,

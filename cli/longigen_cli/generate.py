@@ -98,6 +98,7 @@ def generate(
     animate: Annotated[
         bool, typer.Option("--animate", help="Also write each subject's visits in order of time as a GIF.")
     ] = False,
+    video: Annotated[bool, typer.Option("--video", help="The same as an MP4 video; needs longigen[video].")] = False,
     series: Annotated[
         bool,
         typer.Option(
@@ -143,6 +144,7 @@ def generate(
         explain=explain,
         overwrite=overwrite,
         animate=animate,
+        video=video,
         series=series,
         layout=layout,
         batch_size=size_of(batch_size),

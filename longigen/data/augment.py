@@ -1,8 +1,14 @@
-"""Data augmentation: one random transform per subject, applied to all of its visits."""
+"""Data augmentation: one random transform per subject, applied to all of its visits.
+
+Bias fields and deformations are made of numpy's Legendre polynomials and scipy's B-splines, as MONAI's and TorchIO's
+are. Theirs would need a further package, change the range and the background of images, and interpolate once more than
+the rotation does.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -11,10 +17,16 @@ from longigen.components.base import Settings
 from longigen.components.ranges import GridSize, Range
 from longigen.components.visit_sequence import BACKGROUND, Batch, VisitSequence
 from longigen.data.preprocess import Pad
-from longigen.utils.randomness import derive_seed
+from longigen.utils.randomness import derive_seed, derived_generator
 
 Angle = Annotated[float, Range(0, 180)]
 Fraction = Annotated[float, Range(0, 1)]
+
+DEGREE = 3
+"""The degree of the polynomial of a bias field."""
+SPANS = 4
+"""Spans between the knots of a deformation's spline, along each axis. Below 0.403 of a span nothing folds over
+(Choi and Lee 2000, Injectivity conditions of 2D and 3D uniform cubic B-spline functions)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +43,14 @@ class AugmentSettings(Settings):
         shift: the largest shift along each axis, as a fraction of the grid (uniform).
         gamma: the largest exponent of a change of contrast, (x + 1) / 2 to the power g (log-uniform, g and 1 / g); 1
             changes nothing. Background and the brightest stay as they are.
+        elastic: the largest displacement along each axis, as a fraction of the grid, of a smooth deformation: a cubic
+            B-spline with four spans along each axis, its coefficients uniform. Nothing folds over.
+        bias: the largest coefficient of a bias field, as of a scanner's coil: the exponential of a polynomial of degree
+            3, a sum of products of Legendre polynomials from -1 to 1 over the grid, its coefficients uniform. Where
+            the brightest voxel would exceed 1, all visits are divided by it, as preprocessing would scale such scans.
+        blur: the largest standard deviation, in voxels, of a Gaussian filter (uniform from 0).
+        noise: the largest standard deviation of Gaussian noise (uniform from 0). All visits get the same noise image:
+            noise of its own in each visit would be a change that no history foretells. Intensities run from -1 to 1.
         history_noise: the largest standard deviation of Gaussian noise that is added to each observed image of the
             history, except where it is background (uniform from 0). Intensities run from -1 to 1.
         history_blur: the largest standard deviation, in voxels, of a Gaussian filter of each observed image of the
@@ -46,6 +66,10 @@ class AugmentSettings(Settings):
     scale: Fraction = 0.0
     shift: Fraction = 0.0
     gamma: Annotated[float, Range(1, 10)] = 1.0
+    elastic: Annotated[float, Range(0, 0.1)] = 0.0
+    bias: Fraction = 0.0
+    blur: Annotated[float, Range(0, 10)] = 0.0
+    noise: Annotated[float, Range(0, 2)] = 0.0
     history_noise: Annotated[float, Range(0, 2)] = 0.0
     history_blur: Annotated[float, Range(0, 10)] = 0.0
 
@@ -58,14 +82,14 @@ class AugmentSettings(Settings):
 class Augment:
     """Applies one random transform per training pair to every visit of the history and to the target.
 
-    So a change between two visits is moved and scaled with the anatomy, and no change is added or removed. Missing
-    images stay background.
+    So a change between two visits is moved and scaled with the anatomy, and no change is added or removed: equal visits
+    stay equal. Intensities stay in [-1, 1], background and missing images stay background.
 
-    Then noise and blur corrupt the history alone, each of its images by its own amount, as the errors of a model
-    corrupt the visits that it generated before the next one. The last visit is corrupted too, and with it the base of a
-    residual, which is the last visit of the history: in generation the base is a generated visit with its errors, and
-    only a residual that leads from such a base to the true target teaches the model to mend them. A base without the
-    errors would tell the network what to correct, and make it pass them on when it is not there.
+    Then `history_noise` and `history_blur` corrupt the history alone, each of its images by its own amount, as the
+    errors of a model corrupt the visits that it generated before the next one. The last visit is corrupted too, and
+    with it the base of a residual, which is the last visit of the history: in generation the base is a generated visit
+    with its errors, and only a residual that leads from such a base to the true target teaches the model to mend them.
+    A base without the errors would tell the network what to correct, and make it pass them on when it is not there.
     """
 
     def __init__(self, settings: AugmentSettings) -> None:
@@ -85,7 +109,13 @@ class Augment:
             visits = torch.cat([batch.history.images[row], batch.target[row, None]])
             # A generator of its own for each pair, so that the transforms are the same with and without a crop.
             visits = self._crop(visits, torch.Generator().manual_seed(derive_seed("crop", seed, row)))
-            visits = self._transform(visits, generator, pad)
+            deformation = self._deformation(visits.shape[2:], derived_generator("elastic", seed, row))
+            visits = self._transform(visits, generator, pad, deformation)
+            # Generators of their own too, so that no draw depends on which of the others there are.
+            visits = self._blur(visits, derived_generator("blur", seed, row))
+            visits = self._bias(visits, derived_generator("bias", seed, row))
+            given = torch.cat([batch.history.observed[row], torch.tensor([True])])
+            visits = self._noise(visits, given, derived_generator("noise", seed, row))
             images.append(visits[:-1])
             targets.append(visits[-1])
         history = replace(batch.history, images=torch.stack(images))
@@ -120,8 +150,56 @@ class Augment:
                 visits = visits.narrow(axis, start, size)
         return visits
 
-    def _transform(self, visits: Tensor, generator: torch.Generator, pad: Pad) -> Tensor:
-        """Apply one random transform to visits (L, C, W, H, D)."""
+    def _deformation(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        """Return a smooth random displacement (3, W, H, D), as a fraction of the grid, or None for none."""
+        if not self.settings.elastic:
+            return None
+        from scipy.interpolate import BSpline  # slow to import
+
+        knots = np.arange(-3, SPANS + 4) / SPANS  # uniform, with three beyond each end
+        weights = [BSpline.design_matrix((np.arange(n) + 0.5) / n, knots, 3).toarray() for n in shape]
+        field = np.asarray(2 * torch.rand(3, *[SPANS + 3] * 3, generator=generator, dtype=torch.float64) - 1)
+        for (
+            matrix
+        ) in weights:  # each turns the first axis of coefficients into the last, of voxels; as einsum in one thread
+            field = np.einsum("vijk,wi->vjkw", field, matrix)
+        moves = np.array(shape)[:, None, None, None] > 1  # an axis with one slice has nowhere to move to
+        return torch.from_numpy(self.settings.elastic * moves * field)
+
+    def _blur(self, visits: Tensor, generator: torch.Generator) -> Tensor:
+        """Blur visits (L, C, W, H, D), all by the same width."""
+        if not self.settings.blur:
+            return visits
+        sigma = self.settings.blur * float(torch.rand(1, generator=generator))
+        blurred = torch.stack([_blurred(visit, sigma) for visit in visits])
+        return torch.where(visits > BACKGROUND, blurred.clamp(BACKGROUND, 1), visits)
+
+    def _bias(self, visits: Tensor, generator: torch.Generator) -> Tensor:
+        """Multiply visits (L, C, W, H, D), counted from background, by one smooth field (Van Leemput et al. 1999)."""
+        if not self.settings.bias:
+            return visits
+        degrees = np.indices([DEGREE + 1] * 3).sum(axis=0)
+        drawn = 2 * torch.rand(*degrees.shape, generator=generator, dtype=torch.float64).numpy() - 1
+        coefficients = np.where((degrees > 0) & (degrees <= DEGREE), self.settings.bias * drawn, 0)
+        axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in visits.shape[2:]]
+        factor = np.exp(np.polynomial.legendre.leggrid3d(*axes, coefficients))
+        scaled = (visits - BACKGROUND) * torch.from_numpy(factor).to(visits.dtype)
+        return (scaled * (2 / scaled.amax().clamp(min=2)) + BACKGROUND).clamp(max=1)
+
+    def _noise(self, visits: Tensor, given: Tensor, generator: torch.Generator) -> Tensor:
+        """Add one noise image to the visits (L, C, W, H, D), where none that is given (L,) is background."""
+        if not self.settings.noise:
+            return visits
+        sigma = self.settings.noise * torch.rand(1, generator=generator)
+        noise = sigma * torch.randn(visits.shape[1:], generator=generator)
+        # Where one visit is background, noise in the others would be a change.
+        anatomy = (visits[given] > BACKGROUND).all(dim=0) & given[:, None, None, None, None]
+        return torch.where(anatomy, (visits + noise).clamp(BACKGROUND, 1), visits)
+
+    def _transform(
+        self, visits: Tensor, generator: torch.Generator, pad: Pad, deformation: Tensor | None = None
+    ) -> Tensor:
+        """Apply one random transform to visits (L, C, W, H, D), and a `deformation` in the same interpolation."""
         settings = self.settings
 
         def uniform(*shape: int) -> Tensor:
@@ -132,8 +210,8 @@ class Augment:
         size, gamma = (1 + settings.scale) ** uniform(1), settings.gamma ** uniform(1)
         axes = [axis + 2 for axis in range(3) if settings.flip[axis] and flips[axis]]
         visits = visits.flip(axes) if axes else visits
-        if any(settings.rotate) or settings.scale or settings.shift:
-            visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift, pad)
+        if any(settings.rotate) or settings.scale or settings.shift or deformation is not None:
+            visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift, pad, deformation)
         if settings.gamma != 1:
             visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma - 1
         return visits
@@ -147,13 +225,26 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
     return torch.from_numpy(filtered)
 
 
-def _resample_affine(visits: Tensor, matrix: Tensor, shift: Tensor, pad: Pad = "background") -> Tensor:
-    """Resample visits (L, C, W, H, D) linearly at matrix · x + shift, with x in voxels from the grid's centre."""
+def _resample_affine(
+    visits: Tensor, matrix: Tensor, shift: Tensor, pad: Pad = "background", deformation: Tensor | None = None
+) -> Tensor:
+    """Resample visits (L, C, W, H, D) linearly at matrix · (x + deformation) + shift.
+
+    Args:
+        visits: the images.
+        matrix: (3, 3), in voxels; x is in voxels from the grid's centre.
+        shift: (3,), as a fraction of the grid.
+        pad: what is outside of the volume.
+        deformation: (3, W, H, D), as a fraction of the grid; None for none.
+    """
     half = torch.tensor(visits.shape[2:]) / 2
     # The rotation is in voxels; affine_grid needs fractions of half the grid, and the last axis first.
     matrix = matrix * half[None, :] / half[:, None]
     theta = torch.cat([matrix.flip(0, 1), (2 * shift).flip(0)[:, None]], dim=1)
     grid = F.affine_grid(theta[None], [1, 1, *visits.shape[2:]], align_corners=False)
+    if deformation is not None:
+        turned = np.einsum("ij,jwhd->whdi", matrix.double().numpy(), deformation.numpy())
+        grid = grid + torch.from_numpy(2 * turned[..., ::-1].copy()).to(grid.dtype)
     moved = F.grid_sample(
         visits - BACKGROUND,
         grid.expand(len(visits), *grid.shape[1:]),

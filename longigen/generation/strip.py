@@ -1,6 +1,6 @@
 """Strips: the given visits of a trajectory, a generated one, the true one and their differences, in three planes.
 
-A contact sheet has one strip for each of several subjects, and an animation shows one trajectory visit by visit.
+A contact sheet has one strip for each of several subjects.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from longigen.data.volume import Volume
 from longigen.generation.planes import (
     SIDE,
     Cut,
@@ -30,7 +29,6 @@ MOST_GIVEN, MOST_GENERATED, MOST_STRIPS = 2, 3, 8
 """The largest numbers of given and generated visits in a strip (the last ones), and of strips in a contact sheet."""
 LEAST_LIMIT = 0.02
 """The end of the colour scale of differences is at least this part of the range from black to white."""
-FRAME_MILLISECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -126,45 +124,3 @@ def write_contact_sheet(strips: Sequence[Strip], path: Path) -> None:
     rows = [side_by_side([strip.picture], [f"{strip.subject}: {strip.scales}"]) for strip in strips]
     with atomic(path) as part:
         stacked(rows, gap=10).save(part, format="PNG")
-
-
-def write_animation(trajectory: Trajectory, path: Path, *, side: int = SIDE) -> None:
-    """Write the visits of a trajectory in order of time as a GIF: given ones, generated ones, and true ones beside.
-
-    Raises:
-        LongigenError: if it cannot be written.
-    """
-    window = Window.of(trajectory.volumes)
-    cut = cut_of(trajectory.visits[-1], window)
-    generated = {visit.time: visit for visit in trajectory.visits}
-    given, beside = dict(trajectory.given), any(visit.true is not None for visit in trajectory.visits)
-    frames = []
-
-    def drawn(volume: Volume | None) -> Image.Image:
-        data = np.full(trajectory.visits[0].generated.data.shape, window.low) if volume is None else volume.data
-        return column(grey(data, window), cut, trajectory.affine, side=side)
-
-    for time in sorted({*given, *generated}):
-        visit = generated.get(time)
-        left = given[time] if visit is None else visit.generated
-        kind = "given" if visit is None else "generated"
-        pictures, titles = [drawn(left)], [f"{kind} {time_text(time)}"]
-        if beside:
-            true = given[time] if visit is None else visit.true
-            pictures.append(drawn(true))
-            titles.append("no true visit" if true is None else f"true {time_text(time)}")
-        frames.append(side_by_side(pictures, titles))
-    size = max(frame.width for frame in frames), max(frame.height for frame in frames)
-    padded = [Image.new("RGB", size) for _ in frames]
-    for canvas, frame in zip(padded, frames, strict=True):
-        canvas.paste(frame, ((size[0] - frame.width) // 2, 0))
-    with atomic(path) as part:
-        padded[0].save(
-            part,
-            format="GIF",
-            save_all=True,
-            append_images=padded[1:],
-            duration=FRAME_MILLISECONDS,
-            loop=0,
-            disposal=1,
-        )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longigen.errors import LongigenWarning
+from longigen.generation.animation import Kind, require_video
 from longigen.generation.earlier import Expected
 from longigen.generation.explanation import require_explaining, write_explanations
 from longigen.generation.pictures import write_pictures
@@ -51,6 +52,7 @@ def write_cohort(
     explain: bool = False,
     overwrite: bool = False,
     animate: bool = False,
+    video: bool = False,
     series: bool = False,
     layout: LayoutName | None = None,
     batch_size: Size = 4,
@@ -73,6 +75,7 @@ def write_cohort(
         explain: also write how much each earlier visit contributed, see `longigen.generation.explanation`.
         overwrite: replace files of the same visits that are there already, instead of refusing.
         animate: also write each trajectory as a GIF.
+        video: also write each trajectory as an MP4 video.
         series: also write each trajectory as a 4D NIfTI file; see `longigen.generation.series`.
         layout: the layout of the folder; see `open_layout`.
         batch_size: number of volumes generated in one batch: samples of subjects; see `BatchSize`.
@@ -80,8 +83,11 @@ def write_cohort(
 
     Raises:
         LongigenError: if a time cannot be generated, too much of a subject lies outside of the model's grid, the
-            conditioner has no explanation, a visit has other files in the folder already, or a file cannot be written.
+            conditioner has no explanation, there is no ffmpeg for a video, a visit has other files in the folder
+            already, or a file cannot be written.
     """
+    if video:
+        require_video()
     if explain:
         require_explaining(session.model)
     state = processes()
@@ -150,7 +156,8 @@ def write_cohort(
     files = gathered(written)
     if state.is_main_process:
         chosen.complete()
-        write_pictures(session, chosen, animate=animate)
+        animations: list[Kind] = [*(["gif"] if animate else []), *(["mp4"] if video else [])]
+        write_pictures(session, chosen, animations=animations)
         if series:
             write_all_series(session, chosen)
     max_std = max(gathered([max_std]))

@@ -77,8 +77,8 @@ class BIDSLayout(Layout):
     def explanation(self, volume: Path) -> Path:
         return volume.parents[1] / "explain" / f"{volume.name.removesuffix('.nii.gz')}_explain.nii.gz"
 
-    def animation(self, subject: Subject, setting: str) -> Path:
-        return self._beside(subject, "figures", setting, "desc-synthetic.gif")
+    def animation(self, subject: Subject, setting: str, ending: str) -> Path:
+        return self._beside(subject, "figures", setting, f"desc-synthetic.{ending}")
 
     def series(self, subject: Subject, setting: str, sample: int) -> Path:
         return self._beside(subject, "cine", setting, f"run-{sample + 1}_desc-synthetic_cine.nii.gz")

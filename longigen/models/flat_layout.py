@@ -32,8 +32,8 @@ class FlatLayout(Layout):
     def explanation(self, volume: Path) -> Path:
         return volume.with_name(f"{volume.name.removesuffix('.nii.gz')}_explain.nii.gz")
 
-    def animation(self, subject: Subject, setting: str) -> Path:
-        return self.subject_folder(subject) / f"{subject.id}{_of(setting)}.gif"
+    def animation(self, subject: Subject, setting: str, ending: str) -> Path:
+        return self.subject_folder(subject) / f"{subject.id}{_of(setting)}.{ending}"
 
     def series(self, subject: Subject, setting: str, sample: int) -> Path:
         return self.subject_folder(subject) / f"{subject.id}{_of(setting)}_sample-{sample}_4d.nii.gz"

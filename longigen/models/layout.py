@@ -54,8 +54,14 @@ class Layout(abc.ABC):
         """Return the path of a volume's explanation; its sidecar and its picture have the same stem."""
 
     @abc.abstractmethod
-    def animation(self, subject: Subject, setting: str) -> Path:
-        """Return the path of the animation of a subject's visits in one setting, empty if the user chose the visits."""
+    def animation(self, subject: Subject, setting: str, ending: str) -> Path:
+        """Return the path of an animation (``gif``, ``mp4``) of a subject's visits.
+
+        Args:
+            subject: whose visits it shows.
+            setting: the setting they were generated in, empty if the user chose the visits.
+            ending: the end of its name.
+        """
 
     @abc.abstractmethod
     def series(self, subject: Subject, setting: str, sample: int) -> Path:

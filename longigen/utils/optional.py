@@ -6,12 +6,13 @@ from typing import Any
 from longigen.errors import LongigenError
 
 
-def optional_import(package: str, user: str) -> Any:
+def optional_import(package: str, user: str, *, extra: str = "") -> Any:
     """Import an optional package.
 
     Args:
         package: its name, for pip and for Python.
         user: the command or option that needs it, for the message.
+        extra: the extra of longigen that installs it, if one does.
 
     Raises:
         LongigenError: if the package is not installed.
@@ -19,4 +20,5 @@ def optional_import(package: str, user: str) -> Any:
     try:
         return import_module(package)
     except ImportError as error:
-        raise LongigenError(f"{user} needs {package}; install it with 'pip install {package}'.") from error
+        how = f"pip install 'longigen[{extra}]'" if extra else f"install it with 'pip install {package}'"
+        raise LongigenError(f"{user} needs {package}; {how}.") from error

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,13 +35,18 @@ def batch_of(images: torch.Tensor, target: torch.Tensor, rows: int = 1, observed
     return Batch(history, target[None].expand(rows, *target.shape), torch.full((rows,), float(length)))
 
 
-EVERYTHING = AugmentSettings(flip=(True, True, True), rotate=(10, 10, 30), scale=0.2, shift=0.1, gamma=1.5)
+GEOMETRY = {"flip": (True, True, True), "rotate": (10, 10, 30), "scale": 0.2, "shift": 0.1}
+EVERYTHING = AugmentSettings(**GEOMETRY, gamma=1.5, elastic=0.05, bias=0.3, blur=1, noise=0.2)  # type: ignore[arg-type]
 ONE_BY_ONE = [
     AugmentSettings(flip=(True, False, True)),
     AugmentSettings(rotate=(0, 0, 45)),
     AugmentSettings(scale=0.3),
     AugmentSettings(shift=0.2),
     AugmentSettings(gamma=2.0),
+    AugmentSettings(elastic=0.1),
+    AugmentSettings(bias=0.5),
+    AugmentSettings(blur=2.0),
+    AugmentSettings(noise=0.2),
     EVERYTHING,
 ]
 
@@ -82,7 +88,7 @@ def test_all_visits_of_a_subject_get_the_same_transform(settings: AugmentSetting
 
 def test_change_between_visits_is_transformed_with_them() -> None:
     images = smooth(2.0, 1.5)
-    augment = Augment(AugmentSettings(flip=(True, True, True), rotate=(0, 0, 40), scale=0.2, shift=0.1))
+    augment = Augment(AugmentSettings(**GEOMETRY, elastic=0.05))  # type: ignore[arg-type]
     batch = batch_of(images[:1], images[1])
     change = batch_of((images[1:] - images[:1]) / 2 - 1, images[1])  # the change itself as an image, less background
     for seed in range(5):
@@ -122,13 +128,26 @@ def test_shift_rotation_and_scaling_by_hand() -> None:
 def test_default_is_no_augmentation_and_invalid_values_are_refused() -> None:
     assert AugmentSettings().augment is None
     assert AugmentSettings(shift=0.1).augment is not None
-    for given in ({"rotate": (0, 0, 181)}, {"scale": -0.1}, {"shift": 1.5}, {"gamma": 0.5}):
+    for given in (
+        {"rotate": (0, 0, 181)},
+        {"scale": -0.1},
+        {"shift": 1.5},
+        {"gamma": 0.5},
+        {"elastic": 0.2},
+        {"bias": -1},
+    ):
         with pytest.raises(LongigenError, match=f"AugmentSettings: {next(iter(given))} must be .* from"):
             AugmentSettings(**given)  # type: ignore[arg-type]
 
 
 def test_recipe_sets_augmentation(manifest: Path) -> None:
-    changes = ["augment.flip=true,false,false", "rotate=0,0,15", "gamma=1.3"]
+    changes = [
+        "augment.flip=true,false,false",
+        "rotate=0,0,15",
+        "gamma=1.3",
+        "augment.elastic=0.05",
+        "augment.bias=0.3",
+    ]
     recipe = Recipe.resolve("sadm-tiny", data=str(manifest), changes=changes)
     study = Experiment.of(recipe)
     augment = recipe.settings("augment").augment
@@ -183,6 +202,114 @@ def test_only_the_history_is_corrupted() -> None:
     sharp = history.images[0, observed[0], ..., 5:].diff(dim=2).square().flatten(1).mean(dim=1)
     assert (roughness <= 1.001 * sharp).all()
     assert (roughness / sharp).min() < 0.1 < 0.9 < (roughness / sharp).max()
+
+
+def anatomy_and_background() -> tuple[Batch, torch.Tensor]:
+    """Return a pair and a missing visit, of anatomy with a box of background, and where all visits are background."""
+    images = torch.rand(4, 1, *SIZE, generator=torch.Generator().manual_seed(0)) * 1.9 - 0.9
+    images[..., :3] = BACKGROUND
+    images[3, ..., 4:6] = BACKGROUND  # what is lost by the last visit
+    return batch_of(images[:3], images[3], observed=[True, True, False]), (images == BACKGROUND).all(dim=0)
+
+
+def shades(**settings: float) -> list[tuple[Batch, Batch]]:
+    """Return a pair, before and after augmentation with several seeds."""
+    batch, background = anatomy_and_background()
+    found = [(batch, Augment(AugmentSettings(**settings))(batch, seed=seed)) for seed in range(20)]  # type: ignore[arg-type]
+    for _, after in found:
+        for image in (*after.history.images[0], after.target[0]):
+            assert (image[background] == BACKGROUND).all()
+            assert image.abs().max() <= 1
+        assert (after.target[batch.target == BACKGROUND] == BACKGROUND).all()
+        assert (after.history.images[0, 2] == BACKGROUND).all()
+    return found
+
+
+def test_a_bias_field_is_a_polynomial_and_multiplies_all_visits_alike() -> None:
+    largest = []
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in SIZE), indexing="ij")
+    system = np.polynomial.legendre.legvander3d(*axes, (3, 3, 3))
+    degree = np.indices((4, 4, 4)).sum(axis=0).ravel()
+    for before, after in shades(bias=0.5):
+        given, made = (torch.cat([b.history.images[0, :2], b.target]).double() + 1 for b in (before, after))
+        field, shown = made[0] / given[0], given[0] > 0.1
+        for was, now in zip(given, made, strict=True):
+            torch.testing.assert_close(now[shown], (field * was)[shown], atol=1e-5, rtol=0)
+        inside = shown[0].numpy()
+        fitted, *_ = np.linalg.lstsq(system[inside], field[0][inside].log().numpy(), rcond=None)
+        assert np.abs(fitted[degree > 3]).max() < 1e-4
+        assert np.abs(fitted[(degree > 0) & (degree <= 3)]).max() < 0.501
+        assert fitted[0] < 1e-4  # what exceeds 1 is scaled, so no intensity is clipped
+        largest.append(np.abs(fitted[(degree > 0) & (degree <= 3)]).max())
+    assert max(largest) > 0.45
+
+
+def test_noise_is_one_image_for_all_visits_and_only_where_none_is_background() -> None:
+    levels = []
+    for before, after in shades(noise=0.2):
+        added = torch.cat([after.history.images[0, :2], after.target]) - torch.cat(
+            [before.history.images[0, :2], before.target]
+        )
+        assert (added[..., 4:6] == 0).all()  # there the target is background
+        unclipped = (torch.cat([after.history.images[0, :2], after.target]).abs() < 1).all(dim=0) & (added[0] != 0)
+        torch.testing.assert_close(added[1][unclipped], added[0][unclipped], atol=1e-6, rtol=0)
+        torch.testing.assert_close(added[2][unclipped], added[0][unclipped], atol=1e-6, rtol=0)
+        levels.append(float(added[0][unclipped].std()))
+    assert max(levels) < 0.21
+    assert min(levels) < 0.05
+
+
+def test_blur_keeps_the_mean_and_has_one_width_for_all_visits() -> None:
+    impulse = torch.full((1, 1, 25, 25, 25), -0.9)
+    impulse[0, 0, 12, 12, 12] = 1
+    widths = []
+    for seed in range(20):
+        batch = batch_of(impulse, impulse[0])
+        after = Augment(AugmentSettings(blur=2.0))(batch, seed=seed)
+        assert torch.equal(after.target, after.history.images[:, 0])
+        mass = after.target[0, 0].double() + 0.9
+        assert float(mass.sum()) == pytest.approx(1.9, rel=1e-3)
+        place = torch.arange(25.0, dtype=torch.float64) - 12
+        widths.append(float((mass.sum(dim=(1, 2)) * place**2).sum() / mass.sum()) ** 0.5)
+    assert 1.6 < max(widths) < 2.01
+    assert min(widths) < 0.4
+    shades(blur=2.0)
+
+
+def test_a_deformation_is_smooth_bounded_and_does_not_fold() -> None:
+    augment = Augment(AugmentSettings(elastic=0.1))
+    largest = []
+    for seed in range(10):
+        field = augment._deformation((20, 16, 12), torch.Generator().manual_seed(seed))
+        assert field is not None
+        jacobian = np.stack(
+            [np.stack(np.gradient(axis * n)) for axis, n in zip(field.numpy(), (20, 16, 12), strict=True)]
+        ).transpose(2, 3, 4, 0, 1) + np.eye(3)
+        assert np.linalg.det(jacobian).min() > 0
+        largest.append(float(field.abs().max()))
+    assert 0.04 < max(largest) <= 0.1
+    thin = augment._deformation((20, 16, 1), torch.Generator().manual_seed(0))
+    assert thin is not None
+    assert (thin[2] == 0).all()
+    from longigen.data.augment import _resample_affine
+
+    images, shift = smooth(2.0), torch.tensor([0.1, -0.05, 0.02])
+    moved = _resample_affine(
+        images, torch.eye(3), torch.zeros(3), deformation=shift[:, None, None, None].expand(3, *SIZE)
+    )
+    torch.testing.assert_close(moved, _resample_affine(images, torch.eye(3), shift))  # a constant one is a shift
+
+
+def test_each_transform_is_the_same_whatever_the_others_are() -> None:
+    batch, _ = anatomy_and_background()
+    alone = Augment(AugmentSettings(noise=0.2))(batch, seed=1).target - batch.target
+    gained = (
+        Augment(AugmentSettings(noise=0.2, crop=(12, 10, 8), history_blur=1.0))(batch, seed=1).target - batch.target
+    )
+    assert torch.equal(alone, gained)
+    moved = Augment(AugmentSettings(**GEOMETRY))(batch, seed=1).target  # type: ignore[arg-type]
+    noisy = Augment(AugmentSettings(**GEOMETRY, noise=1e-9))(batch, seed=1).target  # type: ignore[arg-type]
+    torch.testing.assert_close(noisy, moved, atol=1e-6, rtol=0)
 
 
 def test_corruption_does_not_change_the_transforms() -> None:

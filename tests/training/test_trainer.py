@@ -39,7 +39,8 @@ def test_a_run_holds_everything(manifest: Path, tmp_path: Path) -> None:
 def test_resuming_changes_nothing(manifest: Path, tmp_path: Path) -> None:
     """A run that is killed after step 3 and resumed ends with the same weights as one that was not killed."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    trainer(manifest, whole, "training.steps=6").fit()
+    augment = ("elastic=0.05", "bias=0.3", "augment.blur=1", "augment.noise=0.1")
+    trainer(manifest, whole, "training.steps=6", *augment).fit()
 
     class KilledError(Exception):
         pass
@@ -49,7 +50,7 @@ def test_resuming_changes_nothing(manifest: Path, tmp_path: Path) -> None:
             raise KilledError
 
     with pytest.raises(KilledError):
-        trainer(manifest, broken, "training.steps=6").fit(kill)
+        trainer(manifest, broken, "training.steps=6", *augment).fit(kill)
     before = LongitudinalModel.from_pretrained(broken).provenance.training
     resumed = trainer(manifest, broken, resume=True)
     assert resumed.step == 3
