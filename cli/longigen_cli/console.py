@@ -20,8 +20,9 @@ from longigen_cli.completion import names_in
 
 
 def trained(kind: str) -> Any:
-    """Return the argument of a command that trains a network of a kind, such as ``codec``: its name."""
-    return typer.Argument(
+    """Return the option of a command that trains a network of a kind, such as ``codec``: its name."""
+    return typer.Option(
+        f"--{kind}",
         help=f"Name of the {kind} to train, a network (see 'longigen list {kind}s').",
         autocompletion=names_in(f"{kind}s"),
     )

@@ -46,7 +46,7 @@ def open_segmenter(text: str) -> Segmenter:
     if isinstance(segmenter, NetworkSegmenter):
         raise LongigenError(
             f"The segmenter '{name}' has no weights before it is trained; train it with 'longigen train-segmenter "
-            f"{name}', and give the folder that it writes."
+            f"--segmenter {name}', and give the folder that it writes."
         )
     return segmenter
 
