@@ -159,9 +159,7 @@ class Augment:
         knots = np.arange(-3, SPANS + 4) / SPANS  # uniform, with three beyond each end
         weights = [BSpline.design_matrix((np.arange(n) + 0.5) / n, knots, 3).toarray() for n in shape]
         field = np.asarray(2 * torch.rand(3, *[SPANS + 3] * 3, generator=generator, dtype=torch.float64) - 1)
-        for (
-            matrix
-        ) in weights:  # each turns the first axis of coefficients into the last, of voxels; as einsum in one thread
+        for matrix in weights:  # each turns an axis of coefficients into one of voxels; sums do not depend on threads
             field = np.einsum("vijk,wi->vjkw", field, matrix)
         moves = np.array(shape)[:, None, None, None] > 1  # an axis with one slice has nowhere to move to
         return torch.from_numpy(self.settings.elastic * moves * field)

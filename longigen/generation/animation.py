@@ -70,9 +70,12 @@ def _write_video(frames: Sequence[Image.Image], path: Path) -> None:
         path, frames[0].size, fps=PER_SECOND, quality=QUALITY, macro_block_size=2, ffmpeg_log_level="error"
     )
     writer.send(None)
-    for frame in frames:
-        for _ in range(REPEATED):
-            writer.send(frame.tobytes())
+    try:
+        for frame in frames:
+            for _ in range(REPEATED):
+                writer.send(frame.tobytes())
+    except OSError as error:  # whose text is ffmpeg's whole command
+        raise OSError("ffmpeg has stopped") from error
     writer.close()
     if not path.stat().st_size:
         raise OSError("ffmpeg wrote nothing")

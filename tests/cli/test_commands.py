@@ -16,6 +16,7 @@ SMALL = [
     "--set", "conditioner.dim=16", "--set", "conditioner.heads=2", "--set", "conditioner.depth=1",
     "--set", "denoiser.width=8", "--set", "denoiser.multipliers=1,2", "--set", "denoiser.heads=2",
     "--set", "sampler.steps=2", "--set", "validate_every=2", "--set", "sample_every=2", "--set", "checkpoint_every=2",
+    "--set", "score_every=0",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ HEARTS = (
     "training.batch_size=4",
     "training.steps=40",
     "training.validate_every=100",
+    "training.score_every=0",
     "model.keep_background=false",
 )
 SADM = ("conditioner.dim=24", "conditioner.heads=2", "conditioner.depth=1", "conditioner.patch=4,4,2")
@@ -35,7 +36,7 @@ def line(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         conditioner="linear",
         denoiser="identity",
         sampler="regression",
-        changes=["training.steps=1", "model.target=image", "model.keep_background=false"],
+        changes=["training.steps=1", "training.score_every=0", "model.target=image", "model.keep_background=false"],
         out=tmp_path_factory.mktemp("line") / "run",
         progress=False,
     )

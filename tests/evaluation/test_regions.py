@@ -371,7 +371,8 @@ def test_a_segmenter_is_trained_and_scores_regions_of_a_model(tmp_path: Path, he
         conditioner="copy-last",
         denoiser="identity",
         sampler="regression",
-        changes=[f"data.{k}={str(v).strip('()')}" for k, v in hearts.items()] + ["training.steps=1"],
+        changes=[f"data.{k}={str(v).strip('()')}" for k, v in hearts.items()]
+        + ["training.steps=1", "training.score_every=0"],
         out=tmp_path / "run",
         progress=False,
     )

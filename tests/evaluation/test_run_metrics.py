@@ -16,7 +16,9 @@ from longigen.hub.metrics_file import MetricsFile
 @pytest.fixture(scope="module")
 def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "run"
-    return longigen.train(manifest, changes=[*SMALL, "training.steps=2"], out=out, progress=False)
+    return longigen.train(
+        manifest, changes=[*SMALL, "training.steps=2", "training.score_every=2"], out=out, progress=False
+    )
 
 
 def evaluate(run: Run, settings: str, metrics: str, **options: Any) -> Evaluation:

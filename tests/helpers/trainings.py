@@ -23,6 +23,7 @@ SMALL = (
     "training.validate_every=3",
     "training.sample_every=100",
     "training.checkpoint_every=3",
+    "training.score_every=0",
     "training.warmup=2",
     "training.track=none",
 )

@@ -27,6 +27,7 @@ from longigen.registry.registry import registry
 SMALL = [
     "--set", "conditioner.dim=16", "--set", "conditioner.heads=2", "--set", "conditioner.depth=1",
     "--set", "denoiser.width=8", "--set", "denoiser.multipliers=1,2", "--set", "denoiser.heads=2",
+    "--set", "score_every=0",
 ]  # fmt: skip
 FILES = ["README.md", "config.json", "metrics.json", "model.safetensors"]
 IDS = ["quaggamire", "zephyrine", "oxblood7", "wombatish", "kestrel9", "jacaranda"]

@@ -79,7 +79,8 @@ def test_it_keeps_the_contract() -> None:
 
 
 def test_a_model_is_distilled_resumed_and_used(manifest: Path, tmp_path: Path) -> None:
-    changes = {"training.steps": 2, "training.warmup": 1, "training.sample_every": 5, "training.checkpoint_every": 1}
+    every = {"training.sample_every": 5, "training.checkpoint_every": 1, "training.score_every": 0}
+    changes = {"training.steps": 2, "training.warmup": 1, **every}
     run = longigen.distill(
         FIXTURE, tmp_path / "run", steps=2, teacher_steps=2, data=str(manifest), changes=changes, progress=False
     )

@@ -18,6 +18,7 @@ CODEC = ["codec.halvings=1", "codec.code_channels=2", "codec.codec_width=8", "tr
 MODEL = [
     *DATA,
     "training.steps=1",
+    "training.score_every=0",
     "training.batch_size=1",
     "sampler.steps=1",
     "denoiser.width=8",

@@ -79,7 +79,7 @@ def test_a_checkpoint_of_an_earlier_version_is_said(manifest: Path, tmp_path: Pa
 def test_shared_weights_give_the_same_run_and_whole_checkpoints(manifest: Path, tmp_path: Path) -> None:
     one, shared = tmp_path / "one", tmp_path / "shared"
     trainer(manifest, one, *LENGTH, "sample_every=4").fit()
-    sets = [*SETS, "--set", "sharding=full", "--set", "sample_every=4"]
+    sets = [*SETS, "--set", "sharding=full", "--set", "sample_every=4", "--set", "score_every=6"]
     printed = together(2, "train", "--data", manifest, "--out", shared, *sets, folder=tmp_path)
     assert printed.count("next: longigen evaluate") == 1, printed
     assert_same(one, shared)

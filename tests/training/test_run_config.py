@@ -134,7 +134,11 @@ def test_a_recipe_beside_the_config_of_another_one_is_refused(tmp_path: Path) ->
 
 def test_a_run_is_repeated(manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, again = tmp_path / "first", tmp_path / "again"
-    options: dict[str, Any] = {"changes": [*SMALL, "training.steps=1"], "device": "cpu", "progress": False}
+    options: dict[str, Any] = {
+        "changes": [*SMALL, "training.steps=1", "training.score_every=1"],
+        "device": "cpu",
+        "progress": False,
+    }
     train(manifest, out=first, **options)
     # A subject that joined the training part is in the run's split, and not where it would be drawn.
     content = json.loads((first / "run.json").read_text())

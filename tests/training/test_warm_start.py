@@ -47,6 +47,7 @@ SMALL = (
     *(f"conditioner.{key}={value}" for key, value in SADM.items()),
     "denoiser.width=8", "denoiser.multipliers=1,2", "denoiser.blocks=1", "denoiser.heads=2", "sampler.steps=2",
     "validate_every=3", "sample_every=100", "checkpoint_every=3", "warmup=1", "learning_rate=1e-2",
+    "score_every=0",
 )  # fmt: skip
 
 
@@ -370,7 +371,7 @@ def test_wrong_options_fail_before_data_are_read(source: Path, tmp_path: Path) -
 
 
 FIXTURE = FIXTURES / "schema-1"
-SHORT = ("training.steps=1", "batch_size=1", "validate_every=1", "sample_every=9", "warmup=1")
+SHORT = ("training.steps=1", "batch_size=1", "validate_every=1", "sample_every=9", "warmup=1", "score_every=0")
 
 
 def test_fine_tuning_starts_from_the_whole_model(
