@@ -54,8 +54,8 @@ class BenchmarkRow:
             forced: changes that must apply to every row.
         """
         own, data = self.changes, self.data(data)
-        if self.equal is not None or self.tagged:
-            own = [*self._equal(data), *self.changes, *self._tagged(data)]
+        if data is not None and self.equal is not None:
+            own = [*self._of_equal(self.equal, data), *self.changes, *self._of_tags(data)]
         unchanged = Recipe.resolve(self.recipe, components=self.components, data=data, changes=own)
         unused = [change for change in changes if not _applies(change, unchanged)]
         applied = [*own, *(change for change in changes if change not in unused), *forced]
@@ -63,17 +63,17 @@ class BenchmarkRow:
 
     def data(self, data: str | None) -> str | None:
         """Return the user's data set, or else that of the recipe `equal`; None for that of the row's own recipe."""
-        return data if data is not None or self.equal is None else str(_section(self.equal, "data")["name"])
+        if data is not None or self.equal is None:
+            return data
+        return (Catalog().recipe(self.equal).content.get("data") or {}).get("name")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row for JSON; what a table without sizes does not have is left out."""
         return {key: value for key, value in vars(self).items() if key not in ("equal", "tagged") or value}
 
-    def _equal(self, data: str | None) -> list[str]:
-        """Return the changes that give the row's recipe the data set, preprocessing and split of the recipe `equal`."""
-        if self.equal is None:
-            return []
-        own, other = (Recipe.resolve(name, data=data).configs for name in (self.recipe, self.equal))
+    def _of_equal(self, equal: str, data: str) -> list[str]:
+        """Return the changes that give the row's recipe data set, preprocessing and split of the recipe `equal`."""
+        own, other = (Recipe.resolve(name, data=data).configs for name in (self.recipe, equal))
         return as_changes(
             {
                 f"{section}.{key}": value
@@ -83,10 +83,9 @@ class BenchmarkRow:
             }
         )
 
-    def _tagged(self, data: str | None) -> list[str]:
+    def _of_tags(self, data: str) -> list[str]:
         """Return the further changes on a data set, by the tags that its entry in a ``registry.yaml`` has."""
-        name = find_dataset(data)[0] if data is not None else str(_section(self.recipe, "data")["name"])
-        described = Catalog().describe("datasets", name)
+        described = Catalog().describe("datasets", find_dataset(data)[0])
         tags = described.content.get("tags") or [] if described else []
         return [change for tag in tags for change in self.tagged.get(tag, ())]
 
@@ -190,7 +189,7 @@ def _size(name: str, table: Mapping[str, Any], size: str | None, recipe: str | N
         if size is not None:
             raise LongigenError(f"The table '{name}' has no sizes; leave --size out (--recipe may have another size).")
         return None
-    known = [str(each) for each in sizes]
+    known = [*sizes]
     if recipe is not None:
         raise LongigenError(
             f"The table '{name}' has a recipe for each row, so --recipe cannot be given; choose a size with --size: "
@@ -221,7 +220,7 @@ def _at_size(
         if not isinstance(of_tags, Mapping) or not all(map(_lists_of_changes, of_tags.values())):
             raise LongigenError(f"{place} must hold a mapping 'data' from tags and sizes to lists of changes.")
         for tag, of_size in of_tags.items():
-            _require_known(of_size, [*map(str, table["sizes"])], f"{place} data, '{tag}',")
+            _require_known(of_size, [*table["sizes"]], f"{place} data, '{tag}',")
             tagged.setdefault(str(tag), []).extend(of_size.get(size, ()))
     return replace(
         row,
@@ -234,7 +233,8 @@ def _at_size(
 
 def _lists_of_changes(content: Any) -> bool:
     return isinstance(content, Mapping) and all(
-        isinstance(changes, list) and all(isinstance(change, str) for change in changes) for changes in content.values()
+        isinstance(name, str) and isinstance(changes, list) and all(isinstance(change, str) for change in changes)
+        for name, changes in content.items()
     )
 
 
@@ -279,11 +279,6 @@ def _with_recipe(
         f"{owner}, row '{row.name}', cannot be had with --recipe {recipe}, which has no size of its method; it takes "
         f"{takes}, and --data for other data"
     )
-
-
-def _section(recipe: str, section: str) -> Mapping[str, Any]:
-    """Return a section of a recipe as its entry has it."""
-    return Catalog().recipe(recipe).content.get(section) or {}
 
 
 def _components(recipe: str, catalog: Catalog) -> dict[str, str]:
