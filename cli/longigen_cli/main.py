@@ -47,8 +47,10 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
-        except Exception as error:  # NoSuchOption, of click or of the copy of it in typer
+            return super().parse_args(ctx, [*args])
+        except Exception as error:  # such as NoSuchOption, of click or of the copy of it in typer
+            if isinstance(error, WRONG_WORDS):
+                console.require_quoted(args)
             given = getattr(error, "option_name", None)
             if type(error).__name__ != "NoSuchOption" or given is None:
                 raise
