@@ -117,3 +117,5 @@ def test_a_path_whose_spaces_are_not_quoted_is_recognised(tmp_path: Path) -> Non
     refused = CliRunner().invoke(app, ["train", "--data", *str(path).split(" ")])
     assert str(refused.exception) == str(caught.value)
     console.require_quoted(["train", "--data", str(path), "--out", "runs"])
+    refused = CliRunner().invoke(app, ["train", str(path)])
+    assert str(refused.exception).endswith(f"without the name of an option; data are given as --data '{path}'.")
