@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
@@ -472,7 +473,9 @@ def _fit(
         try:
             trainer.fit(show)
         except KeyboardInterrupt:
-            log.info(f"Stopped at step {trainer.step}; continue with: longigen train --resume --out {run.folder}")
+            log.info(
+                f"Stopped at step {trainer.step}; continue with: longigen train --resume --out {quote(str(run.folder))}"
+            )
             raise
     if is_main and trainer.best is not None:
         best = trainer.best
@@ -500,7 +503,8 @@ def _experiment(
             experiment = Experiment.of(recipe, update, split=split, new=new)
             experiment.read(update)
     except BadData as error:
-        doctor = f"longigen doctor {recipe.configs['data'].get('path') or recipe.names['data']}"
+        data = recipe.configs["data"].get("path") or recipe.names["data"]
+        doctor = f"longigen doctor {quote(str(data))}"
         raise LongigenError(
             f"{error} To leave out bad visits and subjects, add --skip-bad; to list them all, run '{doctor}'."
         ) from error

@@ -7,7 +7,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
+from shlex import quote
 from textwrap import wrap
 from typing import Annotated, Any, Literal, Protocol, TextIO
 
@@ -17,6 +19,14 @@ from longigen.components.base import Parameter
 from longigen.components.ranges import NoiseLevels
 from longigen.errors import LongigenError, printable
 from longigen_cli.completion import names_in
+
+
+def require_quoted(words: Sequence[str]) -> None:
+    """Raise a `LongigenError` if words that follow each other are one path, whose spaces were not quoted."""
+    for start, end in combinations(range(len(words) + 1), 2):
+        path = " ".join(words[start:end])
+        if end - start > 1 and os.path.exists(path) and not os.path.exists(words[start]):
+            raise LongigenError(f"'{path}' was given as {end - start} words, since it has spaces; write {quote(path)}.")
 
 
 def trained(kind: str) -> Any:

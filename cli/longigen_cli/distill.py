@@ -1,6 +1,7 @@
 """``longigen distill``: train a student that generates in a few steps what a model generates in many."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -45,4 +46,4 @@ def distill(
         raise typer.Exit(stop.status) from stop
     if api.is_main_process():
         say(f"Trained; the run is in {run.folder}")
-        say(f"next: longigen evaluate {run.folder}, and the same of {model}")
+        say(f"next: longigen evaluate {quote(str(run.folder))}, and the same of {model}")

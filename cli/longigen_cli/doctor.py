@@ -13,7 +13,7 @@ import typer
 from longigen import api
 from longigen.errors import LongigenError, sentence
 from longigen_cli.completion import names_in
-from longigen_cli.console import AsJSON, DataChanges, beside, columns, print_json, show
+from longigen_cli.console import AsJSON, DataChanges, beside, columns, print_json, require_quoted, show
 
 if TYPE_CHECKING:
     from longigen import Examination, Finding
@@ -45,6 +45,7 @@ def doctor(
 
     An error is what 'longigen train' refuses, or 'longigen generate' if a model is given.
     """
+    require_quoted(names)
     if len(names) > 2:
         raise LongigenError(
             f"'longigen doctor' takes a data set, or a model and a data set, and was given {len(names)} names; leave "

@@ -1,6 +1,7 @@
 """``longigen evaluate``: score generated visits against the true ones."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -150,6 +151,6 @@ def evaluate(
     if evaluation.metrics_path is not None:
         chosen = "" if weights == "last" else f" --weights {weights}"
         say(
-            f"Saved the scores to {evaluation.metrics_path}; 'longigen push {model} ORG/NAME{chosen}' publishes them "
-            "with the weights"
+            f"Saved the scores to {evaluation.metrics_path}; 'longigen push {quote(model)} ORG/NAME{chosen}' publishes "
+            "them with the weights"
         )

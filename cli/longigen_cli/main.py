@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import warnings
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -47,8 +48,11 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
-        except Exception as error:  # NoSuchOption, of click or of the copy of it in typer
+            return super().parse_args(ctx, [*args])
+        except Exception as error:  # such as NoSuchOption, of click or of the copy of it in typer
+            if isinstance(error, WRONG_WORDS):
+                console.require_quoted(args)
+                self._require_option_of_data(ctx, args, str(error))
             given = getattr(error, "option_name", None)
             if type(error).__name__ != "NoSuchOption" or given is None:
                 raise
@@ -63,6 +67,15 @@ class _Command(TyperCommand):
             raise LongigenError(
                 f"'longigen {ctx.info_name}' has no option {given}.{advice} See 'longigen {ctx.info_name} --help'."
             ) from error
+
+    def _require_option_of_data(self, ctx: Any, args: list[str], message: str) -> None:
+        """Raise a `LongigenError` if a file or folder is the extra argument of an error, and the command has --data."""
+        extra = next((word for word in args if f"({word}" in message and os.path.exists(word)), None)
+        if extra is not None and any("--data" in parameter.opts for parameter in self.params):
+            raise LongigenError(
+                f"'longigen {ctx.info_name}' was given {extra} without the name of an option; data are given as --data "
+                f"{quote(extra)}."
+            )
 
 
 app = typer.Typer(

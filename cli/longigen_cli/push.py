@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -83,4 +84,4 @@ def _show(ready: "Publication", model: str) -> None:
     if ready.regions:
         say(f"The card names these regions of your data: {', '.join(ready.regions)}.")
     elif not ready.evaluated:
-        say(f"No metrics will be published; 'longigen evaluate {model}' computes them.")
+        say(f"No metrics will be published; 'longigen evaluate {quote(model)}' computes them.")

@@ -1,6 +1,7 @@
 """``longigen train``: train a model, resume its training or fine-tune another model."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import typer
@@ -177,4 +178,5 @@ def train(
         if part != "test":
             say(f"No subject was set apart for testing; scores of the {part} part are not of unseen subjects")
         other_part = "" if part == "test" else f" --part {part}"
-        say(f"next: longigen evaluate {run.folder}{other_part} --out {run.folder / 'evaluation'}")
+        folder, scores = quote(str(run.folder)), quote(str(run.folder / "evaluation"))
+        say(f"next: longigen evaluate {folder}{other_part} --out {scores}")

@@ -1,6 +1,7 @@
 """``longigen train-codec``: train an autoencoder, on whose codes models are then trained."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from longigen import api
@@ -21,4 +22,4 @@ def train_codec(
             f"round trip: root mean square error {errors['rmse']:.4f} of intensities from -1 to 1 in validation (of an "
             f"image that is its mean everywhere: {errors['mean']:.4f})"
         )
-        say(f"next: longigen train --codec {out}")
+        say(f"next: longigen train --codec {quote(str(out))}")

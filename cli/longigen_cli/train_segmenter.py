@@ -1,6 +1,7 @@
 """``longigen train-segmenter``: train a network that marks regions, to score them in generated visits."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from longigen import api
@@ -19,4 +20,4 @@ def train_segmenter(
         for region, dice in trained.training_record["dice"].items():
             value = "no validation visit has it" if dice is None else f"Dice {dice:.3f} in validation"
             say(f"{region}: {value}")
-        say(f"next: longigen evaluate MODEL --segmenter {out}")
+        say(f"next: longigen evaluate MODEL --segmenter {quote(str(out))}")

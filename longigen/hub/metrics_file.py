@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
+from shlex import quote
 from typing import Any, Self
 
 from longigen.errors import LongigenError
@@ -121,7 +122,7 @@ class MetricsFile:
         if not path.exists():
             return None
         source = folder.parent if (folder.parent / RUN_FILE).exists() else folder
-        advice = f"evaluate again with 'longigen evaluate {source}', or delete it"
+        advice = f"evaluate again with 'longigen evaluate {quote(str(source))}', or delete it"
         content = read_json(path, MAX_BYTES[METRICS])
         version = content.get("schema_version")
         if isinstance(version, int) and version > METRICS_SCHEMA_VERSION:

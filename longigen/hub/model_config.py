@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from longigen.components.base import Parameter, shortened
@@ -188,7 +189,8 @@ def require_model(config: Mapping[str, Any], folder: Path) -> None:
     """Raise a `LongigenError` if a configuration is that of a codec alone, with which nothing can be generated."""
     if is_codec(config):
         raise LongigenError(
-            f"{folder} holds a codec and no model; train a model on its codes with 'longigen train --codec {folder}'."
+            f"{folder} holds a codec and no model; train a model on its codes with 'longigen train --codec "
+            f"{quote(str(folder))}'."
         )
 
 

@@ -199,7 +199,12 @@ class ModelSource:
         if self._hub is None:
             return Pulled(self, self.find())
         manifest = self.zoo_model.files if self.zoo_model is not None else None
-        found = download(*self._hub, manifest=manifest, progress=progress, token=self.token, accepted=self.accepted)
+        try:
+            found = download(*self._hub, manifest=manifest, progress=progress, token=self.token, accepted=self.accepted)
+        except LongigenError as error:
+            if self.repository is not None and not self.text.startswith(HUB):
+                error.args = (f"There is no folder {self.text} here, so the Hub was asked for it. {error}",)
+            raise
         return Pulled(self, found.folder, found.received, found.note)
 
     def commit(self, folder: Path) -> str | None:

@@ -65,9 +65,11 @@ class Run:
         """Check that a folder may become that of a new run, without writing to it.
 
         Raises:
-            LongigenError: if it is not empty.
+            LongigenError: if it is not empty, or a file.
         """
         folder = user_path(folder)
+        if folder.is_file():
+            raise LongigenError(f"{folder} is a file; give another --out (nothing was changed).")
         if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
             raise LongigenError(
                 f"{folder} is not empty; continue it with --resume, or give another --out (nothing was changed)."

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from longigen.errors import LongigenError, LongigenWarning
@@ -195,9 +196,9 @@ def tracking_note(track: Track, folder: Path) -> str:
         LongigenError: if the chosen tracker is not installed.
     """
     name = installed_tracker(track)
-    curves = f"'longigen report {folder}' draws its curves"
+    curves = f"'longigen report {quote(str(folder))}' draws its curves"
     if name == "tensorboard":
-        return f"Training is tracked by tensorboard: tensorboard --logdir {folder}"
+        return f"Training is tracked by tensorboard: tensorboard --logdir {quote(str(folder))}"
     if name is not None:
         return f"Training is tracked by {name}, as the run '{folder.resolve().name}' of the project '{PROJECT}'"
     if track == "auto":

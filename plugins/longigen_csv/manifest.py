@@ -1,6 +1,7 @@
 """A CSV or TSV manifest as a data set, with one row per visit."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -33,6 +34,9 @@ from longigen import (
     require_fetched,
 )
 from longigen import time_unit as known_unit
+
+DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}")
+"""A cell that starts with a date, such as 2019-03-01 or 1/3/2019."""
 
 REQUIRED = ("subject", "time", "path")
 OPTIONAL = ("frame", "split", "labels")
@@ -247,7 +251,10 @@ class CSVDataset(Dataset):
             raise bad("subject", "cannot name a file", "use letters, digits, '-' and '_', and not too many of them")
         time = parse_number(row["time"])
         if time is None:
-            advice = _no_number(row["time"], "correct it, or remove the row")
+            otherwise = "correct it, or remove the row"
+            if DATE.match(row["time"]):
+                otherwise = f"write the {self.time_unit} since the subject's first visit instead of a date"
+            advice = _no_number(row["time"], otherwise)
             raise bad("time", f"is not a finite number of {self.time_unit}", advice)
         if not row["path"]:
             raise bad("path", "names no file", "write the path of the visit's image, or remove the row")
@@ -276,7 +283,8 @@ class CSVDataset(Dataset):
         if missing:
             raise LongigenError(
                 f"{self.path} has no column {' and no column '.join(map(repr, missing))}; its columns are: "
-                f"{', '.join(table.columns)}."
+                f"{', '.join(table.columns)}. Name those that hold a subject's id, a visit's time and an image's path "
+                f"{', '.join(REQUIRED)}."
             )
         return table
 

@@ -106,3 +106,16 @@ def test_messages_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_to_a_file_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     console.say("a word " * 50)
     assert capsys.readouterr().err == "a word " * 50 + "\n"
+
+
+def test_a_path_whose_spaces_are_not_quoted_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "my visits of 2019.csv"
+    path.touch()
+    with pytest.raises(LongigenError) as caught:
+        console.require_quoted(["train", "--data", *str(path).split(" "), "--out", "runs"])
+    assert str(caught.value) == f"'{path}' was given as 4 words, since it has spaces; write '{path}'."
+    refused = CliRunner().invoke(app, ["train", "--data", *str(path).split(" ")])
+    assert str(refused.exception) == str(caught.value)
+    console.require_quoted(["train", "--data", str(path), "--out", "runs"])
+    refused = CliRunner().invoke(app, ["train", str(path)])
+    assert str(refused.exception).endswith(f"without the name of an option; data are given as --data '{path}'.")

@@ -78,5 +78,8 @@ def test_the_command_takes_a_model_before_the_data(manifest: Path, tmp_path: Pat
     assert result.exit_code == 0
     content = json.loads(result.stdout)
     assert (content["model"], content["subjects"], content["visits"], content["errors"]) == (str(MODEL), 3, 12, 0)
+    spaced = table(manifest, "nothing", tmp_path).rename(tmp_path / "my visits.csv")
+    refused = CliRunner().invoke(app, ["doctor", *str(spaced).split(" ")])
+    assert str(refused.exception) == f"'{spaced}' was given as 2 words, since it has spaces; write '{spaced}'."
     refused = CliRunner().invoke(app, ["doctor", "a", "b", "c"])
     assert str(refused.exception).startswith("'longigen doctor' takes a data set, or a model and a data set, and")

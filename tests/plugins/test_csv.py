@@ -120,6 +120,7 @@ BAD: dict[str, tuple[str, str]] = {
     "empty": ("", r"m\.csv is empty; its first line must name the columns subject, time, path"),
     "header-only": (HEAD, "no row below its header"),
     "missing-column": ("subject,when,path\n" + PAIR, "no column 'time'; its columns are: subject, when, path"),
+    "foreign-columns": ("ID,date,file\na,0,x.nii\n", "Name those that hold a subject's id, .* subject, time, path"),
     "semicolons": (
         "id;time;path\n" + PAIR,
         "by semicolons; .* by tabs in a file named .tsv, and",
@@ -134,6 +135,11 @@ BAD: dict[str, tuple[str, str]] = {
         HEAD + PAIR + "a,baseline,img/b0.nii.gz\n",
         r"line 4 \(subject a\) has time 'baseline', which is not a finite",
     ),
+    "time-date": (
+        HEAD + PAIR + "a,2019-03-01,img/b0.nii.gz\n",
+        r"time '2019-03-01', which is not .*; write the years since the subject's first visit instead of a date",
+    ),
+    "time-date-slashes": (HEAD + PAIR + "a,1/3/2019 10:30,img/b0.nii.gz\n", "first visit instead of a date"),
     "time-nan": (HEAD + PAIR + "a,nan,img/b0.nii.gz\n", r"line 4 \(subject a\) has time 'nan', which is not a finite"),
     "time-inf": (HEAD + PAIR + "a,inf,img/b0.nii.gz\n", r"line 4 \(subject a\) has time 'inf', which is not a finite"),
     "time-empty": (HEAD + PAIR + "a,,img/b0.nii.gz\n", r"line 4 \(subject a\) has time '', which is not a finite"),

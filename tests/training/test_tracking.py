@@ -178,6 +178,7 @@ def test_a_tracker_that_is_not_installed_is_said_in_a_sentence(tmp_path: Path, m
     monkeypatch.setattr("longigen.training.tracking.find_spec", lambda name: None)
     assert installed_tracker("auto") is None
     assert "as tensorboard is not installed (pip install tensorboard)" in tracking_note("auto", tmp_path)
+    assert "'longigen report 'my run'' draws its curves" in tracking_note("auto", Path("my run"))
 
 
 def test_a_tracker_that_fails_does_not_end_the_training(whole: Path, tmp_path: Path) -> None:

@@ -155,6 +155,8 @@ def test_a_run_needs_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep me")
     with pytest.raises(LongigenError, match="is not empty; continue it with --resume"):
         Run.create(tmp_path)
+    with pytest.raises(LongigenError, match=r"precious.txt is a file; give another --out \(nothing was changed\)"):
+        Run.create(tmp_path / "precious.txt")
     assert (tmp_path / "precious.txt").read_text() == "keep me"
     with pytest.raises(LongigenError, match="holds no run"):
         Run.open(tmp_path)

@@ -116,6 +116,8 @@ def _pipeline(subjects: Sequence[Subject], place: str, findings: list[Finding]) 
 
 def _split_parts(subjects: Sequence[Subject], place: str, findings: list[Finding]) -> dict[str, str]:
     """Return the part of the default split of each subject, by id; empty if the data set cannot be split."""
+    if not subjects and findings:  # which say why there are none
+        return {}
     try:
         split = Split.by_subject(subjects, SplitSettings())
     except LongigenError as error:
