@@ -6,12 +6,13 @@ from typing import Any
 from longigen.errors import LongigenError
 
 
-def optional_import(package: str, user: str) -> Any:
+def optional_import(package: str, user: str, extra: str = "") -> Any:
     """Import an optional package.
 
     Args:
         package: its name, for pip and for Python.
         user: the command or option that needs it, for the message.
+        extra: the extra of longigen that installs it, if it is not installed by its own name.
 
     Raises:
         LongigenError: if the package is not installed.
@@ -19,4 +20,6 @@ def optional_import(package: str, user: str) -> Any:
     try:
         return import_module(package)
     except ImportError as error:
-        raise LongigenError(f"{user} needs {package}; install it with 'pip install {package}'.") from error
+        wanted = f"'longigen[{extra}]'" if extra else package
+        advice = f"pip install {wanted}" if extra else f"'pip install {wanted}'"
+        raise LongigenError(f"{user} needs {package}; install it with {advice}.") from error
