@@ -1272,8 +1272,8 @@ def prepare(
             folder of DICOM files, which dcm2niix converts.
         out: the folder to write to.
         mask: where the mask of each visit comes from: ``given`` (brain masks that come with the images),
-            ``synthstrip``, ``hd-bet``, ``nonzero`` (the voxels other than 0), ``none``, or ``auto`` for what is at hand.
-            A subject has one mask, the union of its visits'.
+            ``synthstrip``, ``hd-bet``, ``nonzero`` (the voxels other than 0), ``none``, or ``auto`` for what is at
+            hand. A subject has one mask, the union of its visits'.
         bias: correct the bias field of each visit with N4 (``n4``), or not (``none``).
         spacing: size of the voxels in mm, one number or one for each axis, from 0.05 to 100; by default the median of
             all visits along each axis, or that of the folder.
