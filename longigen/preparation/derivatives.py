@@ -140,9 +140,9 @@ class PreparedFolder:
             if prepared.mask is not None:
                 path = part / "anat" / f"{folder.name}_{SPACE}_{self._mask_name}.nii.gz"
                 _write_labels(prepared.mask, path)
-                kind = "Brain" if self.settings.mask in BRAIN else "Foreground"
-                content = {"Type": kind, "SpatialReference": self._reference(subject), "outside": prepared.outside}
-                write_json(content, sidecar_path(path))
+                kind = {"Type": "Brain"} if self.settings.mask in BRAIN else {}  # BIDS has no other type that fits
+                content = {"SpatialReference": self._reference(subject), "outside": round(prepared.outside, 6)}
+                write_json({**kind, **content}, sidecar_path(path))
             self._write_sessions(subject, part)
             write_picture(prepared, part / "figures" / f"{folder.name}_desc-preparation.png", self.raw.time_unit)
             record = {

@@ -97,13 +97,13 @@ def prepare_subject(
     masks = [
         mask_of(settings.mask, visit, volume, subject.id) for visit, volume in zip(subject.visits, given, strict=True)
     ]
+    brains = masks if settings.mask in BRAIN else [None] * len(masks)
     volumes = given
     if settings.bias == "n4":
         progress("bias field")
-        volumes = [correct_bias(volume, mask) for volume, mask in zip(given, masks, strict=True)]
+        volumes = [correct_bias(volume, brain) for volume, brain in zip(given, brains, strict=True)]
     progress("registration")
-    compared = masks if settings.mask in BRAIN else [None] * len(masks)
-    midway = register_midway(volumes, compared)
+    midway = register_midway(volumes, brains)
     progress("resampling")
     grid, mask, outside, seen = _grid_and_mask(volumes, masks, midway, settings.spacing)
     visits = []
