@@ -15,12 +15,13 @@ def prepare(
     raw: Annotated[
         str,
         typer.Argument(
+            metavar="RAW",
             help="Scans: a data set (a name, a file or folder, or NAME:PATH), a folder tree SUBJECT/VISIT of NIfTI, or "
             "a folder of DICOM files.",
             autocompletion=names_in("datasets"),
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to write to; subjects that it holds are kept.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to; subjects that it holds are kept.")],
     mask: Annotated[
         Literal["auto", "given", "synthstrip", "hd-bet", "nonzero", "none"],
         typer.Option(
@@ -59,9 +60,8 @@ def prepare(
     done = api.prepare(raw, out, mask=mask, bias=bias, spacing=spacing, images=images, changes=changes or [])
     for problem in done.failed:
         say(f"failed: {problem}")
-    kept = f", {len(done.kept)} were there already" if done.kept else ""
-    failed = f", {len(done.failed)} problems" if done.failed else ""
-    show_sentence(f"{len(done.prepared)} subjects prepared in {done.folder}{kept}{failed}")
+    numbers = f"prepared {len(done.prepared)}, kept {len(done.kept)}, failed {len(done.failed)}"
+    show_sentence(f"{done.folder}: {numbers}")
     if done.prepared or done.kept:
         say(f"next: look at {done.folder}/sub-*/figures/*.png, then longigen doctor {shlex.quote(str(done.folder))}")
     if done.failed:

@@ -1,6 +1,7 @@
 """Data that are not ready: times in a folder tree's names, DICOM files, and what cannot be read."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,12 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         longigen.prepare(raw, tmp_path / "out", spacing="1,2")
     with pytest.raises(LongigenError, match="mask must be one of"):
         longigen.prepare(raw, tmp_path / "out", mask="brain")  # type: ignore[arg-type]
+
+
+def test_without_simpleitk_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(LongigenError, match=r"needs SimpleITK; install it with pip install 'longigen\[prepare\]'"):
+        longigen.prepare(tree(tmp_path / "raw", "s/m0", "s/m6"), tmp_path / "out", progress=False)
 
 
 def write_dicom(folder: Path, patient: str, day: str) -> None:
