@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -135,7 +136,8 @@ def _foreground(volume: Volume) -> Volume:
     """Return the largest connected part of the voxels other than 0, with its holes filled."""
     from scipy.ndimage import binary_fill_holes, label
 
-    parts, number = label(volume.data != 0)
+    labelled: Any = label(volume.data != 0)
+    parts, number = labelled
     if number == 0:
         return Volume(np.zeros_like(volume.data), volume.affine)
     sizes = np.bincount(parts.ravel())

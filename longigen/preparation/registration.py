@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
@@ -137,6 +137,7 @@ def _register(fixed: _Pyramid, moving: _Pyramid) -> np.ndarray:
     """
     import SimpleITK as sitk
 
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # a start without overlap is no reason for a warning of ITK's
     starts = [np.eye(4), from_matvec(np.eye(3), moving.mass - fixed.mass)]
     try:
@@ -145,17 +146,19 @@ def _register(fixed: _Pyramid, moving: _Pyramid) -> np.ndarray:
             if level and all(each.shrinks[level] == each.shrinks[level - 1] for each in (fixed, moving)):
                 continue  # the images are no finer than those of the level before
             method, _, transform = _method(fixed, moving, level, found)
-            method.Execute(fixed.levels[level], moving.levels[level])  # type: ignore[attr-defined]
+            method.Execute(fixed.levels[level], moving.levels[level])
             found = from_itk(transform)
     except RuntimeError as error:
         raise LongigenError(
             f"Two of its visits cannot be registered to each other ({_last_line(error)}); look at their images and "
             "headers, and leave out the wrong one."
         ) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
     return found
 
 
-def _method(fixed: _Pyramid, moving: _Pyramid, level: int, start: np.ndarray) -> tuple[object, float, object]:
+def _method(fixed: _Pyramid, moving: _Pyramid, level: int, start: np.ndarray) -> tuple[Any, float, Any]:
     """Return SimpleITK's registration at a level, the value that it minimises at the start, and its transform."""
     import SimpleITK as sitk
 

@@ -1,7 +1,7 @@
 """Rigid transforms as matrices (4, 4) in mm and RAS: their mean, their distance, and ITK's form of them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
@@ -78,8 +78,8 @@ def to_itk(transform: np.ndarray, centre: np.ndarray | None = None) -> "Transfor
     return rigid
 
 
-def from_itk(transform: "Transform") -> np.ndarray:
+def from_itk(transform: Any) -> np.ndarray:
     """Return the matrix (4, 4) of a rigid transform of ITK."""
-    matrix, centre = np.array(transform.GetMatrix()).reshape(3, 3), np.array(transform.GetCenter())  # type: ignore[attr-defined]
-    shift = centre + np.array(transform.GetTranslation()) - matrix @ centre  # type: ignore[attr-defined]
+    matrix, centre = np.array(transform.GetMatrix()).reshape(3, 3), np.array(transform.GetCenter())
+    shift = centre + np.array(transform.GetTranslation()) - matrix @ centre
     return TO_LPS @ from_matvec(matrix, shift) @ TO_LPS

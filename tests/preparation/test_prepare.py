@@ -17,6 +17,7 @@ from helpers.files import write_image
 from helpers.processes import Longigen
 from helpers.scans import AFFINE, SHAPE, head, motion, write_scan
 from longigen import LongigenError
+from longigen.models.bids_description import FolderKind, describe_folder
 from longigen.preparation.rigid import shift_and_angle
 
 MOTION = motion((3, -4, 2), (4, -2, 3))
@@ -142,6 +143,8 @@ def test_other_settings_are_refused(raw: Path, prepared: Path) -> None:
             LongigenError, match=r"was prepared with --mask nonzero --bias none --spacing 4,4,4, not with"
         ):
             longigen.prepare(raw, prepared, changes=["suffix=T1w"], progress=False, **{"bias": "none", **other})  # type: ignore[arg-type]
+    with pytest.raises(LongigenError, match=r"holds something else \('Scans, prepared by longigen'\)"):
+        describe_folder(prepared, FolderKind("Synthetic images", "", ()), {}, "years", "bids", None)
     with pytest.raises(LongigenError, match="is a BIDS data set that longigen did not write"):
         longigen.prepare(raw, raw, changes=["suffix=T1w"], bias="none", progress=False)
 
