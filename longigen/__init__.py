@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         load,
         open_dataset,
         plan,
+        prepare,
         pull,
         report,
         train,
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from longigen.models.network_segmenter import NetworkSegmenter
     from longigen.models.settings import ModelSettings, Provenance
     from longigen.planning.plan import Plan
+    from longigen.preparation.cohort import Preparation
     from longigen.registry import (
         register_codec,
         register_conditioner,
@@ -133,6 +135,7 @@ _MODULES = {
     "PARTS": "data.dataset",
     "Plan": "planning.plan",
     "Prediction": "components.parameterization",
+    "Preparation": "preparation.cohort",
     "Preprocess": "data.preprocess",
     "PreprocessSettings": "data.preprocess",
     "Provenance": "models.settings",
@@ -193,6 +196,7 @@ _MODULES = {
     "patchify": "components.patches",
     "plan": "api",
     "prediction_target": "components.parameterization",
+    "prepare": "api",
     "pull": "api",
     "report": "api",
     "randn_like": "utils.randomness",
@@ -259,6 +263,7 @@ __all__ = [
     "OnBad",
     "Plan",
     "Prediction",
+    "Preparation",
     "Preprocess",
     "PreprocessSettings",
     "Provenance",
@@ -318,6 +323,7 @@ __all__ = [
     "patchify",
     "plan",
     "prediction_target",
+    "prepare",
     "pull",
     "randn_like",
     "read_sidecar",

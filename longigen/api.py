@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from longigen.models.settings import Order
     from longigen.models.tasks import Scenario, Targets
     from longigen.planning.plan import Plan
+    from longigen.preparation.cohort import Preparation
+    from longigen.preparation.settings import BiasChoice, MaskChoice
     from longigen.registry.new_plugin import PluginTemplate
     from longigen.reporting.report import Report
     from longigen.reporting.view import View
@@ -78,6 +80,7 @@ __all__ = [
     "new_plugin",
     "open_dataset",
     "plan",
+    "prepare",
     "publication",
     "pull",
     "report",
@@ -1262,6 +1265,64 @@ def examine(
         log.info(caution)
     with shown("reading visits") as update:
         return examine(dataset, workers=workers, callback=update)
+
+
+def prepare(
+    raw: Path | str,
+    out: Path | str,
+    *,
+    mask: "MaskChoice" = "auto",
+    bias: "BiasChoice" = "n4",
+    spacing: float | str | Sequence[float] | None = None,
+    images: str | None = None,
+    changes: Changes = (),
+    progress: bool = True,
+) -> "Preparation":
+    """Prepare scans for training: register each subject's visits, correct and mask them, bring them onto one grid.
+
+    The visits of a subject are registered rigidly to a space midway between them, which favours none, and each is
+    interpolated once. `out` becomes a data set of BIDS derivatives, which `train` and `examine` read, with a transform
+    for each visit and a picture for each subject. Subjects that are in it already, of the same images and settings, are
+    kept. A subject that fails does not stop the others.
+
+    Args:
+        raw: a data set's name, a file or folder, or ``NAME:PATH``; or a plain folder tree SUBJECT/VISIT of NIfTI; or a
+            folder of DICOM files, which dcm2niix converts.
+        out: the folder to write to.
+        mask: where the mask of each visit comes from: ``given`` (brain masks that come with the images),
+            ``synthstrip``, ``hd-bet``, ``nonzero`` (the voxels other than 0), ``none``, or ``auto`` for what is at
+            hand. A subject has one mask, the union of its visits'.
+        bias: correct the bias field of each visit with N4 (``n4``), or not (``none``).
+        spacing: size of the voxels in mm, one number or one for each axis, from 0.05 to 100; by default the median of
+            all visits along each axis, or that of the folder.
+        images: pattern of the images' names in a plain folder tree, such as ``*T1*``.
+        changes: parameters of the data set, by name or as strings ``name=value``.
+        progress: show a progress bar.
+
+    Raises:
+        LongigenError: if SimpleITK is not installed, the data cannot be opened, or `out` was prepared with other
+            settings.
+    """
+    from longigen.preparation.cohort import prepare_cohort
+    from longigen.preparation.settings import BiasChoice, MaskChoice, spacing_of
+    from longigen.utils.files import user_path
+
+    Parameter("mask", MaskChoice).check(mask)
+    Parameter("bias", BiasChoice).check(bias)
+    size = None if spacing is None else spacing_of(spacing)
+    folder = user_path(out)
+    with (show_progress if progress else silent)("preparing") as update:
+        return prepare_cohort(
+            str(raw),
+            folder,
+            changes=as_changes(changes),
+            images=images,
+            mask=mask,
+            bias=bias,
+            spacing=size,
+            say=log.info,
+            update=update,
+        )
 
 
 def report(

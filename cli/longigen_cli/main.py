@@ -24,6 +24,7 @@ from longigen_cli import (
     info,
     new_plugin,
     plan,
+    prepare,
     pull,
     push,
     report,
@@ -85,6 +86,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("prepare", cls=_Command)(prepare.prepare)
 app.command("train", cls=_Command)(train.train)
 app.command("plan", cls=_Command)(plan.plan)
 app.command("train-codec", cls=_Command)(train_codec.train_codec)

@@ -308,6 +308,11 @@ class Dataset(Component, abc.ABC):
         return {}
 
     @property
+    def levels(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels of each covariate that is text in the files, in the order of their codes 0, 1, …"""
+        return {}
+
+    @property
     def covariate_units(self) -> Mapping[str, str]:
         """The units of covariates by name, as far as the files state them: ``{"age": "months"}``."""
         return {}

@@ -38,17 +38,7 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
     config = {"path": str(path.resolve())}
     if named:
         return named, config
-    claims, readers, broken = [], [], []
-    for name in known:
-        try:
-            dataset = registry.load("dataset", name)
-        except LongigenError as error:  # another data set may still be able to read the path
-            broken.append(str(error))
-            continue
-        if "path" in parameters(dataset):
-            readers.append(name)
-        if dataset.claims(path):
-            claims.append(name)
+    claims, readers, broken = claims_on(path)
     if len(claims) > 1:
         raise LongigenError(
             f"{path} can be read by the data sets {' and '.join(claims)}; choose one, as "
@@ -65,6 +55,22 @@ def find_dataset(data: str) -> tuple[str, dict[str, Any]]:
             )
         )
     return claims[0], config
+
+
+def claims_on(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """Return which data sets claim a path, which read files at all, and why others cannot be loaded."""
+    claims, readers, broken = [], [], []
+    for name in registry.entries("dataset"):
+        try:
+            dataset = registry.load("dataset", name)
+        except LongigenError as error:  # another data set may still be able to read the path
+            broken.append(str(error))
+            continue
+        if "path" in parameters(dataset):
+            readers.append(name)
+        if dataset.claims(path):
+            claims.append(name)
+    return claims, readers, broken
 
 
 def open_dataset(name_or_path: Path | str, changes: Sequence[str] = ()) -> tuple[str, Dataset]:

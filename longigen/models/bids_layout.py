@@ -1,23 +1,21 @@
 """The layout of BIDS derivatives: a visit is a session, and the folder is a data set that describes itself."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from longigen.data.dataset import Subject, Visit
-from longigen.data.issues import BadData
-from longigen.data.sidecar import read_sidecar
+from longigen.data.dataset import Subject
 from longigen.errors import LongigenError
 from longigen.models.bids_description import LINK, SourceFolder, describe, is_public_reference, write_tables
 from longigen.models.bids_names import (
     DEFAULT,
-    KEPT,
-    entity,
     guessed_suffix,
+    kept_entities,
+    renamed,
+    session_label,
+    sidecar_of,
     stated_suffix,
     subject_labels,
-    time_label,
 )
 from longigen.models.layout import Layout
 from longigen.models.visit_files import GenerationRecord, Statistic
@@ -58,7 +56,7 @@ class BIDSLayout(Layout):
         self._images: dict[str, _Image] = {}
         self._own: set[str] = set()
         self._first = subjects[0]
-        self.notes = tuple(self._notes(subjects))
+        self.notes = tuple(self._notes())
 
     def subject_folder(self, subject: Subject) -> Path:
         return self.folder / f"sub-{self._labels[subject.id]}"
@@ -93,7 +91,7 @@ class BIDSLayout(Layout):
             ),
             "SkullStripped": bool(self._skull_stripped(subject)),
         }
-        reference = self._sidecar(subject.visits[0]).get("SpatialReference")
+        reference = sidecar_of(subject.visits[0].source).get("SpatialReference")
         if self._image(subject).space and is_public_reference(reference):
             described["SpatialReference"] = reference
         source = SourceFolder.of(subject.visits[0])
@@ -108,15 +106,9 @@ class BIDSLayout(Layout):
     def complete(self) -> None:
         write_tables(self.folder, write_index(self.folder))
 
-    def _notes(self, subjects: Sequence[Subject]) -> list[str]:
+    def _notes(self) -> list[str]:
         """Return in sentences which names were changed, and what of the images was guessed."""
-        changed = [name for name, text in self._labels.items() if name.removeprefix("sub-") != text]
-        notes = []
-        if changed:
-            notes.append(
-                f"BIDS allows letters and digits in names, so {len(changed)} of {len(subjects)} subjects have other "
-                f"ones, such as sub-{self._labels[changed[0]]} for '{changed[0]}'; participants.tsv lists both."
-            )
+        notes = [note] if (note := renamed(self._labels)) else []
         image = self._image(self._first)
         if image.guessed:
             source = Path(self._first.visits[0].source).name
@@ -159,21 +151,12 @@ class BIDSLayout(Layout):
         return self.subject_folder(subject) / f"ses-{self._session(subject, time)}"
 
     def _session(self, subject: Subject, time: float) -> str:
-        """Return the label of a visit: the subject's own at that time, or one made of the time.
-
-        The visits in one file, as the frames of a series, have no labels of their own.
-        """
-        labels = {visit.time: name for visit in subject.visits if (name := entity(visit.source, "ses"))}
-        own = labels.get(time)
-        if own and list(labels.values()).count(own) == 1:
-            return own
-        made = time_label(time, self.record.time_unit)
-        return f"t{made}" if made in labels.values() else made
+        return session_label(subject.visits, time, self.record.time_unit)
 
     def _image(self, subject: Subject) -> _Image:
         if subject.id not in self._images:
             source = subject.visits[0].source
-            kept = {key: f"_{key}-{value}" for key in KEPT if (value := entity(source, key))}
+            kept = kept_entities(source)
             stated, space = stated_suffix(source), kept.pop("space", "")
             self._images[subject.id] = _Image(
                 "".join(kept.values()),
@@ -190,13 +173,5 @@ class BIDSLayout(Layout):
 
     def _skull_stripped(self, subject: Subject) -> bool | None:
         """Return whether the subject's images are skull-stripped, as the sidecar of the first says; None without."""
-        stated = self._sidecar(subject.visits[0]).get("SkullStripped")
+        stated = sidecar_of(subject.visits[0].source).get("SkullStripped")
         return stated if isinstance(stated, bool) else None
-
-    @staticmethod
-    def _sidecar(visit: Visit) -> Mapping[str, Any]:
-        """Return the sidecar of a given visit's image; empty if there is none."""
-        try:
-            return read_sidecar(Path(re.sub(r"\.nii(\.gz)?$", "", visit.source) + ".json"))
-        except BadData:  # the reader says it where the data need it
-            return {}

@@ -2,9 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from longigen.data.dataset import Visit
+from longigen.data.issues import BadData
+from longigen.data.sidecar import read_sidecar
 from longigen.utils.time_units import time_text
 
 ANATOMICAL = frozenset(
@@ -53,6 +57,21 @@ def subject_labels(subjects: Iterable[tuple[str, str]]) -> dict[str, str]:
     return labels
 
 
+def renamed(labels: Mapping[str, str]) -> str | None:
+    """Return in a sentence which subjects have labels that are not their ids; None if all have theirs.
+
+    Args:
+        labels: the label of each id, see `subject_labels`.
+    """
+    changed = [name for name, text in labels.items() if name.removeprefix("sub-") != text]
+    if not changed:
+        return None
+    return (
+        f"BIDS allows letters and digits in names, so {len(changed)} of {len(labels)} subjects have other ones, such "
+        f"as sub-{labels[changed[0]]} for '{changed[0]}'; participants.tsv lists both."
+    )
+
+
 def label(text: str) -> str:
     """Return the letters and digits of a text, without accents."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
@@ -62,6 +81,43 @@ def label(text: str) -> str:
 def time_label(time: float, unit: str) -> str:
     """Return a label of a time, such as ``3p5years`` (a point is ``p``, a minus ``m``); different times have others."""
     return time_text(time).replace("+", "").replace(".", "p").replace("-", "m") + unit
+
+
+def session_label(visits: Sequence[Visit], time: float, unit: str) -> str:
+    """Return the label of a visit at a time: the subject's own in the name of its file, or one made of the time.
+
+    The visits in one file, as the frames of a series, have no labels of their own.
+
+    Args:
+        visits: the visits that the subject has.
+        time: the time, of one of them or another.
+        unit: its unit.
+    """
+    labels = {visit.time: name for visit in visits if (name := entity(visit.source, "ses"))}
+    own = labels.get(time)
+    if own and list(labels.values()).count(own) == 1:
+        return own
+    made = time_label(time, unit)
+    return f"t{made}" if made in labels.values() else made
+
+
+def kept_entities(source: str) -> dict[str, str]:
+    """Return the entities of a given image that one made of it keeps, each as ``_KEY-LABEL``, by their keys."""
+    return {key: f"_{key}-{value}" for key in KEPT if (value := entity(source, key))}
+
+
+def plain_stem(name: str) -> str | None:
+    """Return the name of a NIfTI file without its ending; None for another name."""
+    found = re.fullmatch(r"(.+)\.nii(\.gz)?", name)
+    return None if found is None else found[1]
+
+
+def sidecar_of(source: str) -> Mapping[str, Any]:
+    """Return the JSON sidecar of a given image; empty if there is none."""
+    try:
+        return read_sidecar(Path(re.sub(r"\.nii(\.gz)?$", "", source) + ".json"))
+    except BadData:  # the reader says it where the data need it
+        return {}
 
 
 def entity(source: str, key: str) -> str | None:

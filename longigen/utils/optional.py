@@ -20,5 +20,5 @@ def optional_import(package: str, user: str, *, extra: str = "") -> Any:
     try:
         return import_module(package)
     except ImportError as error:
-        how = f"pip install 'longigen[{extra}]'" if extra else f"install it with 'pip install {package}'"
-        raise LongigenError(f"{user} needs {package}; {how}.") from error
+        how = f"pip install 'longigen[{extra}]'" if extra else f"'pip install {package}'"
+        raise LongigenError(f"{user} needs {package}; install it with {how}.") from error

@@ -30,6 +30,7 @@ from longigen_bids.times import (
     Column,
     by_preference,
     choose_column,
+    declares_time,
     known_spelling,
     label_column,
     scans_column,
@@ -56,7 +57,8 @@ class BIDSDataset(Dataset):
        ``scan_date``, ``visit_date``, ``examination_date``. Shifted dates are fine;
     4. ``weeks``, ``months``, ``years``, like ``days``;
     5. ``age`` in whole numbers;
-    6. ``time``, if its JSON file states the unit.
+    6. ``time``, if its JSON file states the unit; before all others, if ``sessions.json`` says of it ``"VisitTime":
+       true``, as in data sets that `longigen prepare` writes.
 
     If no subject has any of them, the time is the image's ``acq_time`` in the session's ``*_scans.tsv`` (without a row
     of its own, as for derivatives, the earliest of its kind, or else of all, which is said), or else
@@ -333,9 +335,14 @@ class BIDSDataset(Dataset):
         }
         columns = session_columns(self.path, self._sessions)
         with_unit = bool(stated_units(TIME, self.path, self._described))
+        declared = with_unit and declares_time(self.path)
         broken = list(self._broken.values())
         sources: tuple[Callable[[], Sequence[Column]], ...] = (
-            lambda: by_preference(columns, time_has_unit=with_unit) if chosen is None else columns,
+            lambda: (
+                by_preference(columns, time_has_unit=with_unit, time_is_declared=declared)
+                if chosen is None
+                else columns
+            ),
             lambda: [scans_column(self.path, files)],
             lambda: [sidecar_column(files)],
             lambda: [label_column(self.path, files)],

@@ -11,6 +11,8 @@ from longigen_bids.layout import Image, Listing, distinguishing_entities, list_o
 from longigen_bids.tables import read_table
 
 SEGMENTATION, MASK = "dseg", "mask"
+NO_REGIONS = ("brain", "foreground")
+"""Labels of ``desc-`` of masks that say where an image is, and show no region of it."""
 OF_LABELS = ("desc", "seg", "label", "atlas", "res", "den")
 """Entities that tell what a file shows or how finely, and not of which image it is."""
 SAME_SPACE = ("", "orig")
@@ -61,7 +63,11 @@ class LabelMaps:
         if not kept:
             return
         suffix = SEGMENTATION if any(each.suffix == SEGMENTATION for each in kept) else MASK
-        unnamed = [each for each in listed if each.suffix == MASK and not _label(each)]
+        unnamed = [
+            each
+            for each in listed
+            if each.suffix == MASK and not _label(each) and each.entities.get("desc") not in NO_REGIONS
+        ]
         self._say_left_out(unnamed, "a mask is one only if its name has a label-")
         others = [each for each in kept if each.suffix != suffix]
         self._say_left_out(others, f"there are {SEGMENTATION} files too; --set labels={MASK} chooses masks")

@@ -155,12 +155,13 @@ def session_columns(root: Path, tables: Mapping[str, Table]) -> list[Column]:
     return columns
 
 
-def by_preference(columns: Sequence[Column], *, time_has_unit: bool) -> list[Column]:
+def by_preference(columns: Sequence[Column], *, time_has_unit: bool, time_is_declared: bool = False) -> list[Column]:
     """Return the columns that contain times by their names, in order of preference (see `BIDSDataset`).
 
     Args:
         columns: the columns.
         time_has_unit: whether a JSON file states the unit of the column `TIME`.
+        time_is_declared: whether it also says that this column is the time of the visit; see `declares_time`.
     """
     order = {"day": 0, "week": 3, "month": 4, "year": 5}
     ranked = []
@@ -171,10 +172,22 @@ def by_preference(columns: Sequence[Column], *, time_has_unit: bool) -> list[Col
         elif column.name.lower() in DATES:
             ranked.append((2, column))
         elif column.name == TIME and time_has_unit:
-            ranked.append((7, column))
+            ranked.append((-1 if time_is_declared else 7, column))
         elif since and column.name.lower() not in CALENDAR:
             ranked.append((order[since[1].lower()], column))
     return [column for _, column in sorted(ranked, key=lambda item: item[0])]
+
+
+def declares_time(root: Path) -> bool:
+    """Return whether ``sessions.json`` says of the column `TIME` that it is the time of the visit (``VisitTime``).
+
+    longigen writes that into data sets that it prepares, which may have an age or days as covariates.
+
+    Raises:
+        BadData: if the file cannot be read.
+    """
+    described = read_sidecar(root / "sessions.json").get(TIME)
+    return isinstance(described, dict) and described.get("VisitTime") is True
 
 
 def scans_column(root: Path, images: Mapping[Session, Path]) -> Column:

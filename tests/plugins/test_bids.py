@@ -166,6 +166,9 @@ def test_a_time_is_used_if_its_unit_is_stated_and_there_is_nothing_better(tree: 
     for subject in ("01", "02"):
         tree.sessions(subject, "session_id time age", "ses-a 0.25 70", "ses-b 0.5 71")
     assert tree.open().time_unit == "years"
+    tree.json("sessions.json", {"time": {"Units": "cycle", "VisitTime": True}})  # as `longigen prepare` writes it
+    dataset = tree.open()
+    assert (dataset.time_unit, dict(dataset.subjects()[0].visits[1].covariates)) == ("cycle", {"age": 71.0})
 
 
 def test_dates_are_days_since_the_first_session(tree: Tree) -> None:
