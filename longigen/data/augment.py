@@ -30,7 +30,7 @@ class AugmentSettings(Settings):
         scale: the largest change of size, as a fraction (log-uniform, up and down).
         shift: the largest shift along each axis, as a fraction of the grid (uniform).
         gamma: the largest exponent of a change of contrast, (x + 1) / 2 to the power g (log-uniform, g and 1 / g); 1
-            changes nothing. Background and the brightest stay as they are.
+            changes nothing. Background and the brightest stay as they are. Each channel has its own.
         history_noise: the largest standard deviation of Gaussian noise that is added to each observed image of the
             history, except where it is background (uniform from 0). Intensities run from -1 to 1.
         history_blur: the largest standard deviation, in voxels, of a Gaussian filter of each observed image of the
@@ -129,13 +129,13 @@ class Augment:
 
         flips, shift = uniform(3) > 0, uniform(3) * settings.shift
         angles = uniform(3) * torch.tensor(settings.rotate).deg2rad()
-        size, gamma = (1 + settings.scale) ** uniform(1), settings.gamma ** uniform(1)
+        size, gamma = (1 + settings.scale) ** uniform(1), settings.gamma ** uniform(visits.shape[1])
         axes = [axis + 2 for axis in range(3) if settings.flip[axis] and flips[axis]]
         visits = visits.flip(axes) if axes else visits
         if any(settings.rotate) or settings.scale or settings.shift:
             visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift, pad)
         if settings.gamma != 1:
-            visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma - 1
+            visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma[:, None, None, None] - 1
         return visits
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from longigen.components.metric import LEAST_VISITS, Metric, RegionMetric, SeriesMetric, SetMetric
 from longigen.evaluation.comparison import Comparison, Space
+from longigen.evaluation.metrics import of_channel
 from longigen.evaluation.regions import Regions, RegionScores
 from longigen.evaluation.volumes import RegionVolume
 from longigen.hub.metrics_file import BLURRED, CODED, COPY_LAST, MODEL, SEGMENTED, ResultRow, mean_method
@@ -30,7 +31,7 @@ class Score:
         subject: id of the subject.
         visit: index of the visit.
         time: time of the visit.
-        values: values by name of the metric.
+        values: values by name of the metric; without those of a channel that the visit, or all given ones, lack.
         features: features of the set metrics (FID, KID), by name of the metric.
         volumes: volumes of the regions, by name; empty if no regions are scored.
     """
@@ -63,7 +64,7 @@ class Score:
     def of_row(cls, row: Mapping[str, str], features: Mapping[str, Tensor] | None = None) -> "Score":
         """Return the score of a row that `to_row` returned and that was read as text."""
         head = {"setting", "method", "subject", "visit", "time"}
-        values = {name: float(text) for name, text in row.items() if name not in head}
+        values = {name: float(text) for name, text in row.items() if name not in head and text}
         visit, time = int(row["visit"]), float(row["time"])
         return cls(row["setting"], row["method"], row["subject"], visit, time, values, features or {})
 
@@ -84,6 +85,9 @@ def score(
     if there are K ≥ 2 samples, their mean. For the latter, ensemble metrics get all samples, and the other metrics the
     mean. A `SeriesMetric` is of all visits of the task, and stands in the scores of each.
 
+    Each channel of a visit with several is scored by itself, by its own metrics (`of_channels`), in its own images and
+    grid, where both the true visit and a given one have it. Regions are marked in the first channel.
+
     Args:
         samples: K samples of the same task.
         scenario: scenario of the task.
@@ -93,13 +97,54 @@ def score(
         regions: the regions of the metrics that are of regions; without, these have no value (NaN).
         coded: the true visits as the model's codec encodes and decodes them, which are scored as if generated.
     """
+    channels = samples[0].prepared.subject.channels
+    if not channels:
+        return _score(samples, scenario, metrics, targets=targets, space=space, regions=regions, coded=coded)
+    merged: dict[tuple[int, str], Score] = {}
+    for parts in zip(
+        *(each.by_channel(with_true=True) for each in (*samples, *([coded] if coded else []))), strict=True
+    ):
+        number = parts[0].channel.number
+        found = _score(
+            parts[: len(samples)],
+            scenario,
+            of_channel(metrics, channels[number], first=number == 0),
+            targets=targets,
+            space=space,
+            regions=regions if number == 0 else None,
+            coded=parts[-1] if coded else None,
+        )
+        for each in found:
+            before = merged.get((each.visit, each.method), each)
+            values = {**before.values, **each.values}
+            merged[each.visit, each.method] = replace(
+                before,
+                values={name: values[name] for name in metrics if name in values},
+                features={**before.features, **each.features},
+                volumes={**before.volumes, **each.volumes},
+            )
+    return [merged[key] for key in sorted(merged, key=lambda key: key[0])]
+
+
+def _score(
+    samples: Sequence[Generated],
+    scenario: str,
+    metrics: Mapping[str, Metric],
+    *,
+    targets: Targets,
+    space: Space,
+    regions: Regions | None,
+    coded: Generated | None,
+) -> list[Score]:
+    """Score the generated visits of one task, of one channel; see `score`."""
     regional = {name: metric for name, metric in metrics.items() if isinstance(metric, RegionMetric)}
     first = samples[0]
-    prepared = first.prepared
-    last = len(prepared.subject.visits) - 1
+    prepared, whole = first.prepared, first.channel
+    last = len(whole.whole.subject.visits) - 1
     series = _series(samples, metrics, space)
     scores = []
-    for index, visit in enumerate(first.task.targets):
+    true = [index for index in whole.targets if whole.has(index)]
+    for index, (own, visit) in enumerate(zip(first.task.targets, true, strict=True)):
         if targets == "last" and visit != last:
             continue
         compared = Comparison.of(samples, index, space)
@@ -109,7 +154,7 @@ def score(
             methods[CODED] = Comparison.of([coded], index, space).generated
         of_regions = RegionScores()
         if regions is not None:
-            of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), visit))
+            of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), own))
         for method, images in methods.items():
             values, features = {}, {}
             for name, metric in metrics.items():
@@ -177,7 +222,7 @@ def summarise(
         average: how subjects are averaged.
     """
     rows = []
-    names = list(scores[0].values) if scores else []
+    names = list(dict.fromkeys(name for score in scores for name in score.values))
     for scenario in dict.fromkeys(score.setting for score in scores):
         in_scenario = [score for score in scores if score.setting == scenario]
         methods = list(dict.fromkeys(score.method for score in in_scenario))
@@ -209,10 +254,12 @@ def by_subject(scores: Sequence[Score], method: str) -> dict[str, dict[str, floa
     for item in scores:
         if item.method == method:
             grouped.setdefault(item.subject, []).append(item.values)
-    return {
-        subject: {name: float(np.mean([values[name] for values in items])) for name in items[0]}
-        for subject, items in grouped.items()
-    }
+    names = dict.fromkeys(name for score in scores for name in score.values)
+    found: dict[str, dict[str, float]] = {}
+    for subject, items in grouped.items():
+        known = {name: [values[name] for values in items if name in values] for name in names}
+        found[subject] = {name: float(np.mean(each)) if each else math.nan for name, each in known.items()}
+    return found
 
 
 def _pooled(scores: Sequence[Score], method: str, name: str, metric: SetMetric) -> tuple[float, list[float]]:

@@ -42,5 +42,5 @@ def write_pictures(session: GenerationSession, layout: Layout, *, animate: bool)
         if len(strips) < MOST_STRIPS:
             strips.append(Strip.of(trajectory))
         if animate:
-            write_animation(trajectory, layout.animation(subjects[files.subject], files.setting))
+            write_animation(trajectory, layout.animation(files.of(subjects[files.subject]), files.setting))
     write_contact_sheet(strips, folder / SHEET)

@@ -177,7 +177,7 @@ def _drawn(trajectory: Trajectory, gain: float | None, metric: str, number: int)
     error = trajectory.mean_error
     notes = [] if gain is None else [f"{metric} minus copy-last's {gain:+.4f}"]
     notes += [] if error is None else [f"mean difference {error:.2%} of the range"]
-    title = f"{trajectory.subject}{setting}" + "".join(f" · {note}" for note in notes)
+    title = f"{trajectory.name}{setting}" + "".join(f" · {note}" for note in notes)
     scene = Scene.of_trajectory(trajectory, f"s{number}", largest=SCENE_CHARACTERS)
     return _Shown(title, Strip.of(trajectory, side=PICTURE_SIDE), scene, error if gain is None else gain)
 

@@ -44,13 +44,15 @@ class Case:
             return cls.from_config(self.config)
 
 
-def history(size: tuple[int, ...], *, lengths: tuple[int, ...] = (3, 2), seed: int = 0) -> VisitSequence:
+def history(
+    size: tuple[int, ...], *, lengths: tuple[int, ...] = (3, 2), seed: int = 0, channels: int = 1
+) -> VisitSequence:
     """Return histories of random images at irregular times, of different lengths, all observed."""
     generator = torch.Generator().manual_seed(seed)
     longest = max(lengths)
     valid = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
     times = torch.rand(len(lengths), longest, generator=generator).add(0.5).cumsum(dim=1)
-    images = torch.rand(len(lengths), longest, 1, *size, generator=generator) * 2 - 1
+    images = torch.rand(len(lengths), longest, channels, *size, generator=generator) * 2 - 1
     return VisitSequence(images, torch.where(valid, times, 0.0), valid, valid)
 
 
