@@ -92,16 +92,32 @@ class PreparedChannels(Prepared):
 
 
 def missing_channels(subjects: Sequence[Subject]) -> Iterator[Finding]:
-    """Yield a warning for each visit that lacks a channel, and for each subject that never has one."""
+    """Yield a warning for each subject and channel that some of its visits lack, or all of them."""
     for subject in subjects:
         for name in subject.channels:
             without = [visit for visit in subject.visits if visit.channels[name] is None]
+            source = without[0].source if without else ""
             if len(without) == len(subject.visits):
-                problem = f"has no {name} at any visit, so none is learnt from it or generated for it"
-                advice = f"add its {name}, or leave the subject out"
-                yield Finding("no-channel", subject.visits[0].source, problem, advice, subject.id, "warning")
-                continue
-            for visit in without:
-                problem = f"is a visit without {name} (time {time_text(visit.time)})"
-                advice = f"add its {name}; otherwise it is taken as missing, and does not count in losses and scores"
-                yield Finding("missing-channel", visit.source, problem, advice, subject.id, "warning")
+                problem = f"is of a subject that has no {name} at any visit"
+                advice = f"add its {name}; without, none is learnt from it or generated for it"
+                yield Finding("no-channel", source, problem, advice, subject.id, "warning")
+            elif without:
+                times = ", ".join(time_text(visit.time) for visit in without)
+                visits = "visits at times" if len(without) > 1 else "visit at time"
+                problem = f"is without {name} ({len(without)} {visits} {times})"
+                advice = f"add its {name}; without, it is taken as missing, and does not count in losses and scores"
+                yield Finding("missing-channel", source, problem, advice, subject.id, "warning")
+
+
+def channel_cautions(subjects: Sequence[Subject]) -> Iterator[str]:
+    """Yield in one sentence for each channel how many visits lack it, and how many subjects never have it."""
+    for name in subjects[0].channels:
+        visits = [visit for subject in subjects for visit in subject.visits]
+        without = [visit for visit in visits if visit.channels[name] is None]
+        never = [subject.id for subject in subjects if not subject.of_channel(name).visits]
+        if without:
+            of_them = f", among them all of {len(never)} subjects, such as {never[0]}" if never else ""
+            yield (
+                f"{name} is missing at {len(without)} of {len(visits)} visits{of_them}; it is background there and "
+                "does not count in losses and scores, and what a subject was never given is not generated for it."
+            )

@@ -16,7 +16,7 @@ import torch
 from longigen.components.base import parameters
 from longigen.components.privacy import public_values
 from longigen.data.cache import VisitCache
-from longigen.data.channels import missing_channels
+from longigen.data.channels import channel_cautions, missing_channels
 from longigen.data.codes import Codes
 from longigen.data.dataset import Dataset, Subject
 from longigen.data.issues import BadData, Finding, refuse, warn_of
@@ -76,7 +76,8 @@ class Cohort:
         self.subjects: Sequence[Subject] = dataset.subjects(self.skipped.append if skip_bad else refuse)
         self._require_subjects()
         warn_of(caution for s in self.subjects for visit in s.visits for caution in visit.cautions)
-        warn_of(missing_channels(self.subjects))
+        for caution in channel_cautions(self.subjects):
+            warnings.warn(caution, LongigenWarning, stacklevel=2)
         self.pipeline: Preprocess = (
             preprocess if isinstance(preprocess, Preprocess) else preprocess.pipeline(self.subjects)
         )

@@ -53,9 +53,12 @@ class Statistics(Settings):
                 f"The statistics name the channels {', '.join(self.channel_names)} and count {self.channels}; correct "
                 "one of the two."
             )
-        for name in ("channel_stds", "channel_noise_stds", "channel_stds_per_gap"):
-            if len(getattr(self, name)) not in (0, self.channels):
-                raise LongigenError(f"The statistics need one of {name} for each of {self.channels} channels.")
+        counts = {len(each) for each in (self.channel_stds, self.channel_noise_stds, self.channel_stds_per_gap)}
+        if counts not in ({0}, {self.channels}):
+            raise LongigenError(
+                "The statistics need channel_stds, channel_noise_stds and channel_stds_per_gap for each of "
+                f"{self.channels} channels, or none of them; correct them."
+            )
 
     @property
     def record(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Moving(Good):
 
     def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
         change = super().forward(z_t, log_snr, conditioning)
-        return Moved(torch.tanh(change.float()).repeat(1, 3, 1, 1, 1), change)
+        return Moved(torch.tanh(change[:, :1].float()).repeat(1, 3, 1, 1, 1), change)
 
 
 class Adversarial(Good):
@@ -93,7 +93,7 @@ class Adversarial(Good):
         assert self.adversary is not None
         z_t, log_snr, _ = example.sampler.corrupt(example.x, example.generator)
         with torch.no_grad():
-            x = self(z_t, log_snr, example.conditioning)
+            x = example.counting(self(z_t, log_snr, example.conditioning), example.x)
         scores = self.adversary(x) - self.adversary(example.x)
         return {"scores": scores.square().flatten(1).mean(dim=1)}
 
@@ -119,6 +119,7 @@ DETERMINISTIC = "is deterministic"
 GLOBAL = "leaves global random generators alone"
 APART = "treats the samples of a batch apart"
 LOSSES = "has losses, named and of each sample"
+CHANNELS = "has two channels, and counts none that is missing"
 GRADIENTS = "gives gradients to every parameter"
 ADVERSARY = "keeps its adversary apart"
 SAVES = "saves and loads"
@@ -362,6 +363,13 @@ class Losses(Good):
 class NoLosses(Losses):
     def change_loss(self, loss: Tensor) -> Mapping[str, Tensor]:
         return {}
+
+
+@caught(CHANNELS="what is predicted in a missing channel changes the loss 'denoising'; use Example.counting")
+class CountingEveryChannel(Good):
+    def losses(self, example: Example) -> Mapping[str, Tensor]:
+        z_t, log_snr, target = example.sampler.corrupt(example.x, example.generator)
+        return {"denoising": example.sampler.loss(self(z_t, log_snr, example.conditioning), target, log_snr)}
 
 
 @caught(LOSSES="a loss has no name")
