@@ -267,6 +267,8 @@ class Experiment:
         split, names = self.cohort.split, self.recipe.names
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         shape = grid_text(self.cohort.pipeline.config)
+        if self.cohort.channels:
+            shape += f", channels {', '.join(self.cohort.channels)}"
         outside = model.provenance.data.get("outside", 0.0)
         if outside > MAX_OUTSIDE:
             shape += f", with up to {outside:.0%} of a subject's foreground outside, where nothing is learnt"

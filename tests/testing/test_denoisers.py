@@ -157,7 +157,7 @@ class ChangingItsConfiguration(Good):
 
 
 @caught(SHAPE=r"\(2, 1, 9, 10, 11\) became \(2, 1, 10, 10, 12\) with Routes\(concat=3", LOSSES="size of tensor",
-        GRADIENTS="size of tensor", GLOBAL="size of tensor")  # fmt: skip
+        GRADIENTS="size of tensor", GLOBAL="size of tensor", CHANNELS=r"became \(2, 2, 10, 10, 12\)")  # fmt: skip
 class PaddingWithoutCropping(Changed):
     def change(self, output: Tensor, z_t: Tensor, log_snr: Tensor, given: Conditioning) -> Tensor:
         pad = [side for size in reversed(output.shape[2:]) for side in (0, size % 2)]
@@ -430,7 +430,8 @@ class TrainedByItsAdversary(Adversarial):
     def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:
         assert self.adversary is not None
         z_t, log_snr, _ = example.sampler.corrupt(example.x, example.generator)
-        scores = self.adversary(self(z_t, log_snr, example.conditioning)) - self.adversary(example.x)
+        x = example.counting(self(z_t, log_snr, example.conditioning), example.x)
+        scores = self.adversary(x) - self.adversary(example.x)
         return {"scores": scores.square().flatten(1).mean(dim=1)}
 
 
@@ -451,7 +452,7 @@ class DetachedAdversary(Adversarial):
         return {name: loss.detach() for name, loss in super().adversary_losses(example).items()}
 
 
-@caught(ADVERSARY="the adversary changes the prediction")
+@caught(ADVERSARY="the adversary changes the prediction", CHANNELS=r"became \(2, 1, 9, 10, 11\)")
 class PredictingWithItsAdversary(Adversarial):
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         assert self.adversary is not None
@@ -459,7 +460,7 @@ class PredictingWithItsAdversary(Adversarial):
 
 
 @caught(ADVERSARY="has an adversary and must override adversary_losses",
-        LOSSES="has an adversary", GLOBAL="has an adversary")  # fmt: skip
+        LOSSES="has an adversary", GLOBAL="has an adversary", CHANNELS="has an adversary")  # fmt: skip
 class AdversaryWithoutLosses(Adversarial):
     adversary_losses = Denoiser.adversary_losses
 
