@@ -223,6 +223,7 @@ def summarise(
     """
     rows = []
     names = list(dict.fromkeys(name for score in scores for name in score.values))
+    names += [name for name in metrics or {} if name not in names]  # of a channel that no scored visit has
     for scenario in dict.fromkeys(score.setting for score in scores):
         in_scenario = [score for score in scores if score.setting == scenario]
         methods = list(dict.fromkeys(score.method for score in in_scenario))
@@ -240,8 +241,10 @@ def summarise(
                     gain = Summary.jackknife(value - base_value, [a - b for a, b in zip(without, base, strict=True)])
                 else:
                     copy_last = means[COPY_LAST]
-                    values[name] = average.of([mean[name] for mean in subjects.values()])
-                    gain = average.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
+                    known = {subject: mean.get(name, math.nan) for subject, mean in subjects.items()}
+                    copied = {subject: mean.get(name, math.nan) for subject, mean in copy_last.items()}
+                    values[name] = average.of(list(known.values()))
+                    gain = average.of([value - copied[subject] for subject, value in known.items()])
                 if method != COPY_LAST:
                     gains[name] = gain
             rows.append(ResultRow(scenario, method, len(visits), values, gains))

@@ -193,8 +193,9 @@ def _gains(
         if metric is None or MODEL not in result.methods or named not in ("", metric):
             continue
         for setting in result.settings():
-            of_subjects = result.gains(setting, MODEL, metric)
             for files in found:
+                own = result.of_channel(metric, files.channel)
+                of_subjects = {} if own is None else result.gains(setting, MODEL, own)
                 if (
                     files.setting == setting
                     and files.subject in of_subjects
