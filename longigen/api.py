@@ -815,7 +815,7 @@ def evaluate(
         from longigen.components.metric import RegionMetric
         from longigen.data.regions import parse_regions
         from longigen.evaluation.evaluate import Evaluation, protocol_of
-        from longigen.evaluation.metrics import load_metrics
+        from longigen.evaluation.metrics import load_metrics, of_channels
         from longigen.evaluation.regions import Regions
         from longigen.evaluation.run_metrics import save_to_run
         from longigen.models.open_segmenter import open_segmenter
@@ -841,6 +841,7 @@ def evaluate(
             regional.check_unseen(session.cohort.subjects, session.subjects)
             if regional.caution and is_main_process():
                 log.info(regional.caution)
+        chosen = of_channels(chosen, session.cohort.channels)
         if published:
             scored = published.protocol(session, chosen, seed, samples)
         else:
@@ -1130,7 +1131,7 @@ def bench(
     from longigen.components.metric import RegionMetric
     from longigen.data.regions import parse_regions
     from longigen.evaluation.benchmark import Benchmark
-    from longigen.evaluation.metrics import load_metrics
+    from longigen.evaluation.metrics import load_metrics, of_channels
     from longigen.evaluation.regions import Regions
     from longigen.models.open_segmenter import open_segmenter
     from longigen.models.tasks import ordered
@@ -1167,6 +1168,7 @@ def bench(
         regional.check_unseen(benchmark.cohort.subjects, benchmark.cohort.prepared(benchmark.tested))
         if regional.caution:
             log.info(regional.caution)
+    chosen = of_channels(chosen, benchmark.cohort.channels)
     result = benchmark.run(
         chosen, scenarios=ordered(settings), targets=targets, space=space, published=published, regions=regional
     )

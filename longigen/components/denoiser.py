@@ -60,7 +60,9 @@ class Denoiser(Component, nn.Module, abc.ABC):
     - It is deterministic in ``eval()`` mode. A zero-initialised output makes a residual model start as copy-last.
     - `losses(example)` returns the training losses, by default the sampler's loss of the prediction. Each is per
       sample (B,) and already weighted; training minimises their sum and logs each under its name. Random numbers come
-      only from the example's generator, by `randn_like` or `draw_rows`, which processes of one training share.
+      only from the example's generator, by `randn_like` or `draw_rows`, which processes of one training share. A
+      prediction is compared with the truth by way of `Example.counting`, so that the losses, the adversary's too, do
+      not depend on what is predicted in channels that do not count.
     - A discriminator is a module that `build` assigns to `adversary`. It is trained with its own optimiser and
       `adversary_losses(example)`, one step after each step of the denoiser; its parameters are frozen during the
       denoiser's step. Those losses give gradients to the discriminator only. It is part of the weights, but not of
@@ -118,7 +120,7 @@ class Denoiser(Component, nn.Module, abc.ABC):
             output = example.diffusion_target.encode(output) if self.predicts == "image" else output
             # A sampler that predicts x has x as its target, or what a teacher says that x is.
             target = target if example.sampler.prediction == "x" else example.x
-        return {"denoising": example.sampler.loss(output, target, log_snr)}
+        return {"denoising": example.sampler.loss(example.counting(output, target), target, log_snr)}
 
     def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:
         """Return the discriminator's losses by name, per sample (B,).

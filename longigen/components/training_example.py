@@ -15,7 +15,8 @@ class DiffusionTarget:
 
     Attributes:
         base: the last visit (B, C, W, H, D); None if the image itself is diffused.
-        scale: divisor of the residual image - base, in model intensities: a number, or (B, 1, 1, 1, 1).
+        scale: divisor of the residual image - base, in model intensities: a number, or (B, C, 1, 1, 1), where B and C
+            may be 1.
         start: the last visit as x (B, C, W, H, D), for a process that starts there; None if it starts from noise.
 
     With several `Sampler.contexts`, C stands for the channels of all of them.
@@ -44,6 +45,8 @@ class Example:
         sampler: the model's sampler, which corrupts x and computes the loss of a prediction.
         generator: the random generator for everything that the losses draw.
         diffusion_target: converts an image to x and back.
+        counted: which channels of the image count in the losses (B, C), bool; the others have no image at the follow-up
+            or at no visit before it, and hold the last visit's. None if all count.
     """
 
     image: Tensor
@@ -51,6 +54,16 @@ class Example:
     sampler: Sampler
     generator: torch.Generator
     diffusion_target: DiffusionTarget
+    counted: Tensor | None = None
+
+    def counting(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return a prediction (B, C, W, H, D) that equals its target in the channels that do not count.
+
+        So a distance of the two is 0 there, and has no gradient.
+        """
+        if self.counted is None:
+            return prediction
+        return torch.where(self.counted[:, :, None, None, None], prediction, target.to(prediction.dtype))
 
     @property
     def x(self) -> Tensor:

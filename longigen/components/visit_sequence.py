@@ -32,6 +32,9 @@ class VisitSequence:
       so that they cannot leak.
     - `valid` (B, L), bool: whether there is a visit. Subjects with fewer visits are padded with invalid ones.
     - `covariates`: by name, each with its values and its mask.
+    - `observed_channels` (B, L, C), bool: which channels of an observed visit have an image, such as its T1w and not
+      its FLAIR. The others are set to background here, as an image that is not observed is. None if every observed
+      visit has all channels, as with one channel and with codes.
 
     Raises:
         ValueError: if shapes disagree, or, of tensors on a CPU, an image is observed at a visit that is not valid.
@@ -42,6 +45,7 @@ class VisitSequence:
     observed: Tensor
     valid: Tensor
     covariates: Mapping[str, Covariate] = field(default_factory=dict)
+    observed_channels: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 6:
@@ -56,7 +60,14 @@ class VisitSequence:
                 raise ValueError(f"covariate '{name}' must have values and a mask of shape {tuple(self.times.shape)}")
         if _known((self.observed & ~self.valid).any()):
             raise ValueError("an image is observed at a visit that is not valid")
-        mask = self.observed[:, :, None, None, None, None]
+        if self.observed_channels is not None:
+            if self.observed_channels.shape != self.images.shape[:3]:
+                raise ValueError(
+                    f"observed_channels must be (B, L, C) = {tuple(self.images.shape[:3])}, got "
+                    f"{tuple(self.observed_channels.shape)}"
+                )
+            object.__setattr__(self, "observed_channels", self.observed_channels & self.observed[:, :, None])
+        mask = self.channel_mask[:, :, :, None, None, None]
         object.__setattr__(self, "images", torch.where(mask, self.images, BACKGROUND))
 
     def __len__(self) -> int:
@@ -81,7 +92,7 @@ class VisitSequence:
             value = getattr(self, each.name)
             if each.name == "covariates":
                 value = {name: Covariate(*map(change, item)) for name, item in value.items()}
-            else:
+            elif value is not None:
                 value = change(value)
             object.__setattr__(moved, each.name, value)
         return moved
@@ -90,12 +101,32 @@ class VisitSequence:
         """Return the sequences with images of no voxels, on the CPU: the times and masks, for checks."""
         return replace(self, images=self.images[..., :0]).to("cpu")
 
+    @property
+    def channel_mask(self) -> Tensor:
+        """Which channels of which visits have an image: (B, L, C), or (B, L, 1) where all channels are alike."""
+        return self.observed[:, :, None] if self.observed_channels is None else self.observed_channels
+
+    def with_images(self, images: Tensor) -> Self:
+        """Return the sequences with other volumes (B, L, K, W, H, D) of the same visits, such as codes.
+
+        They have all K channels wherever a visit is observed.
+        """
+        return replace(self, images=images, observed_channels=None)
+
+    def channels_before(self, time: Tensor) -> Tensor | None:
+        """Return a mask (B, C), bool, of the channels that a visit before a time (B,) has; None if each has all."""
+        if self.observed_channels is None:
+            return None
+        return (self.observed_channels & self.before(time)[:, :, None]).any(dim=1)
+
     def before(self, time: Tensor) -> Tensor:
         """Return a mask (B, L), bool, of the valid visits strictly before `time` (B,)."""
         return self.valid & (self.times < time[:, None])
 
     def last(self, before: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last observed visit before a time (B,): its image (B, C, W, H, D) and its time (B,).
+
+        A channel that it lacks is that of the last visit before which has it; background if none has.
 
         Raises:
             ValueError: if a subject has no observed visit before its time.
@@ -110,14 +141,24 @@ class VisitSequence:
         candidates = self.observed & self.before(before)
         index = torch.where(candidates, self.times, -torch.inf).argmax(dim=1)
         rows = torch.arange(self.batch_size, device=index.device)
-        return self.images[rows, index], self.times[rows, index], candidates.any(dim=1)
+        time, exists = self.times[rows, index], candidates.any(dim=1)
+        if self.observed_channels is None:
+            return self.images[rows, index], time, exists
+        own = self._last_of_channels(before)
+        channels = torch.arange(self.images.shape[2], device=index.device)
+        return self.images[rows[:, None], own, channels], time, exists
+
+    def _last_of_channels(self, before: Tensor) -> Tensor:
+        """Return the index (B, C) of the last visit before a time (B,) that has each channel; 0 where none has it."""
+        candidates = self.channel_mask & self.before(before)[:, :, None]
+        return torch.where(candidates, self.times[:, :, None], -torch.inf).argmax(dim=1)
 
     def bases(self, number: int, before: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last observed visits before a time (B,) as channels, and the time of the last one.
 
         Returns:
-            `number` images in order of time (B, number · C, W, H, D), the last one repeated where there are fewer, and
-            the time of the last one (B,).
+            `number` images in order of time (B, number · C, W, H, D), the last one repeated where there are fewer or
+            one lacks a channel, and the time of the last one (B,).
 
         Raises:
             ValueError: as `last`.
@@ -126,7 +167,7 @@ class VisitSequence:
         if number == 1:
             return last, time
         latest = self.latest_observed(number, before)
-        images = torch.where(latest.observed[:, :, None, None, None, None], latest.images, last[:, None])
+        images = torch.where(latest.channel_mask[:, :, :, None, None, None], latest.images, last[:, None])
         return images.flatten(1, 2), time
 
     def rates(self, before: Tensor) -> Tensor:
@@ -134,12 +175,17 @@ class VisitSequence:
 
         Returns:
             (x_last - x) / (t_last - t), (B, L, C, W, H, D), intensity per unit of time. It is 0 for a visit that is not
-            observed, for the last visit itself, and for a subject without an observed visit before that time.
+            observed, for the last visit itself, and for a subject without an observed visit before that time. Of each
+            channel, the visits are those that have it.
         """
         image, time, exists = self._last(before)
-        gap = self.times - time[:, None]
-        defined = (self.observed & (gap != 0) & exists[:, None])[:, :, None, None, None, None]
-        gap = torch.where(defined, gap[:, :, None, None, None, None], 1.0)
+        gap, known = (self.times - time[:, None])[:, :, None], self.channel_mask & exists[:, None, None]
+        if self.observed_channels is not None:
+            index, ever = self._last_of_channels(before), self.channels_before(before)
+            gap = self.times[:, :, None] - self.times.gather(1, index)[:, None]
+            known = known & ever[:, None] if ever is not None else known
+        defined = (known & (gap != 0))[:, :, :, None, None, None]
+        gap = torch.where(defined, gap[:, :, :, None, None, None], 1.0)
         return torch.where(defined, (self.images - image[:, None]) / gap, 0.0)
 
     def latest(self, number: int, before: Tensor) -> Self:
@@ -169,6 +215,7 @@ class VisitSequence:
                 name: Covariate(item.values[rows, index], item.present[rows, index])
                 for name, item in self.covariates.items()
             },
+            observed_channels=None if self.observed_channels is None else self.observed_channels[rows, index],
         )
 
     def take(self, rows: Tensor) -> Self:
@@ -180,6 +227,7 @@ class VisitSequence:
             observed=self.observed[rows],
             valid=self.valid[rows],
             covariates={name: Covariate(*(part[rows] for part in item)) for name, item in self.covariates.items()},
+            observed_channels=None if self.observed_channels is None else self.observed_channels[rows],
         )
 
     def hide(self, index: Tensor) -> Self:
@@ -212,9 +260,13 @@ class VisitSequence:
             name: Covariate(*(torch.cat([part, part.new_zeros(times.shape)], dim=1) for part in item))
             for name, item in self.covariates.items()
         }
+        channels = self.observed_channels
+        if channels is not None:
+            channels = torch.cat([channels, channels.new_zeros((shape[0], count, shape[2]))], dim=1)
         merged = replace(
             self,
             images=images,
+            observed_channels=channels,
             times=torch.cat([self.times, times.to(self.times)], dim=1),
             observed=torch.cat([self.observed & others, torch.zeros_like(valid)], dim=1),
             valid=torch.cat([others, valid], dim=1),
@@ -238,6 +290,7 @@ class VisitSequence:
             observed=padded(self.observed),
             valid=padded(self.valid),
             covariates={name: Covariate(*map(padded, item)) for name, item in self.covariates.items()},
+            observed_channels=None if self.observed_channels is None else padded(self.observed_channels),
         )
 
     @classmethod
@@ -270,6 +323,7 @@ class VisitSequence:
             observed=stacked([s.observed for s in sequences]),
             valid=stacked([s.valid for s in sequences]),
             covariates=covariates,
+            observed_channels=_joined([s.observed_channels for s in sequences], [s.images for s in sequences], stacked),
         )
 
 
@@ -282,21 +336,28 @@ class Batch:
         target: the image of the target visit (B, C, W, H, D) in [-1, 1].
         target_time: its time (B,), in the data set's unit.
         coded: whether the images are codes of the model's codec already, so that the model does not encode them.
+        target_channels: which channels of the target have an image (B, C), bool; the others are background and do not
+            count in the loss. None if all targets have all channels.
     """
 
     history: VisitSequence
     target: Tensor
     target_time: Tensor
     coded: bool = False
+    target_channels: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
-        target, time = (part.to(device, non_blocking=part.is_pinned()) for part in (self.target, self.target_time))
-        return type(self)(self.history.to(device), target, time, self.coded)
+        def moved(part: Tensor) -> Tensor:
+            return part.to(device, non_blocking=part.is_pinned())
+
+        channels = None if self.target_channels is None else moved(self.target_channels)
+        return type(self)(self.history.to(device), moved(self.target), moved(self.target_time), self.coded, channels)
 
     def pin_memory(self) -> Self:
         """Return the batch in page-locked memory; the name is that which `torch.utils.data.DataLoader` calls."""
         target, time = self.target.pin_memory(), self.target_time.pin_memory()
-        return type(self)(self.history.pin_memory(), target, time, self.coded)
+        channels = None if self.target_channels is None else self.target_channels.pin_memory()
+        return type(self)(self.history.pin_memory(), target, time, self.coded, channels)
 
     @classmethod
     def collate(cls, batches: Sequence[Self]) -> Self:
@@ -307,7 +368,18 @@ class Batch:
             torch.cat([pad_to(batch.target, size) for batch in batches]),
             torch.cat([batch.target_time for batch in batches]),
             batches[0].coded,
+            _joined([batch.target_channels for batch in batches], [batch.target for batch in batches], torch.cat),
         )
+
+
+def _joined(
+    masks: Sequence[Tensor | None], images: Sequence[Tensor], join: Callable[[Sequence[Tensor]], Tensor]
+) -> Tensor | None:
+    """Return the masks of channels of images (…, C, W, H, D), joined; None where all images have all channels."""
+    if all(mask is None for mask in masks):
+        return None
+    whole = [image.new_ones(image.shape[:-3], dtype=torch.bool) for image in images]
+    return join([full if mask is None else mask for mask, full in zip(masks, whole, strict=True)])
 
 
 def _known(problem: Tensor) -> bool:

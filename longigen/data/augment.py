@@ -42,7 +42,7 @@ class AugmentSettings(Settings):
         scale: the largest change of size, as a fraction (log-uniform, up and down).
         shift: the largest shift along each axis, as a fraction of the grid (uniform).
         gamma: the largest exponent of a change of contrast, (x + 1) / 2 to the power g (log-uniform, g and 1 / g); 1
-            changes nothing. Background and the brightest stay as they are.
+            changes nothing. Background and the brightest stay as they are. Each channel has its own.
         elastic: the largest displacement along each axis, as a fraction of the grid, of a smooth deformation: a cubic
             B-spline with four spans along each axis, its coefficients uniform. Nothing folds over.
         bias: the largest coefficient of a bias field, as of a scanner's coil: the exponential of a polynomial of degree
@@ -114,7 +114,7 @@ class Augment:
             # Generators of their own too, so that no draw depends on which of the others there are.
             visits = self._blur(visits, derived_generator("blur", seed, row))
             visits = self._bias(visits, derived_generator("bias", seed, row))
-            given = torch.cat([batch.history.observed[row], torch.tensor([True])])
+            given = self._given(batch, row)
             visits = self._noise(visits, given, derived_generator("noise", seed, row))
             images.append(visits[:-1])
             targets.append(visits[-1])
@@ -184,14 +184,21 @@ class Augment:
         scaled = (visits - BACKGROUND) * torch.from_numpy(factor).to(visits.dtype)
         return (scaled * (2 / scaled.amax().clamp(min=2)) + BACKGROUND).clamp(max=1)
 
+    def _given(self, batch: Batch, row: int) -> Tensor:
+        """Return which channels of a pair's visits, the target last, have an image (L, C)."""
+        channels = batch.target.shape[1]
+        target = torch.ones(channels, dtype=torch.bool) if batch.target_channels is None else batch.target_channels[row]
+        return torch.cat([batch.history.channel_mask[row].expand(-1, channels), target[None]])
+
     def _noise(self, visits: Tensor, given: Tensor, generator: torch.Generator) -> Tensor:
-        """Add one noise image to the visits (L, C, W, H, D), where none that is given (L,) is background."""
+        """Add one noise image to the visits (L, C, W, H, D), where none that is given (L, C) is background."""
         if not self.settings.noise:
             return visits
         sigma = self.settings.noise * torch.rand(1, generator=generator)
         noise = sigma * torch.randn(visits.shape[1:], generator=generator)
         # Where one visit is background, noise in the others would be a change.
-        anatomy = (visits[given] > BACKGROUND).all(dim=0) & given[:, None, None, None, None]
+        given = given[:, :, None, None, None]
+        anatomy = ((visits > BACKGROUND) | ~given).all(dim=0) & given
         return torch.where(anatomy, (visits + noise).clamp(BACKGROUND, 1), visits)
 
     def _transform(
@@ -205,13 +212,13 @@ class Augment:
 
         flips, shift = uniform(3) > 0, uniform(3) * settings.shift
         angles = uniform(3) * torch.tensor(settings.rotate).deg2rad()
-        size, gamma = (1 + settings.scale) ** uniform(1), settings.gamma ** uniform(1)
+        size, gamma = (1 + settings.scale) ** uniform(1), settings.gamma ** uniform(visits.shape[1])
         axes = [axis + 2 for axis in range(3) if settings.flip[axis] and flips[axis]]
         visits = visits.flip(axes) if axes else visits
         if any(settings.rotate) or settings.scale or settings.shift or deformation is not None:
             visits = _resample_affine(visits, _rotation_matrix(angles) / size, shift, pad, deformation)
         if settings.gamma != 1:
-            visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma - 1
+            visits = 2 * ((visits + 1) / 2).clamp(0, 1) ** gamma[:, None, None, None] - 1
         return visits
 
 

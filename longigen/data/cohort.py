@@ -16,6 +16,7 @@ import torch
 from longigen.components.base import parameters
 from longigen.components.privacy import public_values
 from longigen.data.cache import VisitCache
+from longigen.data.channels import channel_cautions, missing_channels
 from longigen.data.codes import Codes
 from longigen.data.dataset import Dataset, Subject
 from longigen.data.issues import BadData, Finding, refuse, warn_of
@@ -75,6 +76,8 @@ class Cohort:
         self.subjects: Sequence[Subject] = dataset.subjects(self.skipped.append if skip_bad else refuse)
         self._require_subjects()
         warn_of(caution for s in self.subjects for visit in s.visits for caution in visit.cautions)
+        for caution in channel_cautions(self.subjects):
+            warnings.warn(caution, LongigenWarning, stacklevel=2)
         self.pipeline: Preprocess = (
             preprocess if isinstance(preprocess, Preprocess) else preprocess.pipeline(self.subjects)
         )
@@ -236,8 +239,9 @@ class Cohort:
                 if callback is not None:
                     callback(done, total)
             for prepared in mine:
-                for _, finding in check_copied_visits(prepared.subject, prepared.digests):
-                    raise BadData(finding)
+                for channel in prepared.channels:
+                    for _, finding in check_copied_visits(channel.subject, channel.digests):
+                        raise BadData(finding)
 
     def shape_of(self, subject: Subject) -> tuple[int, int, int]:
         """Return (W, H, D) of the model's grid in a subject, from the header of its first visit.
@@ -295,32 +299,88 @@ class Cohort:
         pairs = TrainingPairs(training, length=RESIDUAL_PAIRS, seed=seed, causal=causal, codes=codes)
         scale = float(np.median(gaps))
         squares, lengths = [], []
+        by_channel: list[list[tuple[float, float]]] = [[] for _ in self.channels]
         for number in range(len(pairs)):
             batch = pairs[number]
             base, time = batch.history.last(before=batch.target_time)
-            squares.append(torch.mean((batch.target - base) ** 2).item())
-            lengths.append((batch.target_time - time).item() / scale)
-        std = float(np.sqrt(np.mean(squares)))
-        if std == 0:
-            raise LongigenError(
-                f"All visits of the training subjects of '{self.name}' are identical, so there is no change to learn; "
-                "check that the manifest does not name one file for several visits."
-            )
-        noise_std, std_per_gap = fit_residual_variance(np.array(lengths), np.array(squares))
+            length = (batch.target_time - time).item() / scale
+            square = (batch.target - base) ** 2
+            masks = (batch.target_channels, batch.history.channels_before(batch.target_time))
+            counted = torch.stack([mask[0] for mask in masks if mask is not None] or [torch.tensor(True)]).all(dim=0)
+            if not counted.any():
+                continue
+            squares.append(torch.mean(square if counted.all() else square[:, counted]).item())
+            lengths.append(length)
+            for place, found in enumerate(by_channel):
+                if counted.expand(len(by_channel))[place]:
+                    found.append((length, float(square[:, place].mean())))
+        self._require_change(squares)
+        for name, found in zip(self.channels, by_channel, strict=True):
+            self._require_change([each for _, each in found], name)
+        fits = [_residual_stds(*zip(*found, strict=True)) for found in by_channel]
+        std, noise_std, std_per_gap = _residual_stds(lengths, squares)
+        mixed = codes is not None and not codes.codec.trivial
+        stds, noises, slopes = zip(*fits, strict=True) if fits and not mixed else ((), (), ())
         return Statistics(
-            channels=1,
+            channels=max(1, len(self.channels)),
             residual_std=std,
             residual_noise_std=noise_std,
             residual_std_per_gap=std_per_gap,
             time_scale=scale,
             time_unit=self.dataset.time_unit,
             covariates=covariates,
+            channel_names=self.channels,
+            channel_stds=stds,
+            channel_noise_stds=noises,
+            channel_stds_per_gap=slopes,
         )
+
+    def _require_change(self, squares: Sequence[float], channel: str = "") -> None:
+        """Raise a `LongigenError` if mean squared residuals, of a channel or all, say that there is no change."""
+        if channel and not squares:
+            raise LongigenError(
+                f"No training subject of '{self.name}' has two visits with {channel}, so it cannot be learnt; leave "
+                "the channel out."
+            )
+        if not any(squares):
+            what = f"All {channel} images" if channel else "All visits"
+            raise LongigenError(
+                f"{what} of the training subjects of '{self.name}' are identical, so there is no change to learn; "
+                "check that the manifest does not name one file for several visits."
+            )
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels of the visits, in order; none for visits of one image."""
+        return self.subjects[0].channels
+
+    def require_whole(self, why: str) -> None:
+        """Check that no visit lacks a channel.
+
+        Args:
+            why: why none may, to be followed by a semicolon and advice.
+
+        Raises:
+            LongigenError: naming the first that does.
+        """
+        lacking = next(missing_channels(self.subjects), None)
+        if lacking is not None:
+            raise LongigenError(f"{why}, and {lacking.source} {lacking.problem}; leave such visits out.")
 
     @cached_property
     def covariates(self) -> tuple[str, ...]:
         """Names of the covariates that at least one visit has, sorted."""
         return tuple(sorted({name for s in self.subjects for visit in s.visits for name in visit.covariates}))
+
+
+def _residual_stds(lengths: Sequence[float], squares: Sequence[float]) -> tuple[float, float, float]:
+    """Return the standard deviation of residuals, that at a gap of 0, and its increase per typical gap.
+
+    Args:
+        lengths: gaps (N,), in typical gaps between visits.
+        squares: mean squared residual of each (N,).
+    """
+    return float(np.sqrt(np.mean(squares))), *fit_residual_variance(np.array(lengths), np.array(squares))
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:

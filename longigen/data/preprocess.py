@@ -150,8 +150,11 @@ class Preprocess:
             cache: stores preprocessed visits; without one, every call of `Prepared.visit` reads the file.
             time_factor: what the subject's times are multiplied by to be in the model's unit.
         """
+        from longigen.data.channels import PreparedChannels  # which is made of those of this module
+
         resampled = self.trained is not None and not self.trained.contains(subject.visits[0].spacing)
-        return Prepared(self._resampling if resampled else self, subject, cache, time_factor)
+        prepared = PreparedChannels if subject.channels else Prepared
+        return prepared(self._resampling if resampled else self, subject, cache, time_factor)
 
     @cached_property
     def _resampling(self) -> Self:
@@ -224,29 +227,52 @@ class Prepared:
 
     Placement and intensity range are computed from the first visit, which is read (or found in the cache) at the first
     call of `visit` or `restore`. Every method raises the `BadData` of a visit that cannot be read or used.
+
+    Args:
+        pipeline: the preprocessing.
+        subject: the subject, with one image per visit; see `longigen.data.channels` for several.
+        cache: stores preprocessed visits.
+        time_factor: what the subject's times are multiplied by to be in the model's unit.
+        placed_by: another channel of the subject, whose placement of the grid holds for this one too.
     """
 
     def __init__(
-        self, pipeline: Preprocess, subject: Subject, cache: VisitCache | None, time_factor: float = 1.0
+        self,
+        pipeline: Preprocess,
+        subject: Subject,
+        cache: VisitCache | None,
+        time_factor: float = 1.0,
+        *,
+        placed_by: "Prepared | None" = None,
     ) -> None:
         self.pipeline = pipeline
         self.subject = subject
         self.time_factor = time_factor
+        self._placed_by = placed_by
         self._cache = cache
         self._fitted: _Fitted | None = None
         self._digests: dict[int, str] = {}
+
+    @property
+    def channels(self) -> "tuple[Prepared, ...]":
+        """The channels that the subject has, each a subject with one image per visit; itself if it is one."""
+        return (self,)
+
+    def has(self, index: int) -> tuple[bool, ...]:
+        """Return for each channel whether a visit has it."""
+        return (True,)
 
     def model_time(self, time: float) -> float:
         """Return a time in the subject's unit as one in the model's."""
         return time * self.time_factor
 
     def visit(self, index: int) -> Tensor:
-        """Return a visit (1, W, H, D), float32, in [-1, 1]."""
+        """Return a visit (C, W, H, D), float32, in [-1, 1]; a channel that it lacks is background, -1."""
         cached = self._cache.get(self._key(index)) if self._cache else None
         return self._read(index)[0] if cached is None else cached[0]
 
     def derived(self, index: int, key: str, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what `make` makes of a visit (1, W, H, D), which the cache then keeps.
+        """Return what `make` makes of a visit (C, W, H, D), which the cache then keeps.
 
         Args:
             index: index of the visit.
@@ -364,7 +390,8 @@ class Prepared:
             )
         own_range = self._range(volume, visit.source)  # of each visit, since one without a range is no scan
         if index == 0 and self._fitted is None:
-            placement = Placement.from_first_visit(volume, self.pipeline.grid)
+            by = self._placed_by
+            placement = Placement.from_first_visit(volume, self.pipeline.grid) if by is None else by.placement
             self._fitted = _Fitted(placement, own_range, _outside(volume, placement, own_range))
         fitted = self._fit()
         placement, first_range = fitted.placement, fitted.intensity
@@ -386,7 +413,9 @@ class Prepared:
 
     def _key(self, index: int) -> str:
         first, visit = self.subject.visits[0], self.subject.visits[index]
-        return VisitCache.key(str(CACHE_VERSION), json.dumps(self.pipeline.config), first.identity, visit.identity)
+        placed_by = () if self._placed_by is None else (self._placed_by.subject.visits[0].identity,)
+        config = json.dumps(self.pipeline.config)
+        return VisitCache.key(str(CACHE_VERSION), config, first.identity, visit.identity, *placed_by)
 
 
 def _require_ordered(lower: float, upper: float) -> None:

@@ -145,6 +145,7 @@ def make_pair(
         (prepared.visit(target) if codes is None else codes.visit(prepared, target))[None],
         torch.tensor([prepared.model_time(prepared.subject.times[target])], dtype=torch.float32),
         coded=codes is not None,
+        target_channels=None if all(prepared.has(target)) else torch.tensor([prepared.has(target)]),
     )
 
 
@@ -164,12 +165,14 @@ def make_sequence(
         for index, is_observed in zip(history, observed, strict=True)
     ]
     visits = [prepared.subject.visits[index] for index in history]
+    has = [prepared.has(index) for index in history]
     return VisitSequence(
         images=torch.stack(images)[None],
         times=torch.tensor([[prepared.model_time(visit.time) for visit in visits]], dtype=torch.float32),
         observed=torch.tensor([observed]),
         valid=torch.ones(1, len(visits), dtype=torch.bool),
         covariates={name: _covariate([visit.covariates.get(name) for visit in visits]) for name in covariates},
+        observed_channels=None if all(map(all, has)) else torch.tensor([has]),
     )
 
 

@@ -185,8 +185,11 @@ def _evenly(start: float, end: float, number: int) -> list[float]:
 
 
 def _states(generated: Iterator[Generated]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield each subject's last generated image, the last given one (C, W, H, D), and the foreground (W, H, D)."""
-    for item in generated:
+    """Yield the last generated image of each subject and channel, the last given one, and the foreground.
+
+    They are (1, W, H, D), (1, W, H, D) and (W, H, D).
+    """
+    for item in (part for whole in generated for part in whole.by_channel()):
         visit = item.prepared.visit
         yield item.images[-1], visit(item.given_before(len(item.times) - 1)), foreground_mask(visit(0))
 

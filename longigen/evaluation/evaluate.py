@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from longigen.components.metric import Metric, SetMetric
+from longigen.components.metric import Metric, RegionMetric, SetMetric
 from longigen.data.split import fingerprint
 from longigen.errors import LongigenWarning
 from longigen.evaluation.comparison import Space
+from longigen.evaluation.metrics import of_channel
 from longigen.evaluation.protocol import Protocol
 from longigen.evaluation.regions import Regions
 from longigen.evaluation.result_table import ResultTable, Tabular
@@ -63,6 +64,7 @@ class Evaluation(Tabular):
         central: whether one network evaluation from noise is a draw; see `Sampler.central`.
         deterministic: whether all samples are one; see `Sampler.deterministic`.
         metrics_path: path of the ``metrics.json`` beside the weights, if these results were saved there.
+        channels: names of the channels, of visits with several.
     """
 
     protocol: Protocol
@@ -79,6 +81,7 @@ class Evaluation(Tabular):
     central: bool = False
     deterministic: bool = False
     metrics_path: Path | None = None
+    channels: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -161,6 +164,7 @@ class Evaluation(Tabular):
             session.source,
             generation.sampler_of(session.model).central,
             generation.sampler_of(session.model).deterministic,
+            channels=session.cohort.channels,
         )
 
     @cached_property
@@ -206,7 +210,24 @@ class Evaluation(Tabular):
         samples, widest = self.protocol.samples, 0.0 if self.deterministic else math.inf
         cautions = [spread_caution(samples, self.generation["steps"], widest, central=self.central)]
         cautions += [metric.caution(fewest) for metric in self.metrics.values() if isinstance(metric, SetMetric)]
-        return [caution for caution in cautions if caution]
+        return [*(caution for caution in cautions if caution), *self._of_channels]
+
+    @property
+    def _of_channels(self) -> list[str]:
+        """What metrics of single channels leave out, and in which of them regions are marked, one sentence each."""
+        said = []
+        visits = {(score.setting, score.subject, score.visit) for score in self.scores}
+        for channel in self.channels:
+            own = of_channel(self.metrics, channel, first=False)
+            without = visits - {(s.setting, s.subject, s.visit) for s in self.scores if own.keys() & s.values.keys()}
+            if without:
+                said.append(
+                    f"{channel} is left out at {len(without)} of {len(visits)} scored visits, since the visit, or all "
+                    "that were given before it, lack it."
+                )
+        if self.channels and any(isinstance(metric, RegionMetric) for metric in self.metrics.values()):
+            said.append(f"Regions are scored in {self.channels[0]}, the first channel.")
+        return said
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -373,9 +394,9 @@ def read_rows(folder: Path) -> list[tuple[str | None, Score]]:
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows with equal keys as a CSV file, atomically."""
+    """Write rows as a CSV file, atomically; what a row lacks is an empty cell."""
     with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
 

@@ -1,11 +1,11 @@
 """Load the metrics of an evaluation by name."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from longigen.components.base import parameters
 from longigen.components.changes import parse_change
-from longigen.components.metric import Metric
+from longigen.components.metric import Metric, RegionMetric
 from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.registry.registry import registry
 
@@ -34,6 +34,33 @@ def load_metrics(chosen: Sequence[str] | None = None, *, samples: int = 1) -> di
     if chosen:
         return metrics
     return {name: cls() for name, cls in loadable() if cls.default and (samples > 1 or not cls.ensemble)}
+
+
+def of_channels(metrics: Mapping[str, Metric], channels: Sequence[str]) -> dict[str, Metric]:
+    """Return each metric once for each channel, as ``ssim-T1w`` and ``ssim-FLAIR``; as they are without channels.
+
+    Regions are of a visit, so a `RegionMetric` stays one.
+    """
+    found: dict[str, Metric] = {}
+    for name, metric in metrics.items():
+        alone = isinstance(metric, RegionMetric) or not channels
+        found |= {name: metric} if alone else {f"{name}-{channel}": metric for channel in channels}
+    return found
+
+
+def of_channel(metrics: Mapping[str, Metric], channel: str, *, first: bool) -> dict[str, Metric]:
+    """Return those of the metrics of `of_channels` that are of one channel.
+
+    Args:
+        metrics: metrics by name.
+        channel: the name of the channel.
+        first: whether it is the first one, in which regions are marked.
+    """
+    return {
+        name: metric
+        for name, metric in metrics.items()
+        if (first if isinstance(metric, RegionMetric) else name.rpartition("-")[2] == channel)
+    }
 
 
 def loadable() -> Iterator[tuple[str, type[Metric]]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from longigen.components.visit_sequence import BACKGROUND
 from longigen.data.preprocess import Prepared
 from longigen.errors import LongigenError
 from longigen.evaluation.comparison import Comparison, Space
+from longigen.evaluation.metrics import of_channel
 from longigen.evaluation.regions import Regions, RegionScores, true_labels
 from longigen.evaluation.volumes import RegionVolume
 from longigen.hub.metrics_file import BLURRED, CODED, COPY_LAST, MODEL, SEGMENTED, ResultRow, mean_method
@@ -33,7 +34,7 @@ class Score:
         subject: id of the subject.
         visit: index of the visit.
         time: time of the visit.
-        values: values by name of the metric.
+        values: values by name of the metric; without those of a channel that the visit, or all given ones, lack.
         features: features of the set metrics (FID, KID), by name of the metric.
         volumes: volumes of the regions, by name; empty if no regions are scored.
     """
@@ -66,7 +67,7 @@ class Score:
     def of_row(cls, row: Mapping[str, str], features: Mapping[str, Tensor] | None = None) -> "Score":
         """Return the score of a row that `to_row` returned and that was read as text."""
         head = {"setting", "method", "subject", "visit", "time"}
-        values = {name: float(text) for name, text in row.items() if name not in head}
+        values = {name: float(text) for name, text in row.items() if name not in head and text}
         visit, time = int(row["visit"]), float(row["time"])
         return cls(row["setting"], row["method"], row["subject"], visit, time, values, features or {})
 
@@ -88,6 +89,9 @@ def score(
     if there are K ≥ 2 samples, their mean. For the latter, ensemble metrics get all samples, and the other metrics the
     mean. A `SeriesMetric` is of all visits of the task, and stands in the scores of each.
 
+    Each channel of a visit with several is scored by itself, by its own metrics (`of_channels`), in its own images and
+    grid, where both the true visit and a given one have it. Regions are marked in the first channel.
+
     Args:
         samples: K samples of the same task.
         scenario: scenario of the task.
@@ -99,13 +103,58 @@ def score(
         masked: make all images background where the label map of the subject's first visit is 0, before they are
             compared over the whole volume. A `SeriesMetric` is of whole images nevertheless.
     """
+    channels = samples[0].prepared.subject.channels
+    if not channels:
+        return _score(
+            samples, scenario, metrics, targets=targets, space=space, regions=regions, coded=coded, masked=masked
+        )
+    merged: dict[tuple[int, str], Score] = {}
+    for parts in zip(
+        *(each.by_channel(with_true=True) for each in (*samples, *([coded] if coded else []))), strict=True
+    ):
+        number = parts[0].channel.number
+        found = _score(
+            parts[: len(samples)],
+            scenario,
+            of_channel(metrics, channels[number], first=number == 0),
+            targets=targets,
+            space=space,
+            regions=regions if number == 0 else None,
+            coded=parts[-1] if coded else None,
+            masked=masked,
+        )
+        for each in found:
+            before = merged.get((each.visit, each.method), each)
+            values = {**before.values, **each.values}
+            merged[each.visit, each.method] = replace(
+                before,
+                values={name: values[name] for name in metrics if name in values},
+                features={**before.features, **each.features},
+                volumes={**before.volumes, **each.volumes},
+            )
+    return [merged[key] for key in sorted(merged, key=lambda key: key[0])]
+
+
+def _score(
+    samples: Sequence[Generated],
+    scenario: str,
+    metrics: Mapping[str, Metric],
+    *,
+    targets: Targets,
+    space: Space,
+    regions: Regions | None,
+    coded: Generated | None,
+    masked: bool,
+) -> list[Score]:
+    """Score the generated visits of one task, of one channel; see `score`."""
     regional = {name: metric for name, metric in metrics.items() if isinstance(metric, RegionMetric)}
     first = samples[0]
-    prepared = first.prepared
-    last = len(prepared.subject.visits) - 1
+    prepared, whole = first.prepared, first.channel
+    last = len(whole.whole.subject.visits) - 1
     series = _series(samples, metrics, space)
     scores = []
-    for index, visit in enumerate(first.task.targets):
+    true = [index for index in whole.targets if whole.has(index)]
+    for index, (own, visit) in enumerate(zip(first.task.targets, true, strict=True)):
         if targets == "last" and visit != last:
             continue
         compared = Comparison.of(samples, index, space)
@@ -119,7 +168,7 @@ def score(
             others = (*(torch.where(inside, image, BACKGROUND) for image in others[:2]), compared.foreground)
         of_regions = RegionScores()
         if regions is not None:
-            of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), visit))
+            of_regions = regions.scores(compared, methods, regional, prepared, (0, first.given_before(index), own))
         for method, images in methods.items():
             values, features = {}, {}
             for name, metric in metrics.items():
@@ -195,7 +244,8 @@ def summarise(
         average: how subjects are averaged.
     """
     rows = []
-    names = list(scores[0].values) if scores else []
+    names = list(dict.fromkeys(name for score in scores for name in score.values))
+    names += [name for name in metrics or {} if name not in names]  # of a channel that no scored visit has
     for scenario in dict.fromkeys(score.setting for score in scores):
         in_scenario = [score for score in scores if score.setting == scenario]
         methods = list(dict.fromkeys(score.method for score in in_scenario))
@@ -213,8 +263,10 @@ def summarise(
                     gain = Summary.jackknife(value - base_value, [a - b for a, b in zip(without, base, strict=True)])
                 else:
                     copy_last = means[COPY_LAST]
-                    values[name] = average.of([mean[name] for mean in subjects.values()])
-                    gain = average.of([mean[name] - copy_last[subject][name] for subject, mean in subjects.items()])
+                    known = {subject: mean.get(name, math.nan) for subject, mean in subjects.items()}
+                    copied = {subject: mean.get(name, math.nan) for subject, mean in copy_last.items()}
+                    values[name] = average.of(list(known.values()))
+                    gain = average.of([value - copied[subject] for subject, value in known.items()])
                 if method != COPY_LAST:
                     gains[name] = gain
             rows.append(ResultRow(scenario, method, len(visits), values, gains))
@@ -227,10 +279,12 @@ def by_subject(scores: Sequence[Score], method: str) -> dict[str, dict[str, floa
     for item in scores:
         if item.method == method:
             grouped.setdefault(item.subject, []).append(item.values)
-    return {
-        subject: {name: float(np.mean([values[name] for values in items])) for name in items[0]}
-        for subject, items in grouped.items()
-    }
+    names = dict.fromkeys(name for score in scores for name in score.values)
+    found: dict[str, dict[str, float]] = {}
+    for subject, items in grouped.items():
+        known = {name: [values[name] for values in items if name in values] for name in names}
+        found[subject] = {name: float(np.mean(each)) if each else math.nan for name, each in known.items()}
+    return found
 
 
 def _pooled(scores: Sequence[Score], method: str, name: str, metric: SetMetric) -> tuple[float, list[float]]:

@@ -54,7 +54,7 @@ class ValidationScores:
         return cls(chosen, metrics, settings.precision, f"{best_by}_gain")
 
     def __call__(self, model: LongitudinalModel) -> dict[str, float]:
-        """Return the mean over subjects of each metric, and of its gain over copy-last, as ``NAME_gain``.
+        """Return the mean over subjects, and channels, of each metric, and of its gain over copy-last, ``NAME_gain``.
 
         Means that are no finite numbers are left out, such as the PSNR of a visit that equals the one before it.
 
@@ -65,11 +65,12 @@ class ValidationScores:
         generation = GenerationSettings(precision=self.precision, steps=min(own.steps_of(model), STEPS))
         values: dict[str, list[float]] = {}
         for generated in predict_samples(model, self.subject_tasks, generation, batch_size="auto"):
-            compared = Comparison.of([generated], 0, "subject")
-            others = compared.true, compared.previous, compared.foreground
-            for name, metric in self.metrics.items():
-                value = metric(compared.generated[0], *others)
-                values.setdefault(name, []).append(value)
-                values.setdefault(f"{name}_gain", []).append(value - metric(compared.previous, *others))
+            for part in generated.by_channel(with_true=True):
+                compared = Comparison.of([part], 0, "subject")
+                others = compared.true, compared.previous, compared.foreground
+                for name, metric in self.metrics.items():
+                    value = metric(compared.generated[0], *others)
+                    values.setdefault(name, []).append(value)
+                    values.setdefault(f"{name}_gain", []).append(value - metric(compared.previous, *others))
         means = {name: sum(found) / len(found) for name, found in values.items()}
         return {name: mean for name, mean in means.items() if math.isfinite(mean)}

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longigen.data.dataset import Subject
 from longigen.errors import LongigenError
 from longigen.models.bids_layout import FIELDS
+from longigen.models.channels import channel_tasks
 from longigen.models.layout import Layout
 from longigen.models.predict import SubjectTask
 from longigen.models.visit_files import FILE, STATISTICS, sidecar_path
@@ -53,15 +55,19 @@ class Expected:
             return False
         whole = True
         for time_ in self.times:
-            content = self.layout.record.provenance(*self.item, self.times, time_, samples)
-            expected = json.loads(json.dumps(content))
-            volumes = list(self._volumes(time_))
-            for folder in {path.parent for path in self._with_explanations(volumes)}:
-                _remove_leftovers(folder)
-            for path in self._with_explanations(volumes):
-                whole &= _is_whole(path, expected)
+            parts = [part for part in channel_tasks(*self.item) if part.reaches(time_)]
+            volumes = [list(self._volumes(part.prepared.subject, time_)) for part in parts]
+            for number, (part, of_channel) in enumerate(zip(parts, volumes, strict=True)):
+                reached = [each for each in self.times if part.reaches(each)]
+                content = self.layout.record.provenance(part, reached, time_, samples)
+                expected = json.loads(json.dumps(content))
+                files = list(of_channel if number else self._with_explanations(of_channel))  # one is of all channels
+                for folder in {path.parent for path in files}:
+                    _remove_leftovers(folder)
+                for path in files:
+                    whole &= _is_whole(path, expected)
             for path in self.layout.volumes(subject, time_):
-                if path not in volumes:
+                if not any(path in of_channel for of_channel in volumes):
                     raise _other(path, self._of_other_samples(path))
         return whole
 
@@ -71,9 +77,9 @@ class Expected:
         found = read_json(sidecar).get("samples") if sidecar.exists() else "of another number"
         return _difference("samples", found, self.samples)
 
-    def _volumes(self, time_: float) -> Iterator[Path]:
+    def _volumes(self, subject: Subject, time_: float) -> Iterator[Path]:
         for kind in (*range(self.samples), *(STATISTICS if self.samples > 1 else ())):
-            yield self.layout.volume(self.item[0].subject, time_, kind, self.samples)
+            yield self.layout.volume(subject, time_, kind, self.samples)
 
     def _with_explanations(self, volumes: Sequence[Path]) -> Iterator[Path]:
         """Yield the volumes, and the explanation of each sample."""

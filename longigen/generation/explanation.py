@@ -18,6 +18,7 @@ from longigen.data.preprocess import Prepared
 from longigen.data.training_pairs import make_sequence
 from longigen.data.volume import Volume, write_volume
 from longigen.errors import LongigenError
+from longigen.models.channels import channel_tasks
 from longigen.models.figures import Slice, draw_grey
 from longigen.models.layout import Layout
 from longigen.models.longitudinal import LongitudinalModel
@@ -142,8 +143,34 @@ def _joined(given: VisitSequence, generated: Generated) -> VisitSequence:
             name: Covariate(*(torch.nn.functional.pad(part, (0, number)) for part in item))
             for name, item in given.covariates.items()
         },
+        observed_channels=_channels(given, generated),
     )
     return joined.select(times.argsort(dim=1))
+
+
+def _channels(given: VisitSequence, generated: Generated) -> Tensor | None:
+    """Return which channels the given and the generated visits have (1, L, C); None if they have all."""
+    if given.observed_channels is None:
+        return None
+    parts = channel_tasks(generated.prepared, generated.task)
+    made = torch.zeros(1, len(generated.times), given.images.shape[2], dtype=torch.bool)
+    for part in parts:
+        made[0, :, part.number] = torch.tensor([part.reaches(time) for time in generated.times])
+    return torch.cat([given.observed_channels, made], dim=1)
+
+
+def first_of_each(generated: Generated, paths: Sequence[Sequence[Path]]) -> list[Path]:
+    """Return a file of each generated visit, in order of time: the first channel's, since all share one explanation.
+
+    Args:
+        generated: one sample of a subject's visits.
+        paths: what `write_sample` returned for it.
+    """
+    found: dict[float, Path] = {}
+    for part, files in zip(generated.by_channel(), paths, strict=True):
+        for time, path in zip(part.times, files, strict=True):
+            found.setdefault(time, path)
+    return [found[time] for time in generated.times]
 
 
 def write_explanations(model: LongitudinalModel, generated: Generated, paths: Sequence[Path], layout: Layout) -> None:
@@ -155,7 +182,7 @@ def write_explanations(model: LongitudinalModel, generated: Generated, paths: Se
     Args:
         model: the model that generated the visits.
         generated: one sample of a subject's visits.
-        paths: paths of the visits, as `write_visits` returned them.
+        paths: a file of each visit, beside which its explanation is; see `first_of_each`.
         layout: the layout of the folder, with the provenance of the visits.
     """
     record, unit = layout.record, layout.record.time_unit

@@ -44,5 +44,6 @@ def write_pictures(session: GenerationSession, layout: Layout, *, animations: Se
         if len(strips) < MOST_STRIPS:
             strips.append(Strip.of(trajectory))
         for kind in animations:
-            write_animation(trajectory, layout.animation(subjects[files.subject], files.setting, kind), kind)
+            place = layout.animation(files.of(subjects[files.subject]), files.setting, kind)
+            write_animation(trajectory, place, kind)
     write_contact_sheet(strips, folder / SHEET)

@@ -32,7 +32,7 @@ def write_all_series(session: GenerationSession, layout: Layout) -> None:
     said: dict[str, list[str]] = {}
     for files in find_trajectories(layout.folder):
         if files.subject in subjects:
-            for note in write_series(files, layout, subjects[files.subject]):
+            for note in write_series(files, layout, files.of(subjects[files.subject])):
                 said.setdefault(note, []).append(files.subject)
     for note, names in said.items():
         log.info(f"{note}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
@@ -86,6 +86,7 @@ def _write(
     content = {
         "synthetic": True,
         "subject": files.subject,
+        **({"channel": files.channel} if files.channel else {}),
         "times": times,
         "time_unit": files.time_unit,
         "frames": frames,

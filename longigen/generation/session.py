@@ -21,7 +21,7 @@ from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.hub.manifest import WEIGHTS, checksum
 from longigen.hub.resolve import ModelSource
 from longigen.models.batch_size import BatchSize, Size
-from longigen.models.cautions import box_cautions, data_cautions, shares_outside
+from longigen.models.cautions import box_cautions, data_cautions, require_channels, shares_outside
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.predict import (
     Generated,
@@ -115,6 +115,7 @@ class GenerationSession:
         skip_bad = skip_bad or bool(recorded and recorded["recipe"]["training"].get("skip_bad"))
         pipeline = model.provenance.pipeline(box)
         cohort = Cohort(name, dataset, pipeline, split, skip_bad=skip_bad, time_factor=factor, callback=callback)
+        require_channels(model, cohort.channels)
         own = fingerprint(cohort.subjects) == model.provenance.data.get("fingerprint")
         used = None
         if recorded is not None:

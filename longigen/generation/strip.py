@@ -44,7 +44,7 @@ class Strip:
     """The panels of one trajectory.
 
     Attributes:
-        subject: id of the subject.
+        subject: id of the subject, and its channel if there are several.
         panels: from left to right.
         window: intensities that are drawn black and white, in all panels but those of differences.
         limit: end of the colour scale of the differences, blue (-limit) to red (limit), and of standard deviations.
@@ -95,7 +95,7 @@ class Strip:
             add("true - generated", difference_colours(last.error, limit))
         if last.std is not None and last.std.data.any():
             add(f"std, 0 to {limit:.3g}", spread_colours(last.std.data, limit))
-        return cls(trajectory.subject, panels, window, limit)
+        return cls(trajectory.name, panels, window, limit)
 
     @property
     def picture(self) -> Image.Image:

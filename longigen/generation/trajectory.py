@@ -18,7 +18,7 @@ from longigen.data.issues import BadData
 from longigen.data.volume import Volume, read_volume, voxel_digest
 from longigen.errors import LongigenError
 from longigen.models.visit_files import STATISTICS, sidecar_path
-from longigen.models.visit_index import COLUMNS, INDEX
+from longigen.models.visit_index import CHANNEL, COLUMNS, INDEX
 from longigen.utils.files import read_json, reason
 
 FOREGROUND = 0.05
@@ -71,6 +71,7 @@ class Trajectory:
         given: times and volumes of the given visits, in order of time; none if they are not known.
         visits: the generated visits, in order of time.
         notes: what is not known, one sentence each.
+        channel: which of several channels of the visits it shows; empty for visits of one image.
     """
 
     subject: str
@@ -79,6 +80,12 @@ class Trajectory:
     given: Sequence[tuple[float, Volume]]
     visits: Sequence[GeneratedVisit]
     notes: Sequence[str] = ()
+    channel: str = ""
+
+    @property
+    def name(self) -> str:
+        """The subject, and the channel if there are several."""
+        return f"{self.subject} {self.channel}".rstrip()
 
     @property
     def volumes(self) -> list[Volume]:
@@ -107,13 +114,21 @@ class Trajectory:
 
 @dataclass(frozen=True, eq=False)
 class TrajectoryFiles:
-    """The files of one subject's generated visits in one setting, as the index of their folder lists them."""
+    """The files of one subject's generated visits in one setting, as the index of their folder lists them.
+
+    Of several channels, they are of one, `channel`.
+    """
 
     folder: Path
     subject: str
     setting: str
     time_unit: str
     rows: Sequence[Mapping[str, str]] = field(repr=False)
+    channel: str = ""
+
+    def of(self, subject: Subject) -> Subject:
+        """Return the subject with the images of this channel alone, if it has several."""
+        return subject.of_channel(self.channel) if self.channel in subject.channels else subject
 
     @property
     def times(self) -> list[float]:
@@ -146,7 +161,7 @@ class TrajectoryFiles:
             LongigenError: if a volume cannot be read, or its sidecar is damaged.
         """
         times, grid = self.times, self._read(self._path(self.times[-1], self._first_sample))
-        own, notes = self._own(subject)
+        own, notes = self._own(None if subject is None else self.of(subject))
         low = min((float(volume.data.min()) for volume in own.values()), default=float(grid.data.min()))
 
         def placed(volume: Volume, fill: float) -> Volume:
@@ -169,7 +184,13 @@ class TrajectoryFiles:
                 )
             )
         return Trajectory(
-            self.subject, self.setting, self.time_unit, [(time, known[time]) for time in given], visits, notes
+            self.subject,
+            self.setting,
+            self.time_unit,
+            [(time, known[time]) for time in given],
+            visits,
+            notes,
+            self.channel,
         )
 
     def volume(self, row: Mapping[str, str]) -> Volume:
@@ -243,7 +264,7 @@ def find_trajectories(folder: Path) -> list[TrajectoryFiles]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+        groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
         for row in rows:
             _ = [float(text) for text in (row["time"], *row["given"].split())]
             if row["sample"] not in STATISTICS:
@@ -252,15 +273,15 @@ def find_trajectories(folder: Path) -> list[TrajectoryFiles]:
                 raise LongigenError(  # else the page of somebody's folder would show files of this machine
                     f"{path} lists {row['path']}, which is outside of its folder; restore it with 'longigen generate'."
                 )
-            groups.setdefault((row["subject"], row["setting"]), []).append(row)
+            groups.setdefault((row["subject"], row["setting"], row.get(CHANNEL, "")), []).append(row)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, csv.Error) as error:
         problem = reason(error) if isinstance(error, OSError | csv.Error) else f"it needs {', '.join(COLUMNS)}"
         raise LongigenError(
             f"{path} cannot be read ({problem}); it is written by 'longigen generate', which restores it if run again."
         ) from error
     found = [
-        TrajectoryFiles(folder, subject, setting, group[0]["time_unit"], group)
-        for (subject, setting), group in groups.items()
+        TrajectoryFiles(folder, subject, setting, group[0]["time_unit"], group, channel)
+        for (subject, setting, channel), group in groups.items()
         if any(row["sample"] not in STATISTICS for row in group)
     ]
     if not found:

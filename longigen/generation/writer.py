@@ -8,7 +8,7 @@ from pathlib import Path
 from longigen.errors import LongigenWarning
 from longigen.generation.animation import Kind, require_video
 from longigen.generation.earlier import Expected
-from longigen.generation.explanation import require_explaining, write_explanations
+from longigen.generation.explanation import first_of_each, require_explaining, write_explanations
 from longigen.generation.pictures import write_pictures
 from longigen.generation.series import write_all_series
 from longigen.generation.session import GenerationSession
@@ -18,7 +18,7 @@ from longigen.models.layout import LayoutName
 from longigen.models.open_layout import open_layout
 from longigen.models.predict import GenerationSettings
 from longigen.models.tasks import Scenario
-from longigen.models.visit_files import make_way, spread_caution, write_mean_and_std, write_visits
+from longigen.models.visit_files import make_way, spread_caution, write_sample, write_statistics
 from longigen.utils.processes import agreeing, divided, gathered, processes, says_first, share
 
 
@@ -115,20 +115,20 @@ def write_cohort(
                 if kind not in cautioned and says_first(kind):  # the first subject stands for all
                     warnings.warn(text, LongigenWarning, stacklevel=5)
                     cautioned.add(kind)
-        paths: list[list[Path]] = []  # of the subject's samples, by visit
+        paths: list[list[list[Path]]] = []  # of the subject's samples, by channel and visit
         made = session.generate(batch, settings, samples=samples, times=batch_times, batch_size=at_once)
         for number, generated in enumerate(made):
             if callback is not None:
                 callback(done * samples + number + 1, total * samples)
             if indices[number // samples] not in todo:
                 continue
-            paths.append(write_visits(generated, chosen, sample=number % samples, samples=samples))
+            paths.append(write_sample(generated, chosen, sample=number % samples, samples=samples))
             if explain:
-                write_explanations(session.model, generated, paths[-1], chosen)
+                write_explanations(session.model, generated, first_of_each(generated, paths[-1]), chosen)
             if len(paths) == samples:
                 if samples > 1:
-                    max_std = max(max_std, write_mean_and_std(generated, paths, chosen))
-                written.extend(file for files in paths for file in files)
+                    max_std = max(max_std, write_statistics(generated, paths, chosen))
+                written.extend(file for of_sample in paths for files in of_sample for file in files)
                 paths = []
 
     def missing(part: Sequence[int]) -> Iterator[bool]:

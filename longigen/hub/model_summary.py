@@ -83,12 +83,14 @@ class ModelSummary:
         data = config.get("training" if is_segmenter else "data", {})
         trained_on = str(data.get("data" if is_segmenter else "name") or "unknown data")
         simulated = ", simulated" if data.get("simulated") else ""
+        names = config.get("statistics", {}).get("channel_names", [])
+        channels = f", channels {', '.join(map(str, names))}" if names else ""
         protocol, metrics = _read_means(folder / METRICS)
         return cls(
             name="",
             summary=f"{parts}, trained on {trained_on}",
             parts=parts,
-            data=f"{trained_on}{simulated}",
+            data=f"{trained_on}{simulated}{channels}",
             parameters=number_count(read_header(folder / WEIGHTS)),
             size=sum((folder / name).stat().st_size for name in ALL_FILES if (folder / name).is_file()),
             licence=card_licence(folder / CARD),

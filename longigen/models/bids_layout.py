@@ -9,6 +9,7 @@ from longigen.errors import LongigenError
 from longigen.models.bids_description import LINK, SourceFolder, describe, is_public_reference, write_tables
 from longigen.models.bids_names import (
     DEFAULT,
+    KEPT,
     guessed_suffix,
     kept_entities,
     renamed,
@@ -16,6 +17,7 @@ from longigen.models.bids_names import (
     sidecar_of,
     stated_suffix,
     subject_labels,
+    suffix_of_channel,
 )
 from longigen.models.layout import Layout
 from longigen.models.visit_files import GenerationRecord, Statistic
@@ -30,10 +32,32 @@ FIELDS = ("Description", "SkullStripped", "SpatialReference", "Sources")
 class _Image(NamedTuple):
     """What the name of a subject's first visit says of all its images: entities before and after ``run``, suffix."""
 
-    entities: str
+    kept: Mapping[str, str]
     space: str
     suffix: str
     guessed: bool
+
+    @property
+    def entities(self) -> str:
+        """The entities before ``run``, as they stand in a name."""
+        return "".join(self.kept[key] for key in KEPT if key in self.kept)
+
+
+def _described(subject: Subject) -> _Image:
+    """Return what the name of a subject's first image says, or else the name of the channel that it is of."""
+    source = subject.visits[0].source
+    kept = kept_entities(source)
+    stated, space = stated_suffix(source), kept.pop("space", "")
+    named = suffix_of_channel(subject.channel) if subject.channel else None
+    suffix = stated or named or guessed_suffix(source) or DEFAULT
+    return _Image(kept, space, suffix, stated is None)
+
+
+def _with_channels(subject: Subject) -> list[Subject]:
+    """Return each channel that a subject has, as a subject; itself if it has one image per visit."""
+    if not subject.channels:
+        return [subject]
+    return [each for name in subject.channels if (each := subject.of_channel(name)).visits]
 
 
 class BIDSLayout(Layout):
@@ -43,6 +67,8 @@ class BIDSLayout(Layout):
       (``sub-``, ``ses-``). Else an id keeps its letters and digits, and a visit is named by its time: ``3p5years``.
     - The suffix and the entities ``acq``, ``ce``, ``rec`` and ``space`` are those of the subject's first visit. Without
       a suffix of BIDS it is what a word of its name stands for, or else T1w.
+    - Of several channels, each has the suffix of its files, or that of its name (``flair``). Channels that would have
+      the same one, such as ``t1`` and ``t1ce``, get their names as ``acq``.
     - Several samples are numbered, ``run-1`` the first; ``desc-mean`` and ``desc-std`` are of all samples.
     - BIDS has no names for explanations, animations and 4D series; they are in folders of their own, ``explain``,
       ``figures`` and ``cine``, which ``.bidsignore`` lists.
@@ -53,7 +79,8 @@ class BIDSLayout(Layout):
     def __init__(self, folder: Path, record: GenerationRecord, subjects: Sequence[Subject], origin: str) -> None:
         super().__init__(folder, record, subjects, origin)
         self._labels = subject_labels((subject.id, subject.visits[0].source) for subject in subjects)
-        self._images: dict[str, _Image] = {}
+        self._subjects: Mapping[str, Subject] = {subject.id: subject for subject in subjects}
+        self._images: dict[tuple[str, str], _Image] = {}
         self._own: set[str] = set()
         self._first = subjects[0]
         self.notes = tuple(self._notes())
@@ -109,17 +136,19 @@ class BIDSLayout(Layout):
     def _notes(self) -> list[str]:
         """Return in sentences which names were changed, and what of the images was guessed."""
         notes = [note] if (note := renamed(self._labels)) else []
-        image = self._image(self._first)
-        if image.guessed:
-            source = Path(self._first.visits[0].source).name
-            why = (
-                f"as {source} suggests"
-                if guessed_suffix(source)
-                else "though their contrast is not known, since BIDS needs a name for it"
-            )
-            notes.append(
-                f"The images are named {image.suffix}, {why}; --layout flat (layout='flat') names no contrast."
-            )
+        for first in _with_channels(self._first):
+            image = self._image(first)
+            if image.guessed:
+                source = first.channel or Path(first.visits[0].source).name
+                why = (
+                    f"as {source} suggests"
+                    if guessed_suffix(source)
+                    else "though their contrast is not known, since BIDS needs a name for it"
+                )
+                what = f"{first.channel} images" if first.channel else "images"
+                notes.append(
+                    f"The {what} are named {image.suffix}, {why}; --layout flat (layout='flat') names no contrast."
+                )
         if self._skull_stripped(self._first) is None:
             notes.append(
                 "It is not recorded whether images are skull-stripped; SkullStripped, which BIDS requires, is false."
@@ -151,24 +180,26 @@ class BIDSLayout(Layout):
         return self.subject_folder(subject) / f"ses-{self._session(subject, time)}"
 
     def _session(self, subject: Subject, time: float) -> str:
-        return session_label(subject.visits, time, self.record.time_unit)
+        visits = self._subjects.get(subject.id, subject).visits  # of all channels
+        return session_label(visits, time, self.record.time_unit)
 
     def _image(self, subject: Subject) -> _Image:
-        if subject.id not in self._images:
-            source = subject.visits[0].source
-            kept = kept_entities(source)
-            stated, space = stated_suffix(source), kept.pop("space", "")
-            self._images[subject.id] = _Image(
-                "".join(kept.values()),
-                space,
-                stated or guessed_suffix(source) or DEFAULT,
-                stated is None,
-            )
-        return self._images[subject.id]
+        if (subject.id, subject.channel) not in self._images:
+            whole = self._subjects.get(subject.id, subject)
+            images = {each.channel: _described(each) for each in _with_channels(whole)}
+            names = [(*image.kept.values(), image.space, image.suffix) for image in images.values()]
+            for (channel, image), name in zip(images.items(), names, strict=True):
+                distinct = (
+                    image if names.count(name) == 1 else image._replace(kept={**image.kept, "acq": f"_acq-{channel}"})
+                )
+                self._images[subject.id, channel] = distinct
+            self._images[subject.id, ""] = self._images[subject.id, next(iter(images))]
+        return self._images[subject.id, subject.channel]
 
     def _beside(self, subject: Subject, kind: str, setting: str, end: str) -> Path:
         """Return the path of a file of all visits of a subject, for which BIDS has no name."""
         which = f"_setting-{setting}" if setting else ""
+        which += f"_channel-{subject.channel}" if subject.channel else ""
         return self.subject_folder(subject) / kind / f"sub-{self._labels[subject.id]}{which}_{end}"
 
     def _skull_stripped(self, subject: Subject) -> bool | None:

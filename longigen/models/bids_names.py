@@ -132,6 +132,12 @@ def stated_suffix(source: str) -> str | None:
     return found[1] if found and found[1] in ANATOMICAL else None
 
 
+def suffix_of_channel(name: str) -> str | None:
+    """Return the suffix that the name of a channel is, or stands for, such as FLAIR for ``flair``; None if none."""
+    known = {suffix.lower(): suffix for suffix in ANATOMICAL}
+    return known.get(name.lower()) or guessed_suffix(name)
+
+
 def guessed_suffix(source: str) -> str | None:
     """Return the suffix that a word in the name of a file stands for, such as T1w for ``IXI012-HH-1211-T1.nii.gz``."""
     words: Sequence[str] = re.split(r"[^0-9a-z]+", Path(source).name.lower())

@@ -72,6 +72,28 @@ def data_cautions(
             )
 
 
+def require_channels(model: "LongitudinalModel", channels: Sequence[str]) -> None:
+    """Check that visits have the channels that a model was trained on, in the same order.
+
+    Args:
+        model: the model.
+        channels: the names of the visits' channels; none for visits of one image.
+
+    Raises:
+        LongigenError: if they have others.
+    """
+    own = model.statistics.channel_names
+    if tuple(channels) != own:
+
+        def words(names: Sequence[str]) -> str:
+            return f"the channels {','.join(names)}" if names else "one image per visit"
+
+        raise LongigenError(
+            f"The model was trained on {words(own)} and these data have {words(channels)}; give data with the same, in "
+            "the same order (--set chooses them; 'longigen info' of the data set's reader says how)."
+        )
+
+
 def shares_outside(subjects: Sequence[Prepared]) -> list[float]:
     """Return `Prepared.outside` of each subject."""
     return list(in_parallel(lambda prepared: prepared.outside, subjects))

@@ -35,11 +35,12 @@ def row_of(generated: Generated) -> StripRow:
     subject, time = generated.prepared.subject, generated.times[-1]
     given = [i for i in generated.task.given if subject.times[i] < time]
     images = [(subject.times[i], generated.prepared.visit(i)) for i in given]
-    return StripRow(subject.id, images, generated.images[-1], generated.true(len(generated.times) - 1), time)
+    label = f"{subject.id} {subject.channel}".rstrip()
+    return StripRow(label, images, generated.images[-1], generated.true(len(generated.times) - 1), time)
 
 
 def write_strip(generated: Generated | Sequence[Generated], path: Path, *, title: str) -> None:
-    """Write a PNG with one row per subject: given visits, generated visit, true visit, and the two errors.
+    """Write a PNG with one row per subject and channel: given visits, generated visit, true visit, and the two errors.
 
     The errors are those of copy-last and of the model. All images share one grey scale, [-1, 1], and the two errors
     share one colour scale. The slice is perpendicular to the axis with the fewest voxels, where the true change is
@@ -47,7 +48,10 @@ def write_strip(generated: Generated | Sequence[Generated], path: Path, *, title
     """
     from matplotlib.figure import Figure
 
-    rows = [row_of(item) for item in ([generated] if isinstance(generated, Generated) else generated)]
+    items = [generated] if isinstance(generated, Generated) else generated
+    rows = [row_of(part) for item in items for part in item.by_channel(with_true=True)]
+    if not rows:  # the true visits lack the channels that were given
+        return
     given_columns = min(MAX_GIVEN, max(len(row.given) for row in rows))
     columns = given_columns + 4
     width, height = 1.7 * columns, 1.95 * len(rows) + 0.5
@@ -75,7 +79,9 @@ def write_strip(generated: Generated | Sequence[Generated], path: Path, *, title
 
 
 def write_comparison(generated: Mapping[str, Sequence[Generated]], path: Path, *, title: str) -> None:
-    """Write a PNG with two rows per subject: the images of the true visit, copy-last and each method, and their errors.
+    """Write a PNG with two rows per subject and channel: the images, and their errors.
+
+    The images are of the true visit, of copy-last and of each method.
 
     Args:
         generated: the generated visits of each method, by its name, for the same tasks in the same order. Copy-last is
@@ -85,7 +91,13 @@ def write_comparison(generated: Mapping[str, Sequence[Generated]], path: Path, *
     """
     from matplotlib.figure import Figure
 
-    tasks = next(iter(generated.values()))
+    by_method = {
+        method: [part for item in items for part in item.by_channel(with_true=True)]
+        for method, items in generated.items()
+    }
+    tasks = next(iter(by_method.values()))
+    if not tasks:
+        return
     figure = Figure(figsize=(1.7 * (len(generated) + 2), 3.7 * len(tasks) + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(2 * len(tasks), len(generated) + 2, squeeze=False)
@@ -102,7 +114,7 @@ def write_comparison(generated: Mapping[str, Sequence[Generated]], path: Path, *
         errors[0].text(0, 0.5, label, transform=errors[0].transAxes, fontsize=8)
         draw_grey(images[1], cut(previous), f"copy-last t={last:g}")
         draw_difference(errors[1], cut(row.true - previous), "", limit)
-        for column, (method, results) in enumerate(generated.items(), start=2):
+        for column, (method, results) in enumerate(by_method.items(), start=2):
             image = results[place].images[-1]
             draw_grey(images[column], cut(image), method)
             draw_difference(errors[column], cut(row.true - image), "", limit)

@@ -9,12 +9,12 @@ from longigen.models.visit_files import Statistic
 from longigen.models.visit_index import write_index
 from longigen.utils.time_units import time_text
 
-ENDS = ("_sample-*", "_mean.*", "_std.*")
+ENDS = ("_channel-*", "_sample-*", "_mean.*", "_std.*")
 """How the names of a visit's files go on after the time and the setting."""
 
 
 class FlatLayout(Layout):
-    """``SUBJECT/SUBJECT_time-TIME[_setting-SETTING]_sample-NUMBER.nii.gz``, or ``_mean``, or ``_std``."""
+    """``SUBJECT/SUBJECT_time-TIME[_setting-SETTING][_channel-NAME]_sample-NUMBER.nii.gz``, or ``_mean``, ``_std``."""
 
     is_data_set = False
 
@@ -23,7 +23,7 @@ class FlatLayout(Layout):
 
     def volume(self, subject: Subject, time: float, kind: int | Statistic, samples: int) -> Path:
         end = f"sample-{kind}" if isinstance(kind, int) else kind
-        return self.subject_folder(subject) / f"{self._stem(subject, time)}_{end}.nii.gz"
+        return self.subject_folder(subject) / f"{self._stem(subject, time)}{_channel(subject)}_{end}.nii.gz"
 
     def files(self, subject: Subject, time: float) -> list[Path]:
         start = glob.escape(self._stem(subject, time))
@@ -33,10 +33,11 @@ class FlatLayout(Layout):
         return volume.with_name(f"{volume.name.removesuffix('.nii.gz')}_explain.nii.gz")
 
     def animation(self, subject: Subject, setting: str, ending: str) -> Path:
-        return self.subject_folder(subject) / f"{subject.id}{_of(setting)}.{ending}"
+        return self.subject_folder(subject) / f"{subject.id}{_of(setting)}{_channel(subject)}.{ending}"
 
     def series(self, subject: Subject, setting: str, sample: int) -> Path:
-        return self.subject_folder(subject) / f"{subject.id}{_of(setting)}_sample-{sample}_4d.nii.gz"
+        stem = f"{subject.id}{_of(setting)}{_channel(subject)}"
+        return self.subject_folder(subject) / f"{stem}_sample-{sample}_4d.nii.gz"
 
     def complete(self) -> None:
         write_index(self.folder)
@@ -48,3 +49,7 @@ class FlatLayout(Layout):
 
 def _of(setting: str) -> str:
     return f"_setting-{setting}" if setting else ""
+
+
+def _channel(subject: Subject) -> str:
+    return f"_channel-{subject.channel}" if subject.channel else ""

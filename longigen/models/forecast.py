@@ -14,15 +14,15 @@ from longigen.data.cache import VisitCache
 from longigen.data.dataset import Subject
 from longigen.data.preprocess import Prepared
 from longigen.data.volume import Volume
-from longigen.errors import LongigenError, LongigenWarning
+from longigen.errors import LongigenError, LongigenWarning, did_you_mean
 from longigen.models.batch_size import Size
-from longigen.models.cautions import box_cautions, data_cautions, subject_cautions
+from longigen.models.cautions import box_cautions, data_cautions, require_channels, subject_cautions
 from longigen.models.layout import LayoutName
 from longigen.models.open_layout import open_layout
 from longigen.models.predict import Generated, GenerationSettings, generation_metadata, predict_samples, target_times
 from longigen.models.pretrained import described_parts
 from longigen.models.tasks import Task
-from longigen.models.visit_files import GenerationRecord, make_way, spread_caution, write_mean_and_std, write_visits
+from longigen.models.visit_files import GenerationRecord, make_way, spread_caution, write_sample, write_statistics
 from longigen.utils.moments import Moments
 from longigen.utils.optional import optional_import
 from longigen.utils.progress import Progress, silent
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 Times = float | str | Sequence[float | str]
 """Times to generate, in the subject's unit; ``"+1"`` is one unit after the last visit."""
+
+Images = Sequence[Path | str] | Mapping[str, Sequence[Path | str | None]]
+"""The paths of a subject's images, or those of each channel by its name; see `Subject.from_files`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,9 @@ class Forecast:
     Every volume has the grid, affine and intensities of the last given visit before it, whose own voxels are kept where
     the model neither moves nor changes them. Without `detail` it is the model's image, interpolated to the grid of the
     subject's first visit.
+
+    Of a subject with several images per visit, such as T1w and FLAIR, `channel` gives the forecast of each. All are
+    written by `save`.
     """
 
     def __init__(self, samples: Sequence[Generated], record: GenerationRecord) -> None:
@@ -102,9 +108,44 @@ class Forecast:
         """The unit of all times."""
         return self._record.time_unit
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels that were generated, of a subject with several images per visit; else none.
+
+        A channel that none of the given visits has is not generated.
+        """
+        return tuple(part.channel.name for part in self._samples[0].by_channel() if part.channel.name)
+
+    def channel(self, name: str) -> "Forecast":
+        """Return the forecast of one channel.
+
+        Raises:
+            LongigenError: if there is no such channel.
+        """
+        if name not in self.channels:
+            raise LongigenError(
+                f"This forecast has no channel '{name}'.{did_you_mean(name, self.channels)} Channels: "
+                f"{', '.join(self.channels) or 'none, since visits have one image'}."
+            )
+        parts = (part for sample in self._samples for part in sample.by_channel())
+        return Forecast([part for part in parts if part.channel.name == name], self._record)
+
+    def _require_one(self) -> None:
+        """Raise a `LongigenError` if there are several channels, for what shows or returns volumes of one."""
+        if self._samples[0].prepared.subject.channels:
+            raise LongigenError(
+                f"This forecast has the channels {', '.join(self.channels)}; choose one, such as "
+                f"forecast.channel('{self.channels[0]}')."
+            )
+
     @cached_property
     def visits(self) -> tuple[ForecastVisit, ...]:
-        """The generated visits, in order of time."""
+        """The generated visits, in order of time.
+
+        Raises:
+            LongigenError: if there are several channels; see `channel`.
+        """
+        self._require_one()
         return tuple(
             ForecastVisit(time, tuple(sample.volume(index, detail=self._record.detail) for sample in self._samples))
             for index, time in enumerate(self.times)
@@ -155,20 +196,22 @@ class Forecast:
         Raises:
             LongigenError: if a file cannot be written, or a visit has files in the folder already.
         """
-        chosen = open_layout(layout, Path(folder), self._record, [self.subject], "files")
-        make_way(chosen, [(self.subject, time) for time in self.times], overwrite=overwrite)
+        part = self._samples[0].part
+        subject = self.subject if part is None else part.whole.subject  # by which channels have distinct names
+        chosen = open_layout(layout, Path(folder), self._record, [subject], "files")
+        make_way(chosen, [(subject, time) for time in self.times], overwrite=overwrite)
         chosen.prepare()
         for note in chosen.notes:
             warnings.warn(note, LongigenWarning, stacklevel=2)
         paths = [
-            write_visits(generated, chosen, sample=number, samples=len(self._samples))
+            write_sample(generated, chosen, sample=number, samples=len(self._samples))
             for number, generated in enumerate(self._samples)
         ]
         if len(paths) > 1:
-            write_mean_and_std(self._samples[0], paths, chosen)
+            write_statistics(self._samples[0], paths, chosen)
         if chosen.is_data_set:  # a flat folder has an index only if `generate` wrote it
             chosen.complete()
-        return [path for of_sample in paths for path in of_sample]
+        return [path for of_sample in paths for files in of_sample for path in files]
 
     def plot(self) -> "Figure":
         """Draw the given visits and the mean of each generated one, with its change and standard deviation below.
@@ -177,13 +220,14 @@ class Forecast:
         """
         from longigen.models.figures import forecast_figure
 
+        self._require_one()
         subject, given = self.subject, self._samples[0].task.given
         images = np.stack([sample.images.numpy() for sample in self._samples])  # (K, T, C, W, H, D)
         return forecast_figure(
             [(subject.times[index], self._prepared.visit(index)) for index in given],
             list(zip(self.times, images.mean(axis=0), strict=True)),
             images.std(axis=0, ddof=1) if len(images) > 1 else None,
-            title=f"{subject.id} ({self.time_unit})",
+            title=f"{subject.id}{subject.channel and f' {subject.channel}'} ({self.time_unit})",
         )
 
     def view(self) -> Any:
@@ -197,6 +241,7 @@ class Forecast:
         Raises:
             LongigenError: if ipyniivue is not installed.
         """
+        self._require_one()
         niivue = optional_import("ipyniivue", "Forecast.view (longigen[view])")
         given = self._samples[0].task.given
         images = [(self.subject.times[index], "given", self._prepared.own(index).image) for index in given]
@@ -224,11 +269,11 @@ class Forecast:
         return f"Forecast({self.subject.id}, at {times} {self.time_unit}, {len(self._samples)} samples)"
 
 
-def as_subject(given: Subject | Sequence[Path | str], times: Sequence[float] | None, unit: str) -> Subject:
+def as_subject(given: Subject | Images, times: Sequence[float] | None, unit: str) -> Subject:
     """Return the subject with its time unit, created from the paths of its images if those are given instead.
 
     Args:
-        given: a `Subject`, or the paths of its images.
+        given: a `Subject`, or the paths of its images, by channel where visits have several.
         times: times of the images, required for paths and not allowed for a `Subject`.
         unit: the model's time unit.
 
@@ -333,6 +378,7 @@ def generate_forecast(
     """
     unit = model.statistics.time_unit
     own_unit = subject.time_unit or unit
+    require_channels(model, subject.channels)
     pipeline = model.provenance.pipeline(None if shape is None else {"shape": shape})
     prepared = pipeline.subject(subject, VisitCache.default(), time_factor=time_factor(own_unit, unit) or 1.0)
     unknown = sorted({name for visit in subject.visits for name in visit.covariates} - {*model.statistics.covariates})
@@ -372,7 +418,12 @@ def generate_forecast(
         **metadata,
     )
     forecast = Forecast(generated, record)
-    widest = max((float(std.data.max()) for std in forecast.std or ()), default=0.0)
+    parts = [forecast.channel(name) for name in forecast.channels] or [forecast]
+    widest = max((float(std.data.max()) for part in parts for std in part.std or ()), default=0.0)
+    left_out = [name for name in subject.channels if name not in forecast.channels]
+    if left_out:
+        text = f"No given visit of subject {subject.id} has {' or '.join(left_out)}, so none is generated."
+        warnings.warn(text, LongigenWarning, stacklevel=4)
     central = settings.sampler_of(model).central
     caution = spread_caution(samples, record.steps, widest, central=central)
     if caution is not None:

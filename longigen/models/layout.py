@@ -15,7 +15,8 @@ class Layout(abc.ABC):
     """Where the files of generated visits are in a folder.
 
     A subject is named by its `Subject`, a visit by its subject and time, and a volume of a visit by the index of its
-    sample, from 0, or as the mean or standard deviation of all samples.
+    sample, from 0, or as the mean or standard deviation of all samples. Of a visit with several images, a volume, an
+    animation and a series are of one channel, and the subject that names them is `Subject.of_channel`.
 
     Args:
         folder: the folder to write to.

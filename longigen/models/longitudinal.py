@@ -27,7 +27,14 @@ from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.publish import Release, publication
 from longigen.models.batch_size import Size
 from longigen.models.compilation import Compile, compiled
-from longigen.models.forecast import Forecast, as_subject, future_times, generate_forecast, missing_times
+from longigen.models.forecast import (
+    Forecast,
+    Images,
+    as_subject,
+    future_times,
+    generate_forecast,
+    missing_times,
+)
 from longigen.models.guidance import untrained_null
 from longigen.models.predict import Draw, GeneratedVisits, GenerationSettings
 from longigen.models.predictor import Predictor
@@ -184,9 +191,19 @@ class LongitudinalModel(nn.Module):
         """Return the visits with their codes (B, L, C', w, h, d) instead of their images.
 
         What is not observed is filled as `VisitSequence` fills it.
+
+        Raises:
+            LongigenError: if a visit lacks a channel and a code mixes them.
         """
+        if self.codec.trivial:
+            return history
+        if history.observed_channels is not None:
+            raise LongigenError(
+                f"A code of {self.codec} mixes the channels of a visit, and a visit lacks one; leave such visits out, "
+                "or use a model without a codec (--codec identity)."
+            )
         codes = self.codec.encode(history.images.flatten(0, 1))
-        return replace(history, images=codes.unflatten(0, history.images.shape[:2]))
+        return history.with_images(codes.unflatten(0, history.images.shape[:2]))
 
     def forward(self, batch: Batch, generator: torch.Generator, *, adversary: bool = False) -> dict[str, Tensor]:
         """Return the training losses of each sample (B,) by name: the denoiser's, or its adversary's.
@@ -206,9 +223,9 @@ class LongitudinalModel(nn.Module):
         """
         if not batch.coded:
             with torch.no_grad():
-                batch = replace(
-                    batch, history=self.coded(batch.history), target=self.codec.encode(batch.target), coded=True
-                )
+                history = self.coded(batch.history)
+                batch = replace(batch, history=history, target=self.codec.encode(batch.target), coded=True)
+        batch, counted = self._counted(batch)
         conditioning = self.conditioner(batch.history, batch.target_time)
         if self.denoiser.denoises:
             dropped = draw_rows(
@@ -224,11 +241,26 @@ class LongitudinalModel(nn.Module):
         sampler = self.sampler if self.teacher is None else self._taught(self.teacher, batch)
         return Example(
             image=batch.target[:, None].expand(-1, sampler.contexts, -1, -1, -1, -1).flatten(1, 2),
+            counted=None if counted is None else counted.repeat(1, sampler.contexts),
             conditioning=conditioning,
             sampler=sampler if target.start is None else sampler.starting_at(target.start),
             generator=generator,
             diffusion_target=target,
         )
+
+    def _counted(self, batch: Batch) -> tuple[Batch, Tensor | None]:
+        """Return which channels of the target count in the loss (B, C), and the batch with the last visit's in others.
+
+        A channel counts if the target has it, and a visit before has it: what was never given is not generated either.
+        """
+        known = [batch.target_channels, batch.history.channels_before(batch.target_time)]
+        masks = [mask for mask in known if mask is not None]
+        if not masks:
+            return batch, None
+        counted = torch.stack(masks).all(dim=0)
+        last, _ = batch.history.last(before=batch.target_time)
+        target = torch.where(counted[:, :, None, None, None], batch.target, last)
+        return replace(batch, target=target), counted
 
     def _taught(self, teacher: "LongitudinalModel", batch: Batch) -> Sampler:
         """Return the sampler with the targets that a teacher's prediction gives for a batch."""
@@ -410,26 +442,34 @@ class LongitudinalModel(nn.Module):
                 )
             before_it = known.take(rows).hide(index)
             image = self.codec.decode(code, size).clamp(-1, 1)
+            with_pictures = replace(before_it, images=pictures[rows])
             if self.settings.keep_background:
-                last, _ = replace(before_it, images=pictures[rows]).last(before=times)
+                last, _ = with_pictures.last(before=times)
                 image = torch.where((last <= BACKGROUND).all(dim=1, keepdim=True), BACKGROUND, image)
+            has = with_pictures.channels_before(times)
+            if has is not None:  # a channel that was never given has nothing to go on, and is not generated
+                image = torch.where(has[:, :, None, None, None], image, BACKGROUND)
             pictures = pictures.clone()
             pictures[rows, index] = image.to(pictures.dtype)
             filled, observed = sequence.images.clone(), sequence.observed.clone()
             # The code of the image that is returned, so that a visit given back by a user is the same history.
             filled[rows, index], observed[rows, index] = self.codec.encode(image).to(filled.dtype), True
             if fields is not None and displacement is not None:
-                before, _ = replace(before_it, images=fields[rows]).last(before=times)
+                before, _ = before_it.with_images(fields[rows]).last(before=times)
                 fields[rows, index] = composed(displacement, before)
             pending[rows, index] = False
-            sequence = replace(sequence, images=filled, observed=observed)
+            channels = sequence.observed_channels
+            if channels is not None and has is not None:
+                channels = channels.clone()
+                channels[rows, index] = has
+            sequence = replace(sequence, images=filled, observed=observed, observed_channels=channels)
         result, shown = (
-            replace(sequence, images=pictures).select(slots).images,
+            sequence.with_images(pictures).select(slots).images,
             target_valid[:, :, None, None, None, None],
         )
         return GeneratedVisits(
             torch.where(shown, result, BACKGROUND),
-            None if fields is None else replace(sequence, images=fields).select(slots).images * shown,
+            None if fields is None else sequence.with_images(fields).select(slots).images * shown,
         )
 
     def _generate_visit(
@@ -539,14 +579,29 @@ class LongitudinalModel(nn.Module):
     def _residual_scale(self, gap: Tensor) -> float | Tensor:
         """Return the standard deviation of residuals over a gap (B,), which is measured in typical gaps."""
         statistics = self.statistics
+        if statistics.channel_stds:
+            return self._channel_scales(gap)
         if self.settings.residual_scale == "all":
             return statistics.residual_std
         variance = statistics.residual_noise_std**2 + (statistics.residual_std_per_gap * gap).square()
         return variance.sqrt().view(-1, 1, 1, 1, 1)
 
+    def _channel_scales(self, gap: Tensor) -> Tensor:
+        """Return the standard deviations of the residuals of each channel, (B or 1, C, 1, 1, 1), as above."""
+        statistics, of_gap = self.statistics, self.settings.residual_scale == "gap"
+
+        def row(values: Sequence[float]) -> Tensor:
+            return torch.tensor([*values] * self.sampler.contexts, device=gap.device, dtype=gap.dtype)[None]
+
+        scales = row(statistics.channel_stds)
+        if of_gap:
+            slopes = row(statistics.channel_stds_per_gap) * gap[:, None]
+            scales = (row(statistics.channel_noise_stds).square() + slopes.square()).sqrt()
+        return scales[:, :, None, None, None]
+
     def forecast(
         self,
-        subject: Subject | Sequence[Path | str],
+        subject: Subject | Images,
         *,
         at: float | str | Sequence[float | str],
         times: Sequence[float] | None = None,
@@ -567,7 +622,7 @@ class LongitudinalModel(nn.Module):
         """Generate future visits of one subject, from all visits that it has.
 
         Args:
-            subject: a `Subject`, or the paths of its images in order of time.
+            subject: a `Subject`, or the paths of its images in order of time, by channel where visits have several.
             at: times to generate, in the subject's time unit; ``"+1"`` is one unit after the last visit.
             times: times of the images if `subject` is paths, in the model's time unit, which is then the subject's.
             samples: K ≥ 1, the number of sampled trajectories.
@@ -600,7 +655,7 @@ class LongitudinalModel(nn.Module):
 
     def impute(
         self,
-        subject: Subject | Sequence[Path | str],
+        subject: Subject | Images,
         *,
         at: float | str | Sequence[float | str],
         times: Sequence[float] | None = None,
@@ -623,7 +678,7 @@ class LongitudinalModel(nn.Module):
         A causal conditioner uses only the visits before the generated time; see `Conditioner.causal`.
 
         Args:
-            subject: a `Subject`, or the paths of its images in order of time.
+            subject: a `Subject`, or the paths of its images in order of time, by channel where visits have several.
             at: times to generate, in the subject's time unit, between the first and the last visit.
             times: times of the images if `subject` is paths, in the model's time unit, which is then the subject's.
             samples: K ≥ 1, the number of sampled trajectories.

@@ -20,6 +20,7 @@ from longigen.data.training_pairs import LARGEST, make_sequence, same_to_model
 from longigen.data.volume import Volume
 from longigen.errors import LongigenError
 from longigen.models.batch_size import BatchSize, Size
+from longigen.models.channels import ChannelTask, channel_tasks
 from longigen.models.compilation import Compile
 from longigen.models.guidance import check_interval
 from longigen.models.settings import Order
@@ -67,6 +68,7 @@ class Generated:
         images: images of the generated visits (K, C, W, H, D), in [-1, 1].
         displacement: where each voxel comes from in the last given visit (K, 3, W, H, D), in voxels of the model's
             grid; None if the denoiser does not move that visit.
+        part: which part of a whole task this is, if the visits are of one channel of several; see `by_channel`.
     """
 
     prepared: Prepared
@@ -74,6 +76,36 @@ class Generated:
     times: tuple[float, ...]
     images: Tensor
     displacement: Tensor | None = None
+    part: ChannelTask | None = None
+
+    @property
+    def channel(self) -> ChannelTask:
+        """The channel that the visits are of, for a subject with one image per visit or the parts of `by_channel`."""
+        return self.part or channel_tasks(self.prepared, self.task)[0]
+
+    def by_channel(self, *, with_true: bool = False) -> "list[Generated]":
+        """Return the visits of each channel alone, with images of one channel; itself if there is one.
+
+        Each has the times at which the channel is generated, see `ChannelTask`.
+
+        Args:
+            with_true: leave out the times at which the true visit lacks the channel.
+        """
+        if not self.prepared.subject.channels:
+            return [self]
+        found = []
+        for part in channel_tasks(self.prepared, self.task):
+            kept = [place for place, time in enumerate(self.times) if part.reaches(time)]
+            if with_true:
+                kept = [place for place in kept if part.has(self.task.targets[place])]
+            if not kept:
+                continue
+            task = part.task if with_true else replace(part.task, targets=())  # else they are not those of the times
+            images = self.images[kept, part.number : part.number + 1]
+            times = tuple(self.times[place] for place in kept)
+            displacement = None if self.displacement is None else self.displacement[kept]
+            found.append(Generated(part.prepared, task, times, images, displacement, part))
+        return found
 
     @property
     def model_times(self) -> list[float]:

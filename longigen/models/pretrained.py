@@ -50,7 +50,7 @@ def save(model: Any, folder: Path) -> None:
         "longigen_version": __version__,
         **described_parts(model),
         "model": asdict(model.settings),
-        "statistics": asdict(model.statistics),
+        "statistics": model.statistics.record,
         "preprocess": dict(model.provenance.preprocess),
         "data": dict(model.provenance.data),
         "training": dict(model.provenance.training),

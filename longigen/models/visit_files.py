@@ -10,13 +10,13 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from longigen.data.dataset import Subject
-from longigen.data.preprocess import Prepared
 from longigen.data.volume import Volume, read_volume, write_volume
 from longigen.errors import LongigenError
 from longigen.hub.manifest import checksum
+from longigen.models.channels import ChannelTask
 from longigen.models.predict import Generated
 from longigen.models.settings import Order
-from longigen.models.tasks import Scenario, Task
+from longigen.models.tasks import Scenario
 from longigen.utils.files import read_json, write_errors, write_json
 from longigen.utils.moments import Moments
 from longigen.utils.precision import ComputingType
@@ -86,27 +86,30 @@ class GenerationRecord:
             volume: the volume that is written.
             samples: number of samples of the visit.
         """
-        content = self.provenance(generated.prepared, generated.task, generated.times, time, samples)
+        content = self.provenance(generated.channel, generated.times, time, samples)
         voxels = [list(ends) for ends in generated.prepared.placement.box_in(volume)]
         return content | {"grid": {"voxels": voxels, **content["grid"]}}
 
-    def provenance(
-        self, prepared: Prepared, task: Task, times: Sequence[float], time: float, samples: int
-    ) -> dict[str, Any]:
+    def provenance(self, part: ChannelTask, times: Sequence[float], time: float, samples: int) -> dict[str, Any]:
         """Return what the JSON sidecar of one visit says, which is known before the visit is generated.
 
         ``grid`` has the shape of the model's grid, the size of its voxels in mm in RAS order, and the share of the
-        foreground inside; ``given_voxels`` has a hash of the voxels of each visit in ``history``.
+        foreground inside; ``given_voxels`` has a hash of the voxels of each visit in ``history``. Of one of several
+        channels, ``history`` has the images of this channel, and ``other_channels`` those of the others.
 
         Args:
-            prepared: the subject.
-            task: which visits are given.
+            part: the channel of the subject, and which visits are given.
             times: times of all visits that are generated with this one, in the subject's unit.
             time: time of the visit, in the subject's unit.
             samples: number of samples of the visit.
         """
+        prepared, task = part.prepared, part.task
         subject, placement = prepared.subject, prepared.placement
-        history = [index for index in task.given if subject.times[index] < time or not self.causal]
+
+        def used(given: Sequence[int], of: Subject) -> list[int]:
+            return [index for index in given if of.times[index] < time or not self.causal]
+
+        history = used(task.given, subject)
         converted = self.model_time_unit != self.time_unit
 
         def given(index: int) -> dict[str, Any]:
@@ -118,10 +121,12 @@ class GenerationRecord:
             "subject": subject.id,
             "time": time,
             "time_unit": self.time_unit,
+            "channel": part.name or None,
             "model_time": prepared.model_time(time) if converted else None,
             "model_time_unit": self.model_time_unit if converted else None,
             "history": [given(index) for index in history],
             "given_voxels": [prepared.digest(index) for index in history],
+            "other_channels": self._other_channels(part, used(part.given, part.whole.subject)),
             "detail": self.detail,
             "grid": {
                 "shape": list(placement.shape),
@@ -143,6 +148,25 @@ class GenerationRecord:
             "model": dict(self.model),
         }
         return {key: value for key, value in content.items() if value is not None}
+
+    @staticmethod
+    def _other_channels(part: ChannelTask, given: Sequence[int]) -> list[dict[str, Any]] | None:
+        """Return the images of the other channels at the given visits, with a hash of each; None without others."""
+        if not part.name:
+            return None
+        times = [part.whole.subject.times[index] for index in given]
+        return [
+            {
+                "channel": other.subject.channel,
+                "time": visit.time,
+                "source": Path(visit.source).name,
+                "voxels": other.digest(index),
+            }
+            for other in part.whole.channels
+            if other is not part.prepared
+            for index, visit in enumerate(other.subject.visits)
+            if visit.time in times
+        ]
 
 
 def make_way(layout: "Layout", visits: Iterable[tuple[Subject, float]], *, overwrite: bool) -> None:
@@ -173,11 +197,35 @@ def make_way(layout: "Layout", visits: Iterable[tuple[Subject, float]], *, overw
                 path.unlink()
 
 
+def write_sample(generated: Generated, layout: "Layout", *, sample: int, samples: int) -> list[list[Path]]:
+    """Write one sample of a subject's visits, each channel in files of its own; see `write_visits`.
+
+    Returns:
+        The paths of the NIfTI files of each channel, in order of time.
+    """
+    return [write_visits(part, layout, sample=sample, samples=samples) for part in generated.by_channel()]
+
+
+def write_statistics(generated: Generated, samples: Sequence[Sequence[Sequence[Path]]], layout: "Layout") -> float:
+    """Write the mean and the standard deviation of the samples of each visit and channel; see `write_mean_and_std`.
+
+    Args:
+        generated: any one of the samples.
+        samples: for each of K ≥ 2 samples, what `write_sample` returned.
+        layout: the layout of the folder to write to, with the provenance of the visits.
+
+    Returns:
+        The largest standard deviation of all voxels.
+    """
+    parts = zip(generated.by_channel(), zip(*samples, strict=True), strict=True)
+    return max(write_mean_and_std(part, files, layout) for part, files in parts)
+
+
 def write_visits(generated: Generated, layout: "Layout", *, sample: int, samples: int) -> list[Path]:
     """Write each generated visit as NIfTI, in the subject's own space, with a JSON sidecar; see `Generated.volume`.
 
     Args:
-        generated: one sample of a subject's visits.
+        generated: one sample of a subject's visits, of one channel.
         layout: the layout of the folder to write to, with the provenance of the visits.
         sample: index of the sample.
         samples: number of samples of each visit.

@@ -13,6 +13,8 @@ from longigen.utils.time_units import time_text
 
 INDEX, LOCK, DATA, SHEET = "visits.csv", ".visits.lock", "data.json", "contact-sheet.png"
 COLUMNS: Sequence[str] = ("subject", "time", "time_unit", "sample", "path", "given", "setting", "seed", "sha256")
+CHANNEL = "channel"
+"""A further column, of folders that have volumes of several channels."""
 SIDECARS = ("*/*.json", "sub-*/ses-*/anat/*.json")
 """Where sidecars are, in the flat layout and in that of BIDS."""
 
@@ -24,6 +26,7 @@ def write_index(folder: Path) -> list[dict[str, Any]]:
     - ``path`` is relative to the folder.
     - ``given`` are the times of the given visits, with spaces between them.
     - ``sha256`` is the checksum of the volume when it was written.
+    - ``channel`` is the name of the channel, if there are several.
 
     Commands that write into one folder side by side, as in a cluster's array, each write it at their end, one after the
     other, so that the last one lists all.
@@ -35,7 +38,8 @@ def write_index(folder: Path) -> list[dict[str, Any]]:
     with write_errors(path), FileLock(folder / LOCK, mode=0o664):
         rows = sorted(_rows(folder), key=lambda row: (row["subject"], float(row["time"]), row["path"]))
         with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            several = any(CHANNEL in row for row in rows)
+            writer = csv.DictWriter(file, [*COLUMNS, *([CHANNEL] if several else [])], restval="")
             writer.writeheader()
             writer.writerows(rows)
     return rows
@@ -60,4 +64,5 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
             "setting": content.get("setting", ""),
             "seed": content["seed"],
             "sha256": content[FILE]["sha256"],
+            **({CHANNEL: content[CHANNEL]} if CHANNEL in content else {}),
         }

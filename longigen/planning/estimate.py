@@ -87,7 +87,7 @@ class Subject:
             LongigenError: if it has no weights.
         """
         torch.manual_seed(self.training.seed)
-        model = model_of(self.recipe, Statistics(covariates=self.sizes.covariates))
+        model = model_of(self.recipe, Statistics(covariates=self.sizes.covariates, channels=self.sizes.channels))
         if not model.parameter_count:
             raise LongigenError(
                 f"{' + '.join(self.recipe.names[part] for part in ('conditioner', 'denoiser', 'sampler'))} has no "

@@ -29,6 +29,7 @@ class Sizes:
         covariates: names of the covariates.
         cache: bytes of the preprocessed visits on the disk; None without data.
         notes: what was assumed, a sentence each.
+        channels: images of a visit.
     """
 
     grid: Shape
@@ -37,6 +38,7 @@ class Sizes:
     covariates: tuple[str, ...] = ()
     cache: int | None = None
     notes: tuple[str, ...] = ()
+    channels: int = 1
 
     @classmethod
     def of(cls, recipe: Recipe, experiment: Experiment | None, visits: int | None = None) -> "Sizes":
@@ -52,15 +54,16 @@ class Sizes:
         """
         notes: list[str] = []
         covariates: tuple[str, ...] = ()
-        cache = None
+        cache, channels = None, 1
         if experiment is not None:
             cohort = experiment.cohort
             shapes = [cohort.shape_of(subject) for subject in cohort.subjects]
             counts = [len(subject.visits) for subject in cohort.subjects]
-            cache = sum(4 * math.prod(shape) * count for shape, count in zip(shapes, counts, strict=True))
-            codec = recipe.component("codec").compose(1)
+            channels = max(1, len(cohort.channels))
+            cache = channels * sum(4 * math.prod(shape) * count for shape, count in zip(shapes, counts, strict=True))
+            codec = recipe.component("codec").compose(channels)
             if not codec.trivial:  # codes stand beside the visits
-                cache += round(cache * codec.channels / codec.factor**3)
+                cache += round(cache * codec.channels / (channels * codec.factor**3))
             covariates, most = cohort.covariates, max(counts)
             if len(set(shapes)) > 1:
                 notes.append(f"Grids differ between subjects; the largest counts, {by_axis(_largest(shapes))} voxels.")
@@ -85,7 +88,7 @@ class Sizes:
         most = visits or most
         if most < 2:
             raise LongigenError(f"A training pair needs at least 2 visits of a subject, got {most}.")
-        return cls(grid, (box[0], box[1], box[2]), most, covariates, cache, tuple(notes))
+        return cls(grid, (box[0], box[1], box[2]), most, covariates, cache, tuple(notes), channels)
 
     def scaled(self, factor: float) -> "Sizes":
         """Return the sizes of a grid with `factor` times as many voxels along each axis, rounded to multiples of 8."""
@@ -93,9 +96,9 @@ class Sizes:
 
     def batch(self, count: int, shape: Shape = (1, 1, 1)) -> Batch:
         """Return random pairs with the longest history, of images of a shape."""
-        given = history(shape, lengths=(self.visits - 1,) * count)
+        given = history(shape, lengths=(self.visits - 1,) * count, channels=self.channels)
         covariates = {name: _absent(given.times) for name in self.covariates}
-        target = torch.zeros(count, 1, *shape)
+        target = torch.zeros(count, self.channels, *shape)
         return Batch(replace(given, covariates=covariates), target, after(given))
 
 

@@ -177,7 +177,7 @@ def _drawn(trajectory: Trajectory, gain: float | None, metric: str, number: int)
     error = trajectory.mean_error
     notes = [] if gain is None else [f"{metric} minus copy-last's {gain:+.4f}"]
     notes += [] if error is None else [f"mean difference {error:.2%} of the range"]
-    title = f"{trajectory.subject}{setting}" + "".join(f" · {note}" for note in notes)
+    title = f"{trajectory.name}{setting}" + "".join(f" · {note}" for note in notes)
     scene = Scene.of_trajectory(trajectory, f"s{number}", largest=SCENE_CHARACTERS)
     return _Shown(title, Strip.of(trajectory, side=PICTURE_SIDE), scene, error if gain is None else gain)
 
@@ -193,8 +193,9 @@ def _gains(
         if metric is None or MODEL not in result.methods or named not in ("", metric):
             continue
         for setting in result.settings():
-            of_subjects = result.gains(setting, MODEL, metric)
             for files in found:
+                own = result.of_channel(metric, files.channel)
+                of_subjects = {} if own is None else result.gains(setting, MODEL, own)
                 if (
                     files.setting == setting
                     and files.subject in of_subjects

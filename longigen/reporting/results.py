@@ -120,7 +120,13 @@ class Result:
     def ranking(self) -> str | None:
         """The metric by which subjects are ranked; None if no metric is better for being larger."""
         larger = [name for name in self.metrics if self.arrows.get(name) == "↑"]
-        return next((name for name in (*PREFERRED, *larger) if name in larger), None)
+        of_channels = [name for base in PREFERRED for name in larger if name.rpartition("-")[0] == base]
+        return next((name for name in (*PREFERRED, *of_channels, *larger) if name in larger), None)
+
+    def of_channel(self, metric: str, channel: str) -> str | None:
+        """Return the metric like one of some channel, such as ``ssim-T1w``, of another; itself without channels."""
+        name = f"{metric.rpartition('-')[0]}-{channel}" if channel else metric
+        return name if name in self.metrics else None
 
     @property
     def methods(self) -> list[str]:
@@ -131,7 +137,7 @@ class Result:
         """Return the mean and interval over subjects of a metric, by index of the visit (frame)."""
         grouped: dict[int, dict[str, list[float]]] = {}
         for score in self.scores:
-            if score.setting == setting and score.method == method:
+            if score.setting == setting and score.method == method and metric in score.values:
                 grouped.setdefault(score.visit, {}).setdefault(score.subject, []).append(score.values[metric])
         return {
             visit: Summary.of([sum(values) / len(values) for values in subjects.values()])
@@ -175,7 +181,7 @@ class Result:
         """Return a metric's gain over copy-last by subject, the mean over its visits, the lowest first."""
         values: dict[str, dict[str, list[float]]] = {}
         for score in self.scores:
-            if score.setting == setting and score.method in (method, COPY_LAST):
+            if score.setting == setting and score.method in (method, COPY_LAST) and metric in score.values:
                 values.setdefault(score.subject, {}).setdefault(score.method, []).append(score.values[metric])
         gains = {
             subject: sum(of[method]) / len(of[method]) - sum(of[COPY_LAST]) / len(of[COPY_LAST])

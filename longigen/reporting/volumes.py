@@ -111,7 +111,7 @@ class Scene:
                 against.append(Compared(f"last given, {last} {unit}", f"{name}-own-{last}"))
             stops.append(Stop(f"generated, {time_text(time)} {unit}", key, against))
         setting = f" ({trajectory.setting})" if trajectory.setting else ""
-        title, change = f"{trajectory.subject}{setting}", trajectory.visits[-1].shown_change
+        title, change = f"{trajectory.name}{setting}", trajectory.visits[-1].shown_change
         return cls._of(title, stops, images, change, fine=fine, largest=largest)
 
     @classmethod

@@ -44,13 +44,15 @@ class Case:
             return cls.from_config(self.config)
 
 
-def history(size: tuple[int, ...], *, lengths: tuple[int, ...] = (3, 2), seed: int = 0) -> VisitSequence:
+def history(
+    size: tuple[int, ...], *, lengths: tuple[int, ...] = (3, 2), seed: int = 0, channels: int = 1
+) -> VisitSequence:
     """Return histories of random images at irregular times, of different lengths, all observed."""
     generator = torch.Generator().manual_seed(seed)
     longest = max(lengths)
     valid = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
     times = torch.rand(len(lengths), longest, generator=generator).add(0.5).cumsum(dim=1)
-    images = torch.rand(len(lengths), longest, 1, *size, generator=generator) * 2 - 1
+    images = torch.rand(len(lengths), longest, channels, *size, generator=generator) * 2 - 1
     return VisitSequence(images, torch.where(valid, times, 0.0), valid, valid)
 
 
@@ -72,20 +74,26 @@ def after(visits: VisitSequence, gap: float = 0.7) -> Tensor:
 
 
 def built_conditioner(
-    case: Case, stem_features: int = 4, *, time_scale: float = 1.0, seed: int = 0, randomise: bool = True
+    case: Case,
+    stem_features: int = 4,
+    *,
+    time_scale: float = 1.0,
+    seed: int = 0,
+    randomise: bool = True,
+    channels: int = 1,
 ) -> Conditioner:
     """Return the conditioner, built, in ``eval()`` mode, with random weights or those that it starts from."""
     conditioner = case.make(seed)
     with seeded(seed):
-        conditioner.build(channels=1, stem_features=stem_features, time_scale=time_scale, covariates=COVARIATES)
+        conditioner.build(channels=channels, stem_features=stem_features, time_scale=time_scale, covariates=COVARIATES)
     return (randomised(conditioner) if randomise else conditioner).eval()
 
 
-def built_denoiser(case: Case, routes: Routes, *, seed: int = 0, randomise: bool = True) -> Denoiser:
+def built_denoiser(case: Case, routes: Routes, *, seed: int = 0, randomise: bool = True, channels: int = 1) -> Denoiser:
     """Return the denoiser, built for some routes, in ``eval()`` mode, as `built_conditioner` does."""
     denoiser = case.make(seed)
     with seeded(seed):
-        denoiser.build(channels=1, routes=routes)
+        denoiser.build(channels=channels, routes=routes)
     return (randomised(denoiser) if randomise else denoiser).eval()
 
 
@@ -98,7 +106,9 @@ def randomised(module: M) -> M:
     return module
 
 
-def conditioning(routes: Routes, batch: int, size: tuple[int, ...], seed: int = 0) -> Conditioning:
+def conditioning(
+    routes: Routes, batch: int, size: tuple[int, ...], seed: int = 0, *, channels: int = 1
+) -> Conditioning:
     """Return a random conditioning with some routes, and with the last visit and the gap from it to the target."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -110,6 +120,6 @@ def conditioning(routes: Routes, batch: int, size: tuple[int, ...], seed: int = 
         random(routes.stem, routes.stem, *size),
         random(routes.embedding, routes.embedding),
         random(routes.tokens, 5, routes.tokens),
-        base=torch.rand(batch, 1, *size, generator=generator) * 2 - 1,
+        base=torch.rand(batch, channels, *size, generator=generator) * 2 - 1,
         gap=torch.rand(batch, generator=generator) + 0.5,
     )

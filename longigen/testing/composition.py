@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,12 +28,15 @@ def model_of(recipe: Recipe, statistics: Statistics | None = None) -> Longitudin
     return LongitudinalModel(*parts, settings=settings, statistics=statistics, codec=recipe.component("codec"))
 
 
-def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) -> None:
+def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings, channels: int = 1) -> None:
     """Train a composition for two steps and generate one visit with guidance; both must stay finite and in range.
 
-    A denoiser that moves the last visit's voxels must be refused where the codec does not keep them.
+    Of several channels, some visits lack one. A denoiser that moves the last visit's voxels must be refused where the
+    codec does not keep them.
     """
-    statistics = Statistics(covariates=COVARIATES)
+    stds = tuple(0.3 * (1 + channel) for channel in range(channels)) if channels > 1 else ()
+    by_channel = {f"channel_{name}": stds for name in ("stds", "noise_stds", "stds_per_gap")}
+    statistics = Statistics(covariates=COVARIATES, channels=channels, **by_channel)
     parts = [cases[part].make() for part in PARTS]
     codec = cases["codec"].make() if "codec" in cases else None
     if codec is not None and parts[1].moves and not codec.keeps_voxels:
@@ -43,8 +47,13 @@ def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) ->
         raise AssertionError("a denoiser that moves voxels was composed with a codec that does not keep them")
     model = LongitudinalModel(*parts, settings=settings, statistics=statistics, codec=codec)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4) if list(model.parameters()) else None
-    visits = with_covariates(history(SIZE))
+    visits = with_covariates(history(SIZE, channels=channels))
     batch = Batch(visits, -visits.images[:, 0], after(visits))
+    if channels > 1:
+        lacking = torch.ones(*visits.times.shape, channels, dtype=torch.bool)
+        lacking[0, -1, 0] = lacking[1, :, -1] = False
+        visits = replace(visits, observed_channels=lacking)
+        batch = replace(batch, history=visits, target_channels=lacking[:, -1])
     for step, adversary in itertools.product(range(2), (False, True)[: 1 if model.denoiser.adversary is None else 2]):
         loss = total(model(batch, torch.Generator().manual_seed(step), adversary=adversary)).mean()
         assert bool(torch.isfinite(loss)), f"the loss of step {step + 1} is {loss.item()}"
@@ -53,7 +62,7 @@ def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) ->
             optimizer.step()
             optimizer.zero_grad()
     image = model.eval().generate(visits, after(visits)[:, None], steps=2, guidance=0.5)
-    assert image.shape == (2, 1, 1, *SIZE), f"a generated visit is {tuple(image.shape)}"
+    assert image.shape == (2, 1, channels, *SIZE), f"a generated visit is {tuple(image.shape)}"
     assert bool(torch.isfinite(image).all()), "the generated visit is not finite"
     assert image.abs().max() <= 1 + 1e-5, "the generated visit is not in [-1, 1]"
 
@@ -61,7 +70,7 @@ def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings) ->
 def composes_with_every_part(case: Case) -> None:
     """Run a component with every installed part of the other kinds that loads, for both targets of the diffusion.
 
-    The other parts are small; see `small_config`.
+    The other parts are small; see `small_config`. With the second target, visits have two channels.
     """
     others = [part for part in PARTS if part != case.kind]
     names = [[name for name in registry.entries(part) if _loads(part, name)] for part in others]
@@ -71,9 +80,9 @@ def composes_with_every_part(case: Case) -> None:
         cases = {case.kind: case} | {
             part: Case(part, name, small[part][name]) for part, name in zip(others, chosen, strict=True)
         }
-        for target in ("image", "residual"):
+        for channels, target in enumerate(("image", "residual"), start=1):
             try:
-                two_steps_and_a_visit(cases, ModelSettings(target=target))
+                two_steps_and_a_visit(cases, ModelSettings(target=target), channels)
             except Exception as error:
                 partners = " and ".join(chosen)
                 raise AssertionError(f"with {partners}, target {target}: {type(error).__name__}: {error}") from error

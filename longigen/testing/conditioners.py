@@ -59,6 +59,20 @@ def _assert_finite(case: Case, visits: VisitSequence, which: str) -> None:
         assert bool(torch.isfinite(tensor).all()), f"{name} is not finite for a history {which}"
 
 
+def takes_several_channels(case: Case) -> None:
+    """Check histories of several images per visit, of which some visits lack one, and a subject all of one channel."""
+    conditioner = built_conditioner(case, channels=2)
+    visits = with_covariates(history(SIZES[0], lengths=(3, 2), channels=2))
+    lacking = torch.tensor([[[1, 1], [0, 1], [1, 0]], [[1, 0], [1, 0], [0, 0]]]) == 1
+    for which, given in (("", visits), (", of which one is missing", replace(visits, observed_channels=lacking))):
+        emitted = conditioner(given, after(visits))
+        assert emitted.routes == conditioner.routes, (
+            f"declares {conditioner.routes} but emits {emitted.routes} for two channels{which}"
+        )
+        for name, tensor in tensors(emitted).items():
+            assert bool(torch.isfinite(tensor).all()), f"{name} is not finite for two channels{which}"
+
+
 def is_deterministic(case: Case) -> None:
     """Check that the same history twice gives the same conditioning, with another history between."""
     conditioner, visits, other = built_conditioner(case), _visits(), _visits(seed=1)
@@ -248,6 +262,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "emits the routes that it declares, at any size": emits_its_routes,
     "takes a history of one visit": takes_one_visit,
     "takes visits without an image": takes_visits_without_an_image,
+    "takes several channels, and visits that lack one": takes_several_channels,
     "is deterministic": is_deterministic,
     "leaves global random generators alone": draws_nothing_global,
     "sees neither the target nor, if causal, what comes after it": does_not_see_the_future,

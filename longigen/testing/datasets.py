@@ -35,9 +35,9 @@ def has_subjects(case: Case) -> None:
 
 
 def loads_volumes(case: Case) -> None:
-    """Check the first subjects' volumes against what is said of them."""
+    """Check the first subjects' volumes, those of each channel too, against what is said of them."""
     for subject in case.make().subjects()[:LOADED]:
-        for visit in subject.visits:
+        for visit in (image for each in subject.visits for image in (each, *each.channels.values()) if image):
             volume = visit.load()
             assert volume.data.ndim == 3, f"{visit.source} is {volume.data.ndim}D"
             assert np.isfinite(volume.data).all(), f"{visit.source} is not finite"

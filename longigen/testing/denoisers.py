@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longigen.components.conditioning import Routes
 from longigen.components.denoiser import Denoiser
@@ -185,6 +185,44 @@ def has_losses(case: Case) -> None:
             assert torch.equal(loss, again[name]), f"the loss '{name}' differs for generators of the same seed"
 
 
+def counts_no_missing_channel(case: Case) -> None:
+    """Check two channels: shape and losses, on which what is predicted in a channel that is missing has no effect."""
+    routes, size = _routes(case), SIZES[0]
+    denoiser = built_denoiser(case, routes, channels=2)
+    given = conditioning(routes, 2, size, channels=2)
+    z_t = torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(3))
+    output = denoiser(z_t, LOG_SNR, given)
+    assert output.shape == z_t.shape, f"{tuple(z_t.shape)} became {tuple(output.shape)}"
+    counted = torch.tensor([[True, False], [True, True]])
+
+    def losses(function: Callable[[Example], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        image = torch.rand(2, 2, *size, generator=torch.Generator().manual_seed(5)) * 2 - 1
+        target = DiffusionTarget(given.base, SCALE)
+        return function(
+            Example(
+                image=image,
+                conditioning=given,
+                sampler=Plain(),
+                generator=torch.Generator().manual_seed(6),
+                diffusion_target=target,
+                counted=counted,
+            )
+        )
+
+    def changed(module: nn.Module, inputs: object, prediction: Tensor) -> Tensor:
+        return torch.where(counted[:, :, None, None, None], prediction, prediction + 7.0)
+
+    for function in _loss_functions(denoiser):
+        one, again = losses(function), losses(function)
+        handle = denoiser.register_forward_hook(changed)
+        other = losses(function)
+        handle.remove()
+        for name, loss in one.items():
+            assert not torch.equal(loss, again[name]) or torch.equal(loss, other[name]), (
+                f"what is predicted in a missing channel changes the loss '{name}'; use Example.counting"
+            )
+
+
 def gives_gradients(case: Case) -> None:
     """Check that its losses give finite gradients to every parameter but the adversary's."""
     routes = _routes(case)
@@ -263,6 +301,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "leaves global random generators alone": draws_nothing_global,
     "treats the samples of a batch apart": treats_samples_apart,
     "has losses, named and of each sample": has_losses,
+    "has two channels, and counts none that is missing": counts_no_missing_channel,
     "gives gradients to every parameter": gives_gradients,
     "keeps its adversary apart": keeps_its_adversary_apart,
     "saves and loads": saves_and_loads,

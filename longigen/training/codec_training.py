@@ -102,6 +102,11 @@ def train_codec(
 
     if processes().num_processes > 1:
         raise LongigenError("A codec is trained in one process; start 'longigen train-codec' without a launcher.")
+    if cohort.channels:
+        raise LongigenError(
+            f"A codec is trained on one image per visit, and these have the channels {', '.join(cohort.channels)}; "
+            "give data of one of them."
+        )
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     with torch.random.fork_rng(devices=[]):

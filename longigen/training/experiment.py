@@ -9,11 +9,11 @@ from longigen.components.codec import Codec
 from longigen.data.codes import Codes
 from longigen.data.cohort import Cohort, NewSubjects
 from longigen.data.seen import RECORDED, seen_hashes
-from longigen.errors import LongigenWarning
+from longigen.errors import LongigenError, LongigenWarning
 from longigen.hub.manifest import CONFIG
 from longigen.hub.model_config import CODEC, COMPONENTS, grid_text, read_config
 from longigen.hub.resolve import ModelSource
-from longigen.models.cautions import MAX_OUTSIDE
+from longigen.models.cautions import MAX_OUTSIDE, require_channels
 from longigen.models.longitudinal import LongitudinalModel
 from longigen.models.open_codec import open_codec
 from longigen.models.settings import Provenance
@@ -94,8 +94,16 @@ class Experiment:
         Raises:
             LongigenError: if it needs weights and there are none.
         """
-        codec: Codec = self.recipe.component(CODEC).compose(1)
+        channels = self.cohort.channels
+        codec: Codec = self.recipe.component(CODEC).compose(max(1, len(channels)))
+        if not codec.trivial:
+            self.cohort.require_whole(f"A code of {codec} mixes the channels of a visit")
         source = trained or self.training.init_codec
+        if source is not None and trained is None and channels:
+            raise LongigenError(
+                f"The codec of {source} was trained on one image per visit and these visits have the channels "
+                f"{', '.join(channels)}; leave the codec out, or choose one without weights, such as --codec haar."
+            )
         if source is None:
             codec.initialise()
         else:
@@ -127,6 +135,7 @@ class Experiment:
         name, training = self.training.teacher, self._training_provenance
         teacher = None if name is None else LongitudinalModel.from_pretrained(name)
         if teacher is not None and name is not None:
+            require_channels(teacher, self.cohort.channels)
             training["teacher"] = {"name": public_name(name), "weights_sha256": teacher.weights_sha256}
         model = LongitudinalModel(
             conditioner,
@@ -258,6 +267,8 @@ class Experiment:
         split, names = self.cohort.split, self.recipe.names
         simulated = ", simulated" if self.cohort.dataset.simulated else ""
         shape = grid_text(self.cohort.pipeline.config)
+        if self.cohort.channels:
+            shape += f", channels {', '.join(self.cohort.channels)}"
         outside = model.provenance.data.get("outside", 0.0)
         if outside > MAX_OUTSIDE:
             shape += f", with up to {outside:.0%} of a subject's foreground outside, where nothing is learnt"

@@ -109,8 +109,12 @@ class LabelledVisits(Dataset[tuple[Tensor, Tensor]]):
 
 
 def labelled(subjects: Sequence[Subject]) -> list[tuple[str, Visit]]:
-    """Return the visits that have a label map, each with its subject's id."""
-    return [(subject.id, visit) for subject in subjects for visit in subject.visits if visit.labels is not None]
+    """Return the visits that have a label map, each with its subject's id; of several channels, the first's images.
+
+    Regions are marked in that channel, see `longigen.evaluation.scoring.score`.
+    """
+    first = [subject.of_channel(subject.channels[0]) if subject.channels else subject for subject in subjects]
+    return [(subject.id, visit) for subject in first for visit in subject.visits if visit.labels is not None]
 
 
 def train_segmenter(

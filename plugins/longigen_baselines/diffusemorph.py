@@ -92,9 +92,10 @@ class DiffuseMorph(Denoiser):
         estimate = self.estimate(z_t, log_snr, conditioning)
         velocity = self.velocity(estimate, conditioning)
         base, _ = conditioning.require_base()
-        correlation = local_correlation(warp(base, self.displacement(velocity, conditioning)), example.image)
+        moved = example.counting(warp(base, self.displacement(velocity, conditioning)), example.image)
+        correlation = local_correlation(moved, example.image)
         return {
-            "denoising": example.sampler.loss(estimate, target, log_snr),
+            "denoising": example.sampler.loss(example.counting(estimate, target), target, log_snr),
             "similarity": self.weight * (1 - correlation),
             "roughness": self.weight * roughness(velocity),
         }

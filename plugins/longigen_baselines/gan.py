@@ -84,7 +84,7 @@ class GAN(Denoiser):
     def _generate(self, example: Example) -> Tensor:
         """Return the generated diffusion target; the noisy volume and the noise level are not used."""
         unused = torch.zeros_like(example.image)
-        return self(unused, unused.flatten(1)[:, 0], example.conditioning)
+        return example.counting(self(unused, unused.flatten(1)[:, 0], example.conditioning), example.x)
 
     def _least_squares(self, x: Tensor, example: Example, label: float) -> Tensor:
         """Return the mean squared distance (B,) of the discriminator's output for `x` to a label, 0 or 1."""

@@ -35,8 +35,9 @@ class LinearConditioner(Conditioner):
             ValueError: if a subject has no observed visit before its time.
         """
         last, _ = history.last(target_time)
-        weights = line_weights(history.times, history.observed & history.before(target_time), target_time)
-        weights = weights.to(history.images.dtype)[:, :, None, None, None, None]
+        used = history.channel_mask & history.before(target_time)[:, :, None]
+        weights = torch.stack([line_weights(history.times, each, target_time) for each in used.unbind(dim=2)], dim=2)
+        weights = weights.to(history.images.dtype)[:, :, :, None, None, None]
         # Equal to the weighted sum of the images, as the weights sum to 1. Not einsum, which autocast runs in half
         # precision.
         return Conditioning(concat=last + (weights * (history.images - last[:, None])).sum(dim=1))
@@ -47,11 +48,11 @@ def line_weights(times: Tensor, used: Tensor, target_time: Tensor) -> Tensor:
 
     Args:
         times: times of the visits (B, L); unused visits may have any time.
-        used: visits that the line is fitted to (B, L), bool; at least one per subject.
+        used: visits that the line is fitted to (B, L), bool; without one, all weights are 0.
         target_time: T (B,).
     """
     # In double precision, as an extrapolation far beyond closely spaced visits amplifies rounding errors.
-    count = used.sum(dim=1, keepdim=True).double()
+    count = used.sum(dim=1, keepdim=True).double().clamp(min=1)
     mean = torch.where(used, times, 0.0).double().sum(dim=1, keepdim=True) / count
     offset = torch.where(used, times.double() - mean, 0.0)
     spread = offset.square().sum(dim=1, keepdim=True)

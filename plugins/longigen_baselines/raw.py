@@ -71,14 +71,15 @@ def slope(visits: VisitSequence, before: Tensor) -> Tensor:
     """Return the rate of change (B, C, W, H, D) per unit of time, on a line through the last visit before a time (B,).
 
     With d the time from each visit to the last one, and r its rate of change towards it, the least-squares slope is
-    Σ d² r / Σ d². It is 0 if there is one visit.
+    Σ d² r / Σ d², over the visits that have the channel. It is 0 if there is one.
     """
-    times = torch.where(visits.observed & visits.before(before), visits.times, -torch.inf)
+    used = visits.channel_mask & visits.before(before)[:, :, None]
+    times = torch.where(used, visits.times[:, :, None], -torch.inf)
     last = times.amax(dim=1, keepdim=True)
     squared = torch.where(times.isfinite(), (last - times).double(), 0.0).square()
     total = squared.sum(dim=1, keepdim=True)
     weights = (squared / torch.where(total > 0, total, 1.0)).to(visits.images.dtype)
-    return (weights[:, :, None, None, None, None] * visits.rates(before)).sum(dim=1)
+    return (weights[:, :, :, None, None, None] * visits.rates(before)).sum(dim=1)
 
 
 def explaining_displacement(image: Tensor, change: Tensor) -> Tensor:

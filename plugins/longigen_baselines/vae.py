@@ -80,7 +80,8 @@ class VAE(Denoiser):
         x = example.x
         mean, log_variance = self.encode(x, example.conditioning)
         u = mean + torch.exp(0.5 * log_variance) * randn_like(mean, example.generator)
-        error = (self.decode(u, example.conditioning) - x).float().square().flatten(1).mean(dim=1)
+        decoded = example.counting(self.decode(u, example.conditioning), x)
+        error = (decoded - x).float().square().flatten(1).mean(dim=1)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(dim=1)
         return {"reconstruction": error, "kl": self.beta * divergence / x[0].numel()}
 

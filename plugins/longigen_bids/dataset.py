@@ -83,6 +83,7 @@ class BIDSDataset(Dataset):
     Args:
         path: the folder of the data set, which contains ``sub-*``.
         suffix: suffix of the images, such as ``T1w``; None uses the only suffix that is not a mask or segmentation.
+            Several, as ``T1w,FLAIR``, are the channels of one image, in this order; a session may lack some of them.
         select: entities that an image must have in its name, such as ``desc-preproc`` or ``run-1``; ``space-`` (without
             a label) selects images without the entity, and ``run-1`` also the image of a session without runs. On the
             command line ``--set select=desc-preproc,space-``.
@@ -106,7 +107,7 @@ class BIDSDataset(Dataset):
         self,
         *,
         path: Path,
-        suffix: str | None = None,
+        suffix: str | tuple[str, ...] | None = None,
         select: tuple[str, ...] = (),
         datatype: str = "anat",
         derivatives: str | None = None,
@@ -125,7 +126,12 @@ class BIDSDataset(Dataset):
                 f"{root} is not a folder; give the folder of a BIDS data set, which contains sub-*/ses-*."
             )
         listing = list_images(root, datatype)
-        self._images = self._find_images(root, listing, suffix, select, datatype)
+        suffixes = suffix.split(",") if isinstance(suffix, str) else suffix or ()
+        suffixes = tuple(text.strip() for text in suffixes)
+        if len(set(suffixes)) < len(suffixes):
+            raise LongigenError(f"bids: suffix names one twice, {','.join(suffixes)}; name each channel once.")
+        self._channels = suffixes if len(suffixes) > 1 else ()
+        self._images = self._find_images(root, listing, suffixes, select, datatype)
         named = parse_regions(regions, "bids: regions")
         roots = dict.fromkeys((root, self.path, *self._pipelines().values()))
         roots = roots if labels_from is None else {self._pipeline(labels_from): None}
@@ -232,17 +238,28 @@ class BIDSDataset(Dataset):
             if image.misnamed:
                 problem = f"does not start with {subject}_{session}_, the subject and session of its folder"
                 raise BadData(Finding("misnamed", str(image.path), problem, "rename or move it", subject))
-        if len(images) > 1:
-            problem = f"holds {len(images)} {images[0].suffix} images ({', '.join(i.path.name for i in images)})"
-            advice = distinguishing_advice(images)
-            raise BadData(Finding("ambiguous", str(images[0].path.parent), problem, advice, subject))
-        path = images[0].path
+        by_suffix: dict[str, list[Image]] = {}
+        for image in images:
+            by_suffix.setdefault(image.suffix, []).append(image)
+        for alike in by_suffix.values():
+            if len(alike) > 1:
+                problem = f"holds {len(alike)} {alike[0].suffix} images ({', '.join(i.path.name for i in alike)})"
+                advice = distinguishing_advice(alike)
+                raise BadData(Finding("ambiguous", str(alike[0].path.parent), problem, advice, subject))
         time = self._time.time(subject, session)
         row = self._sessions[subject]
         if session in row.repeated:
             raise BadData(Finding("repeated-row", str(row.path), f"has several rows of {session}", "keep one", subject))
-        covariates, labels = self._covariates.of(subject, session), self._labels.reader(images[0], subject)
-        return Visit.of_file(path, subject=subject, time=time, covariates=covariates, labels=labels)
+        covariates = self._covariates.of(subject, session)
+
+        def visit(image: Image) -> Visit:
+            labels = self._labels.reader(image, subject)
+            return Visit.of_file(image.path, subject=subject, time=time, covariates=covariates, labels=labels)
+
+        if not self._channels:
+            return visit(images[0])
+        found = {name: visit(*by_suffix[name]) if name in by_suffix else None for name in self._channels}
+        return Visit.of_channels(found, subject=subject)
 
     def _part(self, subject: str) -> Assigned | None:
         """Return the part of the split that a subject is assigned to.
@@ -271,9 +288,9 @@ class BIDSDataset(Dataset):
         return BadData(Finding("duplicate-time", source, problem, advice, subject))
 
     def _find_images(
-        self, root: Path, listing: Listing, suffix: str | None, entities: Sequence[str], datatype: str
+        self, root: Path, listing: Listing, suffixes: Sequence[str], entities: Sequence[str], datatype: str
     ) -> Mapping[str, Mapping[str, Sequence[Image]]]:
-        """Return the images by subject and session."""
+        """Return the images by subject and session, those of a session in the order of the suffixes."""
         where = f"{root}/sub-*/ses-*/{datatype}"
         if not listing.subjects:
             raise LongigenError(f"{root} holds no sub-*; {_suggest_folder(root)}")
@@ -292,15 +309,21 @@ class BIDSDataset(Dataset):
             raise LongigenError(
                 f"{where} holds no image; choose another folder with --set datatype=. Folders: {known}."
             )
-        suffix = choose_suffix(listing.images, suffix, where)
-        candidates = [image for image in listing.images if image.suffix == suffix]
-        images = select(candidates, entities, where)
-        before, after = (len({(image.subject, image.session) for image in each}) for each in (candidates, images))
-        if after < before:
-            self._cautions.append(
-                f"{before - after} of {before} sessions are left out, since none of their {suffix} images is selected "
-                f"by select={','.join(entities)}."
-            )
+        chosen = [choose_suffix(listing.images, suffix, where) for suffix in suffixes or [None]]
+        images: list[Image] = []
+        for suffix in chosen:
+            candidates = [image for image in listing.images if image.suffix == suffix]
+            selected = select(candidates, entities, where)
+            before, after = (len({(image.subject, image.session) for image in each}) for each in (candidates, selected))
+            if after < before:
+                what = "sessions are left out" if len(chosen) == 1 else f"sessions are left without {suffix}"
+                self._cautions.append(
+                    f"{before - after} of {before} {what}, since none of their {suffix} images is selected by "
+                    f"select={','.join(entities)}."
+                )
+            images += selected
+        images.sort(key=lambda image: (image.subject, image.session))
+        suffix = " or ".join(chosen)
         by_subject: dict[str, dict[str, list[Image]]] = {}
         for image in images:
             by_subject.setdefault(image.subject, {}).setdefault(image.session, []).append(image)

@@ -184,7 +184,7 @@ class CineUNet(Denoiser):
             noise += [randn_like(base, example.generator) for _ in range(2)]
         moved = self._modes(conditioning).repeated(len(noise)).draw(torch.cat(noise))
         images = warp_slices(base.repeat(len(noise), 1, 1, 1, 1), moved.displacement) + moved.change
-        central, *draws = images.chunk(len(noise))
+        central, *draws = (example.counting(image, true) for image in images.chunk(len(noise)))
         losses = {
             "error": ERROR_WEIGHT * squared_error(central, true),
             "similarity": self.similarity * dissimilarity(central, true),

@@ -66,15 +66,14 @@ def amount_error(image: Tensor, true: Tensor, base: Tensor) -> Tensor:
 
 def dissimilarity(image: Tensor, true: Tensor) -> Tensor:
     """Return 1 - SSIM of the slices (Wang et al., IEEE TIP 2004), with a Gaussian window in the plane."""
-    depth = true.shape[-1]
-    x, y = (to_slices(volume.float() + 1) for volume in (image, true))
-    shape = (x.shape[0], 1, *x.shape[2:])
-    x, y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+    channels, depth = true.shape[1], true.shape[-1]
+    x, y = (to_slices(volume.float() + 1).flatten(0, 1)[:, None] for volume in (image, true))  # each channel by itself
+    shape = x.shape
     mean_x, mean_y, xx, yy, xy = (m.reshape(shape) for m in _window(torch.cat([x, y, x * x, y * y, x * y])).chunk(5))
     luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
     variance = xx - mean_x**2 + yy - mean_y**2
     similarity = luminance * (2 * (xy - mean_x * mean_y) + C2) / (variance + C2)
-    return 1 - from_slices(similarity, depth).flatten(1).mean(dim=1)
+    return 1 - from_slices(similarity[:, 0].unflatten(0, (-1, channels)), depth).flatten(1).mean(dim=1)
 
 
 def to_slices(volume: Tensor) -> Tensor:

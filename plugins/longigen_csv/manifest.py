@@ -40,6 +40,8 @@ DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}")
 
 REQUIRED = ("subject", "time", "path")
 OPTIONAL = ("frame", "split", "labels")
+CHANNEL = "path_"
+"""The beginning of the columns of a manifest with several images per visit."""
 
 LONGEST_NAME = 200
 """Bytes of a subject's name, to which names of files add some; file systems allow 255."""
@@ -48,19 +50,25 @@ LONGEST_NAME = 200
 class Row(NamedTuple):
     """One row of the manifest, that is one visit.
 
-    `line` counts from 1, `written` is the path as it is written, `cells` are covariates as text, by column, and
-    `labels` is the path of the label map, or None.
+    `line` counts from 1, `images` are the paths by channel (one without a name, or None for a missing one), `cells` are
+    covariates as text, by column, and `labels` is the path of the label map, or None.
     """
 
     line: int
     subject: str
     time: float
-    path: Path
-    written: str
+    images: Mapping[str, "Written | None"]
     frame: int | None
     split: str
     cells: Mapping[str, str]
     labels: Path | None = None
+
+
+class Written(NamedTuple):
+    """A path, and how it is written in the manifest."""
+
+    path: Path
+    text: str
 
 
 class CSVDataset(Dataset):
@@ -73,6 +81,9 @@ class CSVDataset(Dataset):
     in alphabetical order (`levels`); empty cells, ``n/a``, ``NA`` and ``NaN`` are missing. Subjects are in the order of
     their first row, visits in order of time. Columns are separated by tabs in a ``.tsv`` file, else by commas; numbers
     have a decimal point. A path with backslashes, as Windows writes it, is read with slashes if that is a file.
+
+    Instead of ``path``, several columns ``path_NAME``, such as ``path_T1w`` and ``path_FLAIR``, have the images of a
+    visit that are the channels of one, in the order of the columns. An empty cell is a missing image.
 
     Args:
         path: path of the manifest.
@@ -98,11 +109,25 @@ class CSVDataset(Dataset):
     def cautions(self) -> Sequence[str]:
         rows, _ = self._rows
         cautions = []
-        changed = [row for row in rows if row.path != self.path.parent / row.written]
+        changed = [
+            (row.line, image.text)
+            for row in rows
+            if (image := next((i for i in row.images.values() if i and i.path != self.path.parent / i.text), None))
+        ]
         if changed:
-            first = f"'{changed[0].written}' in line {changed[0].line}"
+            first = f"'{changed[0][1]}' in line {changed[0][0]}"
             cautions.append(
                 f"Backslashes in paths were read as slashes in {len(changed)} rows of {self.path}, such as {first}."
+            )
+        beside = [
+            name
+            for name in self._table.columns
+            if name.startswith(CHANNEL) and any(row.cells.get(name, "").endswith((".nii", ".nii.gz")) for row in rows)
+        ]
+        if beside:
+            cautions.append(
+                f"{self.path} has a column 'path', so {' and '.join(map(repr, beside))} are read as covariates; leave "
+                f"'path' out, and give two columns {CHANNEL}NAME or more, if they are the images of a visit."
             )
         if not self._regions and any(row.labels for row in rows):
             cautions.append(
@@ -184,15 +209,23 @@ class CSVDataset(Dataset):
                     _no_number(cell, "correct it, leave it empty, or use text in the whole column"),
                     row.subject,
                 )
+        found = {name: image and self._image(row, image, images) for name, image in row.images.items()}
+        if self._channels:
+            return Visit.of_channels(found, subject=row.subject)
+        return next(visit for visit in found.values() if visit is not None)
+
+    def _image(self, row: Row, written: Written, images: dict[Path, SpatialImage]) -> Visit:
+        """Return one image of a row as a visit."""
+        path = written.path
         try:
-            if row.path not in images:
-                images[row.path] = open_image(row.path, row.subject)
+            if path not in images:
+                images[path] = open_image(path, row.subject)
             return Visit.of_file(
-                row.path,
+                path,
                 subject=row.subject,
                 time=row.time,
                 frame=row.frame,
-                image=images[row.path],
+                image=images[path],
                 covariates={
                     name: float(cell) if labels is None else float(labels.index(cell))
                     for name, labels in self._covariates.items()
@@ -204,7 +237,7 @@ class CSVDataset(Dataset):
             finding = replace(error.finding, source=f"{self.path}, line {row.line}: {error.finding.source}")
             if finding.kind == "dimensions":
                 finding = replace(finding, advice="give the frame of a 4D image in a column 'frame'")
-            elif finding.kind == "missing-file" and "\\" in row.written:
+            elif finding.kind == "missing-file" and "\\" in written.text:
                 finding = replace(finding, advice="write its path relative to the table, with / for each backslash")
             raise BadData(finding) from None
 
@@ -256,20 +289,38 @@ class CSVDataset(Dataset):
                 otherwise = f"write the {self.time_unit} since the subject's first visit instead of a date"
             advice = _no_number(row["time"], otherwise)
             raise bad("time", f"is not a finite number of {self.time_unit}", advice)
-        if not row["path"]:
-            raise bad("path", "names no file", "write the path of the visit's image, or remove the row")
+        columns = {name: f"{CHANNEL}{name}" for name in self._channels} or {"": "path"}
+        images = {name: self._written(row[column]) for name, column in columns.items()}
+        if not any(images.values()):
+            column = next(iter(columns.values()))
+            advice = "write the path of the visit's image, or remove the row"
+            why = "names no file" if not self._channels else "names no file, as no other column of an image does"
+            raise bad(column, why, advice)
         frame = None
         if not is_missing(row.get("frame", "")):
             number = parse_number(row["frame"])
             if number is None or number < 0 or not number.is_integer():
                 raise bad("frame", "is not a whole number from 0", "count the frames of the 4D image from 0")
             frame = int(number)
-        covariates = {name: cell for name, cell in row.items() if name not in (*REQUIRED, *OPTIONAL)}
-        path, slashed = self.path.parent / row["path"], self.path.parent / row["path"].replace("\\", "/")
-        path = slashed if os.path.isfile(slashed) and not os.path.exists(path) else path
+        known = (*REQUIRED, *OPTIONAL, *columns.values())
+        covariates = {name: cell for name, cell in row.items() if name not in known}
         written = row.get("labels", "")
         labels = None if is_missing(written) else self.path.parent / written
-        return Row(line, subject, time, path, row["path"], frame, row.get("split", ""), covariates, labels)
+        return Row(line, subject, time, images, frame, row.get("split", ""), covariates, labels)
+
+    def _written(self, text: str) -> Written | None:
+        """Return the path of a cell, with slashes for backslashes if that is a file; None for an empty one."""
+        if not text or (self._channels and is_missing(text)):
+            return None
+        path, slashed = self.path.parent / text, self.path.parent / text.replace("\\", "/")
+        return Written(slashed if os.path.isfile(slashed) and not os.path.exists(path) else path, text)
+
+    @cached_property
+    def _channels(self) -> tuple[str, ...]:
+        """The names of the channels, in the order of their columns; none for one image per visit."""
+        columns = self._table.columns
+        names = tuple(name.removeprefix(CHANNEL) for name in columns if name.startswith(CHANNEL))
+        return names if len(names) > 1 and "path" not in columns else ()
 
     @cached_property
     def _table(self) -> Table:
@@ -279,7 +330,8 @@ class CSVDataset(Dataset):
         table = read_table(self.path)
         if not table.columns:
             raise LongigenError(f"{self.path} is empty; its first line must name the columns {', '.join(REQUIRED)}.")
-        missing = [name for name in REQUIRED if name not in table.columns]
+        several = sum(name.startswith(CHANNEL) for name in table.columns) > 1
+        missing = [name for name in REQUIRED if name not in table.columns and (name != "path" or not several)]
         if missing:
             raise LongigenError(
                 f"{self.path} has no column {' and no column '.join(map(repr, missing))}; its columns are: "

@@ -1,5 +1,6 @@
 """Tests of VisitSequence: masks, selection, padding, collation, rates."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -212,3 +213,53 @@ def test_smaller_volumes_repeat_their_last_voxels_in_a_batch() -> None:
     assert torch.equal(batch.history.images[:, 0], batch.target)
     assert (batch.history.images[:, 1] == -1).all()  # not observed
     assert torch.equal(pad_to(flat.target, (4, 3, 2)), flat.target)
+
+
+# Channels
+
+
+def two_channels() -> VisitSequence:
+    """Visits at 0, 1 and 3 whose channels hold time and ten times the time; the last lacks the second channel."""
+    times = torch.tensor([[0.0, 1.0, 3.0]])
+    images = torch.stack([times, 10 * times], dim=2)[:, :, :, None, None, None].expand(-1, -1, -1, 2, 1, 1)
+    known = torch.ones(1, 3, dtype=torch.bool)
+    has = torch.tensor([[[T, T], [T, T], [T, F]]])
+    return VisitSequence(images, times, known, known, observed_channels=has)
+
+
+def test_a_missing_channel_is_background_and_its_last_image_is_of_an_earlier_visit() -> None:
+    visits, later = two_channels(), torch.tensor([4.0])
+    assert visits.images[0, :, :, 0, 0, 0].tolist() == [[0, 0], [1, 10], [3, BACKGROUND]]
+    image, time = visits.last(before=later)
+    assert (image[0, :, 0, 0, 0].tolist(), time.tolist()) == ([3, 10], [3])
+    bases, _ = visits.bases(2, before=later)
+    assert bases[0, :, 0, 0, 0].tolist() == [1, 10, 3, 10]
+    # Per unit of time 1 and 10: of the second channel to the visit at 1, which is the last that has it.
+    rates = visits.rates(before=later)[0, :, :, 0, 0, 0].tolist()
+    assert rates == [[1, 10], [1, 0], [0, 0]]
+    none = replace(visits, observed_channels=torch.tensor([[[T, F]] * 3]))
+    assert none.last(before=later)[0][0, :, 0, 0, 0].tolist() == [3, BACKGROUND]
+    assert none.rates(before=later)[0, :, 1].eq(0).all()
+    channels = none.channels_before(later)
+    assert channels is not None
+    assert channels.tolist() == [[T, F]]
+
+
+def test_masks_of_channels_follow_their_visits() -> None:
+    visits = two_channels()
+    assert visits.select(torch.tensor([[2, 0]])).channel_mask.tolist() == [[[T, F], [T, T]]]
+    assert visits.hide(torch.tensor([0])).channel_mask.tolist() == [[[F, F], [T, T], [T, F]]]
+    slots, index = visits.with_slots(torch.tensor([[2.0]]), torch.tensor([[True]]))
+    assert (slots.channel_mask[0, 2].tolist(), index.tolist()) == ([F, F], [[2]])
+    whole = replace(visits, observed_channels=None)
+    assert whole.channel_mask.shape == (1, 3, 1)
+    both = VisitSequence.collate([whole, visits.select(torch.tensor([[1, 2]]))])
+    assert both.channel_mask.tolist() == [[[T, T]] * 3, [[T, T], [T, F], [F, F]]]
+    assert visits.with_images(torch.zeros(1, 3, 5, 1, 1, 1)).observed_channels is None
+    with pytest.raises(ValueError, match=r"observed_channels must be \(B, L, C\) = \(1, 3, 2\), got \(1, 3, 1\)"):
+        replace(visits, observed_channels=visits.channel_mask[:, :, :1])
+    batch = Batch(visits, torch.zeros(1, 2, 2, 1, 1), torch.tensor([4.0]))
+    lacking = replace(batch, target_channels=torch.tensor([[F, T]]))
+    joined = Batch.collate([batch, lacking]).target_channels
+    assert joined is not None
+    assert joined.tolist() == [[T, T], [F, T]]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers.files import visit_of
-from longigen import Subject
+from longigen import Subject, Visit
 from longigen.models.bids_layout import BIDSLayout
 from longigen.models.visit_files import GenerationRecord
 
@@ -55,3 +55,19 @@ def test_a_visit_has_the_label_of_its_time_unless_its_file_has_one_of_its_own(re
 def test_a_guess_is_said(record: GenerationRecord) -> None:
     note, _ = layout_of(record, "scan-T1.nii.gz")[0].notes
     assert note.startswith("The images are named T1w, as scan-T1.nii.gz suggests")
+
+
+def test_channels_have_their_own_suffixes_and_those_with_one_their_names(record: GenerationRecord) -> None:
+    def names(sources: dict[str, str]) -> list[str]:
+        images = {name: visit_of(lambda: pytest.fail("read"), source=text) for name, text in sources.items()}
+        subject = Subject("s", (Visit.of_channels(images, subject="s"),))
+        layout = BIDSLayout(Path("made"), record, [subject], "csv")
+        return [layout.volume(subject.of_channel(name), 1.0, 0, 1).name for name in sources]
+
+    start = "sub-s_ses-1days"
+    assert names({"T1w": "sub-s_ses-a_T1w.nii.gz", "FLAIR": "sub-s_ses-a_FLAIR.nii.gz"}) == [
+        f"{start}_desc-synthetic_{suffix}.nii.gz" for suffix in ("T1w", "FLAIR")
+    ]
+    assert names({"t1": "a.nii", "t1ce": "b.nii", "flair": "c.nii"}) == [
+        f"{start}_{name}.nii.gz" for name in ("acq-t1_desc-synthetic_T1w", "acq-t1ce_desc-synthetic_T1w")
+    ] + [f"{start}_desc-synthetic_FLAIR.nii.gz"]

@@ -346,3 +346,61 @@ def test_keep_background_keeps_the_background(target: str) -> None:
     free = model.generate(visits, times, steps=1)
     assert (free[..., :3] > -1).any()
     assert torch.equal(kept[..., 3:], free[..., 3:])
+
+
+# Channels
+
+
+def two_channels(**settings: object) -> LongitudinalModel:
+    """Return a model that predicts no change of two channels whose residuals have other scales."""
+    statistics = Statistics(
+        channels=2, channel_stds=(0.5, 2.0), channel_noise_stds=(0.3, 0.0), channel_stds_per_gap=(0.4, 1.0)
+    )
+    sampler = ContinuousSampler(prediction="x", steps=3)
+    return LongitudinalModel(
+        Spy(), Zero(), sampler, settings=ModelSettings(guidance=0.0, **settings), statistics=statistics
+    )
+
+
+def test_a_channel_that_the_target_or_all_given_visits_lack_does_not_count() -> None:
+    visits, model = history(SIZE, lengths=(3, 3), channels=2), two_channels(p_uncond=0.0)
+    base, _ = visits.last(after(visits))
+    change = torch.tensor([0.5, 2.0]).view(2, 1, 1, 1)
+    batch = Batch(visits, base + change, after(visits))  # one standard deviation of each channel
+    whole = model(batch, torch.Generator().manual_seed(0))["denoising"]
+    lacking = torch.tensor([[True, False], [True, True]])
+    noise = torch.where(lacking[:, :, None, None, None], batch.target, torch.rand(batch.target.shape))
+    for target in (batch.target, noise):
+        partial = replace(batch, target=target, target_channels=lacking)
+        losses = model(partial, torch.Generator().manual_seed(0))["denoising"]
+        torch.testing.assert_close(losses, whole * torch.tensor([0.5, 1.0]))  # half of the voxels count
+    never = torch.ones(2, 3, 2, dtype=torch.bool)
+    never[0, :, 1] = False
+    ungiven = replace(batch, history=replace(visits, observed_channels=never))
+    losses = model(ungiven, torch.Generator().manual_seed(0))["denoising"]
+    torch.testing.assert_close(losses, whole * torch.tensor([0.5, 1.0]))
+
+
+def test_residuals_of_channels_have_their_own_scales() -> None:
+    gap = torch.tensor([1.0, 2.0])
+    scale = two_channels()._residual_scale(gap)
+    assert isinstance(scale, Tensor)
+    assert scale.flatten().tolist() == [0.5, 2.0]
+    scale = two_channels(residual_scale="gap")._residual_scale(gap)
+    assert isinstance(scale, Tensor)
+    torch.testing.assert_close(scale[:, :, 0, 0, 0], torch.tensor([[0.5, 1.0], [(0.09 + 0.64) ** 0.5, 2.0]]))
+    with pytest.raises(LongigenError, match="count 3; correct one of the two"):
+        Statistics(channels=3, channel_names=("T1w", "FLAIR"))
+
+
+def test_what_was_never_given_is_not_generated() -> None:
+    visits = history(SIZE, lengths=(2, 2), channels=2)
+    has = torch.tensor([[[True, True], [True, False]], [[True, False], [True, False]]])
+    given, model = replace(visits, observed_channels=has), two_channels()
+    times = after(visits)[:, None] + torch.tensor([0.0, 1.0])
+    made = model.generate(given, times)
+    last, _ = given.last(after(visits))
+    for visit in made.unbind(dim=1):  # no change: of each channel its own last image
+        torch.testing.assert_close(visit[:, 0], last[:, 0])
+        torch.testing.assert_close(visit[0, 1], visits.images[0, 0, 1])
+        assert visit[1, 1].eq(-1).all()

@@ -90,6 +90,7 @@ CONFIGURATION = "can be made again from its configuration"
 ROUTES = "emits the routes that it declares, at any size"
 ONE = "takes a history of one visit"
 MISSING = "takes visits without an image"
+CHANNELS = "takes several channels, and visits that lack one"
 DETERMINISTIC = "is deterministic"
 GLOBAL = "leaves global random generators alone"
 FUTURE = "sees neither the target nor, if causal, what comes after it"
@@ -105,6 +106,14 @@ BFLOAT = "runs in bfloat16"
 COMPILES = "compiles"
 
 BROKEN, caught = broken_classes(globals())
+
+
+@caught(CHANNELS=r"declares Routes\(concat=2, .* but emits Routes\(concat=1, .* for two channels")
+class SeeingTheFirstChannel(Good):
+    def forward(self, history: VisitSequence, target_time: Tensor) -> Conditioning:
+        given = super().forward(history, target_time)
+        assert given.concat is not None
+        return Conditioning(concat=given.concat[:, :1], embedding=given.embedding)
 
 
 class Changed(Good):

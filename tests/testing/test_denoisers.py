@@ -78,7 +78,7 @@ class Moving(Good):
 
     def moved(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Moved:
         change = super().forward(z_t, log_snr, conditioning)
-        return Moved(torch.tanh(change.float()).repeat(1, 3, 1, 1, 1), change)
+        return Moved(torch.tanh(change[:, :1].float()).repeat(1, 3, 1, 1, 1), change)
 
 
 class Adversarial(Good):
@@ -92,7 +92,7 @@ class Adversarial(Good):
         assert self.adversary is not None
         z_t, log_snr, _ = example.sampler.corrupt(example.x, example.generator)
         with torch.no_grad():
-            x = self(z_t, log_snr, example.conditioning)
+            x = example.counting(self(z_t, log_snr, example.conditioning), example.x)
         scores = self.adversary(x) - self.adversary(example.x)
         return {"scores": scores.square().flatten(1).mean(dim=1)}
 
@@ -118,6 +118,7 @@ DETERMINISTIC = "is deterministic"
 GLOBAL = "leaves global random generators alone"
 APART = "treats the samples of a batch apart"
 LOSSES = "has losses, named and of each sample"
+CHANNELS = "has two channels, and counts none that is missing"
 GRADIENTS = "gives gradients to every parameter"
 ADVERSARY = "keeps its adversary apart"
 SAVES = "saves and loads"
@@ -145,7 +146,7 @@ class ChangingItsConfiguration(Good):
 
 
 @caught(SHAPE=r"\(2, 1, 9, 10, 11\) became \(2, 1, 10, 10, 12\) with Routes\(concat=3", LOSSES="size of tensor",
-        GRADIENTS="size of tensor", GLOBAL="size of tensor")  # fmt: skip
+        GRADIENTS="size of tensor", GLOBAL="size of tensor", CHANNELS=r"became \(2, 2, 10, 10, 12\)")  # fmt: skip
 class PaddingWithoutCropping(Changed):
     def change(self, output: Tensor, z_t: Tensor, log_snr: Tensor, given: Conditioning) -> Tensor:
         pad = [side for size in reversed(output.shape[2:]) for side in (0, size % 2)]
@@ -353,6 +354,13 @@ class NoLosses(Losses):
         return {}
 
 
+@caught(CHANNELS="what is predicted in a missing channel changes the loss 'denoising'; use Example.counting")
+class CountingEveryChannel(Good):
+    def losses(self, example: Example) -> Mapping[str, Tensor]:
+        z_t, log_snr, target = example.sampler.corrupt(example.x, example.generator)
+        return {"denoising": example.sampler.loss(self(z_t, log_snr, example.conditioning), target, log_snr)}
+
+
 @caught(LOSSES="a loss has no name")
 class NamelessLoss(Losses):
     def change_loss(self, loss: Tensor) -> Mapping[str, Tensor]:
@@ -411,7 +419,8 @@ class TrainedByItsAdversary(Adversarial):
     def adversary_losses(self, example: Example) -> Mapping[str, Tensor]:
         assert self.adversary is not None
         z_t, log_snr, _ = example.sampler.corrupt(example.x, example.generator)
-        scores = self.adversary(self(z_t, log_snr, example.conditioning)) - self.adversary(example.x)
+        x = example.counting(self(z_t, log_snr, example.conditioning), example.x)
+        scores = self.adversary(x) - self.adversary(example.x)
         return {"scores": scores.square().flatten(1).mean(dim=1)}
 
 
@@ -432,7 +441,7 @@ class DetachedAdversary(Adversarial):
         return {name: loss.detach() for name, loss in super().adversary_losses(example).items()}
 
 
-@caught(ADVERSARY="the adversary changes the prediction")
+@caught(ADVERSARY="the adversary changes the prediction", CHANNELS=r"became \(2, 1, 9, 10, 11\)")
 class PredictingWithItsAdversary(Adversarial):
     def forward(self, z_t: Tensor, log_snr: Tensor, conditioning: Conditioning) -> Tensor:
         assert self.adversary is not None
@@ -440,7 +449,7 @@ class PredictingWithItsAdversary(Adversarial):
 
 
 @caught(ADVERSARY="has an adversary and must override adversary_losses",
-        LOSSES="has an adversary", GLOBAL="has an adversary")  # fmt: skip
+        LOSSES="has an adversary", GLOBAL="has an adversary", CHANNELS="has an adversary")  # fmt: skip
 class AdversaryWithoutLosses(Adversarial):
     adversary_losses = Denoiser.adversary_losses
 

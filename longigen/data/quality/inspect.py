@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from longigen.data.channels import missing_channels
 from longigen.data.dataset import Assigned, Dataset, Subject
 from longigen.data.issues import BadData, Finding
 from longigen.data.preprocess import Preprocess, PreprocessSettings
@@ -96,6 +97,7 @@ def examine(
         findings += check_subject(record)
     copies = list(check_copied_subjects([r.subject for r in records], [r.digests for r in records], parts))
     findings += copies
+    findings += missing_channels(subjects)
     findings += find_duplicates(records, parts, known={finding.subject for finding in copies})
     findings += check_labels(records, dataset.regions, place)
     findings += check_cohort(records, dataset.time_unit, place, dataset.covariate_units)
@@ -168,4 +170,13 @@ def _read_subject(pipeline: Preprocess, regions: Mapping[int, str], subject: Sub
         small = None if finding is not None or volume_stats.labels else SmallImage.of(volume)
         motions.append(None if small is None or first is None else estimate_motion(first, small))
         first = first or small
-    return SubjectRecord(subject, tuple(stats), picture, tuple(findings), tuple(motions), tuple(labels))
+    channels = [each for name in subject.channels if (each := subject.of_channel(name)).visits]
+    return SubjectRecord(
+        subject,
+        tuple(stats),
+        picture,
+        tuple(findings),
+        tuple(motions),
+        tuple(labels),
+        tuple(_read_subject(pipeline, {}, each) for each in channels),
+    )

@@ -45,6 +45,8 @@ class SubjectRecord:
         motions: the rigid motion of each visit relative to the first that can be used; None for that visit, and where
             it is not known.
         labels: what is known of each visit's label map; None where it has none.
+        channels: the same of each channel, for visits of several images; the other attributes are then of the first
+            image that each visit has.
     """
 
     subject: Subject
@@ -53,6 +55,7 @@ class SubjectRecord:
     findings: tuple[Finding, ...]
     motions: tuple[Motion | None, ...]
     labels: tuple[LabelStats | None, ...]
+    channels: "tuple[SubjectRecord, ...]" = ()
 
     @property
     def readable(self) -> list[tuple[Visit, VolumeStats]]:
@@ -81,11 +84,26 @@ def check_subject(record: SubjectRecord) -> Iterator[Finding]:
         return
     yield from requirements.check_subject(replace(record.subject, visits=tuple(visit for visit, _ in readable)))
     yield from _check_headers(record.subject.id, [visit for visit, _ in readable])
-    yield from _check_each_visit(record.subject.id, readable)
-    yield from _check_geometry(record.subject.id, readable)
-    yield from _check_registration(record)
-    yield from (finding for _, finding in requirements.check_copied_visits(record.subject, record.digests))
-    yield from _check_intensity_scale(record.subject.id, readable)
+    for part in record.channels or (record,):
+        if part.readable:
+            yield from _check_each_visit(record.subject.id, part.readable)
+            yield from _check_geometry(record.subject.id, part.readable)
+            yield from _check_registration(part)
+            yield from (finding for _, finding in requirements.check_copied_visits(part.subject, part.digests))
+            yield from _check_intensity_scale(record.subject.id, part.readable)
+    yield from _check_channels(record)
+
+
+def _check_channels(record: SubjectRecord) -> Iterator[Finding]:
+    """Find visits that have the same voxels in two channels, as if one file were given for both."""
+    seen: dict[str, str] = {}
+    for part in record.channels:
+        name = part.subject.channel
+        for visit, digest in zip(part.subject.visits, part.digests, strict=True):
+            other = name if digest is None else seen.setdefault(digest, name)
+            if other != name:
+                problem, advice = f"is the {name} and has the voxels of the {other}", "give each channel its own scan"
+                yield Finding("identical-channels", visit.source, problem, advice, record.subject.id, "warning")
 
 
 def _check_each_visit(subject: str, visits: Sequence[tuple[Visit, VolumeStats]]) -> Iterator[Finding]:
