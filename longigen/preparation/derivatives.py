@@ -277,13 +277,13 @@ class PreparedFolder:
 
 
 def known_settings(folder: Path) -> PrepareSettings | None:
-    """Return the settings with which a folder was prepared before; None for a new one.
+    """Return the settings with which subjects of a folder were prepared before; None if it holds none.
 
     Raises:
         LongigenError: if they cannot be read.
     """
     path = folder / SETTINGS
-    if not path.is_file():
+    if not path.is_file() or not any(folder.glob(f"sub-*/sub-*{RECORD}")):
         return None
     content = read_json(path).get("settings")
     try:

@@ -38,7 +38,7 @@ def choose_method(choice: MaskChoice, subjects: Sequence[Subject]) -> tuple[Mask
 
     Args:
         choice: what the user chose.
-        subjects: the subjects; the first visit of the first one is read if nothing else decides.
+        subjects: the subjects; the first visit that can be read is read if nothing else decides.
 
     Raises:
         LongigenError: if the choice is impossible: a visit has no mask, or a program is not installed.
@@ -65,9 +65,14 @@ def choose_method(choice: MaskChoice, subjects: Sequence[Subject]) -> tuple[Mask
     for name, (program, _) in PROGRAMS.items():
         if shutil.which(program):
             return name, f"{some}{program} is installed"
-    subject, visit = visits[0]
-    if (visit.read(subject.id).data == 0).mean() >= BACKGROUND:
-        return "nonzero", f"{some}the background of {Path(visit.source).name} is exactly 0"
+    for subject, visit in visits:
+        try:
+            background = (visit.read(subject.id).data == 0).mean()
+        except LongigenError:  # it is said when the subject's turn comes
+            continue
+        if background >= BACKGROUND:
+            return "nonzero", f"{some}the background of {Path(visit.source).name} is exactly 0"
+        break
     return "none", f"{some}there are no brain masks, no background of 0, and neither mri_synthstrip nor hd-bet"
 
 
@@ -94,7 +99,11 @@ def mask_of(method: MaskMethod, visit: Visit, volume: Volume, subject: str) -> V
         mask = _foreground(volume)
     elif method == "given":
         path = given_mask(visit, subject)
-        assert path is not None, "choose_method has found it"
+        if path is None:
+            raise LongigenError(
+                f"{visit.source} (subject {subject}) has no brain mask, and those of the others came with their "
+                "images; put it beside the image as *_desc-brain_mask.nii.gz."
+            )
         mask = read_volume(path, subject)
     else:
         mask = _segmented(method, volume, subject)

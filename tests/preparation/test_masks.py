@@ -46,6 +46,9 @@ def test_masks_that_come_with_the_images_are_found(bids: Path) -> None:
     mask = mask_of("given", subject.visits[0], subject.visits[0].load(), "sub-1")
     assert mask is not None
     np.testing.assert_array_equal(mask.data, CUBE)
+    (bids / "sub-1/ses-2/anat/sub-1_ses-2_desc-brain_mask.nii.gz").unlink()
+    with pytest.raises(LongigenError, match=r"ses-2_T1w.nii.gz \(subject sub-1\) has no brain mask"):
+        mask_of("given", subject.visits[1], subject.visits[1].load(), "sub-1")
     write_image(bids / "derivatives/bet/sub-1/ses-1/anat/sub-1_ses-1_desc-brain_mask.nii.gz", CUBE, AFFINE)
     with pytest.raises(LongigenError, match="several brain masks"):
         choose_method("auto", [subject])
