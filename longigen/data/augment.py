@@ -179,8 +179,8 @@ class Augment:
         degrees = np.indices([DEGREE + 1] * 3).sum(axis=0)
         drawn = 2 * torch.rand(*degrees.shape, generator=generator, dtype=torch.float64).numpy() - 1
         coefficients = np.where((degrees > 0) & (degrees <= DEGREE), self.settings.bias * drawn, 0)
-        axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in visits.shape[2:]]
-        factor = np.exp(np.polynomial.legendre.leggrid3d(*axes, coefficients))
+        x, y, z = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in visits.shape[2:])
+        factor = np.exp(np.polynomial.legendre.leggrid3d(x, y, z, coefficients))
         scaled = (visits - BACKGROUND) * torch.from_numpy(factor).to(visits.dtype)
         return (scaled * (2 / scaled.amax().clamp(min=2)) + BACKGROUND).clamp(max=1)
 

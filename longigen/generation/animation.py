@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -31,11 +31,16 @@ def require_video() -> None:
         LongigenError: if imageio-ffmpeg is not installed, or it finds no ffmpeg.
     """
     try:
-        optional_import("imageio_ffmpeg", "An MP4 video", extra="video").get_ffmpeg_exe()
+        _ffmpeg().get_ffmpeg_exe()
     except RuntimeError as error:
         raise LongigenError(
             "An MP4 video needs ffmpeg, which imageio-ffmpeg has not found; install ffmpeg, or leave --video out."
         ) from error
+
+
+def _ffmpeg() -> Any:
+    """Return the package that brings ffmpeg."""
+    return optional_import("imageio_ffmpeg", "An MP4 video", extra="video")
 
 
 def write_animation(trajectory: Trajectory, path: Path, kind: Kind, *, side: int = SIDE) -> None:
@@ -64,9 +69,7 @@ def write_animation(trajectory: Trajectory, path: Path, kind: Kind, *, side: int
 
 
 def _write_video(frames: Sequence[Image.Image], path: Path) -> None:
-    import imageio_ffmpeg
-
-    writer = imageio_ffmpeg.write_frames(
+    writer = _ffmpeg().write_frames(
         path, frames[0].size, fps=PER_SECOND, quality=QUALITY, macro_block_size=2, ffmpeg_log_level="error"
     )
     writer.send(None)
