@@ -221,9 +221,9 @@ class ModelComparison(Tabular):
         several = any(row.seeds > 1 for row in self.rows)
         over = "subjects and seeds" if several else "subjects"
         span = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else "".join(map(str, counts)) or "0"
-        interval = f"[{INTERVAL}]" if counts and counts[-1] >= LEAST else f"no interval below {LEAST}"
+        interval = f" [{INTERVAL}]" if counts and counts[-1] >= LEAST else f"; no interval below {LEAST}"
         lines = [
-            f"mean: over {over}, n = {span} {interval}",
+            f"mean: over {over}, n = {span}{interval}",
             f"minus {self.against}: paired by subject; effect: that divided by its standard deviation over subjects "
             "(Hedges' g); better: in how many subjects",
         ]

@@ -272,7 +272,8 @@ class GenerationSession:
         if used and self.part == "all" and not explicitly:
             raise LongigenError(
                 f"'{self.cohort.name}' is not the training data of the model but holds {len(used)} subjects that it "
-                f"was trained on (such as {used[0]}); choose subjects with --subject, or all of them with --part all."
+                f"was trained on (such as {used[0]}); take all of them with --part all, or in 'generate' some with "
+                "--subject."
             )
         chosen = f"{len(ids)} chosen subjects" if ids else f"part '{self.part}'" if explicitly else ""
         known = {True: UNSEEN, None: UNKNOWN, False: f"{len(used)} of them used in training"}[self.unseen]

@@ -236,3 +236,14 @@ def test_without_values_of_subjects_there_are_means_and_no_tests(tmp_path: Path)
     assert comparison.notes[1] == "nrmse: no mean of values of subjects, so there is no test"
     published = longigen.compare(["sadm-sim-brain", "additive-sim-brain"], settings="full", metrics=["psnr"])
     assert [row.model for row in published.rows[-2:]] == ["sadm-sim-brain", "additive-sim-brain"]
+
+
+def test_too_few_subjects_for_an_interval_are_said(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path / "one", COPIED + 1)
+    (folder / SCORES).unlink()
+    rows = json.loads((folder / SUMMARY).read_text())["rows"]
+    for row in rows:
+        for metric in ("psnr", "nrmse"):
+            row[metric]["subjects"] = 2
+    changed(folder, rows=rows)
+    assert "mean: over subjects, n = 2; no interval below 3" in longigen.compare([folder]).table()

@@ -81,7 +81,7 @@ def published_frames(folder: Path, name: str) -> np.ndarray:
     import nibabel
 
     data = np.asarray(nibabel.load(folder / name / f"{name}_4d.nii.gz").dataobj)[..., 1 : FRAMES + 1]  # type: ignore[attr-defined]
-    zoomed = zoom(data, np.divide((*GRID, sadm.FRAMES), data.shape))
+    zoomed = np.asarray(zoom(data, np.divide((*GRID, sadm.FRAMES), data.shape)))
     low, high = zoomed.min(axis=(0, 1, 2)), zoomed.max(axis=(0, 1, 2))
     return (zoomed - low) / (high - low)
 
