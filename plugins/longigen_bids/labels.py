@@ -12,7 +12,7 @@ from longigen_bids.tables import read_table
 
 SEGMENTATION, MASK = "dseg", "mask"
 NO_REGIONS = ("brain", "foreground")
-"""Labels of ``desc-`` of masks that say where an image is, and show no region of it."""
+"""Labels of ``desc-`` of a subject's masks, outside of its sessions, that show where all of its images are."""
 OF_LABELS = ("desc", "seg", "label", "atlas", "res", "den")
 """Entities that tell what a file shows or how finely, and not of which image it is."""
 SAME_SPACE = ("", "orig")
@@ -66,7 +66,9 @@ class LabelMaps:
         unnamed = [
             each
             for each in listed
-            if each.suffix == MASK and not _label(each) and each.entities.get("desc") not in NO_REGIONS
+            if each.suffix == MASK
+            and not _label(each)
+            and (each.session or each.entities.get("desc") not in NO_REGIONS)
         ]
         self._say_left_out(unnamed, "a mask is one only if its name has a label-")
         others = [each for each in kept if each.suffix != suffix]
