@@ -35,8 +35,13 @@ def two_steps_and_a_visit(cases: Mapping[str, Case], settings: ModelSettings, ch
     codec does not keep them.
     """
     stds = tuple(0.3 * (1 + channel) for channel in range(channels)) if channels > 1 else ()
-    by_channel = {f"channel_{name}": stds for name in ("stds", "noise_stds", "stds_per_gap")}
-    statistics = Statistics(covariates=COVARIATES, channels=channels, **by_channel)
+    statistics = Statistics(
+        covariates=COVARIATES,
+        channels=channels,
+        channel_stds=stds,
+        channel_noise_stds=stds,
+        channel_stds_per_gap=stds,
+    )
     parts = [cases[part].make() for part in PARTS]
     codec = cases["codec"].make() if "codec" in cases else None
     if codec is not None and parts[1].moves and not codec.keeps_voxels:
