@@ -373,7 +373,7 @@ class Batch:
 
 
 def _joined(
-    masks: Sequence[Tensor | None], images: Sequence[Tensor], join: Callable[[Sequence[Tensor]], Tensor]
+    masks: Sequence[Tensor | None], images: Sequence[Tensor], join: Callable[[list[Tensor]], Tensor]
 ) -> Tensor | None:
     """Return the masks of channels of images (…, C, W, H, D), joined; None where all images have all channels."""
     if all(mask is None for mask in masks):

@@ -27,7 +27,7 @@ def volume(seed: int, scale: float = 100.0, shape: tuple[int, int, int] = SHAPE,
 
 def image(content: Volume, time: float) -> Visit:
     step = float(content.affine[0, 0])
-    return visit_of(partial(_same, content), time=time, shape=content.data.shape, spacing=(step,) * 3)
+    return visit_of(partial(_same, content), time=time, shape=content.data.shape, spacing=(step, step, step))
 
 
 def _same(content: Volume) -> Volume:
@@ -80,8 +80,8 @@ def test_a_missing_channel_is_background_and_the_range_is_of_the_first_that_is_t
         assert pair.history.channel_mask.tolist() == [[[False, True], [True, True]]]
         assert pair.target_channels is not None
         assert pair.target_channels.tolist() == [[True, False]]
+        assert len({ready.digest(index) for index in range(3)}) == 3
     assert make_pair(prepared(subject()), [0, 1], set(), 2, ()).target_channels is None
-    assert len({ready.digest(index) for index in range(3)}) == 3
 
 
 def test_an_image_on_another_grid_is_resampled_to_the_first_and_that_is_said() -> None:

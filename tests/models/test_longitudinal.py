@@ -357,9 +357,8 @@ def two_channels(**settings: object) -> LongitudinalModel:
         channels=2, channel_stds=(0.5, 2.0), channel_noise_stds=(0.3, 0.0), channel_stds_per_gap=(0.4, 1.0)
     )
     sampler = ContinuousSampler(prediction="x", steps=3)
-    return LongitudinalModel(
-        Spy(), Zero(), sampler, settings=ModelSettings(guidance=0.0, **settings), statistics=statistics
-    )
+    chosen = ModelSettings(guidance=0.0, **settings)  # type: ignore[arg-type]
+    return LongitudinalModel(Spy(), Zero(), sampler, settings=chosen, statistics=statistics)
 
 
 def test_a_channel_that_the_target_or_all_given_visits_lack_does_not_count() -> None:
