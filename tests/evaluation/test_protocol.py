@@ -76,7 +76,10 @@ def test_the_hash_is_of_the_content_alone() -> None:
         "previous": "mean absolute error of previous",
     }
     assert written["foreground"] == "first visit > -0.95"
-    assert set(vars(PROTOCOL)) - {"samples", "images", "regions"} < set(written)
+    assert set(vars(PROTOCOL)) - {"samples", "images", "regions", "masks"} < set(written)
+    masked = replace(PROTOCOL, masks="0123456789abcdef")
+    assert masked.to_dict()["masks"] == "0123456789abcdef"
+    assert masked.hash != PROTOCOL.hash
     known = replace(PROTOCOL, images="0123456789abcdef")
     assert known.to_dict()["images"] == "0123456789abcdef"
     assert known.hash != PROTOCOL.hash
