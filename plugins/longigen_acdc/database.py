@@ -61,7 +61,7 @@ class ACDCDataset(Dataset):
         frames: Annotated[int, Range(2, 1000)] = 12,
         resample: Literal["nearest", "linear", "none"] = "nearest",
         protocol: Literal["longigen", "sadm", "cronos"] = "longigen",
-        cronos_fold: Annotated[int, Range(0, CRONOS_FOLDS - 1)] | None = None,
+        cronos_fold: Annotated[int, Range(0, 4)] | None = None,
     ) -> None:
         super().__init__()
         if protocol != "longigen" and (frames, resample) != (sadm.FRAMES, "nearest"):

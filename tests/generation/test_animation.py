@@ -47,6 +47,8 @@ def test_a_video_shows_the_frames_of_the_gif_as_long(tmp_path: Path) -> None:
 
 def test_without_ffmpeg_nothing_is_generated(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(LongigenError, match=r"^An MP4 video needs imageio_ffmpeg; pip install 'longigen\[video\]'\.$"):
+    with pytest.raises(
+        LongigenError, match=r"^An MP4 video needs imageio_ffmpeg; install it with pip install 'longigen\[video\]'\.$"
+    ):
         generate(FIXTURE, tmp_path / "made", data=manifest, setting="single", video=True, progress=False)
     assert not (tmp_path / "made").exists() or list((tmp_path / "made").iterdir()) == []

@@ -150,7 +150,10 @@ class ConfigurationThatIsNotPlain(Good):
         self.config["width"] = np.int64(width)
 
 
-@caught(ROUTES=r"declares Routes\(concat=2, .* but emits Routes\(concat=1")
+@caught(
+    ROUTES=r"declares Routes\(concat=2, .* but emits Routes\(concat=1",
+    CHANNELS=r"declares Routes\(concat=3, .* but emits Routes\(concat=2, .* for two channels",
+)
 class OtherRoutes(Good):
     def build(self, *, channels: int, stem_features: int, time_scale: float, covariates: tuple[str, ...]) -> None:
         super().build(channels=channels, stem_features=stem_features, time_scale=time_scale, covariates=covariates)

@@ -543,7 +543,7 @@ def test_too_few_subjects_and_unusable_data_set(tmp_path: Path) -> None:
     for path in tmp_path.glob("a/*"):
         path.unlink()
     examination = examine(CSVDataset(path=tmp_path / "visits.csv"))
-    assert Counter(f.kind for f in examination.findings) == {"missing-file": 3, "no-split": 1}
+    assert Counter(f.kind for f in examination.findings) == {"missing-file": 3}
     assert (examination.subjects, examination.visits) == (0, 0)
     with pytest.raises(LongigenError, match="is not a file"):
         examine(CSVDataset(path=tmp_path / "nothing.csv"))
