@@ -33,8 +33,10 @@ ABLATION, ATTENTION, DEPARTURES, FIELD = "sadm-ablation", "sadm-attention", "sad
 SETTINGS = ("full", "missing", "single")
 ORDER = ("sadm", "without attention", "without diffusion")
 """Rows from best to worst, according to the paper."""
-AGAINST = {ATTENTION: ORDER[0], FIELD: "copy-last"}
-"""By table, the row that all others are tested against."""
+ATTENTIVE = ("without attention", "gap as an embedding", "sadm")
+"""Rows with and without attention, which are tested by themselves: of fewer tests each is adjusted for less."""
+COMPARED = ("psnr", "ssim-slice", "sharpness", "change-correlation")
+"""The metrics of these tests."""
 RATE_ROWS = ("linear", "without attention", "sadm")
 """Rows whose rate of change is tested by benchmarks/progression.py."""
 SIGNS = {"ssim": 1, "ssim-foreground": 1, "psnr": 1, "nrmse": -1}
@@ -213,6 +215,18 @@ def departures(folder: Path, file: Path) -> None:
     file.write_text("\n".join([f"{head}{len(found)} tests (Holm 1979)", *lines]) + "\n", encoding="utf-8")
 
 
+def compared(
+    folder: Path, file: Path, against: str, *, rows: Sequence[str] = (".",), metrics: Sequence[str] = ()
+) -> None:
+    """Write what ``longigen compare`` says of a benchmark, or of some of its rows, over subjects and seeds."""
+    options = ["--against", against, *(word for metric in metrics for word in ("--metric", metric))]
+    call(
+        ["longigen", "compare", *(str(folder / row) for row in rows), *options],
+        ["longigen", "compare", *(str(Path(folder.name) / row) for row in rows), *options],
+        file,
+    )
+
+
 def order(folder: Path, file: Path) -> None:
     """Test the order of the settings for each trained row, and of the rows in each setting, paired by subject."""
     describe, lines = comparison(folder), [PAIRED]
@@ -267,13 +281,12 @@ def measure(name: str, work: Path, acdc: str | None) -> None:
     (results / "table.txt").write_text(f"$ {' '.join([*shown, *options])}\n\n{table}", encoding="utf-8")
     if spec.table == DEPARTURES:
         departures(folder, results / "steps.txt")
-    if spec.table in AGAINST:
-        against = ["--against", AGAINST[spec.table]]
-        call(
-            ["longigen", "compare", str(folder), *against],
-            ["longigen", "compare", name, *against],
-            results / "compared.txt",
-        )
+    if spec.table == FIELD:
+        compared(folder, results / "compared.txt", "copy-last")
+    if spec.table == ATTENTION:
+        rows = {row.name: row.folder for row in BenchmarkSpec.of(ATTENTION).only(ATTENTIVE)}
+        compared(folder, results / "compared.txt", ORDER[0], metrics=COMPARED)
+        compared(folder, results / "attention.txt", rows[ORDER[1]], rows=tuple(rows.values()), metrics=COMPARED)
     if spec.table == FIELD:
         found = {
             row.name: last_visit(folder / row.folder / "seed-0", SETTINGS[-1]) for row in BenchmarkSpec.of(FIELD).rows
