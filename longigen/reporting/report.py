@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from longigen._version import __version__
 from longigen.errors import LongigenError
@@ -59,6 +59,13 @@ class Report:
     path: Path
     subjects: int
     left_out: Sequence[str]
+
+
+class _Gain(NamedTuple):
+    """By how much a metric of a subject's generated visits, or of one channel of them, exceeds copy-last's."""
+
+    metric: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -138,10 +145,11 @@ def _subjects(
     found: list[TrajectoryFiles] = []
     for folder in sources.generated:
         found += find_trajectories(folder)
-    ranked, metric = _gains(results, found)
-    if any(gain is not None for gain in ranked.values()):
-        found = sorted(found, key=lambda files: (ranked[files] is None, ranked[files] or 0.0))
-        order = f"The worst first, by the model's {metric} minus copy-last's."
+    ranked = _gains(results, found)
+    if ranked:
+        found = sorted(found, key=lambda files: (files not in ranked, ranked[files].value if files in ranked else 0.0))
+        metrics = dict.fromkeys(gain.metric for gain in ranked.values())
+        order = f"The worst first, by the model's {' or '.join(metrics)} minus copy-last's."
         chosen = _ends_and_middle(found, MOST_STRIPS)
         if len(chosen) < len(found):
             order += (
@@ -162,7 +170,7 @@ def _subjects(
             left_out += trajectory.notes
             if known and files.subject not in known:
                 left_out.append(f"The given and true visits of {files.subject} are not in the data.")
-            shown.append(_drawn(trajectory, ranked[files], metric, number))
+            shown.append(_drawn(trajectory, ranked.get(files), number))
             update(number, len(found))
     if not order and any(item.rank is not None for item in shown):
         shown.sort(key=lambda item: -(item.rank or 0.0))
@@ -172,21 +180,19 @@ def _subjects(
     return shown, order
 
 
-def _drawn(trajectory: Trajectory, gain: float | None, metric: str, number: int) -> _Shown:
+def _drawn(trajectory: Trajectory, gain: _Gain | None, number: int) -> _Shown:
     setting = f", setting {trajectory.setting}" if trajectory.setting else ""
     error = trajectory.mean_error
-    notes = [] if gain is None else [f"{metric} minus copy-last's {gain:+.4f}"]
+    notes = [] if gain is None else [f"{gain.metric} minus copy-last's {gain.value:+.4f}"]
     notes += [] if error is None else [f"mean difference {error:.2%} of the range"]
     title = f"{trajectory.name}{setting}" + "".join(f" · {note}" for note in notes)
     scene = Scene.of_trajectory(trajectory, f"s{number}", largest=SCENE_CHARACTERS)
-    return _Shown(title, Strip.of(trajectory, side=PICTURE_SIDE), scene, error if gain is None else gain)
+    return _Shown(title, Strip.of(trajectory, side=PICTURE_SIDE), scene, error if gain is None else gain.value)
 
 
-def _gains(
-    results: Sequence[Result], found: Sequence[TrajectoryFiles]
-) -> tuple[dict[TrajectoryFiles, float | None], str]:
-    """Return each trajectory's gain over copy-last, if the same weights were scored, and the metric that it is of."""
-    gains: dict[TrajectoryFiles, float | None] = dict.fromkeys(found)
+def _gains(results: Sequence[Result], found: Sequence[TrajectoryFiles]) -> dict[TrajectoryFiles, _Gain]:
+    """Return the gain over copy-last of each trajectory of which the same weights were scored, all by one metric."""
+    gains: dict[TrajectoryFiles, _Gain] = {}
     named = ""
     for result in results:
         weights, metric = result.content.get("model", {}).get("weights_sha256"), result.ranking
@@ -197,12 +203,13 @@ def _gains(
                 own = result.of_channel(metric, files.channel)
                 of_subjects = {} if own is None else result.gains(setting, MODEL, own)
                 if (
-                    files.setting == setting
+                    own is not None
+                    and files.setting == setting
                     and files.subject in of_subjects
                     and files.sidecar.get("model", {}).get("weights_sha256") == weights
                 ):
-                    gains[files], named = of_subjects[files.subject], metric
-    return gains, named
+                    gains[files], named = _Gain(own, of_subjects[files.subject]), metric
+    return gains
 
 
 def _ends_and_middle(found: list[TrajectoryFiles], most: int) -> list[TrajectoryFiles]:

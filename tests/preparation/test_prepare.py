@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import nibabel
@@ -189,7 +190,7 @@ def test_brain_masks_of_a_program_are_united(tmp_path: Path, monkeypatch: pytest
     program = tmp_path / "bin" / "mri_synthstrip"
     program.parent.mkdir()
     program.write_text(
-        "#!/usr/bin/env python\n"
+        f"#!{sys.executable}\n"
         "import sys, nibabel\n"
         "image = nibabel.load(sys.argv[sys.argv.index('-i') + 1])\n"
         "mask = nibabel.Nifti1Image((image.get_fdata() > 150).astype('uint8'), image.affine)\n"

@@ -1,5 +1,6 @@
 """Data that are not ready: times in a folder tree's names, DICOM files, and what cannot be read."""
 
+import locale
 import shutil
 import sys
 from pathlib import Path
@@ -89,23 +90,27 @@ def test_without_simpleitk_a_sentence_says_what_to_install(tmp_path: Path, monke
 
 def write_dicom(folder: Path, patient: str, day: str) -> None:
     """Write a small series as a scanner does, a file for each slice."""
-    folder.mkdir(parents=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    uid = f"1.2.826.0.1.3680043.2.1125.{int(day)}"
-    for number in range(10):
-        image = sitk.GetImageFromArray(np.full((1, 12, 14), 100 + number, dtype=np.int16))
-        image.SetSpacing((2, 2, 3))
-        tags = {
-            "0008|0060": "MR", "0008|0008": "ORIGINAL\\PRIMARY\\M", "0010|0020": patient, "0010|0010": "Doe^Jane",
-            "0008|0020": day, "0008|0030": "101500", "0008|103e": "T1 MPRAGE", "0020|000d": f"{uid}.1",
-            "0020|000e": f"{uid}.2", "0008|0018": f"{uid}.3.{number + 1}", "0020|0011": "1", "0018|0050": "3",
-            "0020|0013": str(number + 1), "0020|0032": f"0\\0\\{3 * number}", "0020|0037": "1\\0\\0\\0\\1\\0",
-        }  # fmt: skip
-        for key, value in tags.items():
-            image.SetMetaData(key, value)
-        writer.SetFileName(str(folder / f"{number:03d}.dcm"))
-        writer.Execute(image)
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        folder.mkdir(parents=True)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        uid = f"1.2.826.0.1.3680043.2.1125.{int(day)}"
+        for number in range(10):
+            image = sitk.GetImageFromArray(np.full((1, 12, 14), 100 + number, dtype=np.int16))
+            image.SetSpacing((2, 2, 3))
+            tags = {
+                "0008|0060": "MR", "0008|0008": "ORIGINAL\\PRIMARY\\M", "0010|0020": patient, "0010|0010": "Doe^Jane",
+                "0008|0020": day, "0008|0030": "101500", "0008|103e": "T1 MPRAGE", "0020|000d": f"{uid}.1",
+                "0020|000e": f"{uid}.2", "0008|0018": f"{uid}.3.{number + 1}", "0020|0011": "1", "0018|0050": "3",
+                "0020|0013": str(number + 1), "0020|0032": f"0\\0\\{3 * number}", "0020|0037": "1\\0\\0\\0\\1\\0",
+            }  # fmt: skip
+            for key, value in tags.items():
+                image.SetMetaData(key, value)
+            writer.SetFileName(str(folder / f"{number:03d}.dcm"))
+            writer.Execute(image)
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)  # ITK's writer sets it to C, for the whole process
 
 
 def test_dicom_without_dcm2niix_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
