@@ -113,6 +113,7 @@ MEASURES = {
         "--set sample_every=10000 --set checkpoint_every=300 --steps 300",
         seeds=3,
     ),
+    "acdc-attention": Measure(ATTENTION, "acdc", f"{ACDC} {SADM} {SMALL}", seeds=3),
     "sim-brain-departures": Measure(DEPARTURES, "sim-brain", f"--set data.spacing=4 {SMALL} --setting full", seeds=3),
     "sim-heart-departures": Measure(
         DEPARTURES,
