@@ -8,16 +8,14 @@ from longigen.data.dataset import Subject
 from longigen.errors import LongigenError
 from longigen.models.bids_description import LINK, SourceFolder, describe, is_public_reference, write_tables
 from longigen.models.bids_names import (
-    DEFAULT,
     KEPT,
     guessed_suffix,
     kept_entities,
     renamed,
     session_label,
     sidecar_of,
-    stated_suffix,
     subject_labels,
-    suffix_of_channel,
+    suffix_of,
 )
 from longigen.models.layout import Layout
 from longigen.models.visit_files import GenerationRecord, Statistic
@@ -47,10 +45,8 @@ def _described(subject: Subject) -> _Image:
     """Return what the name of a subject's first image says, or else the name of the channel that it is of."""
     source = subject.visits[0].source
     kept = kept_entities(source)
-    stated, space = stated_suffix(source), kept.pop("space", "")
-    named = suffix_of_channel(subject.channel) if subject.channel else None
-    suffix = stated or named or guessed_suffix(source) or DEFAULT
-    return _Image(kept, space, suffix, stated is None)
+    space = kept.pop("space", "")
+    return _Image(kept, space, *suffix_of(source, subject.channel))
 
 
 def _with_channels(subject: Subject) -> list[Subject]:

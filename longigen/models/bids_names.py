@@ -132,6 +132,18 @@ def stated_suffix(source: str) -> str | None:
     return found[1] if found and found[1] in ANATOMICAL else None
 
 
+def suffix_of(source: str, channel: str = "") -> tuple[str, bool]:
+    """Return the suffix of images made of a given one, and whether it was guessed, since its name has none.
+
+    Args:
+        source: the file of the given image.
+        channel: the name of the channel that it is of, by which it is guessed before the words of the file's name.
+    """
+    stated = stated_suffix(source)
+    named = suffix_of_channel(channel) if channel else None
+    return stated or named or guessed_suffix(source) or DEFAULT, stated is None
+
+
 def suffix_of_channel(name: str) -> str | None:
     """Return the suffix that the name of a channel is, or stands for, such as FLAIR for ``flair``; None if none."""
     known = {suffix.lower(): suffix for suffix in ANATOMICAL}

@@ -22,14 +22,13 @@ from longigen.models.bids_description import (
     write_table,
 )
 from longigen.models.bids_names import (
-    DEFAULT,
     guessed_suffix,
     kept_entities,
     renamed,
     session_label,
     sidecar_of,
-    stated_suffix,
     subject_labels,
+    suffix_of,
 )
 from longigen.models.visit_files import sidecar_path
 from longigen.preparation.picture import write_picture
@@ -186,8 +185,7 @@ class PreparedFolder:
         return f"{session}/anat/sub-{self._labels[subject.id]}_{session}{''.join(kept.values())}"
 
     def _image(self, subject: Subject, time: float) -> str:
-        source = subject.visits[0].source
-        suffix = stated_suffix(source) or guessed_suffix(source) or DEFAULT
+        suffix, _ = suffix_of(subject.visits[0].source)
         return f"{self._stem(subject, time)}_{SPACE}_desc-preproc_{suffix}.nii.gz"
 
     def _reference(self, subject: Subject) -> str:
@@ -263,10 +261,11 @@ class PreparedFolder:
         notes = []
         notes += [note] if (note := renamed(self._labels)) else []
         source = self.raw.subjects[0].visits[0].source
-        if stated_suffix(source) is None:
-            guess = guessed_suffix(source)
-            why = f"as {Path(source).name} suggests" if guess else "since BIDS needs a name of their contrast"
-            notes.append(f"The images are named {guess or DEFAULT}, {why}.")
+        suffix, guessed = suffix_of(source)
+        if guessed:
+            known = guessed_suffix(source) is not None
+            why = f"as {Path(source).name} suggests" if known else "since BIDS needs a name of their contrast"
+            notes.append(f"The images are named {suffix}, {why}.")
         if self.settings.mask not in BRAIN and "SkullStripped" not in sidecar_of(source):
             notes.append(
                 "It is not recorded whether images are skull-stripped; SkullStripped in their sidecars is false."

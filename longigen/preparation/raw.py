@@ -98,6 +98,12 @@ def _of_dataset(raw: str, changes: Sequence[str]) -> RawData:
     name, dataset = open_dataset(raw, changes)
     problems: list[Finding] = []
     subjects = dataset.subjects(problems.append)
+    channels = subjects[0].channels if subjects else ()
+    if channels:
+        raise LongigenError(
+            f"The visits of {raw} have the images {', '.join(channels)}, and one image of a visit is prepared at a "
+            f"time; choose it, such as --set suffix={channels[0]} of a BIDS folder."
+        )
     return RawData(
         subjects,
         name,

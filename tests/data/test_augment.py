@@ -1,5 +1,6 @@
 """Tests of augmentation: one transform per subject, the same for all of its visits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -257,6 +258,22 @@ def test_noise_is_one_image_for_all_visits_and_only_where_none_is_background() -
         levels.append(float(added[0][unclipped].std()))
     assert max(levels) < 0.21
     assert min(levels) < 0.05
+
+
+def test_a_missing_channel_stays_background_and_keeps_no_noise_from_the_others() -> None:
+    """Of two visits and a target with two channels, the first visit lacks the second one."""
+    grey = torch.zeros(2, 2, *SIZE)
+    batch = batch_of(grey, grey[0])
+    given = torch.tensor([[[True, False], [True, True]]])
+    batch = replace(
+        batch, history=replace(batch.history, observed_channels=given), target_channels=torch.tensor([[True, True]])
+    )
+    after = Augment(AugmentSettings(noise=0.2))(batch, seed=1)
+    assert (after.history.images[0, 0, 1] == BACKGROUND).all()
+    for channel in range(2):
+        assert (after.target[0, channel] != 0).any()
+        assert torch.equal(after.history.images[0, 1, channel], after.target[0, channel])
+    assert torch.equal(after.history.images[0, 0, 0], after.target[0, 0])
 
 
 def test_blur_keeps_the_mean_and_has_one_width_for_all_visits() -> None:

@@ -60,6 +60,18 @@ def test_images_are_chosen_by_name_and_masks_are_no_visits(tmp_path: Path) -> No
         open_raw(str(raw), (), "FLAIR", tmp_path / "out")
 
 
+def test_one_contrast_is_prepared_at_a_time(tmp_path: Path) -> None:
+    volume = np.ones((4, 5, 6), dtype=np.float32)
+    for session in ("1", "2"):
+        for suffix in ("T1w", "FLAIR"):
+            anat = tmp_path / "sub-a" / f"ses-{session}" / "anat"
+            write_image(anat / f"sub-a_ses-{session}_{suffix}.nii.gz", volume)
+    (tmp_path / "sub-a" / "sub-a_sessions.tsv").write_text("session_id\tage\nses-1\t70\nses-2\t71\n")
+    with pytest.raises(LongigenError, match=r"have the images T1w, FLAIR, .* choose it, such as --set suffix=T1w"):
+        open_raw(str(tmp_path), ["suffix=T1w,FLAIR"], None, tmp_path / "out")
+    assert times_of(open_raw(str(tmp_path), ["suffix=FLAIR"], None, tmp_path / "out")) == {"sub-a": (70, 71)}
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
