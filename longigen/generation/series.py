@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from longigen.data.cohort import listed
 from longigen.data.dataset import Subject
 from longigen.data.grid import on_grid_of
 from longigen.data.volume import Volume, write_volume
@@ -34,8 +35,8 @@ def write_all_series(session: GenerationSession, layout: Layout) -> None:
         if files.subject in subjects:
             for note in write_series(files, layout, files.of(subjects[files.subject])):
                 said.setdefault(note, []).append(files.subject)
-    for note, names in said.items():
-        log.info(f"{note}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
+    for note, names in said.items():  # a subject with several channels or settings has several series
+        log.info(f"{note}: {listed(list(dict.fromkeys(names)), limit=3)}")
 
 
 def write_series(files: TrajectoryFiles, layout: Layout, subject: Subject) -> list[str]:
