@@ -98,7 +98,12 @@ def generate(
     animate: Annotated[
         bool, typer.Option("--animate", help="Also write each subject's visits in order of time as a GIF.")
     ] = False,
-    video: Annotated[bool, typer.Option("--video", help="The same as an MP4 video; needs longigen[video].")] = False,
+    video: Annotated[
+        bool,
+        typer.Option(
+            "--video", help="Also write each subject's visits in order of time as an MP4 video; needs longigen[video]."
+        ),
+    ] = False,
     series: Annotated[
         bool,
         typer.Option(
